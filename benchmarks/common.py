@@ -1,0 +1,51 @@
+"""What every benchmark shares: the data, the machine, and how a result is kept."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from nuner_embed.machine import cores, cpu_features, cpu_name, memory_bytes
+
+ROOT = Path(__file__).parents[1]
+DATA = Path(os.environ.get("NUNER_EMBED_DATA", ROOT.parent / "shared" / "data"))
+WORK = ROOT / "benchmarks" / "work"
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def data_file(name: str) -> Path:
+    """A data set's file; ends the program with one line where it is not there."""
+    path = DATA / name
+    if not path.exists():
+        raise SystemExit(f"{path} is not there; name the folder of the data sets with NUNER_EMBED_DATA")
+    return path
+
+
+def machine(*packages: str) -> dict[str, Any]:
+    """Machine and versions, to stand beside every figure."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "cpu": cpu_name(),
+        "features": cpu_features(),
+        "cores": cores(),
+        "memory_gb": round(memory_bytes() / 1e9, 1),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "commit": commit.stdout.strip() or None,
+    }
+
+
+def keep(name: str, result: dict[str, Any], table: str) -> None:
+    """Writes a result as JSON and as a Markdown table under benchmarks/results/ and prints the table."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    where = result["machine"]
+    versions = ", ".join(f"{key} {value}" for key, value in where["versions"].items())
+    head = f"{where['cpu']}, {where['cores']} cores, Python {where['python']}, {versions}; {where['date']}\n\n"
+    (RESULTS / f"{name}.md").write_text(head + table)
+    print(head + table)

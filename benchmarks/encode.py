@@ -1,0 +1,191 @@
+"""End to end, results kept: this project beside what people use today, on the same texts, model and threads.
+
+    python benchmarks/encode.py [--texts 2000] [--threads 2] [--rounds 3]
+
+Each contender turns the same sentences into token embeddings of all-MiniLM-L6-v2 and keeps them: this project
+writes its store, the others hold their arrays in memory. Contenders take turns; the median of the rounds is reported.
+GFLOP/s counts the network's matrix products over real tokens only; the matmul beside it is the same arithmetic
+without a network, measured in the same run.
+"""
+
+import argparse
+import gzip
+import json
+import shutil
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import WORK, data_file, keep, machine
+
+from nuner_embed import encode, export_onnx
+from nuner_embed.models import TextTokenizer, locate
+
+LAYERS, HIDDEN, INNER = 6, 384, 1536
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--texts", type=int, default=2000)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    texts = sample_texts(arguments.texts)
+    model = locate("minilm-l6")
+    lengths = [len(ids) + 2 for ids, _ in TextTokenizer.from_directory(model.directory).encode(texts)]
+    assert max(lengths) <= 256, "a text that a contender would cut"
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir(parents=True)
+    corpus = WORK / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    contenders = make_contenders(texts, corpus, model.directory, arguments.threads)
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for name, run in contenders.items():
+        print(f"warming up: {name}")
+        run(True)
+    for number in range(arguments.rounds):
+        for name, run in contenders.items():
+            began = time.perf_counter()
+            run(False)
+            times[name].append(time.perf_counter() - began)
+            print(f"round {number + 1}: {name}: {times[name][-1]:.2f} s")
+    report(times, lengths, arguments)
+
+
+def sample_texts(count: int) -> list[str]:
+    """Sentences of twenty kinds of text, evenly drawn."""
+    with gzip.open(data_file("llm-annotated/annotated.jsonl.gz"), "rt", encoding="utf-8") as stream:
+        texts = [json.loads(line)["text"] for line in stream]
+    return texts[:: max(1, len(texts) // count)][:count]
+
+
+def make_contenders(texts: list[str], corpus: Path, directory: Path, threads: int) -> dict[str, Callable[[bool], None]]:
+    """Each takes True for a small warm-up."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from transformers import AutoModel, AutoTokenizer, pipeline
+
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(threads)
+    export_onnx("minilm-l6", WORK / "model", force=True)
+    plain = SentenceTransformer(str(directory), device="cpu")
+    session = onnx_options(threads)
+    shutil.copytree(directory, WORK / "st")
+    onnx = SentenceTransformer(
+        str(WORK / "st"), device="cpu", backend="onnx", model_kwargs={"session_options": session, "export": True}
+    )
+    features = pipeline(
+        "feature-extraction",
+        model=AutoModel.from_pretrained(directory).eval(),
+        tokenizer=AutoTokenizer.from_pretrained(directory, model_max_length=256),
+        device="cpu",
+    )
+
+    def sentence_transformers(model: Any) -> Callable[[bool], None]:
+        def run(warm: bool) -> None:
+            model.encode(texts[:64] if warm else texts, output_value="token_embeddings", show_progress_bar=False)
+
+        return run
+
+    def hf_pipeline(batch: int) -> Callable[[bool], None]:
+        def run(warm: bool) -> None:
+            part = texts[:64] if warm else texts
+            kept = [np.asarray(out[0]) for out in features(part, batch_size=batch)]
+            assert len(kept) == len(part)
+
+        return run
+
+    def ours(model: str, **options: Any) -> Callable[[bool], None]:
+        def run(warm: bool) -> None:
+            if not warm:
+                encode(corpus, WORK / "store", model=model, rows="token", threads=threads, force=True, **options)
+
+        return run
+
+    return {
+        "HF pipeline, batch 1": hf_pipeline(1),
+        "HF pipeline, batch 32": hf_pipeline(32),
+        "sentence-transformers, torch": sentence_transformers(plain),
+        "sentence-transformers, onnx": sentence_transformers(onnx),
+        "nuner-embed, torch f32": ours("minilm-l6"),
+        "nuner-embed, torch bf16": ours("minilm-l6", precision="bf16"),
+        "nuner-embed, onnx f32 (default)": ours(str(WORK / "model")),
+        **{
+            f"nuner-embed, onnx f32, batches of {n}": ours(str(WORK / "model"), batch_tokens=n)
+            for n in (256, 4096, 16384)
+        },
+    }
+
+
+def onnx_options(threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return options
+
+
+def matmul_rates(threads: int) -> dict[str, float]:
+    """GFLOP/s of a bare 2048 x 2048 product."""
+    import torch
+
+    torch.set_num_threads(threads)
+    rates = {}
+    for name, dtype in (("f32", torch.float32), ("bf16", torch.bfloat16)):
+        a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
+        times = []
+        for _ in range(12):
+            began = time.perf_counter()
+            a @ b
+            times.append(time.perf_counter() - began)
+        rates[name] = 2 * 2048**3 / statistics.median(times[2:]) / 1e9
+    return rates
+
+
+def flops(lengths: list[int]) -> float:
+    """Matrix products of the network over these windows: projections, feed-forward, attention."""
+    tokens = sum(lengths)
+    dense = tokens * LAYERS * 2 * (4 * HIDDEN**2 + 2 * HIDDEN * INNER)
+    attention = sum(length**2 for length in lengths) * LAYERS * 4 * HIDDEN
+    return dense + attention
+
+
+def report(times: dict[str, list[float]], lengths: list[int], arguments: argparse.Namespace) -> None:
+    tokens, work = sum(lengths), flops(lengths)
+    base = statistics.median(times["sentence-transformers, torch"])
+    rates = matmul_rates(arguments.threads)
+    rows = [
+        {
+            "contender": name,
+            "seconds": seconds,
+            "tokens_per_second": tokens / statistics.median(seconds),
+            "ratio": base / statistics.median(seconds),
+            "gflops": work / statistics.median(seconds) / 1e9,
+        }
+        for name, seconds in times.items()
+    ]
+    packages = ("torch", "transformers", "sentence-transformers", "onnxruntime", "tokenizers", "numpy")
+    table = "| end to end | real tokens/s | against sentence-transformers, torch | GFLOP/s | rounds, s |\n"
+    table += "|---|---|---|---|---|\n"
+    for row in rows:
+        rounds = " ".join(f"{second:.2f}" for second in row["seconds"])
+        table += (
+            f"| {row['contender']} | {row['tokens_per_second']:,.0f} | {row['ratio']:.2f}x | {row['gflops']:.0f} "
+            f"| {rounds} |\n"
+        )
+    table += (
+        f"\n{len(lengths):,} sentences, {tokens:,} tokens (mean {tokens / len(lengths):.1f}), "
+        f"{arguments.threads} threads. "
+        f"Bare matmul in the same run: {rates['f32']:.0f} GFLOP/s in f32, {rates['bf16']:.0f} in bf16. "
+        "Our times include reading the corpus, loading the model, the survey and writing the synced store; "
+        "the others' models are loaded beforehand and their results stay in memory.\n"
+    )
+    keep("encode", {"machine": machine(*packages), "matmul_gflops": rates, "tokens": tokens, "rows": rows}, table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""`nuner-embed` and `python -m nuner_embed.cli`."""
+
+import importlib
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from nuner_embed import __version__
+from nuner_embed.errors import NunerEmbedError
+
+# name -> (module, line for the overview); a command's module is imported only when the command is called
+_COMMANDS = {
+    "demo": ("nuner_embed.cli.demo", "The whole main job on a small bundled corpus."),
+    "export": ("nuner_embed.cli.export", "Write a text encoder as an ONNX graph, checked against its source."),
+    "encode": ("nuner_embed.cli.encode", "Encode a corpus into a store; the same command resumes it."),
+    "store": ("nuner_embed.cli.store", "What is in a store, and whether it is what was written."),
+    "models": ("nuner_embed.cli.models", "The models that are known by name."),
+    "doctor": ("nuner_embed.cli.doctor", "What is installed here, what really runs, what clashes."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that lists its commands without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order of the work."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports the command's module."""
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name][0]), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the overview from the table alone."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: nuner-embed encode corpus.jsonl -o store",
+)
+@click.version_option(__version__, prog_name="nuner-embed")
+@click.option("--debug", is_flag=True, help="Show a traceback where something goes wrong.")
+def cli(debug: bool) -> None:
+    """Run a NuNER text encoder over your own corpora: export, encode, look."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def main() -> None:
+    """Runs the command line; every error that a user can mend becomes one line and exit code 1."""
+    signal.signal(signal.SIGTERM, _terminate)
+    debug = "--debug" in sys.argv[1:]
+    try:
+        code = cli.main(standalone_mode=False, prog_name="nuner-embed")
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except NunerEmbedError as error:
+        if debug:
+            raise
+        click.echo(f"Error: {error}", err=True)
+        code = 1
+    except click.exceptions.Abort as abort:
+        terminated = isinstance(abort.__cause__, Terminated) or isinstance(abort.__context__, Terminated)
+        click.echo("\nInterrupted. If this was an encode job, the same command goes on from the last shard.", err=True)
+        code = 143 if terminated else 130
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read us has gone; Python would complain once more at exit
+        code = 141
+    sys.exit(code or 0)
+
+
+if __name__ == "__main__":
+    main()

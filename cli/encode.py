@@ -1,0 +1,143 @@
+"""`nuner-embed encode`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from nuner_embed.cli.options import json_option, layers_option, model_option, print_json
+
+
+@click.command(epilog="Example: nuner-embed encode corpus.jsonl more/ -o store --model model --rows mention")
+@click.argument("corpus", nargs=-1, required=True)
+@click.option("-o", "--output", "store", required=True, type=click.Path(path_type=Path), help="Directory of the store.")
+@model_option
+@click.option(
+    "--rows",
+    type=click.Choice(["token", "word", "mention"]),
+    default="word",
+    show_default=True,
+    help="What gets an embedding; mentions are the spans of the corpus.",
+)
+@click.option(
+    "--mentions", type=click.Choice(["given"]), default="given", show_default=True, help="Where mentions come from."
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["txt", "jsonl", "conll", "parquet"]),
+    help="Of the corpus.  [default: by suffix; standard input is txt]",
+)
+@click.option("--text-column", default="text", show_default=True, help="Parquet column of the texts.")
+@click.option("--id-column", help="Parquet column of the ids.  [default: id, if there is one]")
+@click.option(
+    "--pooling",
+    type=click.Choice(["first", "last", "mean"]),
+    help="Which word pieces stand for a word; mentions are the mean of their tokens.  [default: the model's recipe]",
+)
+@layers_option
+@click.option("--max-length", type=click.IntRange(3), help="Longest window in tokens.  [default: the model's recipe]")
+@click.option(
+    "--stride", type=click.IntRange(0), help="Tokens that neighbouring windows share.  [default: the model's recipe]"
+)
+@click.option(
+    "--normalize/--no-normalize", default=None, help="Scale rows to unit length.  [default: the model's recipe, off]"
+)
+@click.option(
+    "--overflow",
+    type=click.Choice(["window", "truncate", "error"]),
+    default="window",
+    show_default=True,
+    help="What happens to texts longer than a window.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float16", "float32"]),
+    default="float16",
+    show_default=True,
+    help="Of the stored vectors.",
+)
+@click.option(
+    "--runtime",
+    type=click.Choice(["auto", "onnx", "torch"]),
+    default="auto",
+    show_default=True,
+    help="auto: onnx for an exported directory, torch for any other.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["f32", "bf16", "fp16"]),
+    default="f32",
+    show_default=True,
+    help="Of the arithmetic; an exported fp32 graph runs in f32 only.",
+)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--batch-tokens",
+    default="auto",
+    show_default=True,
+    metavar="N|auto",
+    callback=lambda _, __, v: _count(v),
+    help="Tokens a batch may hold, padding included.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(0),
+    default=0,
+    help="Threads of the runtime.  [default: one a core, shared among workers]",
+)
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that encode.")
+@click.option(
+    "--shard-rows",
+    type=click.IntRange(1),
+    default=100_000,
+    show_default=True,
+    help="Rows after which a shard is closed; memory is bounded by it.",
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["fail", "skip"]),
+    default="fail",
+    show_default=True,
+    help="skip: list bad records in rejects.jsonl and go on.",
+)
+@click.option("--force", is_flag=True, help="Start over, whatever the store holds.")
+@json_option
+def encode(corpus: tuple[str, ...], store: Path, as_json: bool, **options: Any) -> None:
+    """Encode CORPUS (files, directories, or - for standard input) into a store.
+
+    Interrupt it any way you like: the same command again finishes the job.
+    """
+    from nuner_embed.cli.progress import JobReporter
+
+    from nuner_embed.corpora import Corpus
+    from nuner_embed.encoding.job import JobOptions, run_job
+    from nuner_embed.encoding.load import ModelSpec
+    from nuner_embed.machine import cores
+
+    workers, threads = options["workers"], options["threads"]
+    if workers > 1 and not threads:
+        threads = max(1, cores() // workers)
+    spec = ModelSpec(
+        options["model"], options["runtime"], options["device"], options["precision"], threads, options["batch_tokens"],
+        {key: options[key] for key in ("layers", "pooling", "max_length", "stride", "normalize")},
+    )  # fmt: skip
+    job = JobOptions(
+        options["rows"], options["overflow"], options["dtype"], options["shard_rows"], workers, options["force"]
+    )
+    source = Corpus(
+        list(corpus), format=options["format_"], text_column=options["text_column"], id_column=options["id_column"],
+        on_error=options["on_error"], exclude=[store],
+    )  # fmt: skip
+    with source, JobReporter() as reporter:
+        summary = run_job(source, store, spec, job, reporter)
+    if as_json:
+        print_json(asdict(summary))
+
+
+def _count(value: str) -> int | None:
+    if value == "auto":
+        return None
+    if not value.isdecimal() or int(value) < 1:
+        raise click.BadParameter(f"{value!r} is neither auto nor a number of tokens")
+    return int(value)

@@ -1,0 +1,38 @@
+"""`nuner-embed models`."""
+
+from typing import Any
+
+import click
+from nuner_embed.cli.options import json_option, print_json
+
+
+@click.group(epilog="Example: nuner-embed models list")
+def models() -> None:
+    """The models that are known by name."""
+
+
+@models.command("list", epilog="Example: nuner-embed models list --json")
+@json_option
+def list_(as_json: bool) -> None:
+    """List the known models with the recipe that each is used with."""
+    from nuner_embed.models.known import HUB_RECIPES, PACKAGED
+
+    known: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "about": model.about,
+            "comes_from": f"nuner-embed[{model.extra}]",
+            "recipe": model.recipe.to_dict(),
+        }
+        for name, model in PACKAGED.items()
+    ]
+    known += [
+        {"name": name, "about": "a NuNER checkpoint", "comes_from": "the hub", "recipe": recipe.to_dict()}
+        for name, recipe in HUB_RECIPES.items()
+    ]
+    if as_json:
+        print_json(known)
+        return
+    for model in known:
+        recipe = ", ".join(f"{key} {value}" for key, value in model["recipe"].items())
+        click.echo(f"{model['name']}  ({model['comes_from']})\n    {model['about']}\n    {recipe}")

@@ -1,0 +1,130 @@
+"""Progress on standard error: a bar on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+import click
+from nuner_embed.cli.options import size
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from nuner_embed.encoding.reporting import Plan, Reporter, Summary
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class JobReporter(Reporter):
+    """Tells people how an encode job goes."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._bar = _make_bar(self._console) if self._console.is_terminal else None
+        self._task = self._bar.add_task("reading the corpus", total=None, rate="", shard="") if self._bar else None
+        self._documents = 0
+        self._done_tokens = 0
+        self._total_tokens = 1
+        self._began = self._last_line = time.monotonic()
+        self._shard = ""
+        self._plan: Plan | None = None
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def notice(self, text: str) -> None:
+        """Prints it."""
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def surveying(self, documents: int) -> None:
+        """Counts on the terminal."""
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, description=f"reading the corpus: {documents:,} documents")
+
+    def started(self, plan: Plan) -> None:
+        """Says what there is to do."""
+        self._plan = plan
+        self._documents = plan.finished_documents
+        self.notice(
+            f"corpus: {plan.documents:,} documents"
+            + (f", {plan.rejects:,} records rejected" if plan.rejects else "")
+            + f", about {plan.rows:,} rows; the store will weigh about {size(plan.store_bytes)} "
+            f"({size(plan.free_bytes)} free)"
+        )
+        share = 1 - plan.finished_documents / plan.documents
+        self._total_tokens = max(1, round(plan.tokens * share))
+        self._began = self._last_line = time.monotonic()
+        if self._bar and self._task is not None:
+            self._bar.reset(self._task, total=self._total_tokens, description="encoding")
+
+    def tokens(self, count: int) -> None:
+        """Moves the bar, or prints a line if the last one is a while ago."""
+        self._done_tokens += count
+        now = time.monotonic()
+        rate = self._done_tokens / max(now - self._began, 1e-9)
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, completed=self._done_tokens, rate=f"{rate:,.0f} tokens/s", shard=self._shard)
+        elif now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            left = max(0, self._total_tokens - self._done_tokens) / rate
+            share = min(1.0, self._done_tokens / self._total_tokens)
+            self.notice(f"{share:4.0%}  {self._documents:,} documents  {rate:,.0f} tokens/s  about {left:,.0f} s left")
+
+    def shard(self, name: str, documents: int, rows: int) -> None:
+        """Remembers it for the next line."""
+        self._documents += documents
+        self._shard = f"{name} {self._documents:,} documents"
+
+    def finished(self, summary: Summary) -> None:
+        """Prints the closing summary."""
+        rate = f", {summary.tokens_per_second:,.0f} tokens/s" if summary.tokens_per_second else ""
+        lines = [
+            f"{summary.documents:,} documents, {summary.rows:,} rows in {summary.shards} shards, "
+            f"{size(summary.store_bytes)}",
+            f"{summary.tokens:,} tokens in {summary.windows:,} windows, {summary.padding_share:.1%} padding"
+            f"{rate}, {summary.seconds:.1f} s",
+        ]
+        if summary.covered:
+            lines.append(f"{summary.covered:,} documents were windowed or not wholly encoded: see coverage.jsonl")
+        if summary.rejects:
+            lines.append(f"{summary.rejects:,} records were rejected: see rejects.jsonl")
+        if summary.reduced_shards:
+            lines.append(
+                f"memory ran out in {len(summary.reduced_shards)} shards; they ran in smaller batches: see manifest.json"
+            )
+        for line in lines:
+            self.notice(line)
+
+
+class _Remaining(ProgressColumn):
+    """Documents of the finished shards, and the latest of them."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.fields['rate']}  {task.fields['shard']}")
+
+
+def _make_bar(console: Console) -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeRemainingColumn(),
+        _Remaining(),
+        console=console,
+        transient=True,
+    )
+
+
+def note(text: str) -> None:
+    """A line for people, on standard error."""
+    click.echo(text, file=sys.stderr)

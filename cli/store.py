@@ -1,0 +1,71 @@
+"""`nuner-embed store`."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from nuner_embed.cli.options import json_option, print_facts, print_json, size
+
+_store_argument = click.argument("store", type=click.Path(path_type=Path))
+
+
+@click.group(epilog="Example: nuner-embed store info store")
+def store() -> None:
+    """What is in a store, and whether it is what was written."""
+
+
+@store.command(epilog="Example: nuner-embed store info store --json")
+@_store_argument
+@json_option
+def info(store: Path, as_json: bool) -> None:
+    """Show what STORE holds and which encoder made it."""
+    from nuner_embed.encoding.store import Store
+
+    opened = Store.open(store, allow_incomplete=True)
+    weight = sum(sum(shard.bytes.values()) for shard in opened.shards)
+    facts: dict[str, Any] = {
+        "path": str(opened.path),
+        "complete": opened.complete,
+        "documents": opened.documents,
+        "rows": len(opened),
+        "granularity": opened.granularity,
+        "dim": opened.dim,
+        "dtype": opened.dtype,
+        "shards": len(opened.shards),
+        "bytes": weight,
+        "rejects": opened.manifest["rejects"],
+        "reduced_shards": opened.manifest["reduced_shards"],
+        "recipe": opened.manifest["recipe"],
+        "numerics": opened.manifest["numerics"],
+        "semantic_hash": opened.semantic_hash,
+        "numeric_hash": opened.numeric_hash,
+    }
+    if as_json:
+        print_json(facts)
+        return
+    shown = {**facts, "bytes": size(weight)}
+    for name in ("recipe", "numerics"):
+        shown[name] = ", ".join(f"{key} {value}" for key, value in facts[name].items() if key != "file")
+    print_facts({key: value for key, value in shown.items() if value not in ([], 0) or key in ("documents", "rows")})
+    if not opened.complete:
+        click.echo("unfinished: the same nuner-embed encode command again finishes it", err=True)
+
+
+@store.command(epilog="Example: nuner-embed store verify store")
+@_store_argument
+@json_option
+def verify(store: Path, as_json: bool) -> None:
+    """Read every byte of STORE again; exit code 1 if any is not what was written."""
+    from nuner_embed.encoding.store import Store
+
+    opened = Store.open(store, allow_incomplete=True)
+    problems = opened.verify()
+    if as_json:
+        print_json({"passed": not problems, "shards": len(opened.shards), "problems": problems})
+    for problem in problems:
+        click.echo(f"{store}: {problem}", err=True)
+    if problems:
+        click.echo("encode the corpus again with --force", err=True)
+        sys.exit(1)
+    click.echo(f"{store}: {len(opened.shards)} shards are what was written", err=True)

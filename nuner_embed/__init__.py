@@ -1,0 +1,69 @@
+"""Run a NuNER text encoder over your own corpora.
+
+    import nuner_embed
+    nuner_embed.export_onnx("minilm-l6", "model")
+    store = nuner_embed.encode("corpus.jsonl", "store", model="model", rows="mention")
+
+The public names below load on first use; importing the package loads nothing heavy.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nuner_embed.corpora import Corpus
+    from nuner_embed.documents import Document, Span
+    from nuner_embed.encoding.encode import encode
+    from nuner_embed.encoding.encoder import Encoder, TextEncoder, TokenEmbeddings
+    from nuner_embed.encoding.load import load_encoder
+    from nuner_embed.encoding.store import Store
+    from nuner_embed.errors import NunerEmbedError
+    from nuner_embed.export import export_onnx
+    from nuner_embed.indexes import nearest
+    from nuner_embed.models import Recipe
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Corpus": "nuner_embed.corpora",
+    "Document": "nuner_embed.documents",
+    "Encoder": "nuner_embed.encoding.encoder",
+    "NunerEmbedError": "nuner_embed.errors",
+    "Recipe": "nuner_embed.models",
+    "Span": "nuner_embed.documents",
+    "Store": "nuner_embed.encoding.store",
+    "TextEncoder": "nuner_embed.encoding.encoder",
+    "TokenEmbeddings": "nuner_embed.encoding.encoder",
+    "encode": "nuner_embed.encoding.encode",
+    "export_onnx": "nuner_embed.export",
+    "load_encoder": "nuner_embed.encoding.load",
+    "nearest": "nuner_embed.indexes",
+}
+
+__all__ = [
+    "Corpus",
+    "Document",
+    "Encoder",
+    "NunerEmbedError",
+    "Recipe",
+    "Span",
+    "Store",
+    "TextEncoder",
+    "TokenEmbeddings",
+    "encode",
+    "export_onnx",
+    "load_encoder",
+    "nearest",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,213 @@
+"""A corpus: files in, documents out, as often as they are asked for."""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from nuner_embed.corpora.compression import open_bytes
+from nuner_embed.corpora.conll import read_conll
+from nuner_embed.corpora.digest import ContentHash
+from nuner_embed.corpora.duplicates import DuplicateFinder, IdCensus
+from nuner_embed.corpora.jsonl import read_jsonl
+from nuner_embed.corpora.listing import FORMATS, CorpusFile, list_files
+from nuner_embed.corpora.parquet import read_parquet
+from nuner_embed.corpora.records import Item, Reject
+from nuner_embed.corpora.text_lines import read_text_lines
+from nuner_embed.documents import Document
+from nuner_embed.errors import CorpusError
+
+OnError = Literal["fail", "skip"]
+STANDARD_INPUT = "-"
+_LINE_READERS = {"txt": read_text_lines, "jsonl": read_jsonl, "conll": read_conll}
+_SAMPLE_DOCUMENTS = 512
+_SAMPLE_CHARACTERS = 2_000_000
+_REPORT_EVERY = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What one pass over a corpus found.
+
+    Attributes:
+        documents: how many.
+        rejects: bad records among them, left out; always 0 where these are errors.
+        characters: of all texts.
+        spans: annotated mentions.
+        sha256: of all documents' contents.
+        sample: up to 512 documents, evenly spread.
+    """
+
+    documents: int
+    rejects: int
+    characters: int
+    spans: int
+    sha256: str
+    sample: tuple[Document, ...]
+
+
+class Corpus:
+    """Documents from files, directories and standard input; iterate over it as often as you like.
+
+    With `on_error="fail"` a bad record ends the iteration with an error; with "skip" a `Reject` stands in its
+    place. Standard input is spooled to a temporary file, which `close` removes.
+
+    Args:
+        paths: files, directories, or "-".
+        format: a key of `FORMATS` for all of them, in place of their suffixes.
+        text_column: of Parquet files.
+        id_column: of Parquet files; None for `id` if there is one.
+        on_error: what becomes of bad records.
+        exclude: directories to leave out.
+
+    Raises:
+        CorpusError: a path is missing, of no known suffix, or a directory without corpora.
+        ValueError: an unknown format or policy, or no path.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        *,
+        format: str | None = None,
+        text_column: str = "text",
+        id_column: str | None = None,
+        on_error: OnError = "fail",
+        exclude: Sequence[Path] = (),
+    ) -> None:
+        if format is not None and format not in FORMATS:
+            raise ValueError(f"format must be one of {', '.join(FORMATS)}, not {format!r}")
+        if on_error not in ("fail", "skip"):
+            raise ValueError(f'on_error must be "fail" or "skip", not {on_error!r}')
+        self._text_column, self._id_column, self._on_error = text_column, id_column, on_error
+        self._survey: Survey | None = None
+        self._repeated: frozenset[int] = frozenset()
+        self._spool: Path | None = None
+        self.from_stdin = STANDARD_INPUT in map(str, paths)
+        if self.from_stdin:
+            if len(paths) > 1:
+                raise CorpusError(STANDARD_INPUT, None, "standard input goes alone, not beside other files")
+            self._spool = _spool_standard_input()
+            self.files: tuple[CorpusFile, ...] = (CorpusFile(self._spool, STANDARD_INPUT, format or "txt"),)
+        else:
+            self.files = list_files(paths, format, exclude)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Removes what was spooled from standard input."""
+        if self._spool is not None:
+            self._spool.unlink(missing_ok=True)
+
+    def survey(self, progress: Callable[[int], None] = lambda documents: None) -> Survey:
+        """Reads everything once: counts, hashes, samples, finds duplicate ids. The result is kept.
+
+        Args:
+            progress: called now and then with the number of documents seen.
+
+        Raises:
+            CorpusError: a bad record (unless they are skipped), or no document at all.
+        """
+        if self._survey is None:
+            census = IdCensus()
+            survey = self._pass(progress, census)
+            self._repeated = census.repeated()
+            if self._repeated:
+                survey = self._pass(progress, IdCensus())
+            if not survey.documents:
+                names = ", ".join(file.name for file in self.files[:3])
+                rejected = f", only {survey.rejects} records that were rejected" if survey.rejects else ""
+                raise CorpusError(names, None, f"the corpus holds no documents{rejected}")
+            self._survey = survey
+        return self._survey
+
+    def __iter__(self) -> Iterator[Document | Reject]:
+        """All documents in order, with rejects in their places where these are skipped.
+
+        Raises:
+            CorpusError: a bad record, unless they are skipped.
+        """
+        self.survey()
+        return self._read()
+
+    def _pass(self, progress: Callable[[int], None], census: IdCensus) -> Survey:
+        documents = rejects = characters = spans = 0
+        content, sample = ContentHash(), _Sample()
+        for item in self._read():
+            if isinstance(item, Reject):
+                rejects += 1
+                continue
+            documents += 1
+            characters += len(item.text)
+            spans += len(item.spans)
+            content.add(item)
+            census.add(item.id)
+            sample.offer(item)
+            if documents % _REPORT_EVERY == 0:
+                progress(documents)
+        return Survey(documents, rejects, characters, spans, content.hexdigest(), tuple(sample.documents))
+
+    def _read(self) -> Iterator[Document | Reject]:
+        finder = DuplicateFinder(self._repeated)
+        for file in self.files:
+            try:
+                for line, item in self._items(file):
+                    if isinstance(item, Document):
+                        reason = finder.reason(item.id, f"{file.name}:{line}")
+                        if reason is None:
+                            yield item
+                            continue
+                        item = Reject(file.name, line, reason, item.text[:2000])
+                    if self._on_error == "fail":
+                        raise CorpusError(item.source, item.line, item.reason)
+                    yield item
+            except CorpusError as error:
+                if self._on_error == "fail":
+                    raise
+                yield Reject(error.source, error.line, error.reason)
+
+    def _items(self, file: CorpusFile) -> Iterator[Item]:
+        if file.format == "parquet":
+            yield from read_parquet(file.path, file.name, self._text_column, self._id_column)
+            return
+        with open_bytes(file.path, file.name) as stream:
+            yield from _LINE_READERS[file.format](stream, file.name)
+
+
+class _Sample:
+    """Every n-th document, n doubling as often as needed to keep the sample small."""
+
+    def __init__(self) -> None:
+        self.documents: list[Document] = []
+        self._characters = 0
+        self._step = 1
+        self._seen = 0
+
+    def offer(self, document: Document) -> None:
+        if self._seen % self._step == 0:
+            self.documents.append(document)
+            self._characters += len(document.text)
+            while len(self.documents) > _SAMPLE_DOCUMENTS or (
+                self._characters > _SAMPLE_CHARACTERS and len(self.documents) > 1
+            ):
+                self.documents = self.documents[::2]
+                self._characters = sum(len(kept.text) for kept in self.documents)
+                self._step *= 2
+        self._seen += 1
+
+
+def _spool_standard_input() -> Path:
+    with tempfile.NamedTemporaryFile(prefix="nuner-embed-stdin-", delete=False) as spool:
+        shutil.copyfileobj(sys.stdin.buffer, spool)
+    return Path(spool.name)

@@ -1,0 +1,44 @@
+"""What a reader yields: documents, and records that are none."""
+
+from dataclasses import dataclass
+
+from nuner_embed.documents import Document
+
+_KEPT_CHARACTERS = 2000
+_SHOWN_CHARACTERS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A record that cannot be a document.
+
+    Attributes:
+        source: the file, as ids name it.
+        line: 1-based line, or row for Parquet; None where the rest of a file is meant.
+        reason: what is wrong and what to do about it.
+        record: the record itself, its first 2,000 characters, as far as it could be read.
+    """
+
+    source: str
+    line: int | None
+    reason: str
+    record: str | None = None
+
+    @property
+    def where(self) -> str:
+        """FILE:LINE."""
+        return self.source if self.line is None else f"{self.source}:{self.line}"
+
+
+Item = tuple[int, Document | Reject]
+
+
+def reject(source: str, line: int, reason: str, record: str) -> Item:
+    """A reader's item for a bad record."""
+    return line, Reject(source, line, reason, record[:_KEPT_CHARACTERS])
+
+
+def shown(value: object) -> str:
+    """A value for an error message: at most 60 characters, no line breaks."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."

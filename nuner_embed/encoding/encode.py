@@ -1,0 +1,79 @@
+"""The batch job as one call."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from nuner_embed.corpora import Corpus
+from nuner_embed.encoding.job import JobOptions, run_job
+from nuner_embed.encoding.load import ModelSpec
+from nuner_embed.encoding.reporting import Reporter
+from nuner_embed.encoding.shards import Dtype
+from nuner_embed.encoding.store import Store
+from nuner_embed.encoding.tokens import Granularity
+from nuner_embed.encoding.windows import Overflow
+from nuner_embed.models.known import DEFAULT_MODEL
+from nuner_embed.runtimes.base import Precision, RuntimeName
+
+StrPath = str | os.PathLike[str]
+
+
+def encode(
+    corpus: StrPath | Sequence[StrPath] | Corpus,
+    store: StrPath,
+    *,
+    model: str = DEFAULT_MODEL,
+    rows: Granularity = "word",
+    runtime: RuntimeName = "auto",
+    device: str = "auto",
+    precision: Precision = "f32",
+    threads: int = 0,
+    batch_tokens: int | None = None,
+    overflow: Overflow = "window",
+    dtype: Dtype = "float16",
+    shard_rows: int = 100_000,
+    workers: int = 1,
+    on_error: Literal["fail", "skip"] = "fail",
+    force: bool = False,
+    reporter: Reporter | None = None,
+    **recipe: Any,
+) -> Store:
+    """Encodes a corpus into a store; called again after an interruption, it finishes the job.
+
+    Args:
+        corpus: files and directories, or a `Corpus` made of them.
+        store: directory of the store.
+        model: a Hugging Face or exported directory, a known name, or a hub name.
+        rows: "token", "word" or "mention" (the spans of the corpus).
+        runtime: "auto" runs an exported directory with ONNX Runtime and any other with torch.
+        device: "auto", "cpu" or "cuda".
+        precision: of the arithmetic.
+        threads: 0 for one a core.
+        batch_tokens: tokens a batch may hold, padding included; None for the device's default.
+        overflow: "window" encodes long texts in overlapping windows, "truncate" drops what is beyond the first
+            (recorded in `coverage.jsonl`), "error" refuses them.
+        dtype: of the stored vectors.
+        shard_rows: rows after which a shard is closed; memory is bounded by it.
+        workers: processes that encode, each a shard at a time.
+        on_error: "skip" lists bad records in `rejects.jsonl` and goes on.
+        force: start over.
+        reporter: is told what happens.
+        recipe: `layers`, `pooling`, `normalize`, `max_length`, `stride` in place of the model's own.
+
+    Returns:
+        The complete store, open for reading.
+
+    Raises:
+        NunerEmbedError: see `run_job`.
+    """
+    if isinstance(corpus, str | os.PathLike):
+        corpus = [corpus]
+    directory = Path(store).expanduser()
+    if not isinstance(corpus, Corpus):
+        corpus = Corpus(corpus, on_error=on_error, exclude=[directory])
+    options = JobOptions(rows, overflow, dtype, shard_rows, workers, force)
+    spec = ModelSpec(model, runtime, device, precision, threads, batch_tokens, recipe)
+    with corpus:
+        run_job(corpus, directory, spec, options, reporter)
+    return Store.open(directory)

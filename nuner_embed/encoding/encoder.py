@@ -1,0 +1,273 @@
+"""Documents in, embeddings with character offsets out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nuner_embed.documents import Document
+from nuner_embed.encoding.rows import RowTable, make_rows
+from nuner_embed.encoding.tokens import Granularity, Ints, TokenTable
+from nuner_embed.encoding.windows import Overflow, Placement, Windows, place
+from nuner_embed.errors import ModelError, OutOfMemory
+from nuner_embed.files import hash_of
+from nuner_embed.models import Recipe, TextTokenizer
+from nuner_embed.runtimes import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEmbeddings:
+    """One document's tokens.
+
+    Attributes:
+        document_id: whose they are.
+        offsets: `text[start:end]` of each token, (n, 2).
+        vectors: (n, dim) float32.
+    """
+
+    document_id: str
+    offsets: Ints
+    vectors: NDArray[np.float32]
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """What jobs, indexes and probes know of an encoder, whichever runtime is behind it.
+
+    Attributes:
+        recipe: what an embedding is.
+        dim: width of an embedding.
+        semantic_hash: of weights, tokenizer and recipe; vectors of two such hashes must not be mixed.
+        numeric_hash: of all that decides the bits.
+    """
+
+    recipe: Recipe
+    dim: int
+    semantic_hash: str
+    numeric_hash: str
+
+    def encode(self, documents: Sequence[Document]) -> list[TokenEmbeddings]:
+        """Token embeddings in input order; a document alone gives the same numbers as in any batch."""
+        ...
+
+
+@dataclass(slots=True)
+class RunStatistics:
+    """What it took to encode some rows.
+
+    Attributes:
+        tokens: tokens that went through the encoder, special tokens and overlaps included.
+        padding: padding tokens that went with them.
+        batch_tokens: the batch budget at the end.
+        reduced: whether memory ran out and the budget is smaller than at the start.
+    """
+
+    tokens: int = 0
+    padding: int = 0
+    batch_tokens: int = 0
+    reduced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RowEmbeddings:
+    """The rows of some documents, embedded.
+
+    Attributes:
+        rows: what the rows are, m of them.
+        vectors: (m, dim) float32.
+        placement: the windows they were taken from.
+        dropped_tokens: tokens of each document beyond the window, where texts are truncated, (d,).
+        dropped_rows: rows of each document beyond it, (d,).
+        statistics: of the run.
+    """
+
+    rows: RowTable
+    vectors: NDArray[np.float32]
+    placement: Placement
+    dropped_tokens: Ints
+    dropped_rows: Ints
+    statistics: RunStatistics
+
+
+@dataclass
+class TextEncoder:
+    """A tokenizer, a runtime and a recipe: the `Encoder` of this package.
+
+    Attributes:
+        tokenizer: makes the token ids.
+        runtime: runs them.
+        recipe: what becomes of the hidden states.
+        weights_sha256: of the source's weights.
+        batch_tokens: tokens a batch may hold, padding included; one window goes through in any case.
+        pad_id: token id used for padding.
+        notices: what a user should know of how it was loaded.
+    """
+
+    tokenizer: TextTokenizer
+    runtime: Runtime
+    recipe: Recipe
+    weights_sha256: str
+    batch_tokens: int
+    pad_id: int = 0
+    notices: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if self.capacity < 1 or self.recipe.stride > self.capacity // 2:
+            raise ModelError(
+                f"windows of {self.recipe.max_length} tokens with {self.tokenizer.specials} special ones and a stride "
+                f"of {self.recipe.stride} leave too little; the stride may be half of what is left"
+            )
+        self.dim = self.runtime.dim
+        self.semantic_hash = hash_of(
+            {"weights": self.weights_sha256, "tokenizer": self.tokenizer.sha256, "recipe": self.recipe.to_dict()}
+        )
+
+    @property
+    def capacity(self) -> int:
+        """Tokens of text that one window holds."""
+        return self.recipe.max_length - self.tokenizer.specials
+
+    @property
+    def numerics(self) -> dict[str, Any]:
+        """What the numeric hash is made of."""
+        return {**self.runtime.numerics, "batch_tokens": self.batch_tokens}
+
+    @property
+    def numeric_hash(self) -> str:
+        """The hash of all that decides the bits of an embedding."""
+        return hash_of(self.numerics)
+
+    def encode(self, documents: Sequence[Document]) -> list[TokenEmbeddings]:
+        """Token embeddings of whole documents in input order; long ones are windowed.
+
+        Raises:
+            OutOfMemory: one window alone does not fit.
+        """
+        table = TokenTable.tokenize(documents, self.tokenizer, "token")
+        vectors = self.encode_rows(table, "token").vectors
+        offsets = np.stack([table.starts, table.ends], axis=1)
+        return [
+            TokenEmbeddings(document.id, offsets[a:b], vectors[a:b])
+            for document, a, b in zip(documents, table.bounds[:-1], table.bounds[1:], strict=True)
+        ]
+
+    def encode_rows(
+        self,
+        table: TokenTable,
+        granularity: Granularity,
+        overflow: Overflow = "window",
+        on_batch: Callable[[int], None] = lambda tokens: None,
+    ) -> RowEmbeddings:
+        """Embeds the rows of a token table.
+
+        Args:
+            table: the tokens of some documents, made with the same granularity.
+            granularity: what becomes a row.
+            overflow: what happens to texts longer than a window; "error" is treated as "window" here.
+            on_batch: called after every batch with the number of tokens that it held.
+
+        Raises:
+            OutOfMemory: one window alone does not fit.
+        """
+        rows = make_rows(table, granularity, self.recipe.pooling)
+        sizes = table.counts
+        if overflow == "truncate":
+            sizes = np.minimum(sizes, self.capacity)
+        limit = (table.bounds[:-1] + sizes)[rows.document]
+        inside = rows.first < limit
+        dropped_rows = np.bincount(rows.document[~inside], minlength=len(sizes)).astype(np.int64)
+        if not inside.all():
+            rows, limit = rows.keep(inside), limit[inside]
+        placement = place(
+            table.bounds[:-1],
+            sizes,
+            rows.document,
+            rows.first,
+            np.minimum(rows.last, limit),
+            self.capacity,
+            self.recipe.stride,
+        )
+        vectors, statistics = self._embed(table, placement, on_batch)
+        if self.recipe.normalize:
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return RowEmbeddings(rows, vectors, placement, table.counts - sizes, dropped_rows, statistics)
+
+    def _embed(
+        self, table: TokenTable, placement: Placement, on_batch: Callable[[int], None]
+    ) -> tuple[NDArray[np.float32], RunStatistics]:
+        """Runs the windows that rows are taken from, longest first, and pools each row: (m, dim)."""
+        vectors = np.empty((len(placement.window), self.dim), dtype=np.float32)
+        statistics = RunStatistics(batch_tokens=self.batch_tokens)
+        needed = np.unique(placement.window)
+        lengths = placement.windows.length[needed] + self.tokenizer.specials
+        order = np.argsort(-lengths, kind="stable")
+        lengths = lengths[order]
+        rank = np.empty(len(placement.windows.start), dtype=np.int64)
+        rank[needed[order]] = np.arange(len(needed))
+        by_rank = np.argsort(rank[placement.window], kind="stable")
+        row_rank = rank[placement.window][by_rank]
+        begin = 0
+        while begin < len(needed):
+            end = begin + max(1, statistics.batch_tokens // int(lengths[begin]))
+            chosen = needed[order[begin:end]]
+            ids, mask = self._pad(table, placement.windows, chosen, int(lengths[begin]))
+            try:
+                states = self.runtime.run(ids, mask)
+            except OutOfMemory as error:
+                if len(chosen) == 1:
+                    raise OutOfMemory(
+                        f"one window of {lengths[begin]} tokens does not fit into memory ({error}); "
+                        "use a smaller --max-length, fewer layers or another device"
+                    ) from error
+                statistics.batch_tokens = max(1, min(statistics.batch_tokens, ids.size) // 2)
+                statistics.reduced = True
+                continue
+            span = slice(*np.searchsorted(row_rank, [begin, begin + len(chosen)]))
+            row = by_rank[span]
+            vectors[row] = pool(states, row_rank[span] - begin, *self._within(placement, row))
+            real = int(mask.sum())
+            statistics.tokens += real
+            statistics.padding += mask.size - real
+            on_batch(real)
+            begin += len(chosen)
+        return vectors, statistics
+
+    def _within(self, placement: Placement, row: Ints) -> tuple[Ints, Ints]:
+        shift = len(self.tokenizer.prefix)
+        return placement.first[row] + shift, placement.last[row] + shift
+
+    def _pad(
+        self, table: TokenTable, windows: Windows, chosen: Ints, width: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Token ids and mask (batch, width) of some windows, with their special tokens."""
+        ids = np.full((len(chosen), width), self.pad_id, dtype=np.int64)
+        mask = np.zeros((len(chosen), width), dtype=np.int64)
+        prefix, suffix = self.tokenizer.prefix, self.tokenizer.suffix
+        for i, (start, length) in enumerate(zip(windows.start[chosen], windows.length[chosen], strict=True)):
+            end = len(prefix) + length
+            ids[i, : len(prefix)] = prefix
+            ids[i, len(prefix) : end] = table.ids[start : start + length]
+            ids[i, end : end + len(suffix)] = suffix
+            mask[i, : end + len(suffix)] = 1
+        return ids, mask
+
+
+def pool(states: NDArray[np.float32], window: Ints, first: Ints, last: Ints) -> NDArray[np.float32]:
+    """The mean of each row's tokens, (m, dim).
+
+    Args:
+        states: token embeddings of a batch, (batch, length, dim).
+        window: which window of the batch each row is in, (m,).
+        first: its first token there, (m,).
+        last: one past its last token, (m,); at least one token each.
+    """
+    sizes = last - first
+    if not len(sizes) or sizes.max() == 1:
+        pooled: NDArray[np.float32] = states[window, first]
+        return pooled
+    begins = np.cumsum(sizes) - sizes
+    place = np.arange(int(sizes.sum())) - np.repeat(begins - first, sizes)
+    sums = np.add.reduceat(states[np.repeat(window, sizes), place], begins, axis=0)
+    return np.asarray(sums / sizes[:, None].astype(np.float32), dtype=np.float32)

@@ -1,0 +1,301 @@
+"""The batch job: a corpus in, a store out, whatever happens in between."""
+
+import contextlib
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from nuner_embed.corpora import Corpus, Reject
+from nuner_embed.corpora.corpus import Survey
+from nuner_embed.corpora.digest import ContentHash
+from nuner_embed.documents import Document
+from nuner_embed.encoding.encoder import TextEncoder
+from nuner_embed.encoding.journal import COVERAGE_FILE, JOURNAL_FILE, Journal
+from nuner_embed.encoding.lock import writer_lock
+from nuner_embed.encoding.manifest import MANIFEST_FILE, Manifest, read_manifest
+from nuner_embed.encoding.planning import cut_shards, estimate
+from nuner_embed.encoding.rejects import RejectFile
+from nuner_embed.encoding.reporting import Plan, Reporter, Summary
+from nuner_embed.encoding.shards import Dtype
+from nuner_embed.encoding.tokens import Granularity
+from nuner_embed.encoding.windows import Overflow
+from nuner_embed.encoding.workers import Workers
+from nuner_embed.errors import StoreError, StoreLocked, StoreMismatch
+
+# Left free on the disk beyond what the store will weigh.
+_SPARE_BYTES = 64 << 20
+
+
+class EncoderSpec(Protocol):
+    """How to load the encoder, here or in another process; can be pickled."""
+
+    def load(self) -> TextEncoder:
+        """Loads it."""
+        ...
+
+    def pinned(self, numerics: dict[str, Any]) -> Self:
+        """A copy in which whatever was left open takes the value of an earlier run."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """What the job is to do.
+
+    Attributes:
+        granularity: what becomes a row.
+        overflow: what happens to texts longer than a window.
+        dtype: of the stored vectors.
+        shard_rows: rows after which a shard is closed.
+        workers: processes that encode, each a shard at a time.
+        force: start over, whatever the directory's store holds.
+    """
+
+    granularity: Granularity = "word"
+    overflow: Overflow = "window"
+    dtype: Dtype = "float16"
+    shard_rows: int = 100_000
+    workers: int = 1
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("shard_rows", "workers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+
+def run_job(
+    corpus: Corpus, directory: Path, spec: EncoderSpec, options: JobOptions, reporter: Reporter | None = None
+) -> Summary:
+    """Encodes a corpus into a store, or finishes a store that an earlier run began.
+
+    Raises:
+        CorpusError: a record cannot be read; nothing is written then.
+        StoreLocked: another job writes the store.
+        StoreMismatch: the store was begun with another recipe, corpus, runtime or schema.
+        StoreError: the disk is too small or full, or the directory holds something else.
+        ModelError, RuntimeUnavailable, OutOfMemory: the encoder cannot be loaded or run.
+    """
+    reporter = reporter or Reporter()
+    _require_ours(directory)
+    with contextlib.ExitStack() as stack:
+        if directory.is_dir():
+            stack.enter_context(writer_lock(directory))
+        begun = None if options.force else read_manifest(directory)
+        if begun and not begun["resumable"] and not begun["complete"]:
+            raise StoreMismatch(f"{directory} was begun from standard input and cannot be resumed; --force starts over")
+        spec = spec.pinned(begun["numerics"]) if begun else spec
+        encoder = spec.load()
+        for notice in encoder.notices:
+            reporter.notice(notice)
+        reporter.notice(f"runtime: {encoder.runtime.description}, batches of {encoder.batch_tokens} tokens")
+        if corpus.from_stdin:
+            reporter.notice("standard input cannot be read twice: if this job is interrupted, it must start over")
+        survey = corpus.survey(reporter.surveying)
+        manifest = Manifest.of(
+            encoder,
+            granularity=options.granularity,
+            overflow=options.overflow,
+            dtype=options.dtype,
+            shard_rows=options.shard_rows,
+            corpus_sha256=survey.sha256,
+            corpus_documents=survey.documents,
+            resumable=not corpus.from_stdin,
+        )
+        if begun:
+            manifest.require_same(begun, directory)
+            _require_same_corpus(corpus, survey, begun, Journal.read(directory), directory)
+        if not directory.is_dir():
+            _make_directory(directory)
+            stack.enter_context(writer_lock(directory))
+            if (directory / MANIFEST_FILE).exists():
+                raise StoreLocked(f"{directory} was begun by another process just now; run the command again")
+        with _disk_errors(directory):
+            return _Job(corpus, survey, directory, spec, encoder, manifest, options, reporter).run(begun)
+
+
+class _Job:
+    """A job whose questions are all answered."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        survey: Survey,
+        directory: Path,
+        spec: EncoderSpec,
+        encoder: TextEncoder,
+        manifest: Manifest,
+        options: JobOptions,
+        reporter: Reporter,
+    ) -> None:
+        self.corpus = corpus
+        self.survey = survey
+        self.directory = directory
+        self.spec = spec.pinned(encoder.numerics)  # what other processes load is what was loaded here
+        self.encoder = encoder
+        self.manifest = manifest
+        self.options = options
+        self.reporter = reporter
+        self.began = time.monotonic()
+
+    def run(self, begun: dict[str, Any] | None) -> Summary:
+        if begun is None:
+            _clear(self.directory)
+        journal = Journal.read(self.directory)
+        if begun and begun["complete"]:
+            self.reporter.notice(f"{self.directory} is complete already; nothing to do")
+            return self._finish(journal, 0)
+        plan = self._plan(journal)
+        if begun is None:
+            self.manifest.write(self.directory, [], 0, complete=False)
+        elif journal.entries:
+            self.reporter.notice(f"resuming after {journal.entries[-1].name} ({journal.documents:,} documents)")
+        journal.repair()
+        self.reporter.started(plan)
+        tokens = self._encode(journal)
+        self.manifest.write(self.directory, journal.entries, self.survey.rejects, complete=True)
+        return self._finish(journal, tokens)
+
+    def _plan(self, journal: Journal) -> Plan:
+        """What is to be done, refused if the disk cannot hold it."""
+        guess = estimate(
+            self.survey.sample,
+            self.survey.characters,
+            self.survey.spans,
+            self.encoder,
+            self.options.granularity,
+            self.options.dtype,
+        )
+        free = shutil.disk_usage(self.directory).free
+        there = sum(sum(entry.bytes.values()) for entry in journal.entries)
+        needed = guess.store_bytes - there
+        if needed + _SPARE_BYTES > free:
+            raise StoreError(
+                f"the store will weigh about {guess.store_bytes / 1e9:.2f} GB and {free / 1e9:.2f} GB are free on the "
+                f"disk of {self.directory}; use another disk, --rows mention, or fewer layers"
+            )
+        return Plan(
+            documents=self.survey.documents,
+            finished_documents=journal.documents,
+            rejects=self.survey.rejects,
+            rows=guess.rows,
+            store_bytes=guess.store_bytes,
+            free_bytes=free,
+            tokens=guess.tokens,
+            resumable=self.manifest.resumable,
+        )
+
+    def _encode(self, journal: Journal) -> int:
+        """Encodes what the journal does not name yet; returns the tokens of this run."""
+        options = self.options
+        tokens = 0
+        with (
+            RejectFile(self.directory) as rejects,
+            Workers(self.directory, self.spec, self.encoder, options, self.reporter) as workers,
+        ):
+            documents = self._documents(rejects)
+            for _ in range(journal.documents):
+                next(documents)
+            tables = cut_shards(documents, self.encoder, options.granularity, options.overflow, options.shard_rows)
+            for entry, coverage, paths in workers.encode(tables, len(journal.entries)):
+                journal.commit(entry, coverage, paths)
+                tokens += entry.tokens
+                self.reporter.shard(entry.name, entry.documents, entry.rows)
+        return tokens
+
+    def _documents(self, rejects: RejectFile) -> Iterator[Document]:
+        content = ContentHash()
+        for item in self.corpus:
+            if isinstance(item, Reject):
+                rejects.add(item)
+            else:
+                content.add(item)
+                yield item
+        if content.hexdigest() != self.survey.sha256:
+            raise StoreError(
+                f"the corpus changed while it was being read; {self.directory} must start over with --force"
+            )
+
+    def _finish(self, journal: Journal, tokens: int) -> Summary:
+        entries = journal.entries
+        real, padding = sum(entry.tokens for entry in entries), sum(entry.padding for entry in entries)
+        seconds = time.monotonic() - self.began
+        summary = Summary(
+            documents=journal.documents,
+            rows=sum(entry.rows for entry in entries),
+            shards=len(entries),
+            tokens=real,
+            padding_share=padding / (real + padding) if real else 0.0,
+            windows=sum(entry.windows for entry in entries),
+            covered=sum(entry.covered for entry in entries),
+            rejects=self.survey.rejects,
+            store_bytes=sum(sum(entry.bytes.values()) for entry in entries),
+            reduced_shards=tuple(entry.name for entry in entries if entry.batch_tokens),
+            seconds=seconds,
+            tokens_per_second=tokens / seconds,
+        )
+        self.reporter.finished(summary)
+        return summary
+
+
+def _require_ours(directory: Path) -> None:
+    """Refuses a directory that holds anything but a store."""
+    if directory.exists() and not directory.is_dir():
+        raise StoreError(f"{directory} is a file; a store is a directory")
+    if directory.is_dir() and not (directory / MANIFEST_FILE).exists():
+        strangers = [path for path in directory.iterdir() if not path.name.startswith(".")]
+        if strangers:
+            raise StoreError(f"{directory} holds no store but {strangers[0].name}; name a new directory")
+
+
+def _make_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{directory} cannot be made: {error.strerror}") from error
+
+
+def _clear(directory: Path) -> None:
+    """Removes an earlier store's files, the manifest last, and nothing else."""
+    names = (JOURNAL_FILE, COVERAGE_FILE, RejectFile.NAME, MANIFEST_FILE)
+    for path in chain(directory.glob("shard-*"), directory.glob(".*.tmp"), (directory / name for name in names)):
+        path.unlink(missing_ok=True)
+
+
+def _require_same_corpus(
+    corpus: Corpus, survey: Survey, begun: dict[str, Any], journal: Journal, directory: Path
+) -> None:
+    if survey.sha256 == begun["corpus_sha256"]:
+        return
+    documents = (item for item in corpus if isinstance(item, Document))
+    where = "after the finished shards"
+    for entry in journal.entries:
+        content = ContentHash()
+        first = None
+        for _, document in zip(range(entry.documents), documents, strict=False):
+            first = first or document.id
+            content.add(document)
+        if content.hexdigest() != entry.content_sha256:
+            where = f"in {entry.name}, which begins with document {first}" if first else f"in {entry.name}"
+            break
+    raise StoreMismatch(
+        f"{directory} was begun with another corpus: {begun['corpus_documents']} documents then, "
+        f"{survey.documents} now, "
+        f"differing {where}. Give the same files in the same order, name another store, or start over with --force"
+    )
+
+
+@contextlib.contextmanager
+def _disk_errors(directory: Path) -> Iterator[None]:
+    """Turns what the disk says into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{directory} cannot be written: {error.strerror or error}; "
+            "what is finished is kept: once there is room, the same command goes on from there"
+        ) from error

@@ -1,0 +1,116 @@
+"""From a model's name to an encoder that is ready to run."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+from nuner_embed.encoding.encoder import TextEncoder
+from nuner_embed.errors import ModelError
+from nuner_embed.models import Model, Recipe, TextTokenizer, locate
+from nuner_embed.models.known import DEFAULT_MODEL
+from nuner_embed.runtimes import RuntimeOptions, load_runtime
+from nuner_embed.runtimes.base import Precision, RuntimeName
+
+# Measured by benchmarks/encode.py: small batches stay in a CPU's cache. The value for CUDA is not measured yet.
+BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
+
+
+def load_encoder(
+    model: str = DEFAULT_MODEL,
+    *,
+    runtime: RuntimeName = "auto",
+    device: str = "auto",
+    precision: Precision = "f32",
+    threads: int = 0,
+    batch_tokens: int | None = None,
+    **recipe: Any,
+) -> TextEncoder:
+    """Loads a model into a runtime.
+
+    Args:
+        model: a Hugging Face or exported directory, a known name, or a hub name.
+        runtime: "auto" runs an exported directory with ONNX Runtime and any other with torch.
+        device: "auto", "cpu" or "cuda".
+        precision: of the arithmetic, "f32", "bf16" or "fp16".
+        threads: 0 for one a core.
+        batch_tokens: tokens a batch may hold, padding included; None for the device's default.
+        recipe: `layers`, `pooling`, `normalize`, `max_length`, `stride` in place of the model's own; None keeps it.
+
+    Raises:
+        ModelError: the model cannot be found, loaded, or follow the recipe.
+        RuntimeUnavailable: the runtime or device is not to be had.
+    """
+    if batch_tokens is not None and batch_tokens < 1:
+        raise ValueError(f"batch_tokens must be at least 1, not {batch_tokens}")
+    found = locate(model)
+    wanted = resolve_recipe(found, **recipe)
+    tokenizer = TextTokenizer.from_directory(found.directory)
+    if tokenizer.backend.get_vocab_size() > found.config.vocabulary:
+        raise ModelError(
+            f"{model}: the tokenizer knows {tokenizer.backend.get_vocab_size()} tokens, the network only "
+            f"{found.config.vocabulary}; they do not belong together"
+        )
+    loaded = load_runtime(found, wanted, runtime, RuntimeOptions(device, precision, threads))
+    return TextEncoder(
+        tokenizer=tokenizer,
+        runtime=loaded,
+        recipe=wanted,
+        weights_sha256=found.weights_sha256,
+        batch_tokens=batch_tokens or BATCH_TOKENS[loaded.device],
+        pad_id=found.config.pad_id,
+    )
+
+
+def resolve_recipe(model: Model, **changes: Any) -> Recipe:
+    """The model's recipe with what was asked for in its place, checked against the model.
+
+    Raises:
+        ModelError: the model cannot follow it, or a value makes no sense.
+    """
+    try:
+        wanted = model.recipe.replace(**changes)
+    except ValueError as error:
+        raise ModelError(f"{model.name}: {error}") from None
+    return model.checked_recipe(wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """The arguments of `load_encoder`, kept until they are needed, here or in another process.
+
+    Attributes:
+        model: see `load_encoder`, as for all others.
+        runtime: "auto", "onnx" or "torch".
+        device: "auto", "cpu" or "cuda".
+        precision: "f32", "bf16" or "fp16".
+        threads: 0 for one a core.
+        batch_tokens: None for the device's default.
+        recipe: changes to the model's recipe.
+    """
+
+    model: str = DEFAULT_MODEL
+    runtime: RuntimeName = "auto"
+    device: str = "auto"
+    precision: Precision = "f32"
+    threads: int = 0
+    batch_tokens: int | None = None
+    recipe: dict[str, Any] = field(default_factory=dict)
+
+    def load(self) -> TextEncoder:
+        """Loads the encoder."""
+        return load_encoder(
+            self.model,
+            runtime=self.runtime,
+            device=self.device,
+            precision=self.precision,
+            threads=self.threads,
+            batch_tokens=self.batch_tokens,
+            **self.recipe,
+        )
+
+    def pinned(self, numerics: dict[str, Any]) -> Self:
+        """A copy in which threads and batch budget, where they were left open, are those of an earlier run."""
+        return replace(
+            self,
+            threads=self.threads or numerics["threads"],
+            batch_tokens=self.batch_tokens or numerics["batch_tokens"],
+        )

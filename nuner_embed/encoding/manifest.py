@@ -1,0 +1,138 @@
+"""The manifest: what a store is, written when the job begins and again when it is complete."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from nuner_embed.encoding.encoder import TextEncoder
+from nuner_embed.encoding.shards import Dtype, ShardEntry
+from nuner_embed.encoding.tokens import Granularity
+from nuner_embed.encoding.windows import Overflow
+from nuner_embed.errors import StoreError, StoreMismatch
+from nuner_embed.files import hash_of, read_json, write_json
+
+MANIFEST_FILE = "manifest.json"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What is pinned when a job starts.
+
+    Attributes:
+        semantic_hash: of weights, tokenizer and recipe.
+        recipe: as JSON values.
+        weights_sha256: of the model.
+        tokenizer_sha256: of the model.
+        numerics: all that decides the bits; `numeric_hash` is their hash.
+        granularity: what a row is.
+        overflow: what happened to long texts.
+        dim: width of the vectors.
+        dtype: of the vectors.
+        shard_rows: rows after which a shard is closed.
+        corpus_sha256: of all documents.
+        corpus_documents: how many there are.
+        resumable: False for standard input.
+    """
+
+    semantic_hash: str
+    recipe: dict[str, Any]
+    weights_sha256: str
+    tokenizer_sha256: str
+    numerics: dict[str, Any]
+    granularity: Granularity
+    overflow: Overflow
+    dim: int
+    dtype: Dtype
+    shard_rows: int
+    corpus_sha256: str
+    corpus_documents: int
+    resumable: bool
+
+    @classmethod
+    def of(cls, encoder: TextEncoder, **rest: Any) -> Self:
+        """The manifest of a job with this encoder."""
+        return cls(
+            semantic_hash=encoder.semantic_hash,
+            recipe=encoder.recipe.to_dict(),
+            weights_sha256=encoder.weights_sha256,
+            tokenizer_sha256=encoder.tokenizer.sha256,
+            numerics=encoder.numerics,
+            dim=encoder.dim,
+            **rest,
+        )
+
+    @property
+    def numeric_hash(self) -> str:
+        """The hash of the numerics."""
+        return hash_of(self.numerics)
+
+    def write(self, directory: Path, shards: list[ShardEntry], rejects: int, *, complete: bool) -> None:
+        """Writes `manifest.json`, atomically."""
+        names = ("name", "rows", "documents", "sha256", "bytes")
+        values = {
+            "schema_version": SCHEMA_VERSION,
+            "complete": complete,
+            **asdict(self),
+            "numeric_hash": self.numeric_hash,
+            "documents": sum(shard.documents for shard in shards),
+            "rejects": rejects,
+            "rows": sum(shard.rows for shard in shards),
+            "shards": [{name: getattr(shard, name) for name in names} for shard in shards],
+            "reduced_shards": [
+                {"name": shard.name, "batch_tokens": shard.batch_tokens} for shard in shards if shard.batch_tokens
+            ],
+        }
+        write_json(directory / MANIFEST_FILE, values)
+
+    def require_same(self, pinned: dict[str, Any], directory: Path) -> None:
+        """Checks that this job may go on with a store that was begun with `pinned`.
+
+        Raises:
+            StoreMismatch: naming everything that differs.
+        """
+        mine = asdict(self)
+        differences = []
+        for key in ("recipe", "numerics"):
+            differences += _differences(pinned[key], mine[key], "" if key == "recipe" else "runtime ")
+        keys = ("granularity", "overflow", "dim", "dtype", "shard_rows", "weights_sha256", "tokenizer_sha256")
+        differences += _differences({k: pinned[k] for k in keys}, {k: mine[k] for k in keys}, "")
+        if differences:
+            raise StoreMismatch(
+                f"{directory} was begun otherwise: {'; '.join(differences)}. "
+                "Give the earlier options again, name another store, or start over with --force"
+            )
+
+
+def _differences(pinned: dict[str, Any], mine: dict[str, Any], prefix: str) -> list[str]:
+    return [
+        f"{prefix}{key} was {_short(pinned.get(key))} and is now {_short(mine.get(key))}"
+        for key in sorted(pinned | mine)
+        if pinned.get(key) != mine.get(key)
+    ]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text[:12] + "..." if len(text) == 64 else text
+
+
+def read_manifest(directory: Path) -> dict[str, Any] | None:
+    """The manifest of a store, or None where there is none.
+
+    Raises:
+        StoreError: it cannot be read, or is of another schema.
+    """
+    path = directory / MANIFEST_FILE
+    if not path.is_file():
+        return None
+    try:
+        values = read_json(path)
+        version = values["schema_version"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise StoreError(f"{path} is not the manifest of a store; if it was one, it is damaged") from None
+    if version != SCHEMA_VERSION:
+        raise StoreMismatch(f"{directory} has schema version {version}, this program reads {SCHEMA_VERSION}")
+    if not isinstance(values, dict):
+        raise StoreError(f"{path} is not the manifest of a store")
+    return values

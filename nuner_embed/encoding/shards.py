@@ -1,0 +1,189 @@
+"""Shards: one matrix and one table of rows each."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from nuner_embed.corpora.digest import ContentHash
+from nuner_embed.documents import Document, Span
+from nuner_embed.encoding.encoder import RowEmbeddings
+from nuner_embed.encoding.rows import RowTable
+from nuner_embed.encoding.tokens import Granularity, TokenTable
+from nuner_embed.errors import StoreError
+from nuner_embed.files import sha256_of, sync
+
+Dtype = Literal["float16", "float32"]
+SUFFIXES = ("npy", "parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEntry:
+    """A finished shard, as the journal names it.
+
+    Attributes:
+        name: file name without its suffix.
+        rows: in it.
+        documents: consecutive documents of the corpus that it holds.
+        content_sha256: of these documents.
+        sha256: of each file, by suffix.
+        bytes: of each file, by suffix.
+        tokens: that went through the encoder.
+        padding: padding tokens that went with them.
+        windows: the texts were cut into.
+        covered: lines it added to `coverage.jsonl`.
+        batch_tokens: the reduced batch budget if memory ran out, else None.
+    """
+
+    name: str
+    rows: int
+    documents: int
+    content_sha256: str
+    sha256: dict[str, str]
+    bytes: dict[str, int]
+    tokens: int
+    padding: int
+    windows: int
+    covered: int
+    batch_tokens: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Reads what `to_dict` gave."""
+        return cls(**values)
+
+
+def shard_name(index: int) -> str:
+    """The name of the index-th shard."""
+    return f"shard-{index:05d}"
+
+
+def temporary_path(directory: Path, name: str, suffix: str) -> Path:
+    """Where a shard's file lies until the shard is committed; processes never share one."""
+    return directory / f".{name}.{suffix}.{os.getpid()}.tmp"
+
+
+def write_shard(
+    directory: Path, name: str, table: TokenTable, embedded: RowEmbeddings, granularity: Granularity, dtype: Dtype
+) -> tuple[ShardEntry, list[str], dict[str, Path]]:
+    """Writes and syncs both files of a shard under temporary names.
+
+    Returns:
+        The shard's entry, its lines for `coverage.jsonl`, and the temporary path by suffix.
+
+    Raises:
+        StoreError: a vector is not finite in this dtype.
+    """
+    paths = {suffix: temporary_path(directory, name, suffix) for suffix in SUFFIXES}
+    with paths["npy"].open("wb") as stream:
+        _write_matrix(stream, _cast(embedded.vectors, dtype, name))
+        sync(stream)
+    rows = rows_as_arrow(table, embedded.rows, granularity)
+    with paths["parquet"].open("wb") as stream:
+        pq.write_table(rows, stream, compression="zstd")
+        sync(stream)
+    content = ContentHash()
+    for document in table.documents:
+        content.add(document)
+    coverage = list(_coverage(table, embedded))
+    reduced = embedded.statistics.batch_tokens
+    entry = ShardEntry(
+        name=name,
+        rows=len(rows),
+        documents=len(table.documents),
+        content_sha256=content.hexdigest(),
+        sha256={suffix: sha256_of(path) for suffix, path in paths.items()},
+        bytes={suffix: path.stat().st_size for suffix, path in paths.items()},
+        tokens=embedded.statistics.tokens,
+        padding=embedded.statistics.padding,
+        windows=int(embedded.placement.counts.sum()),
+        covered=len(coverage),
+        batch_tokens=reduced if embedded.statistics.reduced else None,
+    )
+    return entry, coverage, paths
+
+
+def _cast(vectors: NDArray[np.float32], dtype: Dtype, name: str) -> NDArray[np.floating[Any]]:
+    with np.errstate(over="ignore"):
+        cast = vectors.astype(dtype, copy=False)
+    if not np.isfinite(cast).all():
+        if np.isfinite(vectors).all():
+            raise StoreError(f"{name}: a number is too large for {dtype}; use --dtype float32")
+        raise StoreError(f"{name}: the encoder gave a number that is not finite; try --precision f32")
+    return cast
+
+
+def _write_matrix(stream: IO[bytes], matrix: NDArray[np.floating[Any]]) -> None:
+    np.lib.format.write_array(stream, np.ascontiguousarray(matrix), allow_pickle=False)
+
+
+def rows_as_arrow(table: TokenTable, rows: RowTable, granularity: Granularity) -> pa.Table:
+    """The rows' table: document_id, start, end, text, label, score, and the number of the token, word or mention."""
+    documents = table.documents
+    spans = _spans_of_rows(documents, rows, granularity)
+    text = [
+        documents[document].text[start:end]
+        for document, start, end in zip(rows.document.tolist(), rows.start.tolist(), rows.end.tolist(), strict=True)
+    ]
+    ids = pa.array([document.id for document in documents], pa.string())
+    return pa.table(
+        {
+            "document_id": ids.take(pa.array(rows.document)),
+            "start": pa.array(rows.start, pa.int64()),
+            "end": pa.array(rows.end, pa.int64()),
+            "text": pa.array(text, pa.string()),
+            "label": pa.array([span.label if span else None for span in spans], pa.string()),
+            "score": pa.array([span.score if span else None for span in spans], pa.float32()),
+            granularity: pa.array(rows.index, pa.int32()),
+        }
+    )
+
+
+def _spans_of_rows(documents: Sequence[Document], rows: RowTable, granularity: Granularity) -> Sequence[Span | None]:
+    """The span that each row is; for tokens and words the input's first span that they share characters with."""
+    if granularity == "mention":
+        pairs = zip(rows.document.tolist(), rows.index.tolist(), strict=True)
+        return [documents[document].spans[index] for document, index in pairs]
+    spans: list[Span | None] = [None] * len(rows.document)
+    bounds = np.searchsorted(rows.document, np.arange(len(documents) + 1))
+    for i, document in enumerate(documents):
+        a, b = bounds[i], bounds[i + 1]
+        for span in reversed(document.spans):
+            for row in np.flatnonzero((rows.start[a:b] < span.end) & (rows.end[a:b] > span.start)):
+                spans[a + row] = span
+    return spans
+
+
+def _coverage(table: TokenTable, embedded: RowEmbeddings) -> Sequence[str]:
+    """A JSON line for each document that was windowed, or of which something has no embedding."""
+    placement = embedded.placement
+    cut = np.bincount(embedded.rows.document[placement.cut], minlength=len(table.documents))
+    facts = {
+        "tokens": table.counts,
+        "windows": placement.counts,
+        "dropped_tokens": embedded.dropped_tokens,
+        "dropped_rows": embedded.dropped_rows,
+        "untokenized_rows": embedded.rows.untokenized,
+        "cut_mentions": cut,
+    }
+    worth = (placement.counts > 1) | (
+        embedded.dropped_tokens + embedded.dropped_rows + embedded.rows.untokenized + cut > 0
+    )
+    return [
+        json.dumps(
+            {"document_id": table.documents[i].id, **{key: int(values[i]) for key, values in facts.items()}},
+            ensure_ascii=False,
+        )
+        for i in np.flatnonzero(worth)
+    ]

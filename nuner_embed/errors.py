@@ -1,0 +1,67 @@
+"""The errors this package raises on purpose.
+
+    NunerEmbedError
+    |-- CorpusError        a corpus that cannot be read: names the file and the line
+    |-- ModelError         a model that cannot be found, loaded or trusted
+    |-- RuntimeUnavailable a runtime, provider or device that was asked for and is not there
+    |-- OutOfMemory        one window alone does not fit into memory
+    |-- ExportError        an exported graph that is not its source
+    `-- StoreError         a store that cannot be written, read or trusted
+        |-- StoreLocked    somebody else is writing
+        `-- StoreMismatch  begun with another recipe, corpus, runtime or schema
+
+A message says what was expected, what was found, and what to do about it. The command line prints it
+as one line and exits with 1; `ValueError` and `TypeError` are left to a programmer's bad arguments.
+"""
+
+
+class NunerEmbedError(Exception):
+    """Base class of every error that a user can mend."""
+
+
+class CorpusError(NunerEmbedError):
+    """A corpus or one of its records cannot be read.
+
+    Attributes:
+        source: the file, as the user named it.
+        line: 1-based line (row, for Parquet), or None where the whole file is meant.
+        reason: what is wrong and what to do about it.
+    """
+
+    def __init__(self, source: str, line: int | None, reason: str) -> None:
+        self.source = source
+        self.line = line
+        self.reason = reason
+        where = source if line is None else f"{source}:{line}"
+        super().__init__(f"{where}: {reason}")
+
+    def __reduce__(self) -> tuple[type["CorpusError"], tuple[str, int | None, str]]:
+        return type(self), (self.source, self.line, self.reason)
+
+
+class ModelError(NunerEmbedError):
+    """A model cannot be found, loaded or trusted."""
+
+
+class RuntimeUnavailable(NunerEmbedError):
+    """A runtime, provider or device that was asked for is not what would run."""
+
+
+class OutOfMemory(NunerEmbedError):
+    """The runtime could not allocate memory for a batch."""
+
+
+class ExportError(NunerEmbedError):
+    """An exported graph does not compute what its source computes."""
+
+
+class StoreError(NunerEmbedError):
+    """A store cannot be written, read or trusted."""
+
+
+class StoreLocked(StoreError):
+    """Another job is writing the store."""
+
+
+class StoreMismatch(StoreError):
+    """The store was begun with another recipe, corpus, runtime or schema."""

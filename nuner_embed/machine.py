@@ -1,0 +1,43 @@
+"""What this machine is: facts that decide speed and bits."""
+
+import functools
+import os
+import platform
+from pathlib import Path
+
+_INTERESTING = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")
+
+
+@functools.cache
+def _cpuinfo() -> dict[str, str]:
+    """The first processor's lines of /proc/cpuinfo; empty where there is no such file."""
+    path = Path("/proc/cpuinfo")
+    if not path.exists():
+        return {}
+    first = path.read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+
+
+def cpu_name() -> str:
+    """The processor's name with its family and model, since kernels are chosen by these."""
+    info = _cpuinfo()
+    name = info.get("model name") or platform.processor() or platform.machine()
+    return f"{name} ({info['cpu family']}/{info['model']})" if "cpu family" in info else name
+
+
+def cpu_features() -> list[str]:
+    """Which of AVX2, AVX-512 and AMX this processor has, by the kernel's names."""
+    flags = set(_cpuinfo().get("flags", "").split())
+    return [flag for flag in _INTERESTING if flag in flags]
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def memory_bytes() -> int:
+    """Physical memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,64 @@
+"""What must be known of a network's shape before any framework is loaded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nuner_embed.errors import ModelError
+from nuner_embed.files import read_json
+
+# RoBERTa and its kin number positions from padding_idx + 1, so a table of 514 holds 512 tokens.
+_OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "data2vec-text", "mpnet"})
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """The shape of a text encoder.
+
+    Attributes:
+        model_type: Hugging Face's name of the architecture.
+        hidden_size: dimensions of one hidden state.
+        layers: transformer layers; there is one hidden state more.
+        positions: longest input in tokens, special tokens included.
+        vocabulary: rows of the embedding table.
+        pad_id: token id used for padding.
+    """
+
+    model_type: str
+    hidden_size: int
+    layers: int
+    positions: int
+    vocabulary: int
+    pad_id: int
+
+
+def read_config(name: str, directory: Path) -> ModelConfig:
+    """Reads `config.json`.
+
+    Raises:
+        ModelError: it is missing, incomplete, or asks for code from elsewhere.
+    """
+    path = directory / "config.json"
+    try:
+        values = read_json(path)
+    except FileNotFoundError:
+        raise ModelError(f"{name} holds no config.json; expected a Hugging Face model directory") from None
+    except ValueError as error:
+        raise ModelError(f"{name}: config.json is no JSON: {error}") from None
+    if "auto_map" in values:
+        raise ModelError(f"{name} needs Python code of its own (auto_map in config.json), which is never run from here")
+    try:
+        model_type = str(values["model_type"])
+        pad_id = int(values.get("pad_token_id") or 0)
+        positions = int(values["max_position_embeddings"])
+        if model_type in _OFFSET_POSITIONS:
+            positions -= pad_id + 1
+        return ModelConfig(
+            model_type=model_type,
+            hidden_size=int(values["dim"] if model_type == "distilbert" else values["hidden_size"]),
+            layers=int(values["n_layers"] if model_type == "distilbert" else values["num_hidden_layers"]),
+            positions=positions,
+            vocabulary=int(values["vocab_size"]),
+            pad_id=pad_id,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{name}: config.json does not describe a text encoder (problem with {error})") from None

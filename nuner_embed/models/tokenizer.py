@@ -1,0 +1,115 @@
+"""Texts to token ids with character offsets, through the tokenizers library alone."""
+
+import importlib.util
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from nuner_embed.errors import ModelError
+from nuner_embed.files import hash_of
+
+_NEVER = -1e6  # a log probability below that of any real segmentation
+
+
+@dataclass(frozen=True, slots=True)
+class TextTokenizer:
+    """A fast tokenizer that neither truncates nor pads, and for which text is only ever text.
+
+    A literal "[SEP]" or "</s>" in a corpus is tokenized as the characters it consists of, never as the special
+    token. Windows get their special tokens from `prefix` and `suffix`.
+
+    Attributes:
+        backend: the tokenizers library's own object.
+        prefix: ids of the special tokens before a window.
+        suffix: ids of the special tokens after it.
+        definition: the contents of its `tokenizer.json`, truncation and padding left out.
+    """
+
+    backend: Tokenizer
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+    definition: dict[str, Any]
+
+    @classmethod
+    def from_directory(cls, directory: Path) -> Self:
+        """Reads `tokenizer.json`, or converts an older tokenizer where transformers is installed.
+
+        Raises:
+            ModelError: no tokenizer, or one that cannot be read.
+        """
+        path = directory / "tokenizer.json"
+        definition = path.read_text(encoding="utf-8") if path.is_file() else _convert(directory)
+        try:
+            return cls.from_definition(json.loads(definition))
+        except Exception as error:  # the library raises bare Exception for a definition that it cannot read
+            raise ModelError(f"{directory}: tokenizer.json cannot be read: {error}") from None
+
+    @classmethod
+    def from_definition(cls, definition: dict[str, Any]) -> Self:
+        """Builds the tokenizer from the parsed contents of a `tokenizer.json`."""
+        definition = {**definition, "truncation": None, "padding": None, "model": _without_literal_specials(definition)}
+        backend = Tokenizer.from_str(json.dumps(definition))
+        probe = backend.encode("a")
+        content = [i for i, special in enumerate(probe.special_tokens_mask) if not special]
+        if not content:
+            raise ValueError("it makes no token of the letter a")
+        prefix, suffix = probe.ids[: content[0]], probe.ids[content[-1] + 1 :]
+        backend.encode_special_tokens = True
+        return cls(backend, tuple(prefix), tuple(suffix), definition)
+
+    @property
+    def specials(self) -> int:
+        """How many special tokens a window carries."""
+        return len(self.prefix) + len(self.suffix)
+
+    def encode(self, texts: Sequence[str]) -> list[tuple[NDArray[np.int32], NDArray[np.int64]]]:
+        """Token ids (n,) and character offsets (n, 2) of each whole text, special tokens left out."""
+        encodings = self.backend.encode_batch(list(texts), add_special_tokens=False)
+        return [
+            (np.array(encoding.ids, dtype=np.int32), np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2))
+            for encoding in encodings
+        ]
+
+    @property
+    def sha256(self) -> str:
+        """Of the definition: the same for an exported model and its source."""
+        return hash_of(self.definition)
+
+
+def _without_literal_specials(definition: dict[str, Any]) -> dict[str, Any]:
+    """The model part, changed so that Unigram never finds "<s>" and its like in a text.
+
+    A Unigram vocabulary holds its special tokens as ordinary pieces with a perfect score; the others spell
+    theirs in ways that no text leads to.
+    """
+    model: dict[str, Any] = definition["model"]
+    if model.get("type") != "Unigram":
+        return model
+    specials = {token["content"] for token in definition.get("added_tokens", ()) if token["special"]}
+    return {
+        **model,
+        "vocab": [[piece, _NEVER if piece in specials else score] for piece, score in model["vocab"]],
+    }
+
+
+def _convert(directory: Path) -> str:
+    if importlib.util.find_spec("transformers") is None:
+        raise ModelError(
+            f"{directory} holds no tokenizer.json; converting its older tokenizer needs "
+            "pip install 'nuner-embed[train]'"
+        )
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            directory, use_fast=True, local_files_only=True, trust_remote_code=False
+        )
+        return str(tokenizer.backend_tokenizer.to_str())
+    except (OSError, ValueError, AttributeError, ImportError) as error:
+        raise ModelError(f"{directory} holds no tokenizer that can be used: {str(error).splitlines()[0]}") from None

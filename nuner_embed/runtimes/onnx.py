@@ -1,0 +1,108 @@
+"""ONNX Runtime, on CPU and CUDA."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from nuner_embed.errors import ModelError, OutOfMemory, RuntimeUnavailable
+from nuner_embed.files import sha256_of
+from nuner_embed.machine import cpu_name
+from nuner_embed.models import Model
+from nuner_embed.models.locating import ONNX_FILE
+from nuner_embed.runtimes.base import RuntimeOptions
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_MEMORY_WORDS = ("failed to allocate memory", "out of memory", "bad allocation", "bad_alloc")
+
+
+class OnnxRuntime:
+    """An exported graph in an ONNX Runtime session; see `Runtime`.
+
+    Raises:
+        RuntimeUnavailable: the provider that was asked for is not what the session runs on.
+        ModelError: the file cannot be loaded.
+    """
+
+    name = "onnx"
+
+    def __init__(self, model: Model, options: RuntimeOptions) -> None:
+        if options.precision != "f32":
+            raise RuntimeUnavailable(f"{model.name} holds an fp32 graph, which runs in f32, not {options.precision}")
+        path = model.directory / ONNX_FILE
+        self.device = choose_device(options.device, ort.get_available_providers())
+        self._session = open_session(path, self.device, options.thread_count)
+        self.dim = int(self._session.get_outputs()[0].shape[-1])
+        self.description = (
+            f"onnxruntime {ort.__version__}, {_PROVIDERS[self.device]}, f32, {options.thread_count} threads"
+        )
+        self.numerics: dict[str, Any] = {
+            "file": sha256_of(path),
+            "runtime": f"onnxruntime {ort.__version__}",
+            "device": self.device,
+            "cpu": cpu_name(),
+            "precision": "f32",
+            "threads": options.thread_count,
+        }
+
+    def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        """See `Runtime.run`."""
+        try:
+            result = self._session.run(None, {"input_ids": input_ids, "attention_mask": attention_mask})
+        except Exception as error:  # onnxruntime raises its own kinds, which share no base but this
+            if isinstance(error, MemoryError) or any(word in str(error).lower() for word in _MEMORY_WORDS):
+                raise OutOfMemory(str(error)) from error
+            raise
+        return np.asarray(result[0], dtype=np.float32)
+
+
+def choose_device(asked: str, available: list[str]) -> str:
+    """The device to open a session on: what was asked for, or the best that this onnxruntime was built with.
+
+    Raises:
+        RuntimeUnavailable: this onnxruntime was built without the provider.
+    """
+    if asked == "auto":
+        return "cuda" if _PROVIDERS["cuda"] in available else "cpu"
+    if asked not in _PROVIDERS:
+        raise RuntimeUnavailable(f"device must be auto, {' or '.join(_PROVIDERS)}, not {asked!r}")
+    if _PROVIDERS[asked] not in available:
+        raise RuntimeUnavailable(
+            f"this onnxruntime offers {', '.join(available)} and no {_PROVIDERS[asked]}; "
+            "pip uninstall onnxruntime faiss-cpu && pip install 'nuner-embed[gpu]'"
+        )
+    return asked
+
+
+def open_session(model: Path | bytes, device: str, threads: int) -> ort.InferenceSession:
+    """A session that provably runs on the device.
+
+    Args:
+        model: a graph's path, or its bytes.
+        device: "cpu" or "cuda".
+        threads: within one operation.
+
+    Raises:
+        RuntimeUnavailable: the session fell back to another provider.
+        ModelError: the graph cannot be loaded.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # what goes wrong is raised below, in our words
+    wanted = [_PROVIDERS[device]] if device == "cpu" else [_PROVIDERS[device], _PROVIDERS["cpu"]]
+    try:
+        session = ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=wanted)
+    except Exception as error:  # as in OnnxRuntime.run
+        raise ModelError(
+            f"onnxruntime cannot load {'the graph' if isinstance(model, bytes) else model}: {error}"
+        ) from None
+    got = session.get_providers()
+    if got[0] != wanted[0]:
+        raise RuntimeUnavailable(
+            f"asked onnxruntime for {wanted[0]}, but the session runs on {got[0]}: CUDA or cuDNN could not be loaded; "
+            "install the CUDA libraries that this onnxruntime-gpu was built for, or say --device cpu"
+        )
+    return session

@@ -1,0 +1,141 @@
+"""PyTorch and transformers: runs a Hugging Face directory as it is."""
+
+import inspect
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+
+from nuner_embed.errors import ModelError, OutOfMemory, RuntimeUnavailable
+from nuner_embed.machine import cpu_name
+from nuner_embed.models import Model, Recipe
+from nuner_embed.runtimes.base import RuntimeOptions
+
+_DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_MEMORY_WORDS = ("can't allocate memory", "not enough memory", "out of memory")
+
+
+class TorchRuntime:
+    """A transformer of the Hugging Face library; see `Runtime`.
+
+    Raises:
+        RuntimeUnavailable: no CUDA where it was asked for, or fp16 asked for on a CPU.
+        ModelError: weights that do not fit the configuration.
+    """
+
+    name = "torch"
+
+    def __init__(self, model: Model, recipe: Recipe, options: RuntimeOptions) -> None:
+        self.device = _choose_device(options.device)
+        if options.precision == "fp16" and self.device == "cpu":
+            raise RuntimeUnavailable("fp16 runs on a GPU only; on a CPU say --precision bf16 or f32")
+        if self.device == "cpu":
+            torch.set_num_threads(options.thread_count)
+        network = load_network(model).to(device=self.device, dtype=_DTYPES[options.precision])
+        self.network = SelectedLayers(network, recipe.layers).eval()
+        self.dim = model.config.hidden_size * len(recipe.layers)
+        self.description = (
+            f"torch {torch.__version__}, {self.device}, {options.precision}, {options.thread_count} threads"
+        )
+        self.numerics: dict[str, Any] = {
+            "file": model.weights_sha256,
+            "runtime": f"torch {torch.__version__}, transformers {transformers.__version__}",
+            "device": torch.cuda.get_device_name() if self.device == "cuda" else "cpu",
+            "cpu": cpu_name(),
+            "precision": options.precision,
+            "threads": options.thread_count,
+        }
+
+    @torch.inference_mode()  # type: ignore[untyped-decorator]
+    def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        """See `Runtime.run`."""
+        try:
+            states = self.network(
+                torch.from_numpy(input_ids).to(self.device), torch.from_numpy(attention_mask).to(self.device)
+            )
+            result: NDArray[np.float32] = states.float().cpu().numpy()
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+                word in str(error) for word in _MEMORY_WORDS
+            ):
+                if self.device == "cuda":
+                    torch.cuda.empty_cache()
+                raise OutOfMemory(str(error).splitlines()[0]) from error
+            raise
+        return result
+
+
+class SelectedLayers(torch.nn.Module):  # type: ignore[misc]
+    """A network whose output is the concatenation of some of its hidden states, (batch, length, dim)."""
+
+    def __init__(self, network: Any, layers: tuple[int, ...]) -> None:
+        super().__init__()
+        self.network = network
+        self.layers = layers
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Runs the network on (batch, length) ids and mask."""
+        states = self.network(
+            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True, return_dict=True
+        ).hidden_states
+        chosen = [states[layer] for layer in self.layers]
+        return chosen[0] if len(chosen) == 1 else torch.cat(chosen, dim=-1)
+
+
+def load_network(model: Model) -> Any:
+    """The text encoder in fp32 and evaluation mode, without a pooler, every weight of it read from the files.
+
+    Raises:
+        ModelError: an unknown architecture, or weights that are missing or of other shapes.
+    """
+    config = transformers.AutoConfig.from_pretrained(model.directory, trust_remote_code=False, local_files_only=True)
+    try:
+        architecture = transformers.AutoModel._model_mapping[type(config)]
+    except KeyError:
+        raise ModelError(
+            f"{model.name} is a {config.model_type}, which is no text encoder known to transformers"
+        ) from None
+    keywords: dict[str, Any] = {}
+    if "add_pooling_layer" in inspect.signature(architecture.__init__).parameters:
+        keywords["add_pooling_layer"] = False
+    log = logging.getLogger("transformers")
+    level = log.level
+    log.setLevel(logging.ERROR)  # the unused pooler is meant; what is missing is raised below
+    try:
+        network, report = architecture.from_pretrained(
+            model.directory,
+            config=config,
+            dtype=torch.float32,  # transformers 5 follows the config otherwise
+            local_files_only=True,
+            weights_only=True,
+            output_loading_info=True,
+            **keywords,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"{model.name} cannot be loaded: {' '.join(str(error).split())[:300]}") from None
+    finally:
+        log.setLevel(level)
+    wanting = [*report["missing_keys"], *(str(key[0]) for key in report["mismatched_keys"])]
+    if wanting:
+        raise ModelError(
+            f"{model.name}: {len(wanting)} weights of the {config.model_type} are not in its files "
+            f"({sorted(wanting)[0]}, ...) and would be random"
+        )
+    return network.eval()
+
+
+def _choose_device(asked: str) -> str:
+    available = torch.cuda.is_available()
+    if asked == "auto":
+        return "cuda" if available else "cpu"
+    if asked == "cpu" or (asked == "cuda" and available):
+        return asked
+    if asked == "cuda":
+        raise RuntimeUnavailable(
+            f"asked for CUDA, but this torch ({torch.__version__}) finds none; "
+            "install a CUDA build of torch and the driver, or say --device cpu"
+        )
+    raise RuntimeUnavailable(f"device must be auto, cpu or cuda, not {asked!r}")

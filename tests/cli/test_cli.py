@@ -1,0 +1,178 @@
+"""The command line as a user meets it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nuner_embed import Store, __version__
+
+
+def run(*arguments, cwd=None, stdin=None, check=None):
+    done = subprocess.run(
+        [sys.executable, "-m", "nuner_embed.cli", *map(str, arguments)],
+        cwd=cwd,
+        input=stdin,
+        capture_output=True,
+        text=not isinstance(stdin, bytes),
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "120"},
+    )
+    if check is not None:
+        assert done.returncode == check, (done.stdout, done.stderr)
+    return done
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("cli") / "model"
+    run("export", "minilm-l6", "-o", directory, check=0)
+    return directory
+
+
+def test_help_lists_every_command_and_each_has_an_example():
+    overview = run("--help", check=0).stdout
+    for command in ("demo", "export", "encode", "store", "models", "doctor"):
+        assert command in overview
+    for command in (["demo"], ["export"], ["encode"], ["store"], ["store", "info"], ["store", "verify"],
+                    ["models"], ["models", "list"], ["doctor"]):  # fmt: skip
+        assert f"Example: nuner-embed {command[0]}" in " ".join(run(*command, "--help", check=0).stdout.split())
+
+
+def test_version():
+    assert run("--version", check=0).stdout.strip() == f"nuner-embed, version {__version__}"
+
+
+@pytest.mark.parametrize("arguments", [["encod"], ["encode", "x"], ["encode", "--rows", "sentence"], ["store"]])
+def test_a_typing_mistake_is_a_usage_error(arguments):
+    done = run(*arguments, check=2)
+    assert "Traceback" not in done.stderr
+
+
+def test_encode_from_another_folder_and_look(model, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "corpus.txt").write_text("The ferry left Port Ellery.\n\nÀ 7:30 😀\n")
+    done = run("encode", "data/corpus.txt", "-o", "out/store", "--model", model, "--json", cwd=tmp_path, check=0)
+    summary = json.loads(done.stdout)
+    assert (summary["documents"], summary["rows"]) == (2, 11)
+    assert "corpus: 2 documents, about 11 rows" in done.stderr
+    assert "onnxruntime" in done.stderr
+    again = run("encode", "data/corpus.txt", "-o", "out/store", "--model", model, cwd=tmp_path, check=0)
+    assert "complete already; nothing to do" in again.stderr
+    facts = json.loads(run("store", "info", "out/store", "--json", cwd=tmp_path, check=0).stdout)
+    assert (facts["rows"], facts["dim"], facts["granularity"], facts["complete"]) == (11, 384, "word", True)
+    assert "granularity    word" in run("store", "info", "out/store", cwd=tmp_path, check=0).stdout
+    assert "1 shards are what was written" in run("store", "verify", "out/store", cwd=tmp_path, check=0).stderr
+    path = tmp_path / "out/store/shard-00000.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+    bad = run("store", "verify", "out/store", "--json", cwd=tmp_path, check=1)
+    assert json.loads(bad.stdout)["problems"] == ["shard-00000.npy is not what was written (sha256 differs)"]
+
+
+def test_standard_input(model, tmp_path):
+    lines = b'{"text": "The ferry", "spans": [{"start": 4, "end": 9, "label": "ship"}]}\n'
+    done = run("encode", "-", "-o", tmp_path / "s", "--format", "jsonl", "--rows", "mention", "--model", model,
+               stdin=lines, check=0)  # fmt: skip
+    assert b"standard input cannot be read twice" in done.stderr
+    assert Store.open(tmp_path / "s").table().column("document_id").to_pylist() == ["-:1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.txt", None, "missing.txt"),
+        ("empty.txt", b"", "holds no documents"),
+        ("bad.txt", b"fine\n\xff\xfe\n", "bad.txt:2: "),
+        ("bad.jsonl", b'{"text": "a"}\n' * 16 + b'{"text": "a"\n', "bad.jsonl:17: "),
+        ("twice.jsonl", b'{"id": "a", "text": "x"}\n{"id": "a", "text": "y"}\n', "twice.jsonl:2: "),
+        ("span.jsonl", b'{"text": "abc", "spans": [{"start": 1, "end": 9, "label": "x"}]}\n', "span.jsonl:1: "),
+        ("number.jsonl", b'{"text": 17}\n', "number.jsonl:1: "),
+        ("cut.txt.gz", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\x4b", "cut.txt.gz"),
+        ("no.parquet", b"PAR1 is not enough", "no.parquet"),
+        ("what.xyz", b"x", "what.xyz"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(model, tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    done = run("encode", name, "-o", "store", "--model", model, cwd=tmp_path, check=1)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_directory_without_corpora(model, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "empty" in run("encode", "empty", "-o", "s", "--model", model, cwd=tmp_path, check=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "minilm-16"], "did you mean minilm-l6?"),
+        (["--model", "numind/NuNER-v2.0"], "the hub did not give a model"),
+        (["--device", "cuda"], "CUDA"),
+        (["--runtime", "onnx"], "nuner-embed export minilm-l6 -o DIR, then --model DIR"),
+        (["--layers", "-9"], "7 hidden states"),
+        (["--max-length", "600"], "at most 512 tokens"),
+        (["--stride", "200"], "stride must lie between 0 and half"),
+    ],
+)
+def test_a_model_that_is_not_to_be_had_is_one_line(tmp_path, arguments, message):
+    (tmp_path / "c.txt").write_text("x\n")
+    done = run("encode", "c.txt", "-o", "store", *arguments, cwd=tmp_path, check=1)
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "store").exists()
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    assert "Traceback" in run("--debug", "encode", "missing.txt", "-o", "s", cwd=tmp_path, check=1).stderr
+
+
+def test_errors_of_a_skipping_job_are_listed(model, tmp_path):
+    (tmp_path / "c.jsonl").write_text('{"text": "the ferry"}\n{"text": 5}\n{"text": "left"}\n')
+    done = run("encode", "c.jsonl", "-o", "s", "--on-error", "skip", "--model", model, cwd=tmp_path, check=0)
+    assert "1 records were rejected: see rejects.jsonl" in done.stderr
+    (reject,) = (json.loads(line) for line in (tmp_path / "s/rejects.jsonl").read_text().splitlines())
+    assert reject["line"] == 2
+
+
+def test_models_list():
+    names = [model["name"] for model in json.loads(run("models", "list", "--json", check=0).stdout)]
+    assert "minilm-l6" in names
+    assert "numind/NuNER-v2.0" in names
+
+
+def test_doctor():
+    facts = json.loads(run("doctor", "--json", check=0).stdout)
+    assert facts["providers_running"][-1] == "CPUExecutionProvider"
+    assert facts["problems"] == []
+    assert facts["cores"] >= 1
+    assert "no clashes" in run("doctor", check=0).stderr
+
+
+def test_demo(tmp_path):
+    first = run("demo", "-o", "demo", cwd=tmp_path, check=0)
+    assert "nearest to [" in first.stdout
+    assert "Next, on your own corpus" in first.stdout
+    page = (tmp_path / "demo/index.html").read_text()
+    assert page.count("<circle") == len(Store.open(tmp_path / "demo/store"))
+    second = run("demo", "-o", "demo", cwd=tmp_path, check=0)
+    assert "its sha256 is right" in second.stderr
+    assert second.stdout == first.stdout
+
+
+def test_a_reader_that_goes_away(model):
+    command = f"{sys.executable} -m nuner_embed.cli models list | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+
+
+def test_the_installed_script_is_this():
+    script = Path(sys.executable).with_name("nuner-embed")
+    assert subprocess.check_output([script, "--version"], text=True).strip().endswith(__version__)

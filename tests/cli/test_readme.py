@@ -1,0 +1,59 @@
+"""What the README tells people to type works, in the order in which it says so."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with the corpus that the first commands mean."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "corpus.jsonl").write_text(
+        '{"text": "The ferry left Port Ellery.", "spans": [{"start": 15, "end": 26, "label": "harbour"}]}\n'
+    )
+    return folder
+
+
+def test_the_console_snippets(folder):
+    scripts = f"PATH={Path(sys.executable).parent}:$PATH\nset -e\n"
+    commands = [line[2:] for block in re.findall(r"```console\n(.*?)```", README, re.S) for line in block.splitlines()]
+    assert any(command.startswith("nuner-embed encode") for command in commands)
+    done = subprocess.run(["bash", "-c", scripts + "\n".join(commands)], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_python_snippets(folder):
+    test_the_console_snippets_ran = folder / "model" / "export.json"
+    assert test_the_console_snippets_ran.exists()
+    snippets = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert len(snippets) == 2
+    done = subprocess.run([sys.executable, "-c", "\n".join(snippets)], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "(1, 384)" in done.stdout
+
+
+def test_the_first_two_commands_are_make_demo_and_make_test():
+    commands = re.findall(r"^    (\S.*?)(?:  |$)", README, re.M)
+    assert commands[:2] == ["make demo", "make test"]
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_example(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "encode_corpus.py", tmp_path], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    first, second, *_ = done.stdout.splitlines()
+    assert first.startswith("1.000  kestrel")
+    assert "corpus.txt:" in second

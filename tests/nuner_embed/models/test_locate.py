@@ -1,0 +1,124 @@
+import json
+import shutil
+
+import pytest
+from fakes import tiny_model
+
+from nuner_embed.errors import ModelError
+from nuner_embed.models import Recipe, locate
+from nuner_embed.models.known import PACKAGED, known_recipe
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    return tiny_model("bert", tmp_path_factory.mktemp("models") / "bert")
+
+
+@pytest.fixture
+def copy(bert, tmp_path):
+    return shutil.copytree(bert, tmp_path / "copy")
+
+
+def test_the_default_model_is_the_pinned_one():
+    model = locate("minilm-l6")
+    assert model.weights_sha256 == PACKAGED["minilm-l6"].sha256
+    assert (model.config.hidden_size, model.config.layers, model.config.positions) == (384, 6, 512)
+    assert model.recipe.max_length == 256
+
+
+def test_other_weights_under_a_pinned_name_are_refused(copy, monkeypatch):
+    pinned = PACKAGED["minilm-l6"]
+    monkeypatch.setitem(PACKAGED, "minilm-l6", type(pinned)(pinned.package, ".", "0" * 64, "mini", Recipe(), ""))
+    monkeypatch.setattr("nuner_embed.models.locating.weight_files", lambda *_: [copy / "config.json"])
+    with pytest.raises(ModelError, match="not the pinned ones"):
+        locate("minilm-l6")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("minilm-16", "did you mean minilm-l6"),
+        ("nothing", "no directory and no known model is called 'nothing'; known names: minilm-l6"),
+        ("./no/such", "no directory and no known model"),
+    ],
+)
+def test_a_name_that_leads_nowhere(name, message):
+    with pytest.raises(ModelError, match=message):
+        locate(name)
+
+
+def test_a_hub_name_without_a_network_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match="the hub did not give a model .* check the name and the network") as caught:
+        locate("numind/NuNER-v2.0")
+    assert "\n" not in str(caught.value)
+
+
+def test_nuner_checkpoints_are_known_by_hub_name_and_by_directory(copy, tmp_path):
+    assert known_recipe("numind/NuNER-v1.0") == Recipe(layers=(-1, -7))
+    assert known_recipe("numind/NuNER-v2.0") == Recipe(layers=(-1,))
+    assert known_recipe("roberta-base") is None
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 12}))
+    named = copy.rename(tmp_path / "NuNER-v1.0")
+    assert locate(str(named)).recipe.layers == (-1, -7)
+
+
+def test_a_recipe_file_travels_with_a_directory(copy):
+    (copy / "recipe.json").write_text(json.dumps({"layers": [-2], "pooling": "mean", "max_length": 20, "stride": 5}))
+    assert locate(str(copy)).recipe == Recipe((-2,), "mean", False, 20, 5)
+    (copy / "recipe.json").write_text('{"layer": [-2]}')
+    with pytest.raises(ModelError, match="recipe.json is not a recipe: a recipe knows no layer"):
+        locate(str(copy))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"auto_map": {"AutoModel": "x.Y"}}, "never run from here"),
+        ({"hidden_size": None}, "does not describe a text encoder"),
+    ],
+)
+def test_configurations_that_are_not_trusted(copy, change, message):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(ModelError, match=message):
+        locate(str(copy))
+
+
+def test_a_directory_that_is_no_model(tmp_path):
+    with pytest.raises(ModelError, match="no config.json"):
+        locate(str(tmp_path))
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ModelError, match="config.json is no JSON"):
+        locate(str(tmp_path))
+    with pytest.raises(ModelError, match="is a file; a model is a directory"):
+        locate(str(tmp_path / "config.json"))
+
+
+def test_a_directory_without_weights(copy):
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="no model.safetensors and no pytorch_model.bin"):
+        locate(str(copy))
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [((3,), "3 hidden states"), ((-4,), "no layer -4"), ((-1, 2), "twice")],
+)
+def test_layers_that_a_model_lacks(bert, layers, message):
+    model = locate(str(bert))
+    with pytest.raises(ModelError, match=message):
+        model.checked_recipe(model.recipe.replace(layers=layers))
+
+
+def test_windows_beyond_the_positions(bert):
+    model = locate(str(bert))
+    assert model.recipe.max_length == 40
+    with pytest.raises(ModelError, match="at most 40 tokens at a time, not 64"):
+        model.checked_recipe(model.recipe.replace(max_length=64))
+
+
+def test_roberta_gives_two_positions_to_its_offset(tmp_path):
+    assert locate(str(tiny_model("roberta", tmp_path / "r"))).config.positions == 40

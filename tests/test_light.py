@@ -1,0 +1,56 @@
+"""An exported model runs, and the package imports, without torch and transformers."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from fakes import tiny_model
+
+from nuner_embed import export_onnx
+
+BLOCK = """
+import sys
+
+for name in ("torch", "transformers", "optimum", "sentence_transformers", "huggingface_hub", "onnx"):
+    sys.modules[name] = None  # as if it were not installed
+"""
+
+
+def run_blocked(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", BLOCK + textwrap.dedent(code), *arguments], capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("light")
+    export_onnx(str(tiny_model("roberta", folder / "roberta")), folder / "model")
+    return folder / "model"
+
+
+def test_encoding_with_neither_torch_nor_transformers(model, tmp_path):
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("the ferry left at seven\nZürich\n")
+    code = """
+    import nuner_embed
+    store = nuner_embed.encode(sys.argv[1], sys.argv[2], model=sys.argv[3])
+    assert store.table().column("text").to_pylist() == ["the", "ferry", "left", "at", "seven", "Zürich"]
+    assert store.vectors([5, 0]).shape == (2, 16)
+    assert nuner_embed.nearest(store, store.vectors([1]), k=1).rows.tolist() == [[1]]
+    assert sys.modules["torch"] is None
+    """
+    done = run_blocked(code, str(corpus), str(tmp_path / "store"), str(model))
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_needs_torch_says_so():
+    done = run_blocked("import nuner_embed; nuner_embed.load_encoder('minilm-l6')")
+    assert "torch is not installed; pip install 'nuner-embed[train]', or export minilm-l6 where" in done.stderr
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import nuner_embed.cli.__main__, sys; print(*sys.modules)"
+    modules = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
+    assert not {"numpy", "pyarrow", "tokenizers", "onnxruntime", "torch", "faiss", "rich"} & modules

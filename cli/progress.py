@@ -99,7 +99,7 @@ class JobReporter(Reporter):
             lines.append(f"{summary.rejects:,} records were rejected: see rejects.jsonl")
         if summary.reduced_shards:
             lines.append(
-                f"memory ran out in {len(summary.reduced_shards)} shards; they ran in smaller batches: see manifest.json"
+                f"memory ran out in {len(summary.reduced_shards)} shards, run in smaller batches: see manifest.json"
             )
         for line in lines:
             self.notice(line)

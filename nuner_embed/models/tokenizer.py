@@ -111,5 +111,5 @@ def _convert(directory: Path) -> str:
             directory, use_fast=True, local_files_only=True, trust_remote_code=False
         )
         return str(tokenizer.backend_tokenizer.to_str())
-    except (OSError, ValueError, AttributeError, ImportError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, ImportError) as error:
         raise ModelError(f"{directory} holds no tokenizer that can be used: {str(error).splitlines()[0]}") from None

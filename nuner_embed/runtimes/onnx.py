@@ -91,7 +91,7 @@ def open_session(model: Path | bytes, device: str, threads: int) -> ort.Inferenc
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # what goes wrong is raised below, in our words
+    options.log_severity_level = 4  # what goes wrong is raised, in our words
     wanted = [_PROVIDERS[device]] if device == "cpu" else [_PROVIDERS[device], _PROVIDERS["cpu"]]
     try:
         session = ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=wanted)

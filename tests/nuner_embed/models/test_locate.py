@@ -1,11 +1,12 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
-from fakes import tiny_model
+from fakes import tiny_model, wordpiece
 
 from nuner_embed.errors import ModelError
-from nuner_embed.models import Recipe, locate
+from nuner_embed.models import Recipe, TextTokenizer, locate
 from nuner_embed.models.known import PACKAGED, known_recipe
 
 
@@ -122,3 +123,24 @@ def test_windows_beyond_the_positions(bert):
 
 def test_roberta_gives_two_positions_to_its_offset(tmp_path):
     assert locate(str(tiny_model("roberta", tmp_path / "r"))).config.positions == 40
+
+
+def test_an_older_tokenizer_without_tokenizer_json_is_converted(copy):
+    (copy / "tokenizer.json").unlink()
+    vocabulary = wordpiece().backend.get_vocab()
+    (copy / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.__getitem__)) + "\n")
+    converted = TextTokenizer.from_directory(copy)
+    assert (converted.prefix, converted.suffix) == ((2,), (3,))
+    text = "The ferry left at seven, 7 [SEP]"
+    (ids, offsets), (expected, places) = converted.encode([text])[0], wordpiece().encode([text])[0]
+    np.testing.assert_array_equal(ids, expected)
+    np.testing.assert_array_equal(offsets, places)
+
+
+def test_a_directory_without_any_tokenizer(copy):
+    (copy / "tokenizer.json").write_text("{}")
+    with pytest.raises(ModelError, match="tokenizer.json cannot be read"):
+        TextTokenizer.from_directory(copy)
+    (copy / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match="holds no tokenizer"):
+        TextTokenizer.from_directory(copy)

@@ -77,7 +77,8 @@ def main() -> None:
         code = 1
     except click.exceptions.Abort as abort:
         terminated = isinstance(abort.__cause__, Terminated) or isinstance(abort.__context__, Terminated)
-        click.echo("\nInterrupted. If this was an encode job, the same command goes on from the last shard.", err=True)
+        again = "the same command without --force" if "--force" in sys.argv else "the same command"
+        click.echo(f"\nInterrupted. If this was an encode job, {again} goes on from the last shard.", err=True)
         code = 143 if terminated else 130
     except BrokenPipeError:
         sys.stderr.close()  # whoever read us has gone; Python would complain once more at exit

@@ -111,13 +111,14 @@ def encode(corpus: tuple[str, ...], store: Path, as_json: bool, **options: Any) 
     from nuner_embed.cli.progress import JobReporter
 
     from nuner_embed.corpora import Corpus
-    from nuner_embed.encoding.job import JobOptions, run_job
+    from nuner_embed.encoding.job import run_job
     from nuner_embed.encoding.load import ModelSpec
-    from nuner_embed.machine import cores
+    from nuner_embed.encoding.options import JobOptions
+    from nuner_embed.machine import threads_for
 
     workers, threads = options["workers"], options["threads"]
     if workers > 1 and not threads:
-        threads = max(1, cores() // workers)
+        threads = threads_for(workers)
     spec = ModelSpec(
         options["model"], options["runtime"], options["device"], options["precision"], threads, options["batch_tokens"],
         {key: options[key] for key in ("layers", "pooling", "max_length", "stride", "normalize")},

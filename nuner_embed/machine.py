@@ -38,6 +38,11 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def threads_for(workers: int) -> int:
+    """Threads for each of some worker processes, so that together they take the cores once."""
+    return max(1, cores() // workers)
+
+
 def memory_bytes() -> int:
     """Physical memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

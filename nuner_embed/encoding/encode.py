@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nuner_embed.corpora import Corpus
-from nuner_embed.encoding.job import JobOptions, run_job
+from nuner_embed.encoding.job import run_job
 from nuner_embed.encoding.load import ModelSpec
+from nuner_embed.encoding.options import JobOptions
 from nuner_embed.encoding.reporting import Reporter
 from nuner_embed.encoding.shards import Dtype
 from nuner_embed.encoding.store import Store
 from nuner_embed.encoding.tokens import Granularity
 from nuner_embed.encoding.windows import Overflow
+from nuner_embed.machine import threads_for
 from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.runtimes.base import Precision, RuntimeName
 
@@ -49,7 +51,7 @@ def encode(
         runtime: "auto" runs an exported directory with ONNX Runtime and any other with torch.
         device: "auto", "cpu" or "cuda".
         precision: of the arithmetic.
-        threads: 0 for one a core.
+        threads: of each worker; 0 for one a core, shared among the workers.
         batch_tokens: tokens a batch may hold, padding included; None for the device's default.
         overflow: "window" encodes long texts in overlapping windows, "truncate" drops what is beyond the first
             (recorded in `coverage.jsonl`), "error" refuses them.
@@ -73,6 +75,8 @@ def encode(
     if not isinstance(corpus, Corpus):
         corpus = Corpus(corpus, on_error=on_error, exclude=[directory])
     options = JobOptions(rows, overflow, dtype, shard_rows, workers, force)
+    if workers > 1 and not threads:
+        threads = threads_for(workers)
     spec = ModelSpec(model, runtime, device, precision, threads, batch_tokens, recipe)
     with corpus:
         run_job(corpus, directory, spec, options, reporter)

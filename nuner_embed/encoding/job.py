@@ -4,10 +4,9 @@ import contextlib
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any
 
 from nuner_embed.corpora import Corpus, Reject
 from nuner_embed.corpora.corpus import Survey
@@ -17,55 +16,15 @@ from nuner_embed.encoding.encoder import TextEncoder
 from nuner_embed.encoding.journal import COVERAGE_FILE, JOURNAL_FILE, Journal
 from nuner_embed.encoding.lock import writer_lock
 from nuner_embed.encoding.manifest import MANIFEST_FILE, Manifest, read_manifest
+from nuner_embed.encoding.options import EncoderSpec, JobOptions
 from nuner_embed.encoding.planning import cut_shards, estimate
 from nuner_embed.encoding.rejects import RejectFile
 from nuner_embed.encoding.reporting import Plan, Reporter, Summary
-from nuner_embed.encoding.shards import Dtype
-from nuner_embed.encoding.tokens import Granularity
-from nuner_embed.encoding.windows import Overflow
 from nuner_embed.encoding.workers import Workers
 from nuner_embed.errors import StoreError, StoreLocked, StoreMismatch
 
 # Left free on the disk beyond what the store will weigh.
 _SPARE_BYTES = 64 << 20
-
-
-class EncoderSpec(Protocol):
-    """How to load the encoder, here or in another process; can be pickled."""
-
-    def load(self) -> TextEncoder:
-        """Loads it."""
-        ...
-
-    def pinned(self, numerics: dict[str, Any]) -> Self:
-        """A copy in which whatever was left open takes the value of an earlier run."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class JobOptions:
-    """What the job is to do.
-
-    Attributes:
-        granularity: what becomes a row.
-        overflow: what happens to texts longer than a window.
-        dtype: of the stored vectors.
-        shard_rows: rows after which a shard is closed.
-        workers: processes that encode, each a shard at a time.
-        force: start over, whatever the directory's store holds.
-    """
-
-    granularity: Granularity = "word"
-    overflow: Overflow = "window"
-    dtype: Dtype = "float16"
-    shard_rows: int = 100_000
-    workers: int = 1
-    force: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("shard_rows", "workers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
 
 
 def run_job(
@@ -146,6 +105,7 @@ class _Job:
         if begun is None:
             _clear(self.directory)
         journal = Journal.read(self.directory)
+        journal.require_files()
         if begun and begun["complete"]:
             self.reporter.notice(f"{self.directory} is complete already; nothing to do")
             return self._finish(journal, 0)

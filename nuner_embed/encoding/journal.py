@@ -52,6 +52,18 @@ class Journal:
         """Documents in the finished shards."""
         return sum(entry.documents for entry in self.entries)
 
+    def require_files(self) -> None:
+        """Checks that every shard's files are there with the size they were written with.
+
+        Raises:
+            StoreError: one is not.
+        """
+        for entry in self.entries:
+            for suffix, size in entry.bytes.items():
+                path = self.directory / f"{entry.name}.{suffix}"
+                if not path.is_file() or path.stat().st_size != size:
+                    raise StoreError(f"{path} is missing or not as long as it was written; --force starts over")
+
     def repair(self) -> None:
         """Takes away what a writer left behind that died: half a line, files that no line names, coverage beyond.
 

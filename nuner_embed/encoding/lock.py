@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from nuner_embed.errors import StoreLocked
+from nuner_embed.errors import StoreError, StoreLocked
 
 _LOCK_FILE = ".lock"
 _HOLDER_FILE = ".writer.json"
@@ -21,12 +21,15 @@ def writer_lock(directory: Path) -> Iterator[None]:
 
     Raises:
         StoreLocked: another process holds it; the message says which.
+        StoreError: nothing can be written there.
     """
     lock = FileLock(directory / _LOCK_FILE)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise StoreLocked(f"{directory} is being written by {_holder(directory)}; wait for it or stop it") from None
+    except OSError as error:
+        raise StoreError(f"{directory} cannot be written: {error.strerror or error}") from error
     holder = directory / _HOLDER_FILE
     try:
         holder.write_text(json.dumps({"process": os.getpid(), "host": platform.node()}), encoding="utf-8")

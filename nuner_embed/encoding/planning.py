@@ -111,7 +111,11 @@ def estimate(
         table = TokenTable.tokenize(chunk, encoder.tokenizer, granularity)
         seen += sum(len(document.text) for document in chunk)
         rows += int(count_rows(table, granularity).sum())
-        tokens += len(table.ids)
+        tokens += sum(
+            int(count)
+            for count, stretches in zip(table.counts, table.stretches, strict=True)
+            if stretches or granularity == "token"  # texts without rows are not run
+        )
     scale = characters / seen if seen else 0
     total = spans if granularity == "mention" else round(rows * scale)
     width = np.dtype(dtype).itemsize * encoder.dim + _TABLE_BYTES_A_ROW

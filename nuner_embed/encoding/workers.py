@@ -2,23 +2,23 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from nuner_embed.encoding.encoder import TextEncoder
+from nuner_embed.encoding.options import EncoderSpec, JobOptions
 from nuner_embed.encoding.reporting import Reporter
 from nuner_embed.encoding.shards import ShardEntry, shard_name, write_shard
 from nuner_embed.encoding.tokens import TokenTable
 from nuner_embed.errors import StoreError
-
-if TYPE_CHECKING:
-    from nuner_embed.encoding.job import EncoderSpec, JobOptions
 
 Written = tuple[ShardEntry, list[str], dict[str, Path]]
 
@@ -27,7 +27,7 @@ class Workers:
     """Turns token tables into written, not yet committed shards, in order."""
 
     def __init__(
-        self, directory: Path, spec: "EncoderSpec", encoder: TextEncoder, options: "JobOptions", reporter: Reporter
+        self, directory: Path, spec: EncoderSpec, encoder: TextEncoder, options: JobOptions, reporter: Reporter
     ) -> None:
         self._directory = directory
         self._encoder = encoder
@@ -35,11 +35,13 @@ class Workers:
         self._reporter = reporter
         self._pool: ProcessPoolExecutor | None = None
         if options.workers > 1:
+            context = multiprocessing.get_context("spawn")  # forking would copy the runtime's threads
+            self._stop = context.Event()
             self._pool = ProcessPoolExecutor(
                 options.workers,
-                mp_context=multiprocessing.get_context("spawn"),  # forking would copy the runtime's threads
+                mp_context=context,
                 initializer=_start,
-                initargs=(spec, directory, options),
+                initargs=(spec, directory, options, self._stop),
             )
 
     def __enter__(self) -> Self:
@@ -49,7 +51,9 @@ class Workers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._pool is not None:
-            self._pool.shutdown(wait=kind is None, cancel_futures=True)
+            if kind is not None:
+                self._stop.set()
+            self._pool.shutdown(cancel_futures=True)
 
     def encode(self, tables: Iterable[TokenTable], first: int) -> Iterator[Written]:
         """Shards of the given tables, numbered from `first`."""
@@ -81,7 +85,7 @@ def _encode(
     table: TokenTable,
     index: int,
     directory: Path,
-    options: "JobOptions",
+    options: JobOptions,
     reporter: Reporter,
 ) -> Written:
     embedded = encoder.encode_rows(table, options.granularity, options.overflow, reporter.tokens)
@@ -93,19 +97,21 @@ class _Worker:
 
     encoder: TextEncoder
     directory: Path
-    options: "JobOptions"
+    options: JobOptions
 
 
-def _start(spec: "EncoderSpec", directory: Path, options: "JobOptions") -> None:
-    """Loads the encoder, and ends this process as soon as its parent is gone, however it went."""
+def _start(spec: EncoderSpec, directory: Path, options: JobOptions, stop: Event) -> None:
+    """Loads the encoder, and ends this process as soon as its parent says so or is gone, however it went."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     parent = multiprocessing.parent_process()
     assert parent is not None
 
-    def follow() -> None:
-        parent.join()
+    def end_after(wait: Callable[[], object]) -> None:
+        wait()
         os._exit(1)
 
-    threading.Thread(target=follow, daemon=True).start()
+    for wait in (parent.join, stop.wait):
+        threading.Thread(target=end_after, args=[wait], daemon=True).start()
     _Worker.encoder, _Worker.directory, _Worker.options = spec.load(), directory, options
 
 

@@ -7,7 +7,8 @@ from nuner_embed.indexes import NumericsDiffer
 
 from nuner_embed import Store, nearest
 from nuner_embed.corpora import Corpus
-from nuner_embed.encoding.job import JobOptions, run_job
+from nuner_embed.encoding.job import run_job
+from nuner_embed.encoding.options import JobOptions
 from nuner_embed.errors import StoreMismatch
 
 

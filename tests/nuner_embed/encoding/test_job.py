@@ -11,9 +11,10 @@ from fakes import HashSpec
 
 from nuner_embed import Store
 from nuner_embed.corpora import Corpus
-from nuner_embed.encoding.job import JobOptions, run_job
+from nuner_embed.encoding.job import run_job
 from nuner_embed.encoding.journal import Journal
 from nuner_embed.encoding.lock import writer_lock
+from nuner_embed.encoding.options import JobOptions
 from nuner_embed.encoding.reporting import Plan, Reporter
 from nuner_embed.errors import CorpusError, StoreError, StoreLocked, StoreMismatch
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import random
 import signal
 import subprocess
@@ -13,7 +14,8 @@ import pytest
 from fakes import HashSpec
 
 from nuner_embed.corpora import Corpus
-from nuner_embed.encoding.job import JobOptions, run_job
+from nuner_embed.encoding.job import run_job
+from nuner_embed.encoding.options import JobOptions
 
 SCRIPT = """
 import sys
@@ -21,7 +23,8 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 from fakes import HashSpec
 from nuner_embed.corpora import Corpus
-from nuner_embed.encoding.job import JobOptions, run_job
+from nuner_embed.encoding.job import run_job
+from nuner_embed.encoding.options import JobOptions
 
 if __name__ == "__main__":
     with Corpus([sys.argv[1]]) as corpus:
@@ -104,18 +107,23 @@ def wait_until_writing(process, store):
     wait_for(process, holds)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_politely_the_command_line_says_how_to_go_on(tmp_path, number):
+def test_interrupted_politely_the_command_line_says_how_to_go_on(tmp_path, number, workers):
     """The real command with the real model, interrupted once it encodes."""
     text = tmp_path / "corpus.txt"
     text.write_text("".join(f"Line {i}: the ferry to Port Ellery left at seven.\n" for i in range(3000)))
     store = tmp_path / "store"
     command = [
-        sys.executable, "-m", "nuner_embed.cli", "encode", str(text), "-o", str(store), "--shard-rows", "2000"
+        sys.executable, "-m", "nuner_embed.cli", "encode", str(text), "-o", str(store), "--shard-rows", "2000",
+        "--workers", str(workers),
     ]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     wait_for(process, (store / "journal.jsonl").exists)
-    process.send_signal(number)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does
+    else:
+        process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number, err
     assert "Interrupted." in err

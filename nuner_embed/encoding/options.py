@@ -1,0 +1,47 @@
+"""What a job is told."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+from nuner_embed.encoding.encoder import TextEncoder
+from nuner_embed.encoding.shards import Dtype
+from nuner_embed.encoding.tokens import Granularity
+from nuner_embed.encoding.windows import Overflow
+
+
+class EncoderSpec(Protocol):
+    """How to load the encoder, here or in another process; can be pickled."""
+
+    def load(self) -> TextEncoder:
+        """Loads it."""
+        ...
+
+    def pinned(self, numerics: dict[str, Any]) -> Self:
+        """A copy in which whatever was left open takes the value of an earlier run."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """What the job is to do.
+
+    Attributes:
+        granularity: what becomes a row.
+        overflow: what happens to texts longer than a window.
+        dtype: of the stored vectors.
+        shard_rows: rows after which a shard is closed.
+        workers: processes that encode, each a shard at a time.
+        force: start over, whatever the directory's store holds.
+    """
+
+    granularity: Granularity = "word"
+    overflow: Overflow = "window"
+    dtype: Dtype = "float16"
+    shard_rows: int = 100_000
+    workers: int = 1
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("shard_rows", "workers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")

@@ -29,6 +29,7 @@ wheel: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; name one with make PYTHON=/path/to/python3"; exit 1; }
+	@echo "installing into $(VENV) once; this takes a minute or two"
 	$(PYTHON) -m venv $(VENV)
 	PIP_CONSTRAINT=constraints.txt $(RUN) pip install --quiet --disable-pip-version-check --editable '.[cpu,train,mini,dev]'
 	touch $(STAMP)

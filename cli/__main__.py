@@ -44,7 +44,7 @@ class LazyGroup(click.Group):
 
 @click.group(
     cls=LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Example: nuner-embed encode corpus.jsonl -o store",
 )
 @click.version_option(__version__, prog_name="nuner-embed")

@@ -20,9 +20,6 @@ from nuner_embed.cli.options import json_option, layers_option, model_option, pr
     help="What gets an embedding; mentions are the spans of the corpus.",
 )
 @click.option(
-    "--mentions", type=click.Choice(["given"]), default="given", show_default=True, help="Where mentions come from."
-)
-@click.option(
     "--format",
     "format_",
     type=click.Choice(["txt", "jsonl", "conll", "parquet"]),

@@ -55,6 +55,8 @@ def run_job(
         if corpus.from_stdin:
             reporter.notice("standard input cannot be read twice: if this job is interrupted, it must start over")
         survey = corpus.survey(reporter.surveying)
+        if options.granularity == "mention" and not survey.spans:
+            raise StoreError("the corpus has no spans, so rows of mentions would make an empty store; use --rows word")
         manifest = Manifest.of(
             encoder,
             granularity=options.granularity,

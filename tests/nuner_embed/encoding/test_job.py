@@ -265,12 +265,20 @@ def test_words_without_a_token_are_counted(tmp_path):
     assert entry["untokenized_rows"] == 1
 
 
-def test_a_corpus_without_mentions_makes_an_empty_store(tmp_path):
+def test_a_corpus_without_mentions_is_refused_where_mentions_are_the_rows(tmp_path):
     (tmp_path / "c.txt").write_text("the ferry\n")
-    summary = job(tmp_path / "c.txt", tmp_path / "s", granularity="mention")
+    with pytest.raises(StoreError, match="the corpus has no spans, .* use --rows word"):
+        job(tmp_path / "c.txt", tmp_path / "s", granularity="mention")
+    assert not (tmp_path / "s").exists()
+
+
+def test_shards_without_rows(tmp_path):
+    (tmp_path / "c.jsonl").write_text('{"text": ""}\n' * 5 + '{"text": "ferry"}\n' + '{"text": ""}\n' * 5)
+    summary = job(tmp_path / "c.jsonl", tmp_path / "s", shard_rows=2)
     store = Store.open(tmp_path / "s")
-    assert (summary.rows, len(store), store.table().num_rows) == (0, 0, 0)
+    assert (summary.documents, summary.shards, len(store), store.table().num_rows) == (11, 6, 1, 1)
     assert store.vectors([]).shape == (0, 8)
+    assert sum(len(vectors) for _, vectors in store.batches()) == 1
 
 
 def test_memory_that_ran_out_is_on_record(corpus_file, tmp_path):

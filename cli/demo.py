@@ -16,13 +16,12 @@ import click
 )
 def demo(output: Path) -> None:
     """The whole main job on a small bundled corpus: export, encode, look at the store."""
+    from nuner_embed.bundled import DOCUMENTS, SENTENCES
     from nuner_embed.cli.demo_page import write_page
     from nuner_embed.cli.progress import JobReporter, note
     from nuner_embed.cli.sample import look
-    from nuner_embed.export import export_onnx
-
-    from nuner_embed.bundled import DOCUMENTS, SENTENCES
     from nuner_embed.encoding.encode import encode
+    from nuner_embed.export import export_onnx
     from nuner_embed.models import locate
     from nuner_embed.models.locating import EXPORT_FILE
 

@@ -4,8 +4,8 @@ import html
 from pathlib import Path
 
 import numpy as np
-from nuner_embed.cli.sample import Look, Mention
 
+from nuner_embed.cli.sample import Look, Mention
 from nuner_embed.encoding.store import Store
 from nuner_embed.files import atomic_write
 

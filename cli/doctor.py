@@ -3,6 +3,7 @@
 import sys
 
 import click
+
 from nuner_embed.cli.options import json_option, print_facts, print_json, size
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+
 from nuner_embed.cli.options import json_option, layers_option, model_option, print_json
 
 
@@ -100,37 +101,22 @@ from nuner_embed.cli.options import json_option, layers_option, model_option, pr
 )
 @click.option("--force", is_flag=True, help="Start over, whatever the store holds.")
 @json_option
-def encode(corpus: tuple[str, ...], store: Path, as_json: bool, **options: Any) -> None:
+def encode(corpus: tuple[str, ...], store: Path, format_: str | None, as_json: bool, **options: Any) -> None:
     """Encode CORPUS (files, directories, or - for standard input) into a store.
 
     Interrupt it any way you like: the same command again finishes the job.
     """
+    import nuner_embed
     from nuner_embed.cli.progress import JobReporter
 
-    from nuner_embed.corpora import Corpus
-    from nuner_embed.encoding.job import run_job
-    from nuner_embed.encoding.load import ModelSpec
-    from nuner_embed.encoding.options import JobOptions
-    from nuner_embed.machine import threads_for
-
-    workers, threads = options["workers"], options["threads"]
-    if workers > 1 and not threads:
-        threads = threads_for(workers)
-    spec = ModelSpec(
-        options["model"], options["runtime"], options["device"], options["precision"], threads, options["batch_tokens"],
-        {key: options[key] for key in ("layers", "pooling", "max_length", "stride", "normalize")},
-    )  # fmt: skip
-    job = JobOptions(
-        options["rows"], options["overflow"], options["dtype"], options["shard_rows"], workers, options["force"]
-    )
-    source = Corpus(
-        list(corpus), format=options["format_"], text_column=options["text_column"], id_column=options["id_column"],
-        on_error=options["on_error"], exclude=[store],
-    )  # fmt: skip
-    with source, JobReporter() as reporter:
-        summary = run_job(source, store, spec, job, reporter)
-    if as_json:
-        print_json(asdict(summary))
+    of_corpus = {name: options.pop(name) for name in ("text_column", "id_column", "on_error")}
+    with (
+        nuner_embed.Corpus(list(corpus), format=format_, exclude=[store], **of_corpus) as source,
+        JobReporter() as reporter,
+    ):
+        nuner_embed.encode(source, store, reporter=reporter, **options)
+    if as_json and reporter.summary:
+        print_json(asdict(reporter.summary))
 
 
 def _count(value: str) -> int | None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import click
+
 from nuner_embed.cli.options import json_option, layers_option, print_json
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import click
+
 from nuner_embed.cli.options import json_option, print_json
 
 

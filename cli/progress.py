@@ -6,20 +6,25 @@ from types import TracebackType
 from typing import Self
 
 import click
-from nuner_embed.cli.options import size
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from nuner_embed.cli.options import size
 from nuner_embed.encoding.reporting import Plan, Reporter, Summary
 
 _SECONDS_BETWEEN_LINES = 10.0
 
 
 class JobReporter(Reporter):
-    """Tells people how an encode job goes."""
+    """Tells people how an encode job goes.
+
+    Attributes:
+        summary: what became of it, None until it has ended.
+    """
 
     def __init__(self) -> None:
+        self.summary: Summary | None = None
         self._console = Console(stderr=True, highlight=False)
         self._bar = _make_bar(self._console) if self._console.is_terminal else None
         self._task = self._bar.add_task("reading the corpus", total=None, rate="", shard="") if self._bar else None
@@ -86,6 +91,7 @@ class JobReporter(Reporter):
 
     def finished(self, summary: Summary) -> None:
         """Prints the closing summary."""
+        self.summary = summary
         rate = f", {summary.tokens_per_second:,.0f} tokens/s" if summary.tokens_per_second else ""
         lines = [
             f"{summary.documents:,} documents, {summary.rows:,} rows in {summary.shards} shards, "

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from nuner_embed.indexes import nearest
 
 from nuner_embed.encoding.store import Store
+from nuner_embed.indexes import nearest
 
 _QUERIES = 3
 _NEIGHBOURS = 4

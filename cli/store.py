@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+
 from nuner_embed.cli.options import json_option, print_facts, print_json, size
 
 _store_argument = click.argument("store", type=click.Path(path_type=Path))

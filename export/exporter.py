@@ -5,10 +5,9 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from nuner_embed.export.check import Difference, compare
-
 from nuner_embed.encoding.load import resolve_recipe
 from nuner_embed.errors import ExportError
+from nuner_embed.export.check import Difference, compare
 from nuner_embed.files import canonical_json, sha256_of, write_json
 from nuner_embed.models import TextTokenizer, locate
 from nuner_embed.models.known import DEFAULT_MODEL
@@ -55,8 +54,8 @@ def export_onnx(
     require("onnxruntime", "cpu")
     import onnxruntime
     import torch
-    from nuner_embed.export.graph import OPSET, write_graph
 
+    from nuner_embed.export.graph import OPSET, write_graph
     from nuner_embed.runtimes.onnx import OnnxRuntime
     from nuner_embed.runtimes.torch import TorchRuntime
 

@@ -1,8 +1,9 @@
 """`.conll`, `.bio`, `.iob`, `.tsv`: a word a line, a document a block."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import IO
 
@@ -12,6 +13,7 @@ from nuner_embed.documents import OUTSIDE, Document, is_prefixed, join_words, ta
 
 _LOOKED_AT = 2000
 _DOCUMENT_START = "-DOCSTART-"
+_BLANKS = re.compile(r"[ \t]+")
 Line = tuple[int, str] | Item
 
 
@@ -20,22 +22,22 @@ class Layout:
     """How a file's lines read, found by looking at the first of them.
 
     Attributes:
-        separator: a tab, or None for runs of white space.
+        separator: a tab, or None for runs of spaces and tabs.
         columns: fields a line.
         word: which field holds the word.
         tag: which field holds the tag, None where there is none.
-        prefixed: whether tags read B-x, I-x; plain types otherwise.
+        prefixed: whether tags read B-x, I-x; plain types otherwise; None while only "O" was seen.
     """
 
     separator: str | None
     columns: int
     word: int
     tag: int | None
-    prefixed: bool
+    prefixed: bool | None
 
     def fields(self, line: str) -> list[str]:
         """A line's fields."""
-        return line.split(self.separator)
+        return _split(line, self.separator)
 
     def is_comment(self, line: str) -> bool:
         """Whether a line begins as a comment does and has not a word's fields."""
@@ -48,23 +50,50 @@ def read_conll(stream: IO[bytes], name: str) -> Iterator[Item]:
     head = list(islice(lines, _LOOKED_AT))
     layout = find_layout(line for _, line in head if isinstance(line, str))
     for block in _blocks(chain(head, lines), layout):
+        if layout.prefixed is None and layout.tag is not None:  # the first tags that come decide for the file
+            layout = replace(layout, prefixed=_prefixed(_tags(block, layout)))
         yield _read_block(block, layout, name)
 
 
 def find_layout(lines: Iterable[str]) -> Layout:
     """Looks at some lines: which separator, how many columns, which of the outer ones holds the tags."""
-    sample = [line for line in lines if line.strip() and _DOCUMENT_START not in line]
+    sample = [line for line in lines if line.strip() and not _starts_document(line)]
     tabs = sum("\t" in line for line in sample)
     separator = "\t" if tabs * 2 > len(sample) else None
-    rows = [line.split(separator) for line in sample]
+    rows = [_split(line, separator) for line in sample]
     columns = Counter(map(len, rows)).most_common(1)[0][0] if rows else 1
     rows = [row for row in rows if len(row) == columns]
     if columns == 1:
         return Layout(separator, 1, 0, None, False)
     first, last = ([row[i] for row in rows] for i in (0, -1))
     tag = 0 if _tag_share(first) > _tag_share(last) else columns - 1
-    prefixed = is_prefixed(row[tag] for row in rows)
+    prefixed = _prefixed(row[tag].strip() for row in rows)
     return Layout(separator, columns, columns - 1 if tag == 0 else 0, tag, prefixed)
+
+
+def _split(line: str, separator: str | None) -> list[str]:
+    if separator is not None or line.isascii():
+        return line.split(separator)
+    return _BLANKS.split(line.strip(" \t"))  # str.split would part words at no-break spaces
+
+
+def _starts_document(line: str) -> bool:
+    return _DOCUMENT_START in line and _DOCUMENT_START in (line.split()[0], line.split()[-1])
+
+
+def _prefixed(tags: Iterable[str]) -> bool | None:
+    """Whether most tags carry prefixes, so that one odd tag is an error and not another scheme."""
+    entities = [tag for tag in tags if tag and tag != OUTSIDE]
+    if not entities:
+        return None
+    return sum(is_prefixed([tag]) for tag in entities) * 2 >= len(entities)
+
+
+def _tags(block: list[Line], layout: Layout) -> Iterator[str]:
+    for _, line in block:
+        fields = layout.fields(line) if isinstance(line, str) else []
+        if layout.tag is not None and len(fields) == layout.columns:
+            yield fields[layout.tag].strip()
 
 
 def _tag_share(values: list[str]) -> float:
@@ -76,7 +105,7 @@ def _blocks(lines: Iterable[Line], layout: Layout) -> Iterator[list[Line]]:
     block: list[Line] = []
     for number, line in lines:
         if isinstance(line, str):
-            if not line.strip() or line.startswith(_DOCUMENT_START) or line.endswith("\t" + _DOCUMENT_START):
+            if not line.strip() or _starts_document(line):
                 if block:
                     yield block
                 block = []
@@ -105,7 +134,15 @@ def _read_block(block: list[Line], layout: Layout, name: str) -> Item:
             return reject(name, number, reason, line)
         words.append(fields[layout.word])
         if layout.tag is not None:
-            tags.append(fields[layout.tag])
+            tag = fields[layout.tag].strip()
+            if tag != OUTSIDE and (not tag or (layout.prefixed and not is_prefixed([tag]))):
+                expected = "O or a tag such as B-x or I-x" if layout.prefixed else "a tag"
+                reason = (
+                    f"expected {expected} in field {layout.tag + 1}, as in the file's other lines, found "
+                    f"{shown(tag)}; the block from line {first} is left out"
+                )
+                return reject(name, number, reason, line)
+            tags.append(tag)
     text, offsets = join_words(words)
     spans = tags_to_spans(tags, offsets, prefixed=layout.prefixed) if tags else ()
     return first, Document(f"{name}:{first}", text, offsets, spans)

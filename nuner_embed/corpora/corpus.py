@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ class Survey:
         documents: how many.
         rejects: bad records among them, left out; always 0 where these are errors.
         characters: of all texts.
+        annotated_characters: of the texts with at least one span.
         spans: annotated mentions.
         sha256: of all documents' contents.
         sample: up to 512 documents, evenly spread.
@@ -46,6 +48,7 @@ class Survey:
     documents: int
     rejects: int
     characters: int
+    annotated_characters: int
     spans: int
     sha256: str
     sample: tuple[Document, ...]
@@ -55,7 +58,7 @@ class Corpus:
     """Documents from files, directories and standard input; iterate over it as often as you like.
 
     With `on_error="fail"` a bad record ends the iteration with an error; with "skip" a `Reject` stands in its
-    place. Standard input is spooled to a temporary file, which `close` removes.
+    place. Standard input is spooled to a temporary file, which goes with `close` or with the corpus.
 
     Args:
         paths: files, directories, or "-".
@@ -93,6 +96,7 @@ class Corpus:
             if len(paths) > 1:
                 raise CorpusError(STANDARD_INPUT, None, "standard input goes alone, not beside other files")
             self._spool = _spool_standard_input()
+            self._finalizer = weakref.finalize(self, _remove, self._spool, os.getpid())
             self.files: tuple[CorpusFile, ...] = (CorpusFile(self._spool, STANDARD_INPUT, format or "txt"),)
         else:
             self.files = list_files(paths, format, exclude)
@@ -108,7 +112,7 @@ class Corpus:
     def close(self) -> None:
         """Removes what was spooled from standard input."""
         if self._spool is not None:
-            self._spool.unlink(missing_ok=True)
+            self._finalizer()
 
     def survey(self, progress: Callable[[int], None] = lambda documents: None) -> Survey:
         """Reads everything once: counts, hashes, samples, finds duplicate ids. The result is kept.
@@ -142,7 +146,7 @@ class Corpus:
         return self._read()
 
     def _pass(self, progress: Callable[[int], None], census: IdCensus) -> Survey:
-        documents = rejects = characters = spans = 0
+        documents = rejects = characters = spans = annotated_characters = 0
         content, sample = ContentHash(), _Sample()
         for item in self._read():
             if isinstance(item, Reject):
@@ -151,12 +155,15 @@ class Corpus:
             documents += 1
             characters += len(item.text)
             spans += len(item.spans)
+            annotated_characters += len(item.text) if item.spans else 0
             content.add(item)
             census.add(item.id)
             sample.offer(item)
             if documents % _REPORT_EVERY == 0:
                 progress(documents)
-        return Survey(documents, rejects, characters, spans, content.hexdigest(), tuple(sample.documents))
+        return Survey(
+            documents, rejects, characters, annotated_characters, spans, content.hexdigest(), tuple(sample.documents)
+        )
 
     def _read(self) -> Iterator[Document | Reject]:
         finder = DuplicateFinder(self._repeated)
@@ -208,6 +215,21 @@ class _Sample:
 
 
 def _spool_standard_input() -> Path:
+    if sys.stdin is None:  # a service or a windowed program may have none
+        raise CorpusError(STANDARD_INPUT, None, "there is no standard input; name a file")
     with tempfile.NamedTemporaryFile(prefix="nuner-embed-stdin-", delete=False) as spool:
-        shutil.copyfileobj(sys.stdin.buffer, spool)
-    return Path(spool.name)
+        path = Path(spool.name)
+        try:
+            shutil.copyfileobj(sys.stdin.buffer, spool)
+        except BaseException as error:
+            path.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                reason = f"cannot be spooled to {path.parent}: {error.strerror or error}; TMPDIR names another place"
+                raise CorpusError(STANDARD_INPUT, None, reason) from None
+            raise
+    return path
+
+
+def _remove(spool: Path, owner: int) -> None:
+    if os.getpid() == owner:  # a forked worker inherits the corpus, not the file
+        spool.unlink(missing_ok=True)

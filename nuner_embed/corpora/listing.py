@@ -1,7 +1,7 @@
 """From the paths a user gives to the files of a corpus."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,14 +43,18 @@ def list_files(
     """
     files: list[CorpusFile] = []
     for argument in arguments:
-        path = Path(argument).expanduser()
+        path = _existing(argument)
         if path.is_dir():
             found = list(_in_directory(path, format_, [place.resolve() for place in exclude]))
             if not found:
-                raise CorpusError(str(argument), None, f"no corpus in this directory; known suffixes: {_KNOWN}")
+                is_store = _is_store(entry.name for entry in path.iterdir())
+                stores = "; what lies in a store is left out" if is_store else ""
+                reason = f"no corpus in this directory{stores}; known suffixes: {_KNOWN}"
+                raise CorpusError(str(argument), None, reason)
             files += found
-        elif not path.exists():
-            raise CorpusError(str(argument), None, "no such file or directory")
+        elif not path.is_file():
+            reason = "not a regular file, and a corpus is read more than once; pipe it in and say - instead"
+            raise CorpusError(str(argument), None, reason)
         else:
             known = format_ or format_of(path)
             if known is None:
@@ -59,7 +63,27 @@ def list_files(
             files.append(CorpusFile(path, path.name, known))
     if not files:
         raise ValueError("name at least one file or directory")
+    for file in files:
+        if not file.name.isascii() and any("\ud800" <= character <= "\udfff" for character in file.name):
+            shown_name = os.fsencode(file.name).decode("utf-8", "backslashreplace")
+            raise CorpusError(shown_name, None, "the file's name is not valid UTF-8, and ids are made of it; rename it")
     return tuple(files)
+
+
+def _existing(argument: str | os.PathLike[str]) -> Path:
+    """The path that an argument means; "~" is the home directory unless there is a file of that name."""
+    if os.fspath(argument) == "":  # an unset shell variable, which Path would read as the current directory
+        raise CorpusError('""', None, "no such file or directory; the path is empty")
+    try:
+        path = Path(argument)
+        if not path.exists():
+            path = path.expanduser()
+        if path.exists():
+            return path
+    except (OSError, RuntimeError) as error:
+        said = error.strerror if isinstance(error, OSError) else "no such file or directory"
+        raise CorpusError(str(argument)[:80], None, f"cannot be read: {said}") from None
+    raise CorpusError(str(argument), None, "no such file or directory")
 
 
 def format_of(path: Path) -> str | None:
@@ -69,11 +93,21 @@ def format_of(path: Path) -> str | None:
     return _BY_SUFFIX.get(path.suffix.lower())
 
 
+def _is_store(names: Iterable[str]) -> bool:
+    return {"manifest.json", "journal.jsonl"} <= set(names)
+
+
+def _unreadable(error: OSError) -> None:
+    """Left alone, os.walk passes over a directory that it may not list, and its documents are missing."""
+    raise CorpusError(str(error.filename), None, f"cannot be read: {error.strerror}; mend it or name other paths")
+
+
 def _in_directory(directory: Path, format_: str | None, exclude: Sequence[Path]) -> Iterator[CorpusFile]:
     found = []
-    for folder, folders, names in os.walk(directory):
+    for folder, folders, names in os.walk(directory, onerror=_unreadable):
         here = Path(folder)
-        if here.resolve() in exclude or {"manifest.json", "journal.jsonl"} <= set(names):  # a store is no corpus
+        real = here.resolve()
+        if any(real.is_relative_to(place) for place in exclude) or _is_store(names):  # a store is no corpus
             folders.clear()
             continue
         folders[:] = [name for name in folders if not name.startswith(".")]

@@ -124,14 +124,7 @@ class _Job:
 
     def _plan(self, journal: Journal) -> Plan:
         """What is to be done, refused if the disk cannot hold it."""
-        guess = estimate(
-            self.survey.sample,
-            self.survey.characters,
-            self.survey.spans,
-            self.encoder,
-            self.options.granularity,
-            self.options.dtype,
-        )
+        guess = estimate(self.survey, self.encoder, self.options.granularity, self.options.dtype)
         free = shutil.disk_usage(self.directory).free
         there = sum(sum(entry.bytes.values()) for entry in journal.entries)
         needed = guess.store_bytes - there

@@ -6,6 +6,7 @@ from itertools import islice
 
 import numpy as np
 
+from nuner_embed.corpora import Survey
 from nuner_embed.documents import Document
 from nuner_embed.encoding.encoder import TextEncoder
 from nuner_embed.encoding.rows import count_rows
@@ -87,7 +88,7 @@ class Estimate:
 
     Attributes:
         rows: about how many; exact for mentions.
-        tokens: about how many.
+        tokens: about how many go through the encoder.
         store_bytes: about what the shards will weigh.
     """
 
@@ -96,27 +97,19 @@ class Estimate:
     store_bytes: int
 
 
-def estimate(
-    sample: Iterable[Document],
-    characters: int,
-    spans: int,
-    encoder: TextEncoder,
-    granularity: Granularity,
-    dtype: Dtype,
-) -> Estimate:
-    """Scales a sample's rows and tokens up to a corpus of so many characters and annotated spans."""
+def estimate(survey: Survey, encoder: TextEncoder, granularity: Granularity, dtype: Dtype) -> Estimate:
+    """Scales the rows and tokens of the survey's sample up to its corpus."""
     seen = rows = tokens = 0
-    iterator = iter(sample)
+    iterator = iter(survey.sample)
     while chunk := list(islice(iterator, _CHUNK_DOCUMENTS)):
         table = TokenTable.tokenize(chunk, encoder.tokenizer, granularity)
         seen += sum(len(document.text) for document in chunk)
         rows += int(count_rows(table, granularity).sum())
-        tokens += sum(
-            int(count)
-            for count, stretches in zip(table.counts, table.stretches, strict=True)
-            if stretches or granularity == "token"  # texts without rows are not run
-        )
-    scale = characters / seen if seen else 0
-    total = spans if granularity == "mention" else round(rows * scale)
+        tokens += len(table.ids)
+    of_mentions = granularity == "mention"
+    seen = max(1, seen)
+    total = survey.spans if of_mentions else round(rows * survey.characters / seen)
+    # texts without mentions are not run
+    run = tokens * (survey.annotated_characters if of_mentions else survey.characters) / seen
     width = np.dtype(dtype).itemsize * encoder.dim + _TABLE_BYTES_A_ROW
-    return Estimate(total, round(tokens * scale), total * width)
+    return Estimate(total, round(run), total * width)

@@ -146,11 +146,7 @@ def _packaged(name: str, known: PackagedModel) -> Model:
 
 
 def _from_hub(name: str) -> Model:
-    if importlib.util.find_spec("huggingface_hub") is None:
-        raise ModelError(
-            f"there is no directory {name}, and reading it from the hub needs pip install 'nuner-embed[train]'"
-        )
-    import huggingface_hub
+    import huggingface_hub  # comes with tokenizers
     from huggingface_hub.errors import HfHubHTTPError
 
     try:

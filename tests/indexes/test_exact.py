@@ -3,13 +3,13 @@ import warnings
 import numpy as np
 import pytest
 from fakes import HashSpec
-from nuner_embed.indexes import NumericsDiffer
 
 from nuner_embed import Store, nearest
 from nuner_embed.corpora import Corpus
 from nuner_embed.encoding.job import run_job
 from nuner_embed.encoding.options import JobOptions
 from nuner_embed.errors import StoreMismatch
+from nuner_embed.indexes import NumericsDiffer
 
 
 def make(folder, name, **spec):

@@ -54,3 +54,8 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things for people: 1 shard, 2 shards."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

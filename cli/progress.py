@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from nuner_embed.cli.options import size
+from nuner_embed.cli.options import counted, size
 from nuner_embed.encoding.reporting import Plan, Reporter, Summary
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -60,9 +60,9 @@ class JobReporter(Reporter):
         self._plan = plan
         self._documents = plan.finished_documents
         self.notice(
-            f"corpus: {plan.documents:,} documents"
-            + (f", {plan.rejects:,} records rejected" if plan.rejects else "")
-            + f", about {plan.rows:,} rows; the store will weigh about {size(plan.store_bytes)} "
+            f"corpus: {counted(plan.documents, 'document')}"
+            + (f", {counted(plan.rejects, 'record')} rejected" if plan.rejects else "")
+            + f", about {counted(plan.rows, 'row')}; the store will weigh about {size(plan.store_bytes)} "
             f"({size(plan.free_bytes)} free)"
         )
         share = 1 - plan.finished_documents / plan.documents
@@ -94,18 +94,20 @@ class JobReporter(Reporter):
         self.summary = summary
         rate = f", {summary.tokens_per_second:,.0f} tokens/s" if summary.tokens_per_second else ""
         lines = [
-            f"{summary.documents:,} documents, {summary.rows:,} rows in {summary.shards} shards, "
-            f"{size(summary.store_bytes)}",
-            f"{summary.tokens:,} tokens in {summary.windows:,} windows, {summary.padding_share:.1%} padding"
+            f"{counted(summary.documents, 'document')}, {counted(summary.rows, 'row')} in "
+            f"{counted(summary.shards, 'shard')}, {size(summary.store_bytes)}",
+            f"{summary.tokens:,} tokens in {counted(summary.windows, 'window')}, {summary.padding_share:.1%} padding"
             f"{rate}, {summary.seconds:.1f} s",
         ]
         if summary.covered:
-            lines.append(f"{summary.covered:,} documents were windowed or not wholly encoded: see coverage.jsonl")
+            covered = counted(summary.covered, "document")
+            lines.append(f"windowed or not wholly encoded: {covered}, see coverage.jsonl")
         if summary.rejects:
-            lines.append(f"{summary.rejects:,} records were rejected: see rejects.jsonl")
+            lines.append(f"rejected: {counted(summary.rejects, 'record')}, see rejects.jsonl")
         if summary.reduced_shards:
             lines.append(
-                f"memory ran out in {len(summary.reduced_shards)} shards, run in smaller batches: see manifest.json"
+                f"memory ran out in {counted(len(summary.reduced_shards), 'shard')}, run in smaller batches: see "
+                "manifest.json"
             )
         for line in lines:
             self.notice(line)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from nuner_embed.cli.options import json_option, print_facts, print_json, size
+from nuner_embed.cli.options import counted, json_option, print_facts, print_json, size
 
 _store_argument = click.argument("store", type=click.Path(path_type=Path))
 
@@ -69,4 +69,4 @@ def verify(store: Path, as_json: bool) -> None:
     if problems:
         click.echo("encode the corpus again with --force", err=True)
         sys.exit(1)
-    click.echo(f"{store}: {len(opened.shards)} shards are what was written", err=True)
+    click.echo(f"{store}: {counted(len(opened.shards), 'shard')} read, all as written", err=True)

@@ -64,7 +64,7 @@ def test_encode_from_another_folder_and_look(model, tmp_path):
     facts = json.loads(run("store", "info", "out/store", "--json", cwd=tmp_path, check=0).stdout)
     assert (facts["rows"], facts["dim"], facts["granularity"], facts["complete"]) == (11, 384, "word", True)
     assert "granularity    word" in run("store", "info", "out/store", cwd=tmp_path, check=0).stdout
-    assert "1 shards are what was written" in run("store", "verify", "out/store", cwd=tmp_path, check=0).stderr
+    assert "1 shard read, all as written" in run("store", "verify", "out/store", cwd=tmp_path, check=0).stderr
     path = tmp_path / "out/store/shard-00000.npy"
     path.write_bytes(path.read_bytes()[:-1] + b"\xff")
     bad = run("store", "verify", "out/store", "--json", cwd=tmp_path, check=1)
@@ -137,7 +137,7 @@ def test_debug_shows_the_traceback(tmp_path):
 def test_errors_of_a_skipping_job_are_listed(model, tmp_path):
     (tmp_path / "c.jsonl").write_text('{"text": "the ferry"}\n{"text": 5}\n{"text": "left"}\n')
     done = run("encode", "c.jsonl", "-o", "s", "--on-error", "skip", "--model", model, cwd=tmp_path, check=0)
-    assert "1 records were rejected: see rejects.jsonl" in done.stderr
+    assert "rejected: 1 record, see rejects.jsonl" in done.stderr
     (reject,) = (json.loads(line) for line in (tmp_path / "s/rejects.jsonl").read_text().splitlines())
     assert reject["line"] == 2
 

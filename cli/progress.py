@@ -2,6 +2,7 @@
 
 import sys
 import time
+from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
@@ -80,14 +81,14 @@ class JobReporter(Reporter):
             self._bar.update(self._task, completed=self._done_tokens, rate=f"{rate:,.0f} tokens/s", shard=self._shard)
         elif now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
-            left = max(0, self._total_tokens - self._done_tokens) / rate
+            left = timedelta(seconds=round(max(0, self._total_tokens - self._done_tokens) / rate))
             share = min(1.0, self._done_tokens / self._total_tokens)
-            self.notice(f"{share:4.0%}  {self._documents:,} documents  {rate:,.0f} tokens/s  about {left:,.0f} s left")
+            self.notice(f"{share:4.0%}  {rate:,.0f} tokens/s  about {left} left  {self._shard}")
 
     def shard(self, name: str, documents: int, rows: int) -> None:
         """Remembers it for the next line."""
         self._documents += documents
-        self._shard = f"{name} {self._documents:,} documents"
+        self._shard = f"up to {name}: {counted(self._documents, 'document')}"
 
     def finished(self, summary: Summary) -> None:
         """Prints the closing summary."""
@@ -113,8 +114,8 @@ class JobReporter(Reporter):
             self.notice(line)
 
 
-class _Remaining(ProgressColumn):
-    """Documents of the finished shards, and the latest of them."""
+class _RateAndShard(ProgressColumn):
+    """The rate, and how far the finished shards go."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.fields['rate']}  {task.fields['shard']}")
@@ -127,7 +128,7 @@ def _make_bar(console: Console) -> Progress:
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeRemainingColumn(),
-        _Remaining(),
+        _RateAndShard(),
         console=console,
         transient=True,
     )

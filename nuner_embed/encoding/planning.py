@@ -9,10 +9,10 @@ import numpy as np
 from nuner_embed.corpora import Survey
 from nuner_embed.documents import Document
 from nuner_embed.encoding.encoder import TextEncoder
+from nuner_embed.encoding.options import JobOptions
 from nuner_embed.encoding.rows import count_rows
-from nuner_embed.encoding.shards import Dtype
 from nuner_embed.encoding.tokens import Granularity, TokenTable
-from nuner_embed.encoding.windows import Overflow
+from nuner_embed.encoding.windows import Overflow, count_windows
 from nuner_embed.errors import StoreError
 
 _CHUNK_DOCUMENTS = 256
@@ -87,8 +87,8 @@ class Estimate:
     """What a whole corpus comes to, going by a sample of its documents.
 
     Attributes:
-        rows: about how many; exact for mentions.
-        tokens: about how many go through the encoder.
+        rows: about how many; at most so many for mentions.
+        tokens: about how many go through the encoder, special tokens and overlaps included.
         store_bytes: about what the shards will weigh.
     """
 
@@ -97,19 +97,22 @@ class Estimate:
     store_bytes: int
 
 
-def estimate(survey: Survey, encoder: TextEncoder, granularity: Granularity, dtype: Dtype) -> Estimate:
+def estimate(survey: Survey, encoder: TextEncoder, options: JobOptions) -> Estimate:
     """Scales the rows and tokens of the survey's sample up to its corpus."""
-    seen = rows = tokens = 0
-    iterator = iter(survey.sample)
-    while chunk := list(islice(iterator, _CHUNK_DOCUMENTS)):
-        table = TokenTable.tokenize(chunk, encoder.tokenizer, granularity)
-        seen += sum(len(document.text) for document in chunk)
-        rows += int(count_rows(table, granularity).sum())
-        tokens += len(table.ids)
-    of_mentions = granularity == "mention"
-    seen = max(1, seen)
-    total = survey.spans if of_mentions else round(rows * survey.characters / seen)
+    characters = rows = tokens = 0
+    sample = iter(survey.sample)
+    while chunk := list(islice(sample, _CHUNK_DOCUMENTS)):
+        table = TokenTable.tokenize(chunk, encoder.tokenizer, options.granularity)
+        sizes = np.minimum(table.counts, encoder.capacity) if options.overflow == "truncate" else table.counts
+        windows = count_windows(sizes, encoder.capacity, encoder.recipe.stride)
+        overlaps = np.maximum(windows - 1, 0) * encoder.recipe.stride
+        characters += sum(len(document.text) for document in chunk)
+        rows += (count_rows(table, options.granularity) * sizes / np.maximum(table.counts, 1)).sum()
+        tokens += (sizes + overlaps + windows * encoder.tokenizer.specials).sum()
+    of_mentions = options.granularity == "mention"
+    characters = max(1, characters)
+    total = survey.spans if of_mentions else round(rows * survey.characters / characters)
     # texts without mentions are not run
-    run = tokens * (survey.annotated_characters if of_mentions else survey.characters) / seen
-    width = np.dtype(dtype).itemsize * encoder.dim + _TABLE_BYTES_A_ROW
+    run = tokens * (survey.annotated_characters if of_mentions else survey.characters) / characters
+    width = np.dtype(options.dtype).itemsize * encoder.dim + _TABLE_BYTES_A_ROW
     return Estimate(total, round(run), total * width)

@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Self
 
 from nuner_embed.corpora import Reject
+from nuner_embed.encoding.layout import REJECTS_FILE
 from nuner_embed.files import sync
 
 
@@ -15,10 +16,8 @@ class RejectFile:
     There is no file where there is no reject.
     """
 
-    NAME: ClassVar = "rejects.jsonl"
-
     def __init__(self, directory: Path) -> None:
-        self._path = directory / self.NAME
+        self._path = directory / REJECTS_FILE
         self._path.unlink(missing_ok=True)
         self._lines: list[str] = []
 

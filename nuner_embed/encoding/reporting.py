@@ -14,8 +14,7 @@ class Plan:
         rows: about how many the store will have.
         store_bytes: about what it will weigh.
         free_bytes: free on its disk.
-        tokens: about how many the whole corpus has.
-        resumable: False for standard input.
+        tokens: about how many go through the encoder for the whole corpus, special tokens and overlaps included.
     """
 
     documents: int
@@ -25,7 +24,6 @@ class Plan:
     store_bytes: int
     free_bytes: int
     tokens: int
-    resumable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ class Summary:
         rejects: records in `rejects.jsonl`.
         store_bytes: size of the shards.
         reduced_shards: shards that ran with a smaller batch budget because memory ran out.
-        seconds: this run took.
+        seconds: this run took, once the corpus had been surveyed.
         tokens_per_second: of this run; 0 if it had nothing left to do.
     """
 

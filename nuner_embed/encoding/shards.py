@@ -1,7 +1,6 @@
 """Shards: one matrix and one table of rows each."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,13 +14,13 @@ from numpy.typing import NDArray
 from nuner_embed.corpora.digest import ContentHash
 from nuner_embed.documents import Document, Span
 from nuner_embed.encoding.encoder import RowEmbeddings
+from nuner_embed.encoding.layout import SUFFIXES, temporary_path
 from nuner_embed.encoding.rows import RowTable
 from nuner_embed.encoding.tokens import Granularity, TokenTable
 from nuner_embed.errors import StoreError
 from nuner_embed.files import sha256_of, sync
 
 Dtype = Literal["float16", "float32"]
-SUFFIXES = ("npy", "parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +61,6 @@ class ShardEntry:
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Reads what `to_dict` gave."""
         return cls(**values)
-
-
-def shard_name(index: int) -> str:
-    """The name of the index-th shard."""
-    return f"shard-{index:05d}"
-
-
-def temporary_path(directory: Path, name: str, suffix: str) -> Path:
-    """Where a shard's file lies until the shard is committed; processes never share one."""
-    return directory / f".{name}.{suffix}.{os.getpid()}.tmp"
 
 
 def write_shard(
@@ -157,11 +146,16 @@ def _spans_of_rows(documents: Sequence[Document], rows: RowTable, granularity: G
         return [documents[document].spans[index] for document, index in pairs]
     spans: list[Span | None] = [None] * len(rows.document)
     bounds = np.searchsorted(rows.document, np.arange(len(documents) + 1))
-    for i, document in enumerate(documents):
-        a, b = bounds[i], bounds[i + 1]
+    for document, a, b in zip(documents, bounds[:-1], bounds[1:], strict=True):
+        if not document.spans:
+            continue
+        start, end = rows.start[a:b], rows.end[a:b]
+        # offsets of neighbouring tokens may fall back by a character: made monotone they bound the search
+        reach, ahead = np.maximum.accumulate(end), np.minimum.accumulate(start[::-1])[::-1]
         for span in reversed(document.spans):
-            for row in np.flatnonzero((rows.start[a:b] < span.end) & (rows.end[a:b] > span.start)):
-                spans[a + row] = span
+            near = slice(np.searchsorted(reach, span.start, "right"), np.searchsorted(ahead, span.end, "left"))
+            for row in np.flatnonzero((start[near] < span.end) & (end[near] > span.start)):
+                spans[a + near.start + row] = span
     return spans
 
 

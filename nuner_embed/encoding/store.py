@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from nuner_embed.encoding.journal import Journal
+from nuner_embed.encoding.layout import SUFFIXES
 from nuner_embed.encoding.manifest import read_manifest
-from nuner_embed.encoding.shards import SUFFIXES
 from nuner_embed.errors import StoreError
 from nuner_embed.files import sha256_of
 from nuner_embed.models import Recipe
@@ -40,6 +40,14 @@ class Shard:
     def path(self, suffix: str) -> Path:
         """Where the `npy` or `parquet` file lies."""
         return self.directory / f"{self.name}.{suffix}"
+
+    def wrong_size(self, suffix: str) -> str | None:
+        """What is wrong with a file, as far as its size tells."""
+        path = self.path(suffix)
+        if not path.is_file():
+            return f"{path.name} is missing"
+        size = path.stat().st_size
+        return None if size == self.bytes[suffix] else f"{path.name} has {size:,} bytes, not {self.bytes[suffix]:,}"
 
     @cached_property
     def vectors(self) -> NDArray[np.floating[Any]]:
@@ -104,12 +112,13 @@ class Store:
             raise StoreError(f"{path}/manifest.json is damaged (problem with {error})") from None
 
     @classmethod
-    def open(cls, path: str | Path, *, allow_incomplete: bool = False) -> Self:
+    def open(cls, path: str | Path, *, allow_incomplete: bool = False, check_files: bool = True) -> Self:
         """Opens a store for reading.
 
         Args:
             path: its directory.
             allow_incomplete: accept the finished shards of a job that has not ended.
+            check_files: look that every file is there with the size it was written with.
 
         Raises:
             StoreError: there is no store, it is unfinished or damaged, or a file of it is missing.
@@ -125,16 +134,11 @@ class Store:
                 f"{directory} is unfinished ({store.documents} of {manifest.get('corpus_documents')} documents); "
                 "the same nuner-embed encode command again finishes it"
             )
-        for shard in store.shards:
+        for shard in store.shards if check_files else ():
             for suffix in SUFFIXES:
-                file = shard.path(suffix)
-                if not file.is_file():
-                    raise StoreError(f"{file} is missing; encode again with --force")
-                if file.stat().st_size != shard.bytes[suffix]:
-                    raise StoreError(
-                        f"{file} has {file.stat().st_size:,} bytes, {shard.bytes[suffix]:,} were written; "
-                        "encode again with --force"
-                    )
+                wrong = shard.wrong_size(suffix)
+                if wrong:
+                    raise StoreError(f"{directory}: {wrong}; encode again with --force")
         return store
 
     def __len__(self) -> int:
@@ -154,8 +158,12 @@ class Store:
 
         Raises:
             IndexError: a row number outside the store.
+            TypeError: no list of whole numbers.
         """
-        wanted = np.asarray(rows, dtype=np.int64)
+        wanted = np.asarray(rows)
+        if wanted.ndim != 1 or (wanted.size and not np.issubdtype(wanted.dtype, np.integer)):
+            raise TypeError(f"rows must be a list of row numbers, not {wanted.dtype} of shape {wanted.shape}")
+        wanted = wanted.astype(np.int64)
         if wanted.size and not (wanted.min() >= 0 and wanted.max() < len(self)):
             raise IndexError(f"row numbers go from 0 to {len(self) - 1}")
         found = np.empty((len(wanted), self.dim), dtype=self.dtype)
@@ -185,9 +193,8 @@ class Store:
         problems = []
         for shard in self.shards:
             for suffix in SUFFIXES:
-                path = shard.path(suffix)
-                if not path.is_file():
-                    problems.append(f"{path.name} is missing")
-                elif sha256_of(path) != shard.sha256[suffix]:
-                    problems.append(f"{path.name} is not what was written (sha256 differs)")
+                wrong = shard.wrong_size(suffix)
+                if wrong is None and sha256_of(shard.path(suffix)) != shard.sha256[suffix]:
+                    wrong = f"{shard.path(suffix).name} is not what was written (sha256 differs)"
+                problems += [wrong] if wrong else []
         return problems

@@ -33,7 +33,7 @@ class Placement:
         window: index into `windows` for each stretch, (m,).
         first: first token of the stretch within its window, (m,).
         last: one past its last token within its window, (m,).
-        cut: stretches longer than a window, of which only the first tokens are used, (m,) bool.
+        cut: stretches of which only the first tokens are used, (m,) bool.
     """
 
     windows: Windows
@@ -42,6 +42,11 @@ class Placement:
     first: Ints
     last: Ints
     cut: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+
+
+def count_windows(sizes: Ints, capacity: int, stride: int) -> Ints:
+    """How many windows texts of so many tokens are cut into, (d,); none for a text without tokens."""
+    return np.where(sizes > 0, 1 + np.maximum(0, -(-(sizes - capacity) // (capacity - stride))), 0)
 
 
 def place(begins: Ints, sizes: Ints, document: Ints, first: Ints, last: Ints, capacity: int, stride: int) -> Placement:
@@ -60,7 +65,7 @@ def place(begins: Ints, sizes: Ints, document: Ints, first: Ints, last: Ints, ca
         stride: tokens that neighbouring windows share, at most half the capacity.
     """
     step = capacity - stride
-    counts = np.where(sizes > 0, 1 + np.maximum(0, -(-(sizes - capacity) // step)), 0)
+    counts = count_windows(sizes, capacity, stride)
     firsts = np.cumsum(counts) - counts
     owner = np.repeat(np.arange(len(sizes)), counts)
     offset = (np.arange(len(owner)) - firsts[owner]) * step

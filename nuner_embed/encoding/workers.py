@@ -14,9 +14,10 @@ from types import TracebackType
 from typing import Self
 
 from nuner_embed.encoding.encoder import TextEncoder
+from nuner_embed.encoding.layout import shard_name
 from nuner_embed.encoding.options import EncoderSpec, JobOptions
 from nuner_embed.encoding.reporting import Reporter
-from nuner_embed.encoding.shards import ShardEntry, shard_name, write_shard
+from nuner_embed.encoding.shards import ShardEntry, write_shard
 from nuner_embed.encoding.tokens import TokenTable
 from nuner_embed.errors import StoreError
 

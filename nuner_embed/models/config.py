@@ -1,13 +1,24 @@
 """What must be known of a network's shape before any framework is loaded."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from nuner_embed.errors import ModelError
-from nuner_embed.files import read_json
+from nuner_embed.files import hash_of, read_json
 
 # RoBERTa and its kin number positions from padding_idx + 1, so a table of 514 holds 512 tokens.
-_OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "data2vec-text", "mpnet"})
+_OFFSET_POSITIONS = frozenset(
+    {
+        "roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "data2vec-text", "mpnet",
+        "longformer", "ibert", "luke", "xmod",
+    }
+)  # fmt: skip
+# What a configuration says of its making and its training, and not of what the network computes.
+_NOT_THE_NETWORK = re.compile(
+    r"_.*|architectures|transformers_version|(torch_)?dtype|output_.*|return_dict|use_cache|id2label|label2id"
+    r"|problem_type|initializer_.*|gradient_checkpointing|.*dropout.*"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +32,7 @@ class ModelConfig:
         positions: longest input in tokens, special tokens included.
         vocabulary: rows of the embedding table.
         pad_id: token id used for padding.
+        sha256: of all that decides what the network computes with its weights: activation, heads, epsilons, ...
     """
 
     model_type: str
@@ -29,6 +41,7 @@ class ModelConfig:
     positions: int
     vocabulary: int
     pad_id: int
+    sha256: str
 
 
 def read_config(name: str, directory: Path) -> ModelConfig:
@@ -44,6 +57,8 @@ def read_config(name: str, directory: Path) -> ModelConfig:
         raise ModelError(f"{name} holds no config.json; expected a Hugging Face model directory") from None
     except ValueError as error:
         raise ModelError(f"{name}: config.json is no JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ModelError(f"{name}: config.json is not an object that describes a text encoder")
     if "auto_map" in values:
         raise ModelError(f"{name} needs Python code of its own (auto_map in config.json), which is never run from here")
     try:
@@ -59,6 +74,7 @@ def read_config(name: str, directory: Path) -> ModelConfig:
             positions=positions,
             vocabulary=int(values["vocab_size"]),
             pad_id=pad_id,
+            sha256=hash_of({key: value for key, value in values.items() if not _NOT_THE_NETWORK.fullmatch(key)}),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{name}: config.json does not describe a text encoder (problem with {error})") from None

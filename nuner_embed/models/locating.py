@@ -18,7 +18,8 @@ RECIPE_FILE = "recipe.json"
 ONNX_FILE = "model.onnx"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # what a text encoder needs; graphs and other frameworks' weights stay on the hub
-_HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "pytorch_model*.bin"]
+_HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
+_OLD_WEIGHTS = "pytorch_model*.bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Model:
     weights_sha256: str
 
     def checked_recipe(self, recipe: Recipe) -> Recipe:
-        """Returns the recipe if this model can follow it.
+        """Returns the recipe, its layers counted from the last, if this model can follow it.
 
         Raises:
             ModelError: a layer the model lacks, or windows beyond its positions.
@@ -53,8 +54,10 @@ class Model:
             raise ModelError(
                 f"{self.name} has {states} hidden states (0 to {states - 1}, or -1 to -{states}); no layer {outside[0]}"
             )
-        if len({layer % states for layer in recipe.layers}) != len(recipe.layers):
+        layers = tuple(layer if layer < 0 else layer - states for layer in recipe.layers)
+        if len(set(layers)) != len(layers):
             raise ModelError(f"layers {list(recipe.layers)} name one of {self.name}'s {states} hidden states twice")
+        recipe = recipe.replace(layers=layers)
         if self.kind == "exported" and recipe.layers != self.recipe.layers:
             raise ModelError(
                 f"{self.name} was exported with layers {list(self.recipe.layers)}, not {list(recipe.layers)}; "
@@ -151,6 +154,8 @@ def _from_hub(name: str) -> Model:
 
     try:
         directory = Path(huggingface_hub.snapshot_download(name, allow_patterns=_HUB_FILES))
+        if not any(directory.glob("*.safetensors")):
+            huggingface_hub.snapshot_download(name, allow_patterns=[_OLD_WEIGHTS])
     except (OSError, HfHubHTTPError, ValueError) as error:
         raise ModelError(
             f"there is no directory {name}, and the hub did not give a model of that name "
@@ -160,15 +165,20 @@ def _from_hub(name: str) -> Model:
 
 
 def weight_files(name: str, directory: Path) -> list[Path]:
-    """The weights of a Hugging Face directory, safetensors before torch's own format, in the order of their names.
+    """The weights of a Hugging Face directory, the very files that transformers loads, in the order of their names.
 
     Raises:
         ModelError: there are none.
     """
-    for pattern in ("model*.safetensors", "pytorch_model*.bin"):
-        files = sorted(directory.glob(pattern))
-        if files:
-            return files
+    for single in ("model.safetensors", "pytorch_model.bin"):
+        index = directory / f"{single}.index.json"
+        if (directory / single).is_file():
+            return [directory / single]
+        if index.is_file():
+            try:
+                return sorted(directory / file for file in set(_read_json(index)["weight_map"].values()))
+            except (KeyError, TypeError, AttributeError):
+                raise ModelError(f"{name}: {index.name} names no weights") from None
     raise ModelError(
         f"{name} holds no model.safetensors and no pytorch_model.bin; "
         "expected a Hugging Face directory or one made by nuner-embed export"
@@ -176,8 +186,15 @@ def weight_files(name: str, directory: Path) -> list[Path]:
 
 
 def hash_weights(files: list[Path]) -> str:
-    """The SHA-256 of one weights file, or of the names and hashes of several."""
-    hashes = {file.name: sha256_of(file) for file in files}
+    """The SHA-256 of one weights file, or of the names and hashes of several.
+
+    Raises:
+        ModelError: one is missing.
+    """
+    try:
+        hashes = {file.name: sha256_of(file) for file in files}
+    except OSError as error:
+        raise ModelError(f"{error.filename} cannot be read: {error.strerror}") from None
     return next(iter(hashes.values())) if len(hashes) == 1 else hash_of(hashes)
 
 

@@ -29,6 +29,13 @@ class Recipe:
     stride: int = 128
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        if not all(type(layer) is int for layer in self.layers):
+            raise ValueError(f"layers must be whole numbers, not {list(self.layers)}")
+        if type(self.normalize) is not bool:
+            raise ValueError(f"normalize must be true or false, not {self.normalize!r}")
+        if not type(self.max_length) is type(self.stride) is int:
+            raise ValueError(f"max_length and stride must be whole numbers, not {self.max_length!r}, {self.stride!r}")
         if not self.layers or len(set(self.layers)) != len(self.layers):
             raise ValueError(f"layers must name each layer once and at least one, not {self.layers}")
         if self.pooling not in get_args(Pooling):
@@ -58,10 +65,12 @@ class Recipe:
         Raises:
             ValueError: an unknown key, or a value of the wrong kind.
         """
+        if not isinstance(values, dict):
+            raise ValueError(f"a recipe is an object, not {values!r}")
         unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
             raise ValueError(f"a recipe knows no {', '.join(sorted(unknown))}")
         try:
-            return cls(**{**values, "layers": tuple(values.get("layers", (-1,)))})
+            return cls(**values)
         except TypeError as error:
             raise ValueError(str(error)) from None

@@ -29,12 +29,18 @@ class TextTokenizer:
         prefix: ids of the special tokens before a window.
         suffix: ids of the special tokens after it.
         definition: the contents of its `tokenizer.json`, truncation and padding left out.
+        blank: id of the piece "▁" in a SentencePiece vocabulary, the blank before a word that begins otherwise.
+        unknown: id of the unknown token of a Unigram vocabulary, which holds its special tokens as pieces.
+        literal: ids of these special tokens.
     """
 
     backend: Tokenizer
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]
     definition: dict[str, Any]
+    blank: int | None = None
+    unknown: int | None = None
+    literal: tuple[int, ...] = ()
 
     @classmethod
     def from_directory(cls, directory: Path) -> Self:
@@ -53,6 +59,7 @@ class TextTokenizer:
     @classmethod
     def from_definition(cls, definition: dict[str, Any]) -> Self:
         """Builds the tokenizer from the parsed contents of a `tokenizer.json`."""
+        kind = definition["model"].get("type")
         definition = {**definition, "truncation": None, "padding": None, "model": _without_literal_specials(definition)}
         backend = Tokenizer.from_str(json.dumps(definition))
         probe = backend.encode("a")
@@ -61,7 +68,15 @@ class TextTokenizer:
             raise ValueError("it makes no token of the letter a")
         prefix, suffix = probe.ids[: content[0]], probe.ids[content[-1] + 1 :]
         backend.encode_special_tokens = True
-        return cls(backend, tuple(prefix), tuple(suffix), definition)
+        blank = None if kind == "WordPiece" else backend.token_to_id("▁")
+        unknown = definition["model"].get("unk_id") if kind == "Unigram" else None
+        literal = tuple(token["id"] for token in definition.get("added_tokens", ()) if token["special"])
+        return cls(backend, tuple(prefix), tuple(suffix), definition, blank, unknown, literal)
+
+    @property
+    def largest_id(self) -> int:
+        """The highest id that it can give; not always the number of its tokens less one."""
+        return int(max(self.backend.get_vocab().values()))
 
     @property
     def specials(self) -> int:
@@ -72,9 +87,20 @@ class TextTokenizer:
         """Token ids (n,) and character offsets (n, 2) of each whole text, special tokens left out."""
         encodings = self.backend.encode_batch(list(texts), add_special_tokens=False)
         return [
-            (np.array(encoding.ids, dtype=np.int32), np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2))
+            self._mended(np.array(encoding.ids, np.int32), np.array(encoding.offsets, np.int64).reshape(-1, 2))
             for encoding in encodings
         ]
+
+    def _mended(
+        self, ids: NDArray[np.int32], offsets: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Takes the next word's first character off a lone "▁", and special tokens that a text spelt out of the ids."""
+        if self.blank is not None:
+            blanks = ids == self.blank
+            offsets[blanks, 1] = offsets[blanks, 0]
+        if self.unknown is not None:
+            ids[np.isin(ids, self.literal)] = self.unknown
+        return ids, offsets
 
     @property
     def sha256(self) -> str:

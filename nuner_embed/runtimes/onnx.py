@@ -92,7 +92,9 @@ def open_session(model: Path | bytes, device: str, threads: int) -> ort.Inferenc
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what goes wrong is raised, in our words
-    wanted = [_PROVIDERS[device]] if device == "cpu" else [_PROVIDERS[device], _PROVIDERS["cpu"]]
+    cpu: tuple[str, dict[str, str]] = (_PROVIDERS["cpu"], {})
+    # TF32, the provider's default, keeps ten bits of a factor: that is not the f32 which we say and hash
+    wanted = [cpu] if device == "cpu" else [(_PROVIDERS["cuda"], {"use_tf32": "0"}), cpu]
     try:
         session = ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=wanted)
     except Exception as error:  # as in OnnxRuntime.run
@@ -100,9 +102,9 @@ def open_session(model: Path | bytes, device: str, threads: int) -> ort.Inferenc
             f"onnxruntime cannot load {'the graph' if isinstance(model, bytes) else model}: {error}"
         ) from None
     got = session.get_providers()
-    if got[0] != wanted[0]:
+    if got[0] != wanted[0][0]:
         raise RuntimeUnavailable(
-            f"asked onnxruntime for {wanted[0]}, but the session runs on {got[0]}: CUDA or cuDNN could not be loaded; "
-            "install the CUDA libraries that this onnxruntime-gpu was built for, or say --device cpu"
+            f"asked onnxruntime for {wanted[0][0]}, but the session runs on {got[0]}: CUDA or cuDNN could not be "
+            "loaded; install the CUDA libraries that this onnxruntime-gpu was built for, or say --device cpu"
         )
     return session

@@ -69,7 +69,10 @@ class TorchRuntime:
 
 
 class SelectedLayers(torch.nn.Module):  # type: ignore[misc]
-    """A network whose output is the concatenation of some of its hidden states, (batch, length, dim)."""
+    """A network whose output is the concatenation of some of its hidden states, (batch, length, dim).
+
+    Layers count from the last, -1, which is the network's own output, its final normalisation (if any) included.
+    """
 
     def __init__(self, network: Any, layers: tuple[int, ...]) -> None:
         super().__init__()
@@ -78,9 +81,10 @@ class SelectedLayers(torch.nn.Module):  # type: ignore[misc]
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Runs the network on (batch, length) ids and mask."""
-        states = self.network(
+        output = self.network(
             input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True, return_dict=True
-        ).hidden_states
+        )
+        states = (*output.hidden_states[:-1], output.last_hidden_state)
         chosen = [states[layer] for layer in self.layers]
         return chosen[0] if len(chosen) == 1 else torch.cat(chosen, dim=-1)
 
@@ -91,7 +95,12 @@ def load_network(model: Model) -> Any:
     Raises:
         ModelError: an unknown architecture, or weights that are missing or of other shapes.
     """
-    config = transformers.AutoConfig.from_pretrained(model.directory, trust_remote_code=False, local_files_only=True)
+    try:
+        config = transformers.AutoConfig.from_pretrained(
+            model.directory, trust_remote_code=False, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{model.name}: transformers cannot read its config.json: {_one_line(error)}") from None
     try:
         architecture = transformers.AutoModel._model_mapping[type(config)]
     except KeyError:
@@ -114,8 +123,8 @@ def load_network(model: Model) -> Any:
             output_loading_info=True,
             **keywords,
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"{model.name} cannot be loaded: {' '.join(str(error).split())[:300]}") from None
+    except Exception as error:  # safetensors, torch and transformers raise kinds of their own for a broken file
+        raise ModelError(f"{model.name} cannot be loaded: {_one_line(error)}") from None
     finally:
         log.setLevel(level)
     wanting = [*report["missing_keys"], *(str(key[0]) for key in report["mismatched_keys"])]
@@ -125,6 +134,10 @@ def load_network(model: Model) -> Any:
             f"({sorted(wanting)[0]}, ...) and would be random"
         )
     return network.eval()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _choose_device(asked: str) -> str:

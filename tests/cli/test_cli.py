@@ -69,6 +69,9 @@ def test_encode_from_another_folder_and_look(model, tmp_path):
     path.write_bytes(path.read_bytes()[:-1] + b"\xff")
     bad = run("store", "verify", "out/store", "--json", cwd=tmp_path, check=1)
     assert json.loads(bad.stdout)["problems"] == ["shard-00000.npy is not what was written (sha256 differs)"]
+    path.unlink()
+    gone = run("store", "verify", "out/store", "--json", cwd=tmp_path, check=1)
+    assert json.loads(gone.stdout)["problems"] == ["shard-00000.npy is missing"]
 
 
 def test_standard_input(model, tmp_path):

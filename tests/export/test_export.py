@@ -29,7 +29,7 @@ def test_the_directory_and_the_graph(bert, tmp_path):
     assert not any("pooler" in weight.name for weight in graph.graph.initializer)
     facts = json.loads((tmp_path / "out" / "export.json").read_text())
     assert facts["check"]["max_abs"] == difference.max_abs < 1e-4
-    assert json.loads((tmp_path / "out" / "recipe.json").read_text())["layers"] == [-1, 0]
+    assert json.loads((tmp_path / "out" / "recipe.json").read_text())["layers"] == [-1, -3]
 
 
 def test_layers_are_fixed_by_the_export(bert, tmp_path):
@@ -76,6 +76,20 @@ def test_an_export_is_replaced_only_on_demand(bert, tmp_path):
     assert load_encoder(str(tmp_path / "out")).recipe.layers == (-2,)
     with pytest.raises(ExportError, match="an exported directory already"):
         export_onnx(str(tmp_path / "out"), tmp_path / "again")
+
+
+def test_the_current_directory_is_not_replaced(bert, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ExportError, match="is the current directory"):
+        export_onnx(str(bert), ".")
+
+
+def test_a_link_to_an_export_stays_a_link(bert, tmp_path):
+    export_onnx(str(bert), tmp_path / "out")
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    export_onnx(str(bert), tmp_path / "link", layers=(-2,), force=True)
+    assert load_encoder(str(tmp_path / "out")).recipe.layers == (-2,)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "out"]
 
 
 def test_a_strangers_directory_is_left_alone(bert, tmp_path):

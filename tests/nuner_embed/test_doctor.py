@@ -6,23 +6,23 @@ from nuner_embed.doctor import _ONE_NODE, clashes, diagnose
 
 
 @pytest.mark.parametrize(
-    ("installed", "mend"),
+    ("owners", "mend"),
     [
         (
-            {"onnxruntime", "onnxruntime-gpu"},
+            {"onnxruntime": ["onnxruntime-gpu", "onnxruntime"]},
             "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu",
         ),
-        ({"faiss-cpu", "faiss-gpu"}, "pip uninstall -y faiss-cpu faiss-gpu && pip install faiss-gpu"),
-        ({"faiss-cpu", "faiss-gpu-cu12", "numpy"}, "pip install faiss-gpu-cu12"),
+        ({"faiss": ["faiss_cpu", "faiss-gpu"]}, "pip uninstall -y faiss-cpu faiss-gpu && pip install faiss-gpu"),
+        ({"faiss": ["faiss-cpu", "faiss-gpu-cu12"], "numpy": ["numpy"]}, "pip install faiss-gpu-cu12"),
     ],
 )
-def test_two_wheels_of_one_module_are_found_with_their_mend(installed, mend):
-    (problem,) = clashes(installed)
+def test_two_wheels_of_one_module_are_found_with_their_mend(owners, mend):
+    (problem,) = clashes(owners)
     assert problem.endswith(mend)
 
 
 def test_one_wheel_of_each_is_fine():
-    assert clashes({"onnxruntime", "faiss-cpu", "numpy"}) == []
+    assert clashes({"onnxruntime": ["onnxruntime", "onnxruntime"], "faiss": ["faiss-cpu"]}) == []
 
 
 def test_the_one_node_graph_runs():

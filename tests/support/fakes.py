@@ -71,14 +71,17 @@ def byte_level_bpe(add_prefix_space: bool = False) -> TextTokenizer:
 
 
 @functools.cache
-def unigram() -> TextTokenizer:
-    """An XLM-R tokenizer."""
+def unigram(split_first: bool = True) -> TextTokenizer:
+    """An XLM-R tokenizer, which splits at white space first, or one without that step."""
     specials = ["<s>", "<pad>", "</s>", "<unk>"]
     pieces = dict.fromkeys(["▁", *(f"▁{word}" for word in _WORDS), *_WORDS, *_CHARACTERS])
     vocabulary = [(special, 0.0) for special in specials] + [(piece, -5.0 - len(piece) / 9) for piece in pieces]
     tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=3))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    metaspace = pre_tokenizers.Metaspace()
+    tokenizer.pre_tokenizer = (
+        pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), metaspace]) if split_first else metaspace
+    )
     tokenizer.add_special_tokens(specials)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
@@ -95,6 +98,7 @@ TOKENIZERS = {
     "bpe": byte_level_bpe,
     "bpe_prefix": lambda: byte_level_bpe(add_prefix_space=True),
     "unigram": unigram,
+    "unigram_unsplit": lambda: unigram(split_first=False),
 }
 
 
@@ -118,7 +122,7 @@ class HashRuntime:
         self.positional = positional
         self.batches: list[tuple[int, ...]] = []
         self.description = "hash"
-        self.numerics: dict[str, Any] = {"runtime": "hash", "threads": 1, "precision": "f32", "dim": dim}
+        self.numerics: dict[str, Any] = {"runtime": "hash", "threads": 4, "precision": "f32", "dim": dim}
 
     def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
         if self.memory is not None and input_ids.size > self.memory:
@@ -155,9 +159,9 @@ class HashSpec:
     max_length: int = 32
     threads: int = 0
 
-    def load(self) -> TextEncoder:
+    def load(self, workers: int = 1) -> TextEncoder:
         runtime = HashRuntime(self.dim, self.memory, self.seconds)
-        runtime.numerics["threads"] = self.threads or 1
+        runtime.numerics["threads"] = self.threads or 4 // workers
         return hash_encoder(runtime=runtime, batch_tokens=self.batch_tokens or 512, max_length=self.max_length)
 
     def pinned(self, numerics: dict[str, Any]) -> Self:

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from nuner_embed.documents import Document, Span, join_words
 from nuner_embed.encoding.rows import make_rows
 from nuner_embed.encoding.tokens import TokenTable
 from nuner_embed.encoding.words import split_words
+from nuner_embed.models import TextTokenizer
 
 ODD = [
     "", " ", "\t", "\r\n", "\x00", "\u200b", "\u200d", "\ufeff", "e\u0301", "😀", "👩\u200d🚀", "🇫🇷", "שלום", "سلام",
@@ -71,6 +74,28 @@ def test_special_tokens_in_a_text_are_only_text(any_tokenizer):
     specials = {*any_tokenizer.prefix, *any_tokenizer.suffix, any_tokenizer.backend.token_to_id("[PAD]")}
     table = TokenTable.tokenize([Document("a", "[CLS] <s> </s> [SEP] <pad> [PAD]")], any_tokenizer, "token")
     assert not specials & set(table.ids.tolist())
+
+
+def test_a_blank_piece_before_a_word_is_none_of_it(any_tokenizer):
+    """SentencePiece writes a word that it has no whole piece for as "▁" and the rest."""
+    text = "東京 東京 x 東京"
+    table = TokenTable.tokenize([Document("a", text)], any_tokenizer, "word")
+    for rows in (make_rows(table, "word", "first"), make_rows(table, "word", "mean")):
+        pieces = [any_tokenizer.backend.id_to_token(int(table.ids[i])) for i in rows.first]
+        assert not {"▁", "Ġ"} & set(pieces)
+        assert len({table.ids[i] for i in rows.first[[0, 1, 3]]}) <= 2  # BPE pieces differ after a blank
+
+
+def test_a_special_token_spelt_out_of_unknown_characters_is_text(any_tokenizer):
+    text = "</s>"
+    definition = json.loads(json.dumps(any_tokenizer.definition))
+    if definition["model"]["type"] == "Unigram":
+        definition["model"]["vocab"] = [
+            [piece if piece not in set("</s>") else piece * 9, score] for piece, score in definition["model"]["vocab"]
+        ]
+    tokenizer = TextTokenizer.from_definition(definition)
+    table = TokenTable.tokenize([Document("a", text)], tokenizer, "token")
+    assert not {*tokenizer.prefix, *tokenizer.suffix} & set(table.ids.tolist())
 
 
 def test_mentions_are_the_given_spans(any_tokenizer):

@@ -144,3 +144,59 @@ def test_a_directory_without_any_tokenizer(copy):
     (copy / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match="holds no tokenizer"):
         TextTokenizer.from_directory(copy)
+
+
+def test_the_weights_that_are_hashed_are_those_that_transformers_loads(copy):
+    """A stray file beside pytorch_model.bin is not loaded, and decides nothing."""
+    weights = copy / "model.safetensors"
+    (copy / "model.fp16.safetensors").write_bytes(weights.read_bytes())
+    before = locate(str(copy)).weights_sha256
+    (copy / "model.fp16.safetensors").write_bytes(b"other")
+    assert locate(str(copy)).weights_sha256 == before
+    weights.rename(copy / "pytorch_model.bin")
+    assert locate(str(copy)).weights_sha256 == before
+    (copy / "pytorch_model.bin").write_bytes(b"another")
+    assert locate(str(copy)).weights_sha256 != before
+
+
+def test_sharded_weights_are_those_of_the_index(copy):
+    parts = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (copy / "model.safetensors").unlink()
+    for part in parts.values():
+        (copy / part).write_bytes(part.encode())
+    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": parts}))
+    before = locate(str(copy)).weights_sha256
+    (copy / parts["b"]).write_bytes(b"other")
+    assert locate(str(copy)).weights_sha256 != before
+    (copy / parts["b"]).unlink()
+    with pytest.raises(ModelError, match="00002-of-00002.safetensors cannot be read: No such file"):
+        locate(str(copy))
+    (copy / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(ModelError, match="names no weights"):
+        locate(str(copy))
+
+
+def test_what_the_network_computes_is_hashed_and_how_it_was_made_is_not(copy):
+    def hash_with(**changes):
+        (copy / "config.json").write_text(json.dumps({**config, **changes}))
+        return locate(str(copy)).config.sha256
+
+    config = json.loads((copy / "config.json").read_text())
+    same = hash_with()
+    for changes in ({"transformers_version": "9"}, {"output_hidden_states": False}, {"hidden_dropout_prob": 0.3}):
+        assert hash_with(**changes) == same
+    for changes in ({"hidden_act": "relu"}, {"layer_norm_eps": 0.1}, {"num_attention_heads": 1}):
+        assert hash_with(**changes) != same
+
+
+def test_layers_counted_from_the_first_are_the_same_layers(copy):
+    model = locate(str(copy))
+    assert model.checked_recipe(Recipe(layers=(2, 0), max_length=40, stride=4)).layers == (-1, -3)
+    with pytest.raises(ModelError, match="twice"):
+        model.checked_recipe(Recipe(layers=(2, -1), max_length=40, stride=4))
+
+
+def test_a_config_that_is_no_object(copy):
+    (copy / "config.json").write_text("5")
+    with pytest.raises(ModelError, match="not an object"):
+        locate(str(copy))

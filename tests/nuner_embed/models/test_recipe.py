@@ -12,6 +12,10 @@ from nuner_embed.models import Recipe
         ({"max_length": 2}, "at least 3"),
         ({"stride": 300}, "half of a window"),
         ({"stride": -1}, "half of a window"),
+        ({"stride": 8.0}, "whole numbers"),
+        ({"max_length": "512"}, "whole numbers"),
+        ({"layers": ["-1"]}, "layers must be whole numbers"),
+        ({"normalize": "no"}, "normalize must be true or false"),
     ],
 )
 def test_senseless_values_are_refused(changes, message):
@@ -28,6 +32,12 @@ def test_round_trip_through_json_values():
 def test_an_unknown_key_is_refused():
     with pytest.raises(ValueError, match="knows no temperature"):
         Recipe.from_dict({"temperature": 5})
+
+
+def test_layers_may_come_as_a_list():
+    assert Recipe(layers=[-1, -7]) == Recipe(layers=(-1, -7))
+    with pytest.raises(ValueError, match="a recipe is an object"):
+        Recipe.from_dict([])
 
 
 def test_a_new_length_takes_the_stride_along():

@@ -118,6 +118,60 @@ def test_a_tokenizer_that_does_not_belong(bert, tmp_path):
         load_encoder(str(directory))
 
 
+def test_an_id_beyond_the_network(bert, tmp_path):
+    directory = shutil.copytree(bert, tmp_path / "gap")
+    definition = json.loads((directory / "tokenizer.json").read_text())
+    definition["model"]["vocab"]["zzz"] = 5000
+    (directory / "tokenizer.json").write_text(json.dumps(definition))
+    with pytest.raises(ModelError, match="ids go up to 5000, the network knows only 320"):
+        load_encoder(str(directory))
+
+
+def test_broken_files_are_one_line(bert, tmp_path):
+    directory = shutil.copytree(bert, tmp_path / "broken")
+    weights = (directory / "model.safetensors").read_bytes()
+    (directory / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(ModelError, match="broken cannot be loaded"):
+        load_encoder(str(directory))
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps({**config, "model_type": "no-such-type"}))
+    with pytest.raises(ModelError, match="transformers cannot read its config.json"):
+        load_encoder(str(directory))
+
+
+def test_another_activation_is_another_meaning(bert, tmp_path):
+    directory = shutil.copytree(bert, tmp_path / "relu")
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps({**config, "hidden_act": "relu"}))
+    assert load_encoder(str(directory)).semantic_hash != load_encoder(str(bert)).semantic_hash
+
+
+def test_the_last_layer_is_what_the_network_gives(tmp_path):
+    """Some networks normalise after their last layer; hidden_states[-1] stands before that."""
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.RobertaPreLayerNormConfig(
+        vocab_size=420, max_position_embeddings=42, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=32, pad_token_id=1,
+    )  # fmt: skip
+    network = transformers.AutoModel.from_config(config).eval()
+    network.save_pretrained(tmp_path)
+    shutil.copy(tiny_model("roberta", tmp_path / "r") / "tokenizer.json", tmp_path)
+    encoder = load_encoder(str(tmp_path))
+    assert encoder.recipe.max_length == 40  # its positions begin at 2, as RoBERTa's
+    ids = np.full((1, 40), 9, dtype=np.int64)
+    with torch.inference_mode():
+        expected = network(input_ids=torch.from_numpy(ids)).last_hidden_state.numpy()
+    np.testing.assert_allclose(encoder.runtime.run(ids, np.ones_like(ids)), expected, atol=1e-5)
+
+
+def test_layers_as_a_list_and_from_the_first(bert, tmp_path):
+    export_onnx(str(bert), tmp_path / "x", layers=(2,))
+    a, b = load_encoder(str(tmp_path / "x"), layers=[-1]), load_encoder(str(bert), layers=[2])
+    assert a.semantic_hash == b.semantic_hash
+
+
 def test_a_runtime_that_cannot_run_the_files(bert):
     with pytest.raises(RuntimeUnavailable, match="nuner-embed export .* --model DIR"):
         load_encoder(str(bert), runtime="onnx")
@@ -138,12 +192,17 @@ def test_a_session_that_fell_back_is_an_error(bert, tmp_path, monkeypatch):
     offered = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: offered)
     real = onnxruntime.InferenceSession
-    monkeypatch.setattr(
-        onnxruntime, "InferenceSession", lambda path, options, providers: real(path, options, providers=providers[1:])
-    )
+    asked = []
+
+    def fall_back(path, options, providers):
+        asked.append(providers)
+        return real(path, options, providers=providers[1:])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fall_back)
     for device in ("cuda", "auto"):
         with pytest.raises(RuntimeUnavailable, match="the session runs on CPUExecutionProvider"):
             load_encoder(str(tmp_path / "x"), device=device)
+    assert asked[0][0] == ("CUDAExecutionProvider", {"use_tf32": "0"})  # f32 means f32
 
 
 def test_devices():

@@ -1,0 +1,45 @@
+"""What people see while a job runs, away from a terminal."""
+
+import pytest
+
+from nuner_embed.cli.progress import JobReporter
+from nuner_embed.encoding.reporting import Plan
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("nuner_embed.cli.progress.time.monotonic", lambda: now[0])
+    return now
+
+
+def plan(**changes):
+    values = {"documents": 300, "finished_documents": 0, "rejects": 1, "rows": 900, "store_bytes": 5000}
+    return Plan(**{**values, "free_bytes": 10**10, "tokens": 3000, **changes})
+
+
+def test_a_line_now_and_then_with_share_rate_time_left_and_shard(clock, capsys):
+    with JobReporter() as reporter:
+        reporter.started(plan())
+        clock[0] += 11
+        reporter.tokens(0)  # a shard without rows
+        reporter.tokens(1100)
+        reporter.shard("shard-00000", 120, 400)
+        clock[0] += 5
+        reporter.tokens(10)
+        clock[0] += 6
+        reporter.tokens(1090)
+    first, *lines = capsys.readouterr().err.splitlines()
+    assert first.startswith("corpus: 300 documents, 1 record rejected, about 900 rows; the store will weigh about 5.0")
+    assert lines == [
+        " 37%  100 tokens/s  about 0:00:19 left  ",
+        " 73%  100 tokens/s  about 0:00:08 left  up to shard-00000: 120 documents",
+    ]
+
+
+def test_a_resumed_job_counts_what_is_left(clock, capsys):
+    with JobReporter() as reporter:
+        reporter.started(plan(finished_documents=150))
+        clock[0] += 10
+        reporter.tokens(750)
+    assert " 50%  75 tokens/s  about 0:00:10 left" in capsys.readouterr().err

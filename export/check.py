@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nuner_embed.errors import ExportError
 from nuner_embed.models import TextTokenizer
 from nuner_embed.runtimes import Runtime
+from nuner_embed.runtimes.base import Batch, pad
 
 MIN_COSINE = 0.9999
 MAX_RELATIVE = 1e-3
@@ -19,7 +19,6 @@ _TEXTS = (
     "Who wrote the second symphony, and in which year was it first played in Vienna?",
     "El café ☕ de la esquina abre a las 7:30; naïve façade, 東京, שלום.",
 )
-Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +77,4 @@ def _batches(tokenizer: TextTokenizer, max_length: int, pad_id: int) -> Iterator
     texts = [ids for ids in texts if ids]
     full = ([token for ids in texts for token in ids] * (room // sum(map(len, texts)) + 1))[:room]
     for group in (texts[:1], texts, [texts[0][:1]], [full], [full, *texts, full[: room // 2]]):
-        rows = [[*tokenizer.prefix, *ids, *tokenizer.suffix] for ids in group]
-        ids = np.full((len(rows), max(map(len, rows))), pad_id, dtype=np.int64)
-        mask = np.zeros_like(ids)
-        for i, row in enumerate(rows):
-            ids[i, : len(row)] = row
-            mask[i, : len(row)] = 1
-        yield ids, mask
+        yield pad([[*tokenizer.prefix, *ids, *tokenizer.suffix] for ids in group], pad_id)

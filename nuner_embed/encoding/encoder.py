@@ -15,6 +15,7 @@ from nuner_embed.errors import ModelError, OutOfMemory
 from nuner_embed.files import hash_of
 from nuner_embed.models import Recipe, TextTokenizer
 from nuner_embed.runtimes import Runtime
+from nuner_embed.runtimes.base import Batch, pad
 
 _POOLED_AT_ONCE = 65536  # tokens
 
@@ -220,7 +221,7 @@ class TextEncoder:
         while begin < len(needed):
             end = begin + max(1, statistics.batch_tokens // int(lengths[begin]))
             chosen = needed[order[begin:end]]
-            ids, mask = self._pad(table, placement.windows, chosen, int(lengths[begin]))
+            ids, mask = self._batch(table, placement.windows, chosen)
             try:
                 states = self.runtime.run(ids, mask)
             except OutOfMemory as error:
@@ -246,20 +247,11 @@ class TextEncoder:
         shift = len(self.tokenizer.prefix)
         return placement.first[row] + shift, placement.last[row] + shift
 
-    def _pad(
-        self, table: TokenTable, windows: Windows, chosen: Ints, width: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Token ids and mask (batch, width) of some windows, with their special tokens."""
-        ids = np.full((len(chosen), width), self.pad_id, dtype=np.int64)
-        mask = np.zeros((len(chosen), width), dtype=np.int64)
-        prefix, suffix = self.tokenizer.prefix, self.tokenizer.suffix
-        for i, (start, length) in enumerate(zip(windows.start[chosen], windows.length[chosen], strict=True)):
-            end = len(prefix) + length
-            ids[i, : len(prefix)] = prefix
-            ids[i, len(prefix) : end] = table.ids[start : start + length]
-            ids[i, end : end + len(suffix)] = suffix
-            mask[i, : end + len(suffix)] = 1
-        return ids, mask
+    def _batch(self, table: TokenTable, windows: Windows, chosen: Ints) -> Batch:
+        """Token ids and mask (batch, longest) of some windows, with their special tokens."""
+        prefix, suffix = (np.array(ids, np.int32) for ids in (self.tokenizer.prefix, self.tokenizer.suffix))
+        spans = zip(windows.start[chosen], windows.length[chosen], strict=True)
+        return pad([np.concatenate([prefix, table.ids[a : a + n], suffix]) for a, n in spans], self.pad_id)
 
 
 def pool(states: NDArray[np.float32], window: Ints, first: Ints, last: Ints) -> NDArray[np.float32]:

@@ -1,5 +1,6 @@
 """What every runtime is: token ids in, hidden states out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from nuner_embed.machine import cores
 
+Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
 RuntimeName = Literal["auto", "onnx", "torch"]
 Precision = Literal["f32", "bf16", "fp16"]
 
@@ -30,6 +32,16 @@ class RuntimeOptions:
     def thread_count(self) -> int:
         """The number of threads that `threads` stands for."""
         return self.threads or cores()
+
+
+def pad(rows: Sequence[Sequence[int] | NDArray[np.integer[Any]]], pad_id: int) -> Batch:
+    """Token ids and attention mask of some windows, (batch, longest) each."""
+    ids = np.full((len(rows), max(map(len, rows))), pad_id, dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = row
+        mask[i, : len(row)] = 1
+    return ids, mask
 
 
 @runtime_checkable

@@ -33,6 +33,14 @@ if __name__ == "__main__":
 """
 
 
+# A shell starts what stands before "&" with SIGINT ignored, the tests themselves and so their children.
+HEEDING_SIGINT = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     path = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"
@@ -116,8 +124,8 @@ def test_interrupted_politely_the_command_line_says_how_to_go_on(tmp_path, numbe
     text.write_text("".join(f"Line {i}: the ferry to Port Ellery left at seven.\n" for i in range(3000)))
     store = tmp_path / "store"
     command = [
-        sys.executable, "-m", "nuner_embed.cli", "encode", str(text), "-o", str(store), "--shard-rows", "2000",
-        "--workers", str(workers),
+        sys.executable, "-c", HEEDING_SIGINT, "-m", "nuner_embed.cli", "encode", str(text), "-o", str(store),
+        "--shard-rows", "2000", "--workers", str(workers),
     ]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     wait_for(process, (store / "journal.jsonl").exists)

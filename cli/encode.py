@@ -80,7 +80,7 @@ from nuner_embed.cli.options import json_option, layers_option, model_option, pr
 )
 @click.option(
     "--threads",
-    type=click.IntRange(0),
+    type=click.IntRange(0, 1024),
     default=0,
     help="Threads of the runtime.  [default: one a core, shared among workers]",
 )

@@ -107,8 +107,10 @@ def encode(corpus: tuple[str, ...], store: Path, format_: str | None, as_json: b
     Interrupt it any way you like: the same command again finishes the job.
     """
     import nuner_embed
-    from nuner_embed.cli.progress import JobReporter
+    from nuner_embed.cli.progress import JobReporter, note
 
+    if "-" in corpus:  # said before standard input is read to its end
+        note("standard input cannot be read twice: if this job is interrupted, it must start over")
     of_corpus = {name: options.pop(name) for name in ("text_column", "id_column", "on_error")}
     with (
         nuner_embed.Corpus(list(corpus), format=format_, exclude=[store], **of_corpus) as source,

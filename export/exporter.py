@@ -61,10 +61,9 @@ def export_onnx(
 
     tokenizer = TextTokenizer.from_directory(found.directory)
     source = TorchRuntime(found, recipe, RuntimeOptions(device="cpu"))
-    target.parent.mkdir(parents=True, exist_ok=True)
     work, old = (target.with_name(f".{target.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
     try:
-        work.mkdir()
+        work.mkdir(parents=True)
         write_graph(source.network, work / ONNX_FILE)
         shutil.copyfile(found.directory / "config.json", work / "config.json")
         (work / "tokenizer.json").write_text(canonical_json(tokenizer.definition), encoding="utf-8")

@@ -158,6 +158,8 @@ def _gpus() -> list[str]:
 def _torch_cuda() -> str | None:
     if importlib.util.find_spec("torch") is None:
         return None
-    import torch
-
+    try:
+        import torch
+    except Exception:  # a broken wheel fails in any way it likes, and then reaches no GPU
+        return None
     return str(torch.version.cuda) if torch.cuda.is_available() else None

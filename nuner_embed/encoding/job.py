@@ -51,8 +51,6 @@ def run_job(
         spec = spec.pinned(begun["numerics"]) if begun else spec
         encoder = spec.load(options.workers)
         reporter.notice(f"runtime: {encoder.runtime.description}, batches of {encoder.batch_tokens} tokens")
-        if corpus.from_stdin:
-            reporter.notice("standard input cannot be read twice: if this job is interrupted, it must start over")
         survey = corpus.survey(reporter.surveying)
         if options.granularity == "mention" and not survey.spans:
             raise StoreError("the corpus has no spans, so rows of mentions would make an empty store; use --rows word")

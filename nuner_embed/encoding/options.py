@@ -1,7 +1,7 @@
 """What a job is told."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, get_args
 
 from nuner_embed.encoding.encoder import TextEncoder
 from nuner_embed.encoding.shards import Dtype
@@ -42,6 +42,9 @@ class JobOptions:
     force: bool = False
 
     def __post_init__(self) -> None:
+        for name, values in (("granularity", Granularity), ("overflow", Overflow), ("dtype", Dtype)):
+            if getattr(self, name) not in get_args(values):
+                raise ValueError(f"{name} must be {' or '.join(get_args(values))}, not {getattr(self, name)!r}")
         for name in ("shard_rows", "workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")

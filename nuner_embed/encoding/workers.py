@@ -5,10 +5,10 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.synchronize import Event
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -37,12 +37,13 @@ class Workers:
         self._pool: ProcessPoolExecutor | None = None
         if options.workers > 1:
             context = multiprocessing.get_context("spawn")  # forking would copy the runtime's threads
-            self._stop = context.Event()
+            # Workers end when the pipe does: closed here, or with this process. An Event would wait for the dead.
+            self._reader, self._writer = context.Pipe(duplex=False)
             self._pool = ProcessPoolExecutor(
                 options.workers,
                 mp_context=context,
                 initializer=_start,
-                initargs=(spec, directory, options, self._stop),
+                initargs=(spec, directory, options, self._reader),
             )
 
     def __enter__(self) -> Self:
@@ -53,8 +54,10 @@ class Workers:
     ) -> None:
         if self._pool is not None:
             if kind is not None:
-                self._stop.set()
+                self._writer.close()
             self._pool.shutdown(cancel_futures=True)
+            self._writer.close()
+            self._reader.close()
 
     def encode(self, tables: Iterable[TokenTable], first: int) -> Iterator[Written]:
         """Shards of the given tables, numbered from `first`."""
@@ -101,18 +104,15 @@ class _Worker:
     options: JobOptions
 
 
-def _start(spec: EncoderSpec, directory: Path, options: JobOptions, stop: Event) -> None:
+def _start(spec: EncoderSpec, directory: Path, options: JobOptions, pipe: Connection) -> None:
     """Loads the encoder, and ends this process as soon as its parent says so or is gone, however it went."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    parent = multiprocessing.parent_process()
-    assert parent is not None
 
-    def end_after(wait: Callable[[], object]) -> None:
-        wait()
+    def end_with_the_pipe() -> None:
+        pipe.poll(None)
         os._exit(1)
 
-    for wait in (parent.join, stop.wait):
-        threading.Thread(target=end_after, args=[wait], daemon=True).start()
+    threading.Thread(target=end_with_the_pipe, daemon=True).start()
     _Worker.encoder, _Worker.directory, _Worker.options = spec.load(), directory, options
 
 

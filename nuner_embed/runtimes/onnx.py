@@ -14,6 +14,8 @@ from nuner_embed.models import Model
 from nuner_embed.models.locating import ONNX_FILE
 from nuner_embed.runtimes.base import RuntimeOptions
 
+ort.disable_telemetry_events()  # which some builds collect by default
+
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _MEMORY_WORDS = ("failed to allocate memory", "out of memory", "bad allocation", "bad_alloc")
 

@@ -1,6 +1,9 @@
 """What befalls a job beyond being killed: rivals, changed minds, changed corpora, strangers' files, full disks."""
 
 import json
+import multiprocessing
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -227,3 +230,26 @@ def test_row_numbers_are_no_mask(corpus_file, tmp_path):
     for wrong in (np.arange(len(store)) == 3, [1.9], 3, [[1]]):
         with pytest.raises(TypeError, match="a list of row numbers"):
             store.vectors(wrong)
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_worker_that_is_killed_ends_the_job_and_not_the_store(corpus_file, tmp_path, after):
+    class Killing(Reporter):
+        def __init__(self):
+            self.shards = 0
+
+        def started(self, plan):
+            threading.Thread(target=self.kill, daemon=True).start()
+
+        def shard(self, name, documents, rows):
+            self.shards += 1
+
+        def kill(self):
+            while not multiprocessing.active_children() or self.shards < after:
+                time.sleep(0.01)
+            multiprocessing.active_children()[0].kill()
+
+    with pytest.raises(StoreError, match="a worker process died"):
+        job(corpus_file, tmp_path / "s", Killing(), HashSpec(seconds=0.1), workers=2, shard_rows=100)
+    job(corpus_file, tmp_path / "s", workers=1, shard_rows=100)
+    Store.open(tmp_path / "s")

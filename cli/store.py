@@ -57,7 +57,7 @@ def info(store: Path, as_json: bool) -> None:
 @_store_argument
 @json_option
 def verify(store: Path, as_json: bool) -> None:
-    """Read every byte of STORE again; exit code 1 if any is not what was written."""
+    """Read every byte of STORE's shards again; exit code 1 if any is not what was written."""
     from nuner_embed.encoding.store import Store
 
     opened = Store.open(store, allow_incomplete=True, check_files=False)

@@ -78,7 +78,12 @@ def main() -> None:
     except click.exceptions.Abort as abort:
         terminated = isinstance(abort.__cause__, Terminated) or isinstance(abort.__context__, Terminated)
         again = "the same command without --force" if "--force" in sys.argv else "the same command"
-        click.echo(f"\nInterrupted. If this was an encode job, {again} goes on from the last shard.", err=True)
+        on = (
+            "--force starts over, standard input being gone"
+            if "-" in sys.argv
+            else f"{again} goes on from the last shard"
+        )
+        click.echo(f"\nInterrupted. If this was an encode job, {on}.", err=True)
         code = 143 if terminated else 130
     except BrokenPipeError:
         sys.stderr.close()  # whoever read us has gone; Python would complain once more at exit

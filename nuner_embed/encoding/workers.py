@@ -68,7 +68,7 @@ class Workers:
         pending: deque[Future[Written]] = deque()
         try:
             for index, table in enumerate(tables, start=first):
-                pending.append(self._pool.submit(_encode_here, table, index))
+                pending.append(self._submit(self._pool, table, index))
                 if len(pending) > self._options.workers:
                     yield self._next(pending)
             while pending:
@@ -77,6 +77,16 @@ class Workers:
             raise StoreError(
                 "a worker process died, perhaps for want of memory; the same command with fewer --workers goes on"
             ) from None
+
+    @staticmethod
+    def _submit(pool: ProcessPoolExecutor, table: TokenTable, index: int) -> Future[Written]:
+        try:
+            return pool.submit(_encode_here, table, index)
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            # The pool, finding a dead worker, closed its wake-up pipe in the middle of this call.
+            raise BrokenProcessPool(str(error)) from error
 
     def _next(self, pending: deque[Future[Written]]) -> Written:
         written = pending.popleft().result()

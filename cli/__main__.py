@@ -1,6 +1,7 @@
 """`nuner-embed` and `python -m nuner_embed.cli`."""
 
 import importlib
+import logging
 import signal
 import sys
 from types import FrameType
@@ -14,7 +15,8 @@ from nuner_embed.errors import NunerEmbedError
 # name -> (module, line for the overview); a command's module is imported only when the command is called
 _COMMANDS = {
     "demo": ("nuner_embed.cli.demo", "The whole main job on a small bundled corpus."),
-    "export": ("nuner_embed.cli.export", "Write a text encoder as an ONNX graph, checked against its source."),
+    "export": ("nuner_embed.cli.export", "Write a text encoder as an ONNX graph that passes its gate."),
+    "verify": ("nuner_embed.cli.export", "Compare an exported model with its source in every runtime here."),
     "encode": ("nuner_embed.cli.encode", "Encode a corpus into a store; the same command resumes it."),
     "store": ("nuner_embed.cli.store", "What is in a store, and whether it is what was written."),
     "models": ("nuner_embed.cli.models", "The models that are known by name."),
@@ -61,10 +63,21 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     raise Terminated
 
 
+def _print_log() -> None:
+    """What the package logs is meant for people: a line each on standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log = logging.getLogger("nuner_embed")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False  # onnxruntime.quantization sets up the root logger
+
+
 def main() -> None:
     """Runs the command line; every error that a user can mend becomes one line and exit code 1."""
     signal.signal(signal.SIGTERM, _terminate)
     debug = "--debug" in sys.argv[1:]
+    _print_log()
     try:
         code = cli.main(standalone_mode=False, prog_name="nuner-embed")
     except click.ClickException as error:

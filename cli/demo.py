@@ -15,25 +15,24 @@ import click
     help="Directory for the model, the store and a page to look at.",
 )
 def demo(output: Path) -> None:
-    """The whole main job on a small bundled corpus: export, encode, look at the store."""
+    """The whole main job on a small bundled corpus: export, verify, encode, look at the store."""
     from nuner_embed.bundled import DOCUMENTS, SENTENCES
     from nuner_embed.cli.demo_page import write_page
+    from nuner_embed.cli.export import show
     from nuner_embed.cli.progress import JobReporter, note
     from nuner_embed.cli.sample import look
     from nuner_embed.encoding.encode import encode
-    from nuner_embed.export import export_onnx
-    from nuner_embed.models import locate
-    from nuner_embed.models.locating import EXPORT_FILE
+    from nuner_embed.errors import ExportError
+    from nuner_embed.export import export_onnx, verify
+    from nuner_embed.models.exported import EXPORT_FILE
 
     model, directory = output / "model", output / "store"
     output.mkdir(parents=True, exist_ok=True)
-    note("1. export the text encoder to ONNX")
-    if (model / EXPORT_FILE).is_file():
-        locate(str(model))
-        note(f"   {model} is there from an earlier run, its sha256 is right")
-    else:
-        difference = export_onnx("minilm-l6", model)
-        note(f"   {model}: equal to its source, largest difference {difference.max_abs:.1e}")
+    note("1. export the text encoder to ONNX, and verify that it computes what its source computes")
+    result = verify(model) if (model / EXPORT_FILE).is_file() else export_onnx("minilm-l6", model)
+    show(result)
+    if not result.passed:
+        raise ExportError(f"{model} is not its source any more: {result.failures()}; remove it and run the demo again")
     note("2. encode the bundled corpus (self-written toy data), one embedding a mention")
     with JobReporter() as reporter:
         store = encode([SENTENCES, DOCUMENTS], directory, model=str(model), rows="mention", reporter=reporter)

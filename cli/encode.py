@@ -57,17 +57,17 @@ from nuner_embed.cli.options import json_option, layers_option, model_option, pr
 )
 @click.option(
     "--runtime",
-    type=click.Choice(["auto", "onnx", "torch"]),
+    type=click.Choice(["auto", "onnx", "openvino", "torch"]),
     default="auto",
     show_default=True,
-    help="auto: onnx for an exported directory, torch for any other.",
+    help="auto: for an exported directory the fastest here that passes its gate, for any other torch.",
 )
 @click.option(
     "--precision",
-    type=click.Choice(["f32", "bf16", "fp16"]),
-    default="f32",
+    type=click.Choice(["auto", "f32", "bf16", "fp16"]),
+    default="auto",
     show_default=True,
-    help="Of the arithmetic; an exported fp32 graph runs in f32 only.",
+    help="Of the arithmetic; auto: f32 in torch, else what is fastest and passes its gate.",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option(
@@ -76,7 +76,7 @@ from nuner_embed.cli.options import json_option, layers_option, model_option, pr
     show_default=True,
     metavar="N|auto",
     callback=lambda _, __, v: _count(v),
-    help="Tokens a batch may hold, padding included.",
+    help="Tokens a batch may hold, padding included; auto: what is fastest here.",
 )
 @click.option(
     "--threads",

@@ -1,32 +1,118 @@
-"""`nuner-embed export`."""
+"""`nuner-embed export` and `nuner-embed verify`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from nuner_embed.cli.options import json_option, layers_option, print_json
+from nuner_embed.cli.options import json_option, layers_option, print_json, size
+
+if TYPE_CHECKING:
+    from nuner_embed.export import Verification
 
 
 @click.command(epilog="Example: nuner-embed export numind/NuNER-v2.0 -o model")
 @click.argument("model")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Directory to make.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="Of the weights; fp16 is meant for CUDA, int8 for processors with VNNI or AMX.",
+)
 @layers_option
 @click.option("--force", is_flag=True, help="Replace an earlier export.")
 @json_option
-def export(model: str, output: Path, layers: tuple[int, ...] | None, force: bool, as_json: bool) -> None:
-    """Write MODEL's text encoder as an fp32 ONNX graph into a directory that runs without torch.
+def export(
+    model: str, output: Path, precision: str, layers: tuple[int, ...] | None, force: bool, as_json: bool
+) -> None:
+    """Write MODEL's text encoder as an ONNX graph into a directory that runs without torch.
 
-    The directory appears only once the graph was compared with its source.
+    The directory appears only once the graph was compared with its source in every runtime that is installed here, and
+    passed; see nuner-embed verify.
     """
     from nuner_embed.cli.progress import note
     from nuner_embed.export import export_onnx
 
-    note(f"exporting {model} and comparing the graph with its source ...")
-    difference = export_onnx(model, output, layers=layers, force=force)
-    note(
-        f"{output}: equal to its source over {difference.tokens:,} tokens "
-        f"(minimum cosine {difference.min_cosine:.7f}, largest difference {difference.max_abs:.1e})"
-    )
-    note(f"next: nuner-embed encode CORPUS -o STORE --model {output}")
+    note(f"exporting {model} in {precision}, then comparing with its source ...")
+    result = export_onnx(model, output, precision=precision, layers=layers, force=force)  # type: ignore[arg-type]
     if as_json:
-        print_json(difference.to_dict())
+        print_json(result.to_dict())
+    else:
+        show(result)
+    note(f"next: nuner-embed encode CORPUS -o STORE --model {output}")
+
+
+@click.command(epilog="Example: nuner-embed verify model corpus.jsonl --source minilm-l6")
+@click.argument("directory")
+@click.argument("corpus", nargs=-1)
+@click.option("--source", help="The model that it was made from.  [default: as the directory remembers]")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--threads", type=click.IntRange(0, 1024), default=0, help="Of each runtime.  [default: one a core]")
+@json_option
+@click.pass_context
+def verify(
+    context: click.Context,
+    directory: str,
+    corpus: tuple[str, ...],
+    source: str | None,
+    device: str,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Compare the exported model in DIRECTORY with its source, in every runtime that is installed here.
+
+    Without CORPUS on the text that the directory carries with its source's numbers: that needs neither the source nor
+    torch. The exit code is 1 where a runtime misses its gate. Also measures speed, which --runtime auto goes by.
+    """
+    from nuner_embed.export import verify as run
+
+    result = run(directory, list(corpus) or None, source=source, device=device, threads=threads)
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        show(result)
+    if not result.passed:
+        context.exit(1)
+
+
+def show(result: "Verification") -> None:
+    """Prints the figures as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("runtime", "min cosine", "mean cosine", "max diff", "10-NN overlap", "tokens/s", "speed", "gate"):
+        table.add_column(name, justify="left" if name in ("runtime", "gate") else "right")
+    for row in result.rows:
+        name = f"{row.runtime} {row.precision}"
+        if row.agreement is None:
+            table.add_row(name, "-", "-", "-", "-", "-", "-", "[red]does not run[/red]")
+            continue
+        agreement, ratio = row.agreement, result.speed_ratio(row)
+        table.add_row(
+            name,
+            f"{agreement.min_cosine:.6f}",
+            f"{agreement.mean_cosine:.6f}",
+            f"{agreement.max_abs:.1e}",
+            f"{agreement.neighbour_overlap:.3f}",
+            f"{row.best[1]:,.0f}",
+            f"{ratio:.2f}x",
+            "[green]passed[/green]" if row.passed else "[red]failed[/red]",
+        )
+    console = Console(highlight=False, width=None if Console().is_terminal else 110)
+    console.print(table)
+    gates = "; ".join(
+        f"{precision} " + ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in gate.items())
+        for precision, gate in result.gates.items()
+    )
+    for line in (
+        f"{result.tokens:,} tokens in {result.windows} windows, each alone, sorted by length and badly padded",
+        f"speed against {result.baseline[0]} ({result.baseline[1]:,.0f} tokens/s)",
+        f"gate: {gates}",
+        f"graph: {size(result.rows[0].bytes)}, {result.fusion}" if result.rows else "",
+        *(f"{row.runtime} {row.precision}: {row.description}" for row in result.rows),
+        "passed" if result.passed else f"FAILED: {result.failures()}",
+    ):
+        console.print(line, markup=False, soft_wrap=True)

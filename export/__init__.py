@@ -1,5 +1,6 @@
 """From a Hugging Face directory to an ONNX graph that provably computes the same."""
 
 from nuner_embed.export.exporter import export_onnx
+from nuner_embed.export.verify import Verification, verify
 
-__all__ = ["export_onnx"]
+__all__ = ["Verification", "export_onnx", "verify"]

@@ -1,115 +1,207 @@
-"""The export: a directory that runs without torch, and appears only once it has been checked."""
+"""The export: a directory that runs without torch, and appears only once it has passed its gate."""
 
+import json
 import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from nuner_embed.bundled import DOCUMENTS, SENTENCES
 from nuner_embed.encoding.load import resolve_recipe
 from nuner_embed.errors import ExportError
-from nuner_embed.export.check import Difference, compare
-from nuner_embed.files import canonical_json, sha256_of, write_json
-from nuner_embed.models import TextTokenizer, locate
+from nuner_embed.export.verify import Verification, verify_model
+from nuner_embed.files import canonical_json, sync_folder, write_json
+from nuner_embed.models import Model, Recipe, TextTokenizer, locate
+from nuner_embed.models.exported import (
+    EXPORT_FILE,
+    FILES,
+    ONNX_FILE,
+    RECIPE_FILE,
+    REFERENCE_FILE,
+    VERIFY_FILE,
+    Export,
+    FilePrecision,
+    graph_sha256,
+)
 from nuner_embed.models.known import DEFAULT_MODEL
-from nuner_embed.models.locating import EXPORT_FILE, ONNX_FILE, RECIPE_FILE
 from nuner_embed.runtimes import RuntimeOptions
+from nuner_embed.runtimes.agreement import GATES, Agreement, compare
+from nuner_embed.runtimes.base import pad
 from nuner_embed.runtimes.choose import require
+from nuner_embed.runtimes.reference import Reference, cut_windows
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_CALIBRATION_TOKENS = 10_000
 
 
 def export_onnx(
     model: str = DEFAULT_MODEL,
     directory: str | os.PathLike[str] = "model",
     *,
+    precision: FilePrecision = "fp32",
     layers: tuple[int, ...] | None = None,
     force: bool = False,
-) -> Difference:
-    """Exports a text encoder as an fp32 ONNX graph, and compares it with its source.
+) -> Verification:
+    """Exports a text encoder as an ONNX graph, and compares it with its source in every runtime installed here.
 
     Args:
         model: a Hugging Face directory, a known name or a hub name.
-        directory: made by this call, with `model.onnx`, `tokenizer.json`, `config.json`, `recipe.json` and
-            `export.json` in it.
+        directory: made by this call. It holds the graph, `model.onnx`; the copy of it that onnxruntime's optimiser
+            fused; tokenizer, configuration and recipe; `reference.npz`, some text with what the source computes for
+            it; and `export.json` and `verify.json`, which say what was done and what came of it.
+        precision: of the weights, "fp32", "fp16" (for CUDA) or "int8".
         layers: hidden states to concatenate, in place of the model's own recipe.
         force: replace an earlier export.
 
     Returns:
-        How far the graph is from its source.
+        How far the graph is from its source, and how fast it is.
 
     Raises:
         ExportError: the graph does not compute what its source computes, or the directory is taken.
         ModelError: the model cannot be found or loaded.
         RuntimeUnavailable: torch, transformers or onnxruntime is not installed.
     """
+    if precision not in ("fp32", "fp16", "int8"):
+        raise ValueError(f"precision must be fp32, fp16 or int8, not {precision!r}")
     target = Path(directory).expanduser().resolve()
     _require_free(target, force)
     found = locate(model)
-    if found.kind == "exported":
+    if found.export:
         raise ExportError(f"{model} is an exported directory already; name the model that it was made from")
     recipe = resolve_recipe(found, layers=layers)
-    require("torch", "train")
-    require("transformers", "train")
-    require("onnx", "train")
-    require("onnxruntime", "cpu")
-    import onnxruntime
-    import torch
-
-    from nuner_embed.export.graph import OPSET, write_graph
-    from nuner_embed.runtimes.onnx import OnnxRuntime
-    from nuner_embed.runtimes.torch import TorchRuntime
-
-    tokenizer = TextTokenizer.from_directory(found.directory)
-    source = TorchRuntime(found, recipe, RuntimeOptions(device="cpu"))
+    for module, extra in (("torch", "train"), ("transformers", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):
+        require(module, extra)
     work, old = (target.with_name(f".{target.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
     try:
         work.mkdir(parents=True)
-        write_graph(source.network, work / ONNX_FILE)
-        shutil.copyfile(found.directory / "config.json", work / "config.json")
-        (work / "tokenizer.json").write_text(canonical_json(tokenizer.definition), encoding="utf-8")
-        write_json(work / RECIPE_FILE, recipe.to_dict())
-        exported = OnnxRuntime(replace(found, directory=work, kind="exported"), RuntimeOptions(device="cpu"))
-        difference = compare(source, exported, tokenizer, recipe.max_length, found.config.pad_id)
-        facts = {
-            "schema_version": SCHEMA_VERSION,
-            "source": Path(model).name if found.directory == Path(model).expanduser() else model,
-            "precision": "fp32",
-            "opset": OPSET,
-            "weights_sha256": found.weights_sha256,
-            "tokenizer_sha256": tokenizer.sha256,
-            "onnx_sha256": sha256_of(work / ONNX_FILE),
-            "check": difference.to_dict(),
-            "versions": {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__},
-        }
-        write_json(work / EXPORT_FILE, facts)
+        result = _Exporter(model, found, recipe, precision, work).run()
         _replace(target, work, old)
     except OSError as error:
         raise ExportError(f"{target} cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return difference
+    return result
+
+
+class _Exporter:
+    """One export into a directory of its own."""
+
+    def __init__(self, name: str, found: Model, recipe: Recipe, precision: FilePrecision, work: Path) -> None:
+        self.name = name
+        self.found = found
+        self.recipe = recipe
+        self.precision = precision
+        self.work = work
+        self.graph = work / ONNX_FILE
+        self.options = RuntimeOptions(device="cpu")
+        self.tokenizer = TextTokenizer.from_directory(found.directory)
+
+    def run(self) -> Verification:
+        import onnxruntime
+        import torch
+
+        from nuner_embed.export.graph import OPSET, write_graph
+        from nuner_embed.runtimes.torch import TorchRuntime
+
+        source = TorchRuntime(self.found, self.recipe, self.options)
+        exact = self.graph if self.precision != "int8" else self.work / "fp32" / ONNX_FILE
+        exact.parent.mkdir(exist_ok=True)
+        write_graph(source.network, exact)  # while nothing else is there
+        shutil.copyfile(self.found.directory / "config.json", self.work / "config.json")
+        (self.work / "tokenizer.json").write_text(canonical_json(self.tokenizer.definition), encoding="utf-8")
+        write_json(self.work / RECIPE_FILE, self.recipe.to_dict())
+        lines = [*SENTENCES.read_text("utf-8").splitlines(), *DOCUMENTS.read_text("utf-8").splitlines()]
+        texts = [json.loads(line)["text"] for line in lines]
+        reference = Reference.make(source, self.tokenizer, texts[::2], self.recipe.max_length, self.found.config.pad_id)
+        reference.save(self.work / REFERENCE_FILE)
+        if self.precision == "fp16":
+            from nuner_embed.export.half import to_half
+
+            to_half(self.graph)
+        tried = self._quantise(exact, texts[1::2], reference) if self.precision == "int8" else None
+        model = self._exported()
+        assert model.export is not None
+        facts = {
+            "schema_version": SCHEMA_VERSION,
+            **model.export.to_dict(),
+            "opset": OPSET,
+            "tokenizer_sha256": self.tokenizer.sha256,
+            "quantisation": tried,
+            "versions": {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__},
+        }
+        write_json(self.work / EXPORT_FILE, facts)
+        result = verify_model(model, source, self.options)
+        if not result.passed:
+            raise ExportError(f"the exported graph is not its source: {result.failures()}; nothing was written")
+        write_json(self.work / VERIFY_FILE, result.to_dict())
+        return result
+
+    def _exported(self) -> Model:
+        """The model that the work directory holds so far."""
+        path = Path(self.name).expanduser()
+        export = Export(
+            source=path.name if self.found.directory == path else self.name,
+            precision=self.precision,
+            graph_sha256=graph_sha256(self.graph),
+            weights_sha256=self.found.weights_sha256,
+        )
+        return replace(self.found, directory=self.work, recipe=self.recipe, export=export)
+
+    def _quantise(self, exact: Path, texts: list[str], reference: Reference) -> dict[str, Any]:
+        """Makes the graph from the exact one by the first recipe that passes; returns its name and what was tried."""
+        from nuner_embed.export.int8 import RECIPES, quantise
+        from nuner_embed.runtimes.onnx import OnnxRuntime
+
+        windows = cut_windows(self.tokenizer, texts, self.recipe.max_length, _CALIBRATION_TOKENS)
+        batches = [pad([window], self.found.config.pad_id) for window in windows]
+        tried: dict[str, Agreement] = {}
+        for recipe, leave_narrowing in RECIPES.items():
+            quantise(exact, self.graph, batches, leave_narrowing=leave_narrowing)
+            tried[recipe] = compare(OnnxRuntime(self._exported(), self.options), reference)
+            if tried[recipe].passes(GATES["int8"]):
+                shutil.rmtree(exact.parent)
+                return {"recipe": recipe, "tried": {name: _figures(agreement) for name, agreement in tried.items()}}
+        figures = "; ".join(
+            f"{name}: mean cosine {agreement.mean_cosine:.4f}, neighbour overlap {agreement.neighbour_overlap:.3f}"
+            for name, agreement in tried.items()
+        )
+        raise ExportError(
+            f"{self.name} loses too much in int8 ({figures}; at least {GATES['int8']}); nothing was written, "
+            "use --precision fp32"
+        )
+
+
+def _figures(agreement: Agreement) -> dict[str, float]:
+    return {name: round(getattr(agreement, name), 6) for name in ("min_cosine", "mean_cosine", "neighbour_overlap")}
 
 
 def _replace(target: Path, work: Path, old: Path) -> None:
     """Puts a finished directory in its place; an earlier one steps aside first, which is quick, and goes last."""
     if not target.exists():
         work.rename(target)
-        return
-    target.rename(old)
-    try:
-        work.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-    shutil.rmtree(old)
+    else:
+        target.rename(old)
+        try:
+            work.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
+        shutil.rmtree(old)
+    sync_folder(target.parent)
 
 
 def _require_free(target: Path, force: bool) -> None:
     if target == Path.cwd():
         raise ExportError(f"{target} is the current directory, which an export would replace; name one inside it")
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+    if target.exists() and not target.is_dir():
+        raise ExportError(f"{target} is a file; name a directory")
+    if not target.exists() or not any(target.iterdir()):
         return
     if not (target / EXPORT_FILE).is_file():
         raise ExportError(f"{target} exists and was not made by nuner-embed export; name another directory")
     if not force:
         raise ExportError(f"{target} holds an export already; --force replaces it")
+    foreign = sorted(path.name for path in target.iterdir() if path.name not in FILES)
+    if foreign:
+        raise ExportError(f"{target} holds {', '.join(foreign)} besides an export; --force would remove that too")

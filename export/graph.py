@@ -1,15 +1,24 @@
-"""Tracing the text encoder into one ONNX file."""
+"""Tracing the text encoder into an ONNX graph, and writing graphs of any size."""
 
+import contextlib
+import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
+import onnx
 import torch
 
+from nuner_embed.models.exported import graph_files, weights_path
 from nuner_embed.runtimes.torch import SelectedLayers
 
 OPSET = 17
 INPUTS = ("input_ids", "attention_mask")
 OUTPUT = "token_embeddings"
+# A protocol buffer ends at 2 GiB, whatever else stands in it beside the weights.
+EXTERNAL_ABOVE_BYTES = 2_000_000_000
 
 
 def write_graph(network: SelectedLayers, path: Path) -> None:
@@ -19,11 +28,12 @@ def write_graph(network: SelectedLayers, path: Path) -> None:
     """
     example = torch.tensor([[5, 6, 7, 8], [6, 7, 8, 5]])
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
-    with warnings.catch_warnings():
-        # Of torch's two exporters the tracing one is used on purpose, deprecated as it is: onnxruntime fuses its
-        # attention blocks at load time and not those of the newer one, which run a fifth slower (2.13, 1.32).
+    with warnings.catch_warnings(), _plain_functions(network):
+        # Of torch's two exporters the tracing one is used on purpose, deprecated as it is: onnxruntime's optimiser
+        # fuses its attention blocks and not those of the newer one, which run a fifth slower (2.13, 1.32).
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", message="To copy construct from a tensor")  # in DeBERTa's own code
         torch.onnx.export(
             network,
             (example, mask),
@@ -34,3 +44,41 @@ def write_graph(network: SelectedLayers, path: Path) -> None:
             opset_version=OPSET,
             dynamo=False,
         )
+    others = [other for other in path.parent.iterdir() if other != path]  # torch's, for a graph of over 2 GiB
+    if others or path.stat().st_size > EXTERNAL_ABOVE_BYTES:
+        model = onnx.load(path)
+        for other in others:
+            other.unlink()
+        save_graph(model, path)
+
+
+@contextlib.contextmanager
+def _plain_functions(network: torch.nn.Module) -> Iterator[None]:
+    """Puts Python functions in the place of those that a network's module compiled with TorchScript.
+
+    DeBERTa's would leave If operators in the graph, which OpenVINO does not take.
+    """
+    with contextlib.ExitStack() as stack:
+        for module in {sys.modules[type(part).__module__] for part in network.modules()}:
+            for name, value in list(vars(module).items()):
+                plain = getattr(value, "_torchdynamo_inline", None)
+                if isinstance(value, torch.jit.ScriptFunction) and plain:
+                    stack.enter_context(mock.patch.object(module, name, plain))
+        yield
+
+
+def save_graph(model: Any, path: Path) -> None:
+    """Writes a graph; its weights go into one file beside it where they are too large for the format."""
+    for old in graph_files(path):
+        old.unlink()
+    if sum(len(weight.raw_data) for weight in model.graph.initializer) <= EXTERNAL_ABOVE_BYTES:
+        onnx.save_model(model, str(path))
+        return
+    onnx.save_model(
+        model,
+        str(path),
+        save_as_external_data=True,
+        all_tensors_to_one_file=True,
+        location=weights_path(path).name,
+        size_threshold=1024,
+    )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nuner_embed.encoding.load import load_encoder
     from nuner_embed.encoding.store import Store
     from nuner_embed.errors import NunerEmbedError
-    from nuner_embed.export import export_onnx
+    from nuner_embed.export import export_onnx, verify
     from nuner_embed.indexes import nearest
     from nuner_embed.models import Recipe
 
@@ -38,6 +38,7 @@ _HOMES = {
     "export_onnx": "nuner_embed.export",
     "load_encoder": "nuner_embed.encoding.load",
     "nearest": "nuner_embed.indexes",
+    "verify": "nuner_embed.export",
 }
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "export_onnx",
     "load_encoder",
     "nearest",
+    "verify",
 ]
 
 

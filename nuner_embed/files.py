@@ -40,6 +40,14 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept: NUNER_EMBED_CACHE, or nuner-embed in the user's cache folder."""
+    named = os.environ.get("NUNER_EMBED_CACHE")
+    if named:
+        return Path(named).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nuner-embed"
+
+
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Opens a binary file that appears under `path`, synced, only if the block ends without an error."""

@@ -1,8 +1,17 @@
+import atexit
+import os
+import shutil
+import tempfile
+
 import pytest
 from fakes import TOKENIZERS
 from hypothesis import HealthCheck, settings
 
 from nuner_embed.models import TextTokenizer
+
+# what the tests measure of their tiny models is nobody else's business; processes that they start inherit it
+os.environ["NUNER_EMBED_CACHE"] = tempfile.mkdtemp(prefix="nuner-embed-tests-")
+atexit.register(shutil.rmtree, os.environ["NUNER_EMBED_CACHE"], ignore_errors=True)
 
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("default")

@@ -28,7 +28,7 @@ def encode(
     rows: Granularity = "word",
     runtime: RuntimeName = "auto",
     device: str = "auto",
-    precision: Precision = "f32",
+    precision: Precision = "auto",
     threads: int = 0,
     batch_tokens: int | None = None,
     overflow: Overflow = "window",
@@ -47,11 +47,9 @@ def encode(
         store: directory of the store.
         model: a Hugging Face or exported directory, a known name, or a hub name.
         rows: "token", "word" or "mention" (the spans of the corpus).
-        runtime: "auto" runs an exported directory with ONNX Runtime and any other with torch.
-        device: "auto", "cpu" or "cuda".
-        precision: of the arithmetic.
+        runtime, device, precision, batch_tokens: what runs the encoder; see `ModelSpec`. What is left open is
+            what is fastest on this machine among what computes as the source does, measured once.
         threads: of each worker; 0 for one a core, shared among the workers.
-        batch_tokens: tokens a batch may hold, padding included; None for the device's default.
         overflow: "window" encodes long texts in overlapping windows, "truncate" drops what is beyond the first
             (recorded in `coverage.jsonl`), "error" refuses them.
         dtype: of the stored vectors.

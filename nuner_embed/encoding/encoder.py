@@ -15,7 +15,7 @@ from nuner_embed.errors import ModelError, OutOfMemory
 from nuner_embed.files import hash_of
 from nuner_embed.models import Recipe, TextTokenizer
 from nuner_embed.runtimes import Runtime
-from nuner_embed.runtimes.base import Batch, pad
+from nuner_embed.runtimes.base import Batch, cut_batches, pad, run_in_order
 
 _POOLED_AT_ONCE = 65536  # tokens
 
@@ -219,28 +219,27 @@ class TextEncoder:
         row_rank = rank[placement.window][by_rank]
         begin = 0
         while begin < len(needed):
-            end = begin + max(1, statistics.batch_tokens // int(lengths[begin]))
-            chosen = needed[order[begin:end]]
-            ids, mask = self._batch(table, placement.windows, chosen)
+            cuts = cut_batches(lengths, begin, statistics.batch_tokens)
+            batches = (self._batch(table, placement.windows, needed[order[a:b]]) for a, b in cuts)
             try:
-                states = self.runtime.run(ids, mask)
+                for (first, end), states in zip(cuts, run_in_order(self.runtime, batches), strict=True):
+                    span = slice(*np.searchsorted(row_rank, [first, end]))
+                    row = by_rank[span]
+                    vectors[row] = pool(states, row_rank[span] - first, *self._within(placement, row))
+                    real = int(lengths[first:end].sum())
+                    statistics.tokens += real
+                    statistics.padding += int(lengths[first]) * (end - first) - real
+                    on_batch(real)
+                    begin = end
             except OutOfMemory as error:
-                if len(chosen) == 1:
+                batch = next(end for first, end in cuts if first == begin) - begin
+                if batch == 1:
                     raise OutOfMemory(
                         f"one window of {lengths[begin]} tokens does not fit into memory ({error}); "
                         "use a smaller --max-length, fewer layers or another device"
                     ) from error
-                statistics.batch_tokens = max(1, min(statistics.batch_tokens, ids.size) // 2)
+                statistics.batch_tokens = max(1, min(statistics.batch_tokens, batch * int(lengths[begin])) // 2)
                 statistics.reduced = True
-                continue
-            span = slice(*np.searchsorted(row_rank, [begin, begin + len(chosen)]))
-            row = by_rank[span]
-            vectors[row] = pool(states, row_rank[span] - begin, *self._within(placement, row))
-            real = int(mask.sum())
-            statistics.tokens += real
-            statistics.padding += mask.size - real
-            on_batch(real)
-            begin += len(chosen)
         return vectors, statistics
 
     def _within(self, placement: Placement, row: Ints) -> tuple[Ints, Ints]:

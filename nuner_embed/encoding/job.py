@@ -21,6 +21,7 @@ from nuner_embed.encoding.options import EncoderSpec, JobOptions
 from nuner_embed.encoding.planning import cut_shards, estimate
 from nuner_embed.encoding.rejects import RejectFile
 from nuner_embed.encoding.reporting import Plan, Reporter, Summary
+from nuner_embed.encoding.shards import ShardEntry
 from nuner_embed.encoding.workers import Workers
 from nuner_embed.errors import StoreError, StoreLocked, StoreMismatch
 
@@ -160,7 +161,12 @@ class _Job:
     def _encode(self, journal: Journal) -> int:
         """Encodes what the journal does not name yet; returns the tokens of this run."""
         options = self.options
-        tokens = 0
+        done = len(journal.entries)
+
+        def commit(entry: ShardEntry, coverage: list[str], paths: dict[str, Path]) -> None:
+            journal.commit(entry, coverage, paths)
+            self.reporter.shard(entry.name, entry.documents, entry.rows)
+
         with (
             RejectFile(self.directory) as rejects,
             Workers(self.directory, self.spec, self.encoder, options, self.reporter) as workers,
@@ -170,11 +176,8 @@ class _Job:
             if changed:  # between an earlier run's survey and its reading, and back again
                 raise StoreMismatch(f"{self.directory} was written from other documents {changed}; --force starts over")
             tables = cut_shards(documents, self.encoder, options.granularity, options.overflow, options.shard_rows)
-            for entry, coverage, paths in workers.encode(tables, len(journal.entries)):
-                journal.commit(entry, coverage, paths)
-                tokens += entry.tokens
-                self.reporter.shard(entry.name, entry.documents, entry.rows)
-        return tokens
+            workers.encode(tables, done, commit)
+        return sum(entry.tokens for entry in journal.entries[done:])
 
     def _documents(self, rejects: RejectFile) -> Iterator[Document]:
         content = ContentHash()

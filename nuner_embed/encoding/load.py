@@ -10,9 +10,10 @@ from nuner_embed.models import Model, Recipe, TextTokenizer, locate
 from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.runtimes import RuntimeOptions, load_runtime
 from nuner_embed.runtimes.base import Precision, RuntimeName
+from nuner_embed.runtimes.fastest import choose
 
 # Measured by benchmarks/encode.py: small batches stay in a CPU's cache. The value for CUDA is not measured yet.
-BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
+_TORCH_BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +22,18 @@ class ModelSpec:
 
     Attributes:
         model: a Hugging Face or exported directory, a known name, or a hub name.
-        runtime: "auto" runs an exported directory with ONNX Runtime and any other with torch.
+        runtime: "auto" runs an exported directory with whatever is fastest here, and any other with torch.
         device: "auto", "cpu" or "cuda".
-        precision: of the arithmetic, "f32", "bf16" or "fp16".
+        precision: of the arithmetic, "f32", "bf16" or "fp16"; "auto" is f32 in torch, and what is fastest elsewhere.
         threads: 0 for one a core.
-        batch_tokens: tokens a batch may hold, padding included; None for the device's default.
+        batch_tokens: tokens a batch may hold, padding included; None for the fastest, 1,024 in torch on a CPU.
         recipe: `layers`, `pooling`, `normalize`, `max_length`, `stride` in place of the model's own; None keeps it.
     """
 
     model: str = DEFAULT_MODEL
     runtime: RuntimeName = "auto"
     device: str = "auto"
-    precision: Precision = "f32"
+    precision: Precision = "auto"
     threads: int = 0
     batch_tokens: int | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
@@ -57,22 +58,29 @@ class ModelSpec:
                 f"{self.model}: the tokenizer's ids go up to {tokenizer.largest_id}, the network knows only "
                 f"{found.config.vocabulary}; they do not belong together"
             )
-        threads = self.threads or threads_for(workers)
-        loaded = load_runtime(found, recipe, self.runtime, RuntimeOptions(self.device, self.precision, threads))
+        options = RuntimeOptions(self.device, self.precision, self.threads or threads_for(workers))
+        name, batch_tokens = self.runtime, self.batch_tokens
+        if found.export:
+            choice = choose(found, self.runtime, options, self.batch_tokens)
+            name, batch_tokens = choice.runtime, choice.batch_tokens
+            options = replace(options, precision=choice.precision)
+        loaded = load_runtime(found, recipe, name, options)
         return TextEncoder(
             tokenizer=tokenizer,
             runtime=loaded,
             recipe=recipe,
             weights_sha256=found.weights_sha256,
-            batch_tokens=self.batch_tokens or BATCH_TOKENS[loaded.device],
+            batch_tokens=batch_tokens or _TORCH_BATCH_TOKENS[loaded.device],
             config_sha256=found.config.sha256,
             pad_id=found.config.pad_id,
         )
 
     def pinned(self, numerics: dict[str, Any]) -> Self:
-        """A copy in which threads and batch budget, where they were left open, are those of an earlier run."""
+        """A copy in which whatever was left open is what an earlier run took."""
         return replace(
             self,
+            runtime=numerics["runtime"] if self.runtime == "auto" else self.runtime,
+            precision=numerics["precision"] if self.precision == "auto" else self.precision,
             threads=self.threads or numerics["threads"],
             batch_tokens=self.batch_tokens or numerics["batch_tokens"],
         )
@@ -83,7 +91,7 @@ def load_encoder(
     *,
     runtime: RuntimeName = "auto",
     device: str = "auto",
-    precision: Precision = "f32",
+    precision: Precision = "auto",
     threads: int = 0,
     batch_tokens: int | None = None,
     **recipe: Any,

@@ -12,7 +12,7 @@ from nuner_embed.encoding.windows import Overflow
 from nuner_embed.errors import StoreError, StoreMismatch
 from nuner_embed.files import hash_of, read_json, write_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)

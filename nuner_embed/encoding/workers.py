@@ -5,15 +5,15 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from nuner_embed.encoding.encoder import TextEncoder
+from nuner_embed.encoding.encoder import RowEmbeddings, TextEncoder
 from nuner_embed.encoding.layout import shard_name
 from nuner_embed.encoding.options import EncoderSpec, JobOptions
 from nuner_embed.encoding.reporting import Reporter
@@ -22,10 +22,11 @@ from nuner_embed.encoding.tokens import TokenTable
 from nuner_embed.errors import StoreError
 
 Written = tuple[ShardEntry, list[str], dict[str, Path]]
+Commit = Callable[[ShardEntry, list[str], dict[str, Path]], None]
 
 
 class Workers:
-    """Turns token tables into written, not yet committed shards, in order."""
+    """Turns token tables into shards, here or in processes of their own."""
 
     def __init__(
         self, directory: Path, spec: EncoderSpec, encoder: TextEncoder, options: JobOptions, reporter: Reporter
@@ -59,24 +60,42 @@ class Workers:
             self._writer.close()
             self._reader.close()
 
-    def encode(self, tables: Iterable[TokenTable], first: int) -> Iterator[Written]:
-        """Shards of the given tables, numbered from `first`."""
+    def encode(self, tables: Iterable[TokenTable], first: int, commit: Commit) -> None:
+        """Encodes and writes the tables as shards, numbered from `first`, and commits each, in order.
+
+        Tokenizing goes on while shards are encoded, and so do writing and committing.
+        """
         if self._pool is None:
-            for index, table in enumerate(tables, start=first):
-                yield _encode(self._encoder, table, index, self._directory, self._options, self._reporter)
+            self._encode_alone(tables, first, commit)
             return
         pending: deque[Future[Written]] = deque()
         try:
             for index, table in enumerate(tables, start=first):
                 pending.append(self._submit(self._pool, table, index))
                 if len(pending) > self._options.workers:
-                    yield self._next(pending)
+                    commit(*self._next(pending))
             while pending:
-                yield self._next(pending)
+                commit(*self._next(pending))
         except BrokenProcessPool:
             raise StoreError(
                 "a worker process died, perhaps for want of memory; the same command with fewer --workers goes on"
             ) from None
+
+    def _encode_alone(self, tables: Iterable[TokenTable], first: int, commit: Commit) -> None:
+        def write(table: TokenTable, embedded: RowEmbeddings, index: int) -> None:
+            commit(*_write(table, embedded, index, self._directory, self._options))
+
+        with ThreadPoolExecutor(1) as writer:
+            written: Future[None] | None = None
+            for index, table in enumerate(_one_ahead(tables), start=first):
+                embedded = self._encoder.encode_rows(
+                    table, self._options.granularity, self._options.overflow, self._reporter.tokens
+                )
+                if written:
+                    written.result()
+                written = writer.submit(write, table, embedded, index)
+            if written:
+                written.result()
 
     @staticmethod
     def _submit(pool: ProcessPoolExecutor, table: TokenTable, index: int) -> Future[Written]:
@@ -94,15 +113,17 @@ class Workers:
         return written
 
 
-def _encode(
-    encoder: TextEncoder,
-    table: TokenTable,
-    index: int,
-    directory: Path,
-    options: JobOptions,
-    reporter: Reporter,
-) -> Written:
-    embedded = encoder.encode_rows(table, options.granularity, options.overflow, reporter.tokens)
+def _one_ahead(tables: Iterable[TokenTable]) -> Iterator[TokenTable]:
+    """Makes the next table, in a thread, while this one is worked on."""
+    remaining = iter(tables)
+    with ThreadPoolExecutor(1) as maker:
+        upcoming = maker.submit(next, remaining, None)
+        while (table := upcoming.result()) is not None:
+            upcoming = maker.submit(next, remaining, None)
+            yield table
+
+
+def _write(table: TokenTable, embedded: RowEmbeddings, index: int, directory: Path, options: JobOptions) -> Written:
     return write_shard(directory, shard_name(index), table, embedded, options.granularity, options.dtype)
 
 
@@ -127,4 +148,6 @@ def _start(spec: EncoderSpec, directory: Path, options: JobOptions, pipe: Connec
 
 
 def _encode_here(table: TokenTable, index: int) -> Written:
-    return _encode(_Worker.encoder, table, index, _Worker.directory, _Worker.options, Reporter())
+    options = _Worker.options
+    embedded = _Worker.encoder.encode_rows(table, options.granularity, options.overflow)
+    return _write(table, embedded, index, _Worker.directory, options)

@@ -5,17 +5,15 @@ import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from nuner_embed.errors import ModelError
 from nuner_embed.files import hash_of, read_json, sha256_of
 from nuner_embed.models.config import ModelConfig, read_config
+from nuner_embed.models.exported import EXPORT_FILE, ONNX_FILE, RECIPE_FILE, Export, graph_sha256
 from nuner_embed.models.known import PACKAGED, PackagedModel, known_recipe
 from nuner_embed.models.recipe import Recipe
 
-EXPORT_FILE = "export.json"
-RECIPE_FILE = "recipe.json"
-ONNX_FILE = "model.onnx"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # what a text encoder needs; graphs and other frameworks' weights stay on the hub
 _HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
@@ -29,18 +27,18 @@ class Model:
     Attributes:
         name: as the user gave it.
         directory: where the files lie.
-        kind: "source" (a Hugging Face directory, run by torch) or "exported" (by `nuner-embed export`).
         config: the shape of the network.
         recipe: the one that travels with the model.
         weights_sha256: of the source's weights, also for an exported model.
+        export: what `nuner-embed export` made of it; None for a Hugging Face directory, which torch runs.
     """
 
     name: str
     directory: Path
-    kind: Literal["source", "exported"]
     config: ModelConfig
     recipe: Recipe
     weights_sha256: str
+    export: Export | None = None
 
     def checked_recipe(self, recipe: Recipe) -> Recipe:
         """Returns the recipe, its layers counted from the last, if this model can follow it.
@@ -58,7 +56,7 @@ class Model:
         if len(set(layers)) != len(layers):
             raise ModelError(f"layers {list(recipe.layers)} name one of {self.name}'s {states} hidden states twice")
         recipe = recipe.replace(layers=layers)
-        if self.kind == "exported" and recipe.layers != self.recipe.layers:
+        if self.export and recipe.layers != self.recipe.layers:
             raise ModelError(
                 f"{self.name} was exported with layers {list(self.recipe.layers)}, not {list(recipe.layers)}; "
                 f"export it again with --layers {','.join(map(str, recipe.layers))}"
@@ -103,7 +101,7 @@ def _read_directory(name: str, directory: Path) -> Model:
         recipe = Recipe()
     if recipe.max_length > config.positions:
         recipe = recipe.replace(max_length=config.positions)
-    return Model(name, directory, "source", config, recipe, hash_weights(weights))
+    return Model(name, directory, config, recipe, hash_weights(weights))
 
 
 def _own_recipe(name: str, directory: Path) -> Recipe | None:
@@ -117,17 +115,16 @@ def _own_recipe(name: str, directory: Path) -> Recipe | None:
 
 
 def _exported(name: str, directory: Path) -> Model:
-    facts = _read_json(directory / EXPORT_FILE)
     recipe = _own_recipe(name, directory)
     try:
-        sha256, weights = facts["onnx_sha256"], facts["weights_sha256"]
+        export = Export.from_dict(_read_json(directory / EXPORT_FILE))
     except (KeyError, TypeError):
         raise ModelError(f"{name}: {EXPORT_FILE} is incomplete; export the model again") from None
     if recipe is None or not (directory / ONNX_FILE).is_file():
         raise ModelError(f"{name}: {ONNX_FILE} or {RECIPE_FILE} is missing; export the model again")
-    if sha256_of(directory / ONNX_FILE) != sha256:
+    if graph_sha256(directory / ONNX_FILE) != export.graph_sha256:
         raise ModelError(f"{name}: {ONNX_FILE} is not the file that was exported (sha256 differs); export it again")
-    return Model(name, directory, "exported", read_config(name, directory), recipe, weights)
+    return Model(name, directory, read_config(name, directory), recipe, export.weights_sha256, export)
 
 
 def _packaged(name: str, known: PackagedModel) -> Model:
@@ -145,7 +142,7 @@ def _packaged(name: str, known: PackagedModel) -> Model:
             f"(sha256 {sha256[:12]}..., expected {known.sha256[:12]}...); "
             f"reinstall nuner-embed[{known.extra}]"
         )
-    return Model(name, directory, "source", read_config(name, directory), known.recipe, sha256)
+    return Model(name, directory, read_config(name, directory), known.recipe, sha256)
 
 
 def _from_hub(name: str) -> Model:

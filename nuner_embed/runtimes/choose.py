@@ -8,35 +8,58 @@ from nuner_embed.runtimes.base import Runtime, RuntimeName, RuntimeOptions
 
 
 def load_runtime(model: Model, recipe: Recipe, runtime: RuntimeName, options: RuntimeOptions) -> Runtime:
-    """Loads a model into a runtime; `auto` takes the one that its files are made for.
+    """Loads a model into a runtime; `auto` is onnx for an exported directory and torch for any other.
 
     Raises:
         RuntimeUnavailable: the runtime cannot run these files, is not installed, or is not where it was asked to be.
         ModelError: the files cannot be loaded.
     """
-    fitting = "onnx" if model.kind == "exported" else "torch"
-    if runtime not in ("auto", fitting):
-        cure = (
-            f"nuner-embed export {model.name} -o DIR, then --model DIR"
-            if runtime == "onnx"
-            else "name the directory it was exported from"
-        )
-        raise RuntimeUnavailable(
-            f"{model.name} is {_KINDS[model.kind]}; the {runtime} runtime needs the other kind: {cure}"
-        )
-    if fitting == "onnx":
-        require("onnxruntime", "cpu")
+    runtime = require_fitting(model, runtime)
+    if runtime == "onnx":
         from nuner_embed.runtimes.onnx import OnnxRuntime
 
         return OnnxRuntime(model, options)
-    require("torch", "train", f", or export {model.name} where torch is installed and name the exported directory")
-    require("transformers", "train")
+    if runtime == "openvino":
+        from nuner_embed.runtimes.openvino import OpenVinoRuntime
+
+        return OpenVinoRuntime(model, options)
     from nuner_embed.runtimes.torch import TorchRuntime
 
     return TorchRuntime(model, recipe, options)
 
 
-_KINDS = {"source": "a Hugging Face directory", "exported": "an exported directory"}
+def require_fitting(model: Model, runtime: RuntimeName) -> RuntimeName:
+    """The runtime, `auto` resolved, if it is installed and runs such files.
+
+    Raises:
+        RuntimeUnavailable: it does not, or is not.
+    """
+    fitting: tuple[RuntimeName, ...] = ("onnx", "openvino") if model.export else ("torch",)
+    if runtime == "auto":
+        runtime = fitting[0]
+    if runtime not in fitting:
+        kind = "an exported directory" if model.export else "a Hugging Face directory"
+        cure = (
+            "name the directory it was exported from"
+            if model.export
+            else f"nuner-embed export {model.name} -o DIR, then --model DIR"
+        )
+        raise RuntimeUnavailable(f"{model.name} is {kind}; the {runtime} runtime needs the other kind: {cure}")
+    if runtime == "torch":
+        require("torch", "train", f", or export {model.name} where torch is installed and name the exported directory")
+        require("transformers", "train")
+    else:
+        require(*MODULES[runtime])
+    return runtime
+
+
+# The module of each runtime for exported directories, and the extra that installs it.
+MODULES = {"onnx": ("onnxruntime", "cpu"), "openvino": ("openvino", "openvino")}
+
+
+def installed(runtime: str) -> bool:
+    """Whether a runtime for exported directories is installed."""
+    return importlib.util.find_spec(MODULES[runtime][0]) is not None
 
 
 def require(module: str, extra: str, otherwise: str = "") -> None:

@@ -8,10 +8,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from nuner_embed.errors import ModelError, OutOfMemory, RuntimeUnavailable
-from nuner_embed.files import sha256_of
+from nuner_embed.files import read_json
 from nuner_embed.machine import cpu_name
 from nuner_embed.models import Model
-from nuner_embed.models.locating import ONNX_FILE
+from nuner_embed.models.exported import FUSED_FOLDER, ONNX_FILE, graph_sha256
 from nuner_embed.runtimes.base import RuntimeOptions
 
 ort.disable_telemetry_events()  # which some builds collect by default
@@ -29,35 +29,72 @@ class OnnxRuntime:
     """
 
     name = "onnx"
+    streams = 1
 
     def __init__(self, model: Model, options: RuntimeOptions) -> None:
-        if options.precision != "f32":
-            raise RuntimeUnavailable(f"{model.name} holds an fp32 graph, which runs in f32, not {options.precision}")
-        path = model.directory / ONNX_FILE
+        assert model.export is not None
+        precision = model.export.arithmetic
+        if options.precision not in ("auto", precision):
+            raise RuntimeUnavailable(
+                f"{model.name} holds a graph that the onnx runtime runs in {precision}, not in {options.precision}"
+            )
+        fused = fused_copy(model)
+        path = fused or model.directory / ONNX_FILE
         self.device = choose_device(options.device, ort.get_available_providers())
         self._session = open_session(path, self.device, options.thread_count)
-        self.dim = int(self._session.get_outputs()[0].shape[-1])
+        output = self._session.get_outputs()[0]
+        self._output = output.name
+        self.dim = int(output.shape[-1])
         self.description = (
-            f"onnxruntime {ort.__version__}, {_PROVIDERS[self.device]}, f32, {options.thread_count} threads"
+            f"onnxruntime {ort.__version__}, {_PROVIDERS[self.device]}, {precision}, "
+            f"{'fused' if fused else 'unfused'} graph, {options.thread_count} threads"
         )
         self.numerics: dict[str, Any] = {
-            "file": sha256_of(path),
-            "runtime": f"onnxruntime {ort.__version__}",
+            "runtime": self.name,
+            "version": f"onnxruntime {ort.__version__}",
+            "file": graph_sha256(path) if fused else model.export.graph_sha256,
             "device": self.device,
             "cpu": cpu_name(),
-            "precision": "f32",
+            "precision": precision,
             "threads": options.thread_count,
         }
 
     def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """See `Runtime.run`."""
         try:
-            result = self._session.run(None, {"input_ids": input_ids, "attention_mask": attention_mask})
+            binding = self._session.io_binding()
+            binding.bind_cpu_input("input_ids", np.ascontiguousarray(input_ids))
+            binding.bind_cpu_input("attention_mask", np.ascontiguousarray(attention_mask))
+            binding.bind_output(self._output, self.device)
+            self._session.run_with_iobinding(binding)
+            states = binding.copy_outputs_to_cpu()[0]
         except Exception as error:  # onnxruntime raises its own kinds, which share no base but this
             if isinstance(error, MemoryError) or any(word in str(error).lower() for word in _MEMORY_WORDS):
                 raise OutOfMemory(str(error)) from error
             raise
-        return np.asarray(result[0], dtype=np.float32)
+        return np.asarray(states, dtype=np.float32)
+
+
+def fused_copy(model: Model) -> Path | None:
+    """The copy of the graph that this onnxruntime's optimiser made of this very graph, if there is one."""
+    path = fused_path(model.directory)
+    try:
+        facts = read_json(path.with_suffix(".json"))
+        if model.export and facts["of"] == model.export.graph_sha256 and facts["sha256"] == graph_sha256(path):
+            return path
+    except (OSError, ValueError, KeyError, TypeError):  # none, or one that is not whole: verify makes it anew
+        pass
+    return None
+
+
+def fused_path(directory: Path) -> Path:
+    """Where the fused copy for the installed onnxruntime belongs; a JSON file of the same name stands beside it."""
+    return directory / FUSED_FOLDER / f"onnxruntime-{ort.__version__}.onnx"
+
+
+def has_cuda() -> bool:
+    """Whether this onnxruntime was built with CUDA; whether a session gets it, only a session tells."""
+    return _PROVIDERS["cuda"] in ort.get_available_providers()
 
 
 def choose_device(asked: str, available: list[str]) -> str:
@@ -68,8 +105,6 @@ def choose_device(asked: str, available: list[str]) -> str:
     """
     if asked == "auto":
         return "cuda" if _PROVIDERS["cuda"] in available else "cpu"
-    if asked not in _PROVIDERS:
-        raise RuntimeUnavailable(f"device must be auto, {' or '.join(_PROVIDERS)}, not {asked!r}")
     if _PROVIDERS[asked] not in available:
         raise RuntimeUnavailable(
             f"this onnxruntime offers {', '.join(available)} and no {_PROVIDERS[asked]}; "

@@ -27,25 +27,28 @@ class TorchRuntime:
     """
 
     name = "torch"
+    streams = 1
 
     def __init__(self, model: Model, recipe: Recipe, options: RuntimeOptions) -> None:
         self.device = _choose_device(options.device)
-        if options.precision == "fp16" and self.device == "cpu":
+        precision = "f32" if options.precision == "auto" else options.precision
+        if precision not in _DTYPES:
+            raise RuntimeUnavailable(f"torch runs in {', '.join(_DTYPES)}, not in {precision}")
+        if precision == "fp16" and self.device == "cpu":
             raise RuntimeUnavailable("fp16 runs on a GPU only; on a CPU say --precision bf16 or f32")
         if self.device == "cpu":
             torch.set_num_threads(options.thread_count)
-        network = load_network(model).to(device=self.device, dtype=_DTYPES[options.precision])
+        network = load_network(model).to(device=self.device, dtype=_DTYPES[precision])
         self.network = SelectedLayers(network, recipe.layers).eval()
         self.dim = model.config.hidden_size * len(recipe.layers)
-        self.description = (
-            f"torch {torch.__version__}, {self.device}, {options.precision}, {options.thread_count} threads"
-        )
+        self.description = f"torch {torch.__version__}, {self.device}, {precision}, {options.thread_count} threads"
         self.numerics: dict[str, Any] = {
+            "runtime": self.name,
+            "version": f"torch {torch.__version__}, transformers {transformers.__version__}",
             "file": model.weights_sha256,
-            "runtime": f"torch {torch.__version__}, transformers {transformers.__version__}",
             "device": torch.cuda.get_device_name() if self.device == "cuda" else "cpu",
             "cpu": cpu_name(),
-            "precision": options.precision,
+            "precision": precision,
             "threads": options.thread_count,
         }
 
@@ -144,11 +147,9 @@ def _choose_device(asked: str) -> str:
     available = torch.cuda.is_available()
     if asked == "auto":
         return "cuda" if available else "cpu"
-    if asked == "cpu" or (asked == "cuda" and available):
-        return asked
-    if asked == "cuda":
+    if asked == "cuda" and not available:
         raise RuntimeUnavailable(
             f"asked for CUDA, but this torch ({torch.__version__}) finds none; "
             "install a CUDA build of torch and the driver, or say --device cpu"
         )
-    raise RuntimeUnavailable(f"device must be auto, cpu or cuda, not {asked!r}")
+    return asked

@@ -1,12 +1,17 @@
 import json
+import shutil
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
-from fakes import tiny_model
+from fakes import UNFUSED_FAMILIES, tiny_model
 
-from nuner_embed import Document, export_onnx, load_encoder
+from nuner_embed import Document, export_onnx, load_encoder, verify
 from nuner_embed.errors import ExportError, ModelError
+from nuner_embed.export import graph
+
+DOCUMENTS = [Document("a", "the ferry left at seven"), Document("b", "the ferry left at seven " * 20)]
 
 
 @pytest.fixture(scope="module")
@@ -14,53 +19,141 @@ def bert(tmp_path_factory):
     return tiny_model("bert", tmp_path_factory.mktemp("models") / "bert")
 
 
+@pytest.fixture(scope="module")
+def made(bert, tmp_path_factory):
+    """An export that no test changes."""
+    directory = tmp_path_factory.mktemp("made") / "out"
+    export_onnx(str(bert), directory)
+    return directory
+
+
 def test_the_directory_and_the_graph(bert, tmp_path):
-    difference = export_onnx(str(bert), tmp_path / "out", layers=(-1, 0))
+    result = export_onnx(str(bert), tmp_path / "out", layers=(-1, 0))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "config.json", "export.json", "model.onnx", "recipe.json", "tokenizer.json"
+        "config.json", "export.json", "fused", "model.onnx", "recipe.json", "reference.npz", "tokenizer.json",
+        "verify.json",
     ]  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    graph = onnx.load(tmp_path / "out" / "model.onnx")
-    assert [i.name for i in graph.graph.input] == ["input_ids", "attention_mask"]
-    (output,) = graph.graph.output
+    model = onnx.load(tmp_path / "out" / "model.onnx")
+    assert [i.name for i in model.graph.input] == ["input_ids", "attention_mask"]
+    (output,) = model.graph.output
     shape = output.type.tensor_type.shape.dim
     assert [shape[0].dim_param, shape[1].dim_param, shape[2].dim_value] == ["batch", "length", 32]
-    assert {opset.domain for opset in graph.opset_import} == {""}  # plain operators only
-    assert not any("pooler" in weight.name for weight in graph.graph.initializer)
-    facts = json.loads((tmp_path / "out" / "export.json").read_text())
-    assert facts["check"]["max_abs"] == difference.max_abs < 1e-4
+    assert {opset.domain for opset in model.opset_import} == {""}  # plain operators only
+    assert not any("pooler" in weight.name for weight in model.graph.initializer)
+    assert json.loads((tmp_path / "out" / "verify.json").read_text()) == json.loads(json.dumps(result.to_dict()))
     assert json.loads((tmp_path / "out" / "recipe.json").read_text())["layers"] == [-1, -3]
 
 
-def test_layers_are_fixed_by_the_export(bert, tmp_path):
-    export_onnx(str(bert), tmp_path / "out")
+def test_bert_is_fused_for_this_onnxruntime(made):
+    facts = json.loads((made / "fused" / f"onnxruntime-{onnxruntime.__version__}.json").read_text())
+    assert facts["operators"]["Attention"] == 2
+    assert "fused graph" in load_encoder(str(made), runtime="onnx").runtime.description
+
+
+def test_a_fused_copy_of_something_else_is_not_run(made, tmp_path):
+    directory = shutil.copytree(made, tmp_path / "out")
+    fused = directory / "fused" / f"onnxruntime-{onnxruntime.__version__}.onnx"
+    shutil.copy(directory / "model.onnx", fused)
+    assert "unfused graph" in load_encoder(str(directory), runtime="onnx").runtime.description
+    assert verify(directory).fusion.startswith("fused")  # made anew
+    assert ", fused graph" in load_encoder(str(directory), runtime="onnx").runtime.description
+
+
+@pytest.mark.parametrize("family", UNFUSED_FAMILIES)
+def test_what_cannot_be_fused_is_exported_all_the_same(family, tmp_path):
+    source = tiny_model(family, tmp_path / family)
+    result = export_onnx(str(source), tmp_path / "out")
+    assert result.passed
+    assert result.fusion.startswith("unfused")
+    assert not (tmp_path / "out" / "fused").exists()
+    for runtime in {row.runtime for row in result.rows}:
+        for a, b in zip(
+            load_encoder(str(source)).encode(DOCUMENTS),
+            load_encoder(str(tmp_path / "out"), runtime=runtime, precision="f32").encode(DOCUMENTS),
+            strict=True,
+        ):
+            np.testing.assert_allclose(a.vectors, b.vectors, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_weights_beyond_the_format_lie_beside_the_graph(bert, tmp_path, monkeypatch, precision):
+    monkeypatch.setattr(graph, "EXTERNAL_ABOVE_BYTES", 5_000)
+    monkeypatch.setattr("nuner_embed.export.int8.EXTERNAL_ABOVE_BYTES", 5_000)
+    export_onnx(str(bert), tmp_path / "out", precision=precision)
+    data = tmp_path / "out" / "model.onnx.data"
+    assert data.stat().st_size > 10_000
+    assert not list((tmp_path / "out").glob("*fp32*"))
+    for runtime in ("onnx", "openvino"):
+        found = load_encoder(str(tmp_path / "out"), runtime=runtime).encode(DOCUMENTS)
+        np.testing.assert_allclose(found[0].vectors, load_encoder(str(bert)).encode(DOCUMENTS)[0].vectors, atol=0.05)
+    changed = bytearray(data.read_bytes())
+    changed[-1] ^= 1
+    data.write_bytes(changed)
+    with pytest.raises(ModelError, match="is not the file that was exported"):
+        load_encoder(str(tmp_path / "out"))
+
+
+def test_half_precision(bert, tmp_path):
+    result = export_onnx(str(bert), tmp_path / "out", precision="fp16")
+    assert {row.precision for row in result.rows} <= {"fp16", "bf16"}
+    weights = onnx.load(tmp_path / "out" / "model.onnx").graph.initializer
+    assert {weight.data_type for weight in weights} & {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16} == {
+        onnx.TensorProto.FLOAT16
+    }
+    half, exact = (load_encoder(str(d)).encode(DOCUMENTS)[1].vectors for d in (tmp_path / "out", bert))
+    assert half.dtype == np.float32
+    np.testing.assert_allclose(half, exact, atol=0.02)
+
+
+def test_eight_bits(bert, tmp_path):
+    result = export_onnx(str(bert), tmp_path / "out", precision="int8")
+    operators = [node.op_type for node in onnx.load(tmp_path / "out" / "model.onnx").graph.node]
+    assert operators.count("MatMulInteger") == 12
+    assert operators.count("DynamicQuantizeLinear") == 8  # query, key and value share theirs
+    assert result.to_dict()["gates"] == {"int8": {"mean_cosine": 0.995, "neighbour_overlap": 0.95}}
+    facts = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert facts["quantisation"]["recipe"] in facts["quantisation"]["tried"]
+    assert load_encoder(str(tmp_path / "out")).semantic_hash == load_encoder(str(bert)).semantic_hash
+
+
+def test_eight_bits_that_lose_too_much_are_refused(tmp_path):
+    """Random ModernBERT states lie so close together that eight bits cannot tell neighbours apart."""
+    source = tiny_model("modernbert", tmp_path / "source")
+    with pytest.raises(ExportError, match=r"loses too much in int8 \(smoothed: mean cosine .* use --precision fp32"):
+        export_onnx(str(source), tmp_path / "out", precision="int8")
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_layers_are_fixed_by_the_export(made):
     with pytest.raises(ModelError, match=r"exported with layers \[-1\], not \[-2\]; export it again with --layers -2"):
-        load_encoder(str(tmp_path / "out"), layers=(-2,))
-    assert load_encoder(str(tmp_path / "out"), pooling="mean").recipe.pooling == "mean"
+        load_encoder(str(made), layers=(-2,))
+    assert load_encoder(str(made), pooling="mean").recipe.pooling == "mean"
 
 
 def test_a_broken_weight_is_caught_and_nothing_is_left(bert, tmp_path, monkeypatch):
-    from nuner_embed.export import graph
-
     def write_broken(network, path):
         write(network, path)
-        model = onnx.load(path)
-        weight = next(w for w in model.graph.initializer if list(w.dims) == [320, 16])
-        values = onnx.numpy_helper.to_array(weight).copy()
-        values[:, 0] += 0.5
-        weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
-        onnx.save(model, path)
+        break_weight(path)
 
     write = graph.write_graph
     monkeypatch.setattr(graph, "write_graph", write_broken)
-    with pytest.raises(ExportError, match="is not its source: minimum cosine -?0"):
+    with pytest.raises(ExportError, match="is not its source: onnx in f32: minimum cosine -?0"):
         export_onnx(str(bert), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_changed_file_is_not_run(bert, tmp_path):
-    export_onnx(str(bert), tmp_path / "out")
-    path = tmp_path / "out" / "model.onnx"
+def break_weight(path):
+    model = onnx.load(path)
+    weight = next(w for w in model.graph.initializer if list(w.dims) == [320, 16])
+    values = onnx.numpy_helper.to_array(weight).copy()
+    values[:, 0] += 0.5
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    onnx.save(model, path)
+
+
+def test_a_changed_file_is_not_run(made, tmp_path):
+    path = shutil.copytree(made, tmp_path / "out") / "model.onnx"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
@@ -68,42 +161,43 @@ def test_a_changed_file_is_not_run(bert, tmp_path):
         load_encoder(str(tmp_path / "out"))
 
 
-def test_an_export_is_replaced_only_on_demand(bert, tmp_path):
-    export_onnx(str(bert), tmp_path / "out")
+def test_an_export_is_replaced_only_on_demand(bert, made, tmp_path):
+    shutil.copytree(made, tmp_path / "out")
     with pytest.raises(ExportError, match="--force replaces it"):
         export_onnx(str(bert), tmp_path / "out")
-    export_onnx(str(bert), tmp_path / "out", layers=(-2,), force=True)
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    export_onnx(str(bert), tmp_path / "link", layers=(-2,), force=True)
     assert load_encoder(str(tmp_path / "out")).recipe.layers == (-2,)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "out"]
     with pytest.raises(ExportError, match="an exported directory already"):
         export_onnx(str(tmp_path / "out"), tmp_path / "again")
 
 
-def test_the_current_directory_is_not_replaced(bert, tmp_path, monkeypatch):
+def test_a_strangers_files_are_left_alone(bert, made, tmp_path, monkeypatch):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ExportError, match="was not made by nuner-embed export"):
+        export_onnx(str(bert), tmp_path, force=True)
+    with pytest.raises(ExportError, match="is a file; name a directory"):
+        export_onnx(str(bert), tmp_path / "thesis.txt", force=True)
+    directory = shutil.copytree(made, tmp_path / "out")
+    (directory / "notes.md").write_text("mine")
+    with pytest.raises(ExportError, match=r"holds notes.md besides an export; --force would remove that too"):
+        export_onnx(str(bert), directory, force=True)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ExportError, match="is the current directory"):
         export_onnx(str(bert), ".")
 
 
-def test_a_link_to_an_export_stays_a_link(bert, tmp_path):
-    export_onnx(str(bert), tmp_path / "out")
-    (tmp_path / "link").symlink_to(tmp_path / "out")
-    export_onnx(str(bert), tmp_path / "link", layers=(-2,), force=True)
-    assert load_encoder(str(tmp_path / "out")).recipe.layers == (-2,)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "out"]
-
-
-def test_a_strangers_directory_is_left_alone(bert, tmp_path):
-    (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(ExportError, match="was not made by nuner-embed export"):
-        export_onnx(str(bert), tmp_path, force=True)
-    assert (tmp_path / "thesis.txt").read_text() == "mine"
+def test_an_unknown_precision(bert, tmp_path):
+    with pytest.raises(ValueError, match="fp32, fp16 or int8, not 'int4'"):
+        export_onnx(str(bert), tmp_path / "out", precision="int4")
 
 
 def test_the_default_model_exports_equal_to_its_source(tmp_path):
-    difference = export_onnx("minilm-l6", tmp_path / "out")
-    assert difference.min_cosine > 0.99999
+    result = export_onnx("minilm-l6", tmp_path / "out")
+    assert all(row.agreement.min_cosine > 0.99999 for row in result.rows if row.precision == "f32")
+    assert "6 Attention" in result.fusion
     documents = [Document("a", "The ferry to Port Ellery left at seven."), Document("b", "long text " * 400)]
-    for a, b in zip(
-        load_encoder("minilm-l6").encode(documents), load_encoder(str(tmp_path / "out")).encode(documents), strict=True
-    ):
+    exported = load_encoder(str(tmp_path / "out"), precision="f32")
+    for a, b in zip(load_encoder("minilm-l6").encode(documents), exported.encode(documents), strict=True):
         np.testing.assert_allclose(a.vectors, b.vectors, atol=1e-4)

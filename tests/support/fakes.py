@@ -110,12 +110,21 @@ class HashRuntime:
         memory: padded tokens that fit; a larger batch raises OutOfMemory.
         seconds: that every batch takes.
         positional: add the position to the first number, so that windows can be told apart.
+        streams: batches it runs at a time.
     """
 
     name = "hash"
     device = "cpu"
 
-    def __init__(self, dim: int = 8, memory: int | None = None, seconds: float = 0.0, positional: bool = False) -> None:
+    def __init__(
+        self,
+        dim: int = 8,
+        memory: int | None = None,
+        seconds: float = 0.0,
+        positional: bool = False,
+        streams: int = 1,
+    ) -> None:
+        self.streams = streams
         self.dim = dim
         self.memory = memory
         self.seconds = seconds
@@ -193,6 +202,18 @@ def tiny_model(family: str, directory: Path, *, safe: bool = True, seed: int = 0
     elif family == "xlm-roberta":
         tokenizer = unigram()
         config = transformers.XLMRobertaConfig(vocab_size=320, max_position_embeddings=42, pad_token_id=1, **shape)
+    elif family == "deberta-v2":
+        tokenizer = unigram()
+        config = transformers.DebertaV2Config(
+            vocab_size=320, max_position_embeddings=40, pad_token_id=1, relative_attention=True,
+            pos_att_type=["p2c", "c2p"], position_buckets=16, **shape,
+        )  # fmt: skip
+    elif family == "modernbert":
+        tokenizer = byte_level_bpe()
+        config = transformers.ModernBertConfig(
+            vocab_size=420, max_position_embeddings=40, pad_token_id=1, bos_token_id=0, eos_token_id=2,
+            cls_token_id=0, sep_token_id=2, local_attention=8, **shape,
+        )  # fmt: skip
     else:
         raise ValueError(family)
     config.output_hidden_states = True  # as NuNER's checkpoints have it
@@ -203,3 +224,4 @@ def tiny_model(family: str, directory: Path, *, safe: bool = True, seed: int = 0
 
 
 FAMILIES = ("bert", "distilbert", "roberta", "roberta_prefix", "xlm-roberta")
+UNFUSED_FAMILIES = ("deberta-v2", "modernbert")

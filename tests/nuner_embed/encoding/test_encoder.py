@@ -109,6 +109,25 @@ def test_batches_are_sorted_by_length_and_hold_the_budget():
     assert len(runtime.batches) > 2
 
 
+@pytest.mark.parametrize("memory", [None, 100, 60])
+def test_streams_change_nothing(memory):
+    """Batches that run side by side end in the same rows, also where memory runs out among them."""
+    table = TokenTable.tokenize(
+        [Document(str(i), "the ferry left at seven " * (1 + i % 9)) for i in range(40)], wordpiece(), "word"
+    )
+    results = []
+    for streams in (1, 2, 5):
+        counted = []
+        encoder = hash_encoder(runtime=HashRuntime(memory=memory, streams=streams, positional=True, seconds=0.0005))
+        results.append((encoder.encode_rows(table, "word", on_batch=counted.append), counted))
+    (first, expected), *others = results
+    assert first.statistics.reduced == (memory is not None)
+    for result, counted in others:
+        np.testing.assert_array_equal(result.vectors, first.vectors)
+        assert result.statistics == first.statistics
+        assert counted == expected
+
+
 def test_when_memory_runs_out_the_budget_halves_and_nothing_is_lost():
     texts = ["the ferry left at seven " * n for n in range(1, 9)]
     plenty = hash_encoder(batch_tokens=4096).encode(documents_of(texts))

@@ -1,0 +1,53 @@
+"""The copy of a graph that ONNX Runtime's transformer optimiser makes, for one version of ONNX Runtime."""
+
+import onnxruntime
+from onnxruntime.transformers.fusion_options import FusionOptions
+from onnxruntime.transformers.optimizer import optimize_model
+
+from nuner_embed.export.graph import save_graph
+from nuner_embed.files import read_json, write_json
+from nuner_embed.models import Model
+from nuner_embed.models.exported import ONNX_FILE, graph_sha256
+from nuner_embed.runtimes.onnx import fused_copy, fused_path
+
+# Whose attention the optimiser knows as BERT's. DeBERTa's and ModernBERT's it does not.
+BERT_LIKE = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "roberta-prelayernorm"})
+
+
+def fuse(model: Model) -> dict[str, int]:
+    """Makes the fused copy for the installed onnxruntime if there is none and something of the graph can be fused.
+
+    Blocks are fused whole and nothing is laid out for a processor, so the copy may travel as the graph does.
+
+    Returns:
+        How often each fused operator stands in the copy; empty where there is none.
+    """
+    assert model.export is not None
+    path = fused_path(model.directory)
+    if fused_copy(model):
+        operators: dict[str, int] = read_json(path.with_suffix(".json"))["operators"]
+        return operators
+    if model.config.model_type not in BERT_LIKE or model.export.precision == "int8":
+        return {}
+    config = read_json(model.directory / "config.json")
+    optimised = optimize_model(
+        str(model.directory / ONNX_FILE),
+        model_type="bert",
+        num_heads=int(config.get("num_attention_heads") or config["n_heads"]),
+        hidden_size=model.config.hidden_size,
+        optimization_options=FusionOptions("bert"),
+        opt_level=0,
+    )
+    operators = {name: count for name, count in optimised.get_fused_operator_statistics().items() if count}
+    if operators.get("Attention"):
+        path.parent.mkdir(exist_ok=True)
+        save_graph(optimised.model, path)
+        facts = {
+            "onnxruntime": onnxruntime.__version__,
+            "of": model.export.graph_sha256,
+            "sha256": graph_sha256(path),
+            "operators": operators,
+        }
+        write_json(path.with_suffix(".json"), facts)
+        return operators
+    return {}

@@ -1,0 +1,72 @@
+"""What is in a directory that `nuner-embed export` made."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from nuner_embed.files import hash_of, sha256_of
+
+EXPORT_FILE = "export.json"
+RECIPE_FILE = "recipe.json"
+ONNX_FILE = "model.onnx"
+REFERENCE_FILE = "reference.npz"
+VERIFY_FILE = "verify.json"
+FUSED_FOLDER = "fused"
+# All that an export consists of.
+FILES = (
+    EXPORT_FILE, RECIPE_FILE, ONNX_FILE, f"{ONNX_FILE}.data", REFERENCE_FILE, VERIFY_FILE, FUSED_FOLDER,
+    "config.json", "tokenizer.json",
+)  # fmt: skip
+
+FilePrecision = Literal["fp32", "fp16", "int8"]
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """The facts about an exported graph that `export.json` keeps.
+
+    Attributes:
+        source: the model it was made from, by hub or known name, or by the last part of its path.
+        precision: of the file's weights.
+        graph_sha256: of `model.onnx`, or of it and `model.onnx.data`.
+        weights_sha256: of the source's weights.
+    """
+
+    source: str
+    precision: FilePrecision
+    graph_sha256: str
+    weights_sha256: str
+
+    @property
+    def arithmetic(self) -> Literal["f32", "fp16", "int8"]:
+        """The file's precision by the name that it has among those of the runtimes."""
+        return "f32" if self.precision == "fp32" else self.precision
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Picks them from `export.json`.
+
+        Raises:
+            KeyError, TypeError: one is missing.
+        """
+        return cls(**{name: values[name] for name in cls.__slots__})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def graph_files(graph: Path) -> list[Path]:
+    """A graph's file and, where it has one, its file of weights."""
+    return [path for path in (graph, weights_path(graph)) if path.is_file()]
+
+
+def weights_path(graph: Path) -> Path:
+    """Where the weights of a graph too large for one file lie."""
+    return graph.with_name(f"{graph.name}.data")
+
+
+def graph_sha256(graph: Path) -> str:
+    """The SHA-256 of the one file, or of the names and hashes of both."""
+    hashes = {path.name: sha256_of(path) for path in graph_files(graph)}
+    return next(iter(hashes.values())) if len(hashes) == 1 else hash_of(hashes)

@@ -1,0 +1,189 @@
+"""Which runtime is the fastest here, of those that compute what the source computes."""
+
+import contextlib
+import importlib.metadata
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nuner_embed.errors import NunerEmbedError, RuntimeUnavailable
+from nuner_embed.files import cache_folder, hash_of, read_json, write_json
+from nuner_embed.machine import cpu_name
+from nuner_embed.models import Model
+from nuner_embed.models.exported import FUSED_FOLDER, ONNX_FILE, REFERENCE_FILE, graph_files
+from nuner_embed.runtimes.agreement import BUDGETS, GATES, Measurement, compare, speed
+from nuner_embed.runtimes.base import Precision, RuntimeName, RuntimeOptions
+from nuner_embed.runtimes.choose import MODULES, installed, load_runtime, require_fitting
+from nuner_embed.runtimes.reference import Reference
+
+SCHEMA_VERSION = 1
+_LOG = logging.getLogger(__name__)
+# Not measured yet: large batches are what fills a GPU.
+_CUDA_BATCH_TOKENS = 16384
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What an exported model runs on.
+
+    Attributes:
+        runtime: its name.
+        precision: of the arithmetic.
+        batch_tokens: tokens a batch may hold.
+    """
+
+    runtime: RuntimeName
+    precision: Precision
+    batch_tokens: int
+
+
+def choose(model: Model, runtime: RuntimeName, options: RuntimeOptions, batch_tokens: int | None) -> Choice:
+    """Fills in what was left open with what is fastest on this machine among what passes its gate.
+
+    Everything that could run is measured once on the reference within the exported directory, some seconds, and
+    remembered in the user's cache folder. CUDA is taken unmeasured where this onnxruntime has it.
+
+    Raises:
+        RuntimeUnavailable: nothing that fits passes its gate, or what was asked for is not installed.
+        ModelError: the directory has no reference.
+    """
+    assert model.export is not None
+    if runtime != "auto":
+        require_fitting(model, runtime)
+    if runtime == "openvino" and options.device == "cuda":
+        raise RuntimeUnavailable("the openvino runtime runs on the CPU, not on cuda; say --device cpu")
+    if runtime != "openvino" and on_cuda(options.device):
+        precision = model.export.arithmetic if options.precision == "auto" else options.precision
+        return Choice("onnx", precision, batch_tokens or _CUDA_BATCH_TOKENS)
+    if runtime != "auto" and options.precision != "auto" and batch_tokens:
+        return Choice(runtime, options.precision, batch_tokens)
+    rows = remembered(model, options) or measure(model, options)
+    fitting = [row for row in rows if runtime in ("auto", row.runtime) and options.precision in ("auto", row.precision)]
+    passing = [row for row in fitting if row.passed]
+    if not passing:
+        if not fitting:
+            able = ", ".join(f"{row.runtime} in {row.precision}" for row in rows)
+            raise RuntimeUnavailable(f"nothing here runs {model.name} that way; there is {able}")
+        raise RuntimeUnavailable(
+            f"{'; '.join(_failure(row) for row in fitting)}: nothing else fits, so {model.name} is not run; "
+            f"nuner-embed verify {model.name} shows all figures"
+        )
+    best = max(passing, key=lambda row: row.best[1])
+    if len(rows) > 1:
+        others = [f"{row.runtime} {row.precision} {_pace(row)}" for row in rows if row is not best]
+        _LOG.info(
+            "fastest here: %s %s, %.0f tokens/s in batches of %d (%s)",
+            best.runtime, best.precision, best.best[1], best.best[0], ", ".join(others),
+        )  # fmt: skip
+    return Choice(best.runtime, best.precision, batch_tokens or best.best[0])  # type: ignore[arg-type]
+
+
+def _pace(row: Measurement) -> str:
+    return f"{row.best[1]:,.0f}" if row.passed else "fails its gate"
+
+
+def _failure(row: Measurement) -> str:
+    if row.agreement is None:
+        return f"{row.runtime} does not run: {row.description}"
+    agreement = row.agreement
+    return (
+        f"{row.runtime} in {row.precision} fails its gate ({GATES[row.precision]}): minimum cosine "
+        f"{agreement.min_cosine:.6f}, mean {agreement.mean_cosine:.6f}, overlap {agreement.neighbour_overlap:.3f}"
+    )
+
+
+def measure(model: Model, options: RuntimeOptions, reference: Reference | None = None) -> list[Measurement]:
+    """Measures everything installed here that could run an exported model, one after the other.
+
+    Args:
+        model: an exported directory.
+        options: `precision` is not looked at.
+        reference: what its source computes; None for what the directory holds. Only that is remembered.
+
+    Raises:
+        ModelError: the directory has no reference.
+    """
+    own = reference is None
+    reference = reference or Reference.load(model.directory / REFERENCE_FILE)
+    _LOG.info("measuring what runs %s here, once ...", model.name)
+    rows = [_measure(model, runtime, options, reference) for runtime, options in _candidates(model, options)]
+    if not rows:
+        require_fitting(model, "auto")
+    if own:
+        with contextlib.suppress(OSError):  # measured again, then
+            path = _memory(model, options)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, [row.to_dict() for row in rows])
+    return rows
+
+
+def _candidates(model: Model, options: RuntimeOptions) -> Iterator[tuple[RuntimeName, RuntimeOptions]]:
+    assert model.export is not None
+    if installed("onnx"):
+        yield "onnx", replace(options, precision=model.export.arithmetic)
+    if installed("openvino") and options.device != "cuda":
+        from nuner_embed.runtimes.openvino import precisions
+
+        for precision in precisions(model):
+            yield "openvino", replace(options, device="cpu", precision=precision)
+
+
+def _measure(model: Model, name: RuntimeName, options: RuntimeOptions, reference: Reference) -> Measurement:
+    weight = sum(path.stat().st_size for path in graph_files(model.directory / ONNX_FILE))
+    try:
+        runtime = load_runtime(model, model.recipe, name, options)
+        agreement = compare(runtime, reference)
+    except (NunerEmbedError, ValueError) as error:
+        return Measurement(name, options.precision, str(error), None, {}, False, weight)
+    budgets = BUDGETS if runtime.device == "cpu" else (_CUDA_BATCH_TOKENS,)
+    return Measurement(
+        runtime=name,
+        precision=options.precision,
+        description=runtime.description,
+        agreement=agreement,
+        tokens_per_second={budget: speed(runtime, reference, budget) for budget in budgets},
+        passed=agreement.passes(GATES[options.precision]),
+        bytes=weight,
+    )
+
+
+def on_cuda(device: str) -> bool:
+    """Whether an exported model is to run on CUDA: asked for, or left open where this onnxruntime has it."""
+    if device != "auto":
+        return device == "cuda"
+    if not installed("onnx"):
+        return False
+    from nuner_embed.runtimes.onnx import has_cuda
+
+    return has_cuda()
+
+
+def remembered(model: Model, options: RuntimeOptions) -> list[Measurement] | None:
+    """What was measured for this file with these versions, threads and processor before; None if nothing was."""
+    try:
+        return [Measurement.from_dict(row) for row in read_json(_memory(model, options))]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _memory(model: Model, options: RuntimeOptions) -> Path:
+    assert model.export is not None
+    key: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "graph": model.export.graph_sha256,
+        "fused": sorted(path.name for path in (model.directory / FUSED_FOLDER).glob("*.onnx")),
+        "versions": {name: _version(module) for name, (module, _) in MODULES.items()},
+        "cpu": cpu_name(),
+        "threads": options.thread_count,
+    }
+    return cache_folder() / "runtimes" / f"{hash_of(key)}.json"
+
+
+def _version(module: str) -> str | None:
+    """The version of the installed wheel that ships a module; onnxruntime comes in several."""
+    for name in (module, f"{module}-gpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    return None

@@ -1,0 +1,93 @@
+"""OpenVINO: the same ONNX file on a CPU, in several streams, in bf16 where the processor has it."""
+
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+from openvino import properties
+
+from nuner_embed.errors import ModelError, OutOfMemory, RuntimeUnavailable
+from nuner_embed.machine import cpu_name
+from nuner_embed.models import Model
+from nuner_embed.models.exported import ONNX_FILE
+from nuner_embed.runtimes.base import Precision, RuntimeOptions
+
+_MEMORY_WORDS = ("bad_alloc", "out of memory", "failed to allocate")
+
+
+class OpenVinoRuntime:
+    """An exported graph compiled by OpenVINO's CPU plugin; see `Runtime`.
+
+    Every thread is a stream of its own that runs whole batches: nothing is shared out within an operation, and a
+    batch's numbers do not depend on how many others run beside it.
+
+    Raises:
+        RuntimeUnavailable: a precision that this file or processor has not.
+        ModelError: the file cannot be loaded.
+    """
+
+    name = "openvino"
+    device = "cpu"
+
+    def __init__(self, model: Model, options: RuntimeOptions) -> None:
+        able = precisions(model)
+        precision = able[0] if options.precision == "auto" else options.precision
+        if precision not in able:
+            raise RuntimeUnavailable(
+                f"on this processor OpenVINO runs {model.name} in {' or '.join(able)}, not in {precision}"
+            )
+        threads = options.thread_count
+        settings = {
+            properties.inference_num_threads: threads,
+            properties.num_streams: threads,
+            properties.hint.inference_precision: ov.Type.bf16 if precision == "bf16" else ov.Type.f32,
+            # pinned threads of two processes would share the first cores and leave the others idle
+            properties.hint.enable_cpu_pinning: False,
+        }
+        try:
+            compiled = ov.Core().compile_model(str(model.directory / ONNX_FILE), "CPU", settings)
+        except RuntimeError as error:
+            raise ModelError(f"OpenVINO cannot load {model.name}: {str(error).splitlines()[0]}") from None
+        self.streams = int(compiled.get_property(properties.num_streams))
+        self._requests: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(self.streams):
+            self._requests.put(compiled.create_infer_request())
+        self.dim = int(compiled.output(0).partial_shape[2].get_length())
+        version = f"openvino {ov.get_version().split('-')[0]}"
+        self.description = f"{version}, CPU, {precision}, {threads} threads in {self.streams} streams"
+        assert model.export is not None
+        self.numerics: dict[str, Any] = {
+            "runtime": self.name,
+            "version": version,
+            "file": model.export.graph_sha256,
+            "device": "cpu",
+            "cpu": cpu_name(),
+            "precision": precision,
+            "threads": threads,
+        }
+
+    def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        """See `Runtime.run`."""
+        request = self._requests.get()
+        try:
+            request.infer({"input_ids": input_ids, "attention_mask": attention_mask}, share_inputs=True)
+            # a copy: the request's own memory is written over by its next batch
+            states: NDArray[np.float32] = request.get_output_tensor(0).data.astype(np.float32)
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, MemoryError) or any(word in str(error).lower() for word in _MEMORY_WORDS):
+                raise OutOfMemory(str(error).splitlines()[0]) from error
+            raise
+        finally:
+            self._requests.put(request)
+        return states
+
+
+def precisions(model: Model) -> tuple[Precision, ...]:
+    """What OpenVINO can run a file in here: the file's own precision, and bf16 where the processor has units for it."""
+    assert model.export is not None
+    own = model.export.arithmetic
+    if own != "int8" and "BF16" in ov.Core().get_property("CPU", properties.device.capabilities):
+        return (own, "bf16")
+    return (own,)

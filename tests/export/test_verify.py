@@ -1,0 +1,114 @@
+import json
+import shutil
+
+import onnx
+import pytest
+from fakes import tiny_model
+
+from nuner_embed import export_onnx, verify
+from nuner_embed.errors import CorpusError, ExportError, ModelError
+from nuner_embed.models.exported import graph_sha256
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    return tiny_model("bert", tmp_path_factory.mktemp("models") / "bert")
+
+
+@pytest.fixture(scope="module")
+def made(bert, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("made") / "out"
+    export_onnx(str(bert), directory)
+    return directory
+
+
+@pytest.fixture
+def model(made, tmp_path):
+    return shutil.copytree(made, tmp_path / "model")
+
+
+def put_back(directory, change):
+    """Changes the graph and makes `export.json` agree, as a bad conversion would."""
+    graph = onnx.load(directory / "model.onnx")
+    change(graph)
+    onnx.save(graph, directory / "model.onnx")
+    facts = json.loads((directory / "export.json").read_text())
+    facts["graph_sha256"] = graph_sha256(directory / "model.onnx")
+    (directory / "export.json").write_text(json.dumps(facts))
+
+
+def test_it_passes_without_source_or_torch(model):
+    result = verify(model)
+    assert result.passed
+    values = json.loads((model / "verify.json").read_text())
+    assert values["passed"] is True
+    assert values["gates"]["f32"] == {"min_cosine": 0.9999}
+    assert {"onnx", "openvino"} <= set(values["runtimes"])
+    wanted = {"min_cosine", "mean_cosine", "max_abs", "neighbour_overlap", "speed_ratio", "bytes"}
+    assert wanted <= set(values["runtimes"]["onnx"])
+    assert values["runtimes"]["onnx"]["speed_ratio"] == 1.0  # of itself: there is no source here
+    assert values["runtimes"]["onnx"]["bytes"] == (model / "model.onnx").stat().st_size
+
+
+def test_a_broken_weight_makes_the_gate_fall(model):
+    def nudge(graph):
+        weight = next(w for w in graph.graph.initializer if list(w.dims) == [320, 16])
+        values = onnx.numpy_helper.to_array(weight).copy()
+        values[:, 0] += 0.02
+        weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+
+    put_back(model, nudge)
+    result = verify(model)
+    assert not result.passed
+    assert all(not row.passed for row in result.rows)
+    assert all(0 < row.agreement.min_cosine < 0.9999 for row in result.rows)
+    assert "onnx in f32: minimum cosine 0.9" in result.failures()
+    assert json.loads((model / "verify.json").read_text())["passed"] is False
+
+
+def test_a_number_that_is_none_makes_the_gate_fall(model):
+    def poison(graph):
+        weight = next(w for w in graph.graph.initializer if list(w.dims) == [320, 16])
+        values = onnx.numpy_helper.to_array(weight).copy()
+        values[2] = float("nan")  # of [CLS], which every token attends to
+        weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+
+    put_back(model, poison)
+    assert not verify(model).passed
+
+
+def test_a_graph_that_does_not_run_makes_the_gate_fall(model):
+    put_back(model, lambda graph: graph.graph.node.pop())
+    result = verify(model)
+    assert not result.passed
+    assert "onnxruntime cannot load" in result.failures()
+    assert result.to_dict()["runtimes"]["onnx"]["speed_ratio"] is None
+
+
+def test_on_text_of_ones_own(bert, model, tmp_path):
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("the ferry left at seven\n" * 30)
+    result = verify(model, corpus, source=str(bert))
+    assert result.passed
+    assert result.baseline[0].startswith("torch")
+    assert result.tokens == 40 + 30 * 7  # a full window, and the lines with their special tokens
+
+
+def test_the_source_must_be_the_source(bert, model, tmp_path):
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("the ferry left at seven\n")
+    with pytest.raises(ExportError, match=r"needs it: no directory and no known model is called 'bert'.*--source"):
+        verify(model, corpus)
+    other = tiny_model("bert", tmp_path / "other", seed=1)
+    with pytest.raises(ExportError, match="other is not the source of .*: its weights differ"):
+        verify(model, corpus, source=str(other))
+    with pytest.raises(CorpusError, match="missing.txt"):
+        verify(model, tmp_path / "missing.txt", source=str(bert))
+
+
+def test_what_is_no_export(bert, model, tmp_path):
+    with pytest.raises(ExportError, match="was not made by nuner-embed export"):
+        verify(bert)
+    (model / "reference.npz").write_bytes(b"PK")
+    with pytest.raises(ModelError, match="reference.npz cannot be read .*export the model again"):
+        verify(model)

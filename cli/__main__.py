@@ -1,5 +1,6 @@
 """`nuner-embed` and `python -m nuner_embed.cli`."""
 
+import difflib
 import importlib
 import logging
 import signal
@@ -37,6 +38,17 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name][0]), cmd_name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds the command, or says which one may be meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            close = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise click.UsageError(f"{error.message}{hint}", ctx=ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the overview from the table alone."""
@@ -101,6 +113,11 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()  # whoever read us has gone; Python would complain once more at exit
         code = 141
+    except OSError as error:
+        if debug or not error.filename:
+            raise
+        click.echo(f"Error: {error.filename}: {error.strerror}", err=True)
+        code = 1
     sys.exit(code or 0)
 
 

@@ -29,6 +29,7 @@ def doctor(as_json: bool) -> None:
                 "memory": size(found.memory_bytes),
                 "providers offered": ", ".join(found.providers_offered) or none,
                 "providers running": ", ".join(found.providers_running) or none,
+                "OpenVINO runs in": ", ".join(found.openvino_precisions) or none,
                 "GPUs": "; ".join(found.gpus) or none,
                 "CUDA in torch": found.torch_cuda or none,
             }

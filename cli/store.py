@@ -57,7 +57,7 @@ def info(store: Path, as_json: bool) -> None:
 @_store_argument
 @json_option
 def verify(store: Path, as_json: bool) -> None:
-    """Read every byte of STORE's shards again; exit code 1 if any is not what was written."""
+    """Read every byte of STORE again; exit code 1 if any is not what was written."""
     from nuner_embed.encoding.store import Store
 
     opened = Store.open(store, allow_incomplete=True, check_files=False)
@@ -69,4 +69,5 @@ def verify(store: Path, as_json: bool) -> None:
     if problems:
         click.echo("encode the corpus again with --force", err=True)
         sys.exit(1)
-    click.echo(f"{store}: {counted(len(opened.shards), 'shard')} read, all as written", err=True)
+    unfinished = "" if opened.complete else "; unfinished: the same nuner-embed encode command again finishes it"
+    click.echo(f"{store}: {counted(len(opened.shards), 'shard')} read, all as written{unfinished}", err=True)

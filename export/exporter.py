@@ -1,6 +1,7 @@
 """The export: a directory that runs without torch, and appears only once it has passed its gate."""
 
 import json
+import logging
 import os
 import shutil
 from dataclasses import replace
@@ -32,6 +33,7 @@ from nuner_embed.runtimes.choose import require
 from nuner_embed.runtimes.reference import Reference, cut_windows
 
 SCHEMA_VERSION = 2
+_LOG = logging.getLogger(__name__)
 _CALIBRATION_TOKENS = 10_000
 
 
@@ -107,12 +109,14 @@ class _Exporter:
         source = TorchRuntime(self.found, self.recipe, self.options)
         exact = self.graph if self.precision != "int8" else self.work / "fp32" / ONNX_FILE
         exact.parent.mkdir(exist_ok=True)
+        _LOG.info("tracing the graph ...")
         write_graph(source.network, exact)  # while nothing else is there
         shutil.copyfile(self.found.directory / "config.json", self.work / "config.json")
         (self.work / "tokenizer.json").write_text(canonical_json(self.tokenizer.definition), encoding="utf-8")
         write_json(self.work / RECIPE_FILE, self.recipe.to_dict())
         lines = [*SENTENCES.read_text("utf-8").splitlines(), *DOCUMENTS.read_text("utf-8").splitlines()]
         texts = [json.loads(line)["text"] for line in lines]
+        _LOG.info("computing what the source gives ...")
         reference = Reference.make(source, self.tokenizer, texts[::2], self.recipe.max_length, self.found.config.pad_id)
         reference.save(self.work / REFERENCE_FILE)
         if self.precision == "fp16":
@@ -157,6 +161,7 @@ class _Exporter:
         batches = [pad([window], self.found.config.pad_id) for window in windows]
         tried: dict[str, Agreement] = {}
         for recipe, leave_narrowing in RECIPES.items():
+            _LOG.info("quantising: %s ...", recipe)
             quantise(exact, self.graph, batches, leave_narrowing=leave_narrowing)
             tried[recipe] = compare(OnnxRuntime(self._exported(), self.options), reference)
             if tried[recipe].passes(GATES["int8"]):

@@ -1,5 +1,6 @@
 """The gate: an exported model beside its source, in every runtime that is installed here."""
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from nuner_embed.runtimes.fastest import measure
 from nuner_embed.runtimes.reference import Reference
 
 SCHEMA_VERSION = 1
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,10 @@ def verify(
         texts = _texts(corpus)
         reference = Reference.make(original, tokenizer, texts, model.recipe.max_length, model.config.pad_id)
     result = verify_model(model, original, options, reference)
-    write_json(model.directory / VERIFY_FILE, result.to_dict())
+    try:
+        write_json(model.directory / VERIFY_FILE, result.to_dict())
+    except OSError as error:
+        _LOG.warning("%s cannot be written: %s", model.directory / VERIFY_FILE, error.strerror)
     return result
 
 
@@ -150,7 +155,10 @@ def _fuse(model: Model) -> str:
         from nuner_embed.export.fuse import fuse
     except ImportError:  # onnx comes with the extra train
         return "not looked at: onnx is not installed"
-    operators = fuse(model)
+    try:
+        operators = fuse(model)
+    except OSError as error:
+        return f"unfused: the copy cannot be written ({error.strerror})"
     if not operators:
         assert model.export is not None
         what = f"{model.config.model_type} in {model.export.precision}"

@@ -18,6 +18,7 @@ _PACKAGES = (
     "tokenizers",
     "onnxruntime",
     "onnxruntime-gpu",
+    "openvino",
     "faiss-cpu",
     "faiss-gpu",
     "torch",
@@ -48,6 +49,7 @@ class Diagnosis:
         memory_bytes: physical.
         providers_offered: by the installed onnxruntime.
         providers_running: what a session got that asked for all of them.
+        openvino_precisions: that OpenVINO computes in on this processor; empty where it is not installed.
         gpus: as the driver lists them.
         torch_cuda: CUDA version of a torch that reaches a GPU, else None.
         problems: what clashes or is missing, each with its mend.
@@ -62,6 +64,7 @@ class Diagnosis:
     memory_bytes: int
     providers_offered: list[str]
     providers_running: list[str]
+    openvino_precisions: list[str]
     gpus: list[str]
     torch_cuda: str | None
     problems: list[str]
@@ -92,6 +95,7 @@ def diagnose() -> Diagnosis:
         memory_bytes=memory_bytes(),
         providers_offered=offered,
         providers_running=running,
+        openvino_precisions=_openvino(),
         gpus=_gpus(),
         torch_cuda=_torch_cuda(),
         problems=problems,
@@ -141,6 +145,17 @@ def _providers() -> tuple[list[str], list[str], list[str]]:
             "versions that this onnxruntime-gpu was built for, or use --device cpu"
         ]  # fmt: skip
     return offered, running, []
+
+
+def _openvino() -> list[str]:
+    if importlib.util.find_spec("openvino") is None:
+        return []
+    try:
+        from nuner_embed.runtimes.openvino import has_bf16
+
+        return ["f32", "bf16"] if has_bf16() else ["f32"]
+    except Exception:  # a broken wheel fails in any way it likes, and then computes in nothing
+        return []
 
 
 def _gpus() -> list[str]:

@@ -47,6 +47,7 @@ def run_job(
         made = directory.exists()  # else the directory is made once the corpus is known to be good
         if made:
             require_ours(directory)
+            _begun(directory, options)  # another program's manifest is refused before anything is written
             stack.enter_context(writer_lock(directory))
             begun = _begun(directory, options)
         spec = spec.pinned(begun["numerics"]) if begun else spec
@@ -145,8 +146,8 @@ class _Job:
         needed = guess.store_bytes - there
         if needed + _SPARE_BYTES > free:
             raise StoreError(
-                f"the store will weigh about {guess.store_bytes / 1e9:.2f} GB and {free / 1e9:.2f} GB are free on the "
-                f"disk of {self.directory}; use another disk, --rows mention, or fewer layers"
+                f"the store will weigh about {guess.store_bytes / 1e6:,.0f} MB; {free / 1e6:,.0f} MB are free on the "
+                f"disk of {self.directory}, of which {_SPARE_BYTES / 1e6:.0f} MB stay free; use another disk, --rows mention, or fewer layers"
             )
         return Plan(
             documents=self.survey.documents,

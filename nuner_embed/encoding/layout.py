@@ -24,6 +24,16 @@ def shard_name(index: int) -> str:
     return f"shard-{index:05d}"
 
 
+def require_shard_name(name: str) -> None:
+    """Refuses a name that `shard_name` does not give, which could lead out of the directory.
+
+    Raises:
+        ValueError: it is another.
+    """
+    if not _SHARD.fullmatch(f"{name}.npy"):
+        raise ValueError(f"{name!r}, which is no shard")
+
+
 def temporary_path(directory: Path, name: str, suffix: str) -> Path:
     """Where a shard's file lies until the shard is committed; processes never share one."""
     return directory / f".{name}.{suffix}.{os.getpid()}.tmp"

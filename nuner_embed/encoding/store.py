@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from nuner_embed.encoding.journal import Journal
-from nuner_embed.encoding.layout import SUFFIXES
+from nuner_embed.encoding.layout import COVERAGE_FILE, JOURNAL_FILE, MANIFEST_FILE, SUFFIXES, require_shard_name
 from nuner_embed.encoding.manifest import read_manifest
 from nuner_embed.errors import StoreError
-from nuner_embed.files import sha256_of
+from nuner_embed.files import hash_of, sha256_of
 from nuner_embed.models import Recipe
 
 
@@ -101,6 +101,8 @@ class Store:
             self.shards = tuple(
                 Shard(path, shard["name"], shard["rows"], shard["sha256"], shard["bytes"]) for shard in listed
             )
+            for shard in self.shards:
+                require_shard_name(shard.name)
             self.documents = sum(int(shard["documents"]) for shard in listed)
             self.recipe = Recipe.from_dict(manifest["recipe"])
             self.granularity = str(manifest["granularity"])
@@ -188,9 +190,26 @@ class Store:
         """The rows as a pandas DataFrame; needs pandas."""
         return self.table().to_pandas()
 
+    def _wrong_bookkeeping(self) -> list[str]:
+        """Where manifest, journal and coverage do not say the same."""
+        problems = []
+        if hash_of(self.manifest["numerics"]) != self.numeric_hash:
+            problems.append(f"{MANIFEST_FILE} was changed: its numerics do not have its numeric hash")
+        try:
+            journal = Journal.read(self.path)
+        except StoreError as error:
+            return [*problems, str(error)]
+        if [(entry.name, entry.sha256) for entry in journal.entries] != [(s.name, s.sha256) for s in self.shards]:
+            problems.append(f"{MANIFEST_FILE} and {JOURNAL_FILE} name different shards")
+        path = self.path / COVERAGE_FILE
+        size = path.stat().st_size if path.is_file() else 0
+        if size < journal.coverage_bytes or (self.complete and size > journal.coverage_bytes):
+            problems.append(f"{COVERAGE_FILE} has {size:,} bytes, not {journal.coverage_bytes:,}")
+        return problems
+
     def verify(self) -> list[str]:
         """Reads every byte again; returns what is wrong, a line each, nothing if all is well."""
-        problems = []
+        problems = self._wrong_bookkeeping()
         for shard in self.shards:
             for suffix in SUFFIXES:
                 wrong = shard.wrong_size(suffix)

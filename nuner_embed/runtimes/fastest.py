@@ -107,10 +107,13 @@ def measure(model: Model, options: RuntimeOptions, reference: Reference | None =
     """
     own = reference is None
     reference = reference or Reference.load(model.directory / REFERENCE_FILE)
-    _LOG.info("measuring what runs %s here, once ...", model.name)
-    rows = [_measure(model, runtime, options, reference) for runtime, options in _candidates(model, options)]
-    if not rows:
+    candidates = list(_candidates(model, options))
+    if not candidates:
         require_fitting(model, "auto")
+    rows = []
+    for number, (runtime, chosen) in enumerate(candidates, start=1):
+        _LOG.info("measuring %s in %s (%d of %d) ...", runtime, chosen.precision, number, len(candidates))
+        rows.append(_measure(model, runtime, chosen, reference))
     if own:
         with contextlib.suppress(OSError):  # measured again, then
             path = _memory(model, options)
@@ -175,6 +178,7 @@ def _memory(model: Model, options: RuntimeOptions) -> Path:
         "graph": model.export.graph_sha256,
         "fused": sorted(path.name for path in (model.directory / FUSED_FOLDER).glob("*.onnx")),
         "versions": {name: _version(module) for name, (module, _) in MODULES.items()},
+        "device": "cuda" if on_cuda(options.device) else "cpu",
         "cpu": cpu_name(),
         "threads": options.thread_count,
     }

@@ -49,7 +49,8 @@ class OpenVinoRuntime:
         try:
             compiled = ov.Core().compile_model(str(model.directory / ONNX_FILE), "CPU", settings)
         except RuntimeError as error:
-            raise ModelError(f"OpenVINO cannot load {model.name}: {str(error).splitlines()[0]}") from None
+            reason = [line for line in str(error).splitlines() if line.strip()][-1]  # where it was raised comes first
+            raise ModelError(f"OpenVINO cannot load {model.name}: {reason}") from None
         self.streams = int(compiled.get_property(properties.num_streams))
         self._requests: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self.streams):
@@ -88,6 +89,9 @@ def precisions(model: Model) -> tuple[Precision, ...]:
     """What OpenVINO can run a file in here: the file's own precision, and bf16 where the processor has units for it."""
     assert model.export is not None
     own = model.export.arithmetic
-    if own != "int8" and "BF16" in ov.Core().get_property("CPU", properties.device.capabilities):
-        return (own, "bf16")
-    return (own,)
+    return (own, "bf16") if own != "int8" and has_bf16() else (own,)
+
+
+def has_bf16() -> bool:
+    """Whether this processor has units for bf16, AMX or AVX-512 BF16."""
+    return "BF16" in ov.Core().get_property("CPU", properties.device.capabilities)

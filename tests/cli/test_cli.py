@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
+from fakes import tiny_model
 
 from nuner_embed import Store, __version__
+from nuner_embed.models.exported import graph_sha256
 
 
 def run(*arguments, cwd=None, stdin=None, check=None):
@@ -34,9 +37,9 @@ def model(tmp_path_factory):
 
 def test_help_lists_every_command_and_each_has_an_example():
     overview = run("--help", check=0).stdout
-    for command in ("demo", "export", "encode", "store", "models", "doctor"):
+    for command in ("demo", "export", "verify", "encode", "store", "models", "doctor"):
         assert command in overview
-    for command in (["demo"], ["export"], ["encode"], ["store"], ["store", "info"], ["store", "verify"],
+    for command in (["demo"], ["export"], ["verify"], ["encode"], ["store"], ["store", "info"], ["store", "verify"],
                     ["models"], ["models", "list"], ["doctor"]):  # fmt: skip
         assert f"Example: nuner-embed {command[0]}" in " ".join(run(*command, "--help", check=0).stdout.split())
 
@@ -131,6 +134,39 @@ def test_a_model_that_is_not_to_be_had_is_one_line(tmp_path, arguments, message)
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "store").exists()
+
+
+def test_export_verify_and_a_graph_that_is_broken(tmp_path):
+    tiny_model("bert", tmp_path / "bert")
+    (tmp_path / "c.txt").write_text("the ferry left at seven\n")
+    made = json.loads(run("export", "bert", "-o", "m", "--json", cwd=tmp_path, check=0).stdout)
+    assert made["passed"] is True
+    table = run("verify", "m", cwd=tmp_path, check=0).stdout
+    assert "onnx f32" in table
+    assert table.splitlines()[-1] == "passed"
+    own = run("verify", "m", "c.txt", "--source", "bert", "--json", cwd=tmp_path, check=0)
+    assert json.loads(own.stdout)["baseline"]["name"].startswith("torch")
+    graph = onnx.load(tmp_path / "m" / "model.onnx")
+    weight = next(w for w in graph.graph.initializer if list(w.dims) == [320, 16])
+    weight.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weight), weight.name))
+    onnx.save(graph, tmp_path / "m" / "model.onnx")
+    assert "is not the file that was exported" in run("verify", "m", cwd=tmp_path, check=1).stderr
+    facts = json.loads((tmp_path / "m" / "export.json").read_text())
+    facts["graph_sha256"] = graph_sha256(tmp_path / "m" / "model.onnx")
+    (tmp_path / "m" / "export.json").write_text(json.dumps(facts))
+    assert "FAILED: onnx in f32: minimum cosine" in run("verify", "m", cwd=tmp_path, check=1).stdout
+    refused = run("encode", "c.txt", "-o", "s", "--model", "m", cwd=tmp_path, check=1)
+    assert "fails its gate" in refused.stderr
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_command_with_a_typo(tmp_path):
+    assert "No such command 'encde'. Did you mean 'encode'?" in run("encde", cwd=tmp_path, check=2).stderr
+
+
+def test_what_the_system_refuses_is_one_line(tmp_path):
+    (tmp_path / "demo").write_text("a file in its way")
+    assert "Error: demo: File exists" in run("demo", cwd=tmp_path, check=1).stderr
 
 
 def test_debug_shows_the_traceback(tmp_path):

@@ -255,6 +255,10 @@ def test_windowed_and_truncated_documents_are_in_the_ledger(corpus_file, tmp_pat
     assert whole.rows - cut.rows == sum(entry["dropped_rows"] for entry in truncated) > 0
     with pytest.raises(StoreError, match=r"document corpus.jsonl:\d+ has \d+ tokens, a window holds 30; --overflow"):
         job(corpus_file, tmp_path / "e", overflow="error")
+    job(corpus_file, tmp_path / "e", overflow="window")  # goes on: what was finished is what it would be
+    job(corpus_file, tmp_path / "w", overflow="window")
+    for path in (tmp_path / "w").glob("shard-*"):
+        assert path.read_bytes() == (tmp_path / "e" / path.name).read_bytes()
 
 
 def test_words_without_a_token_are_counted(tmp_path):
@@ -321,6 +325,27 @@ def test_the_plan_knows_what_is_coming(corpus_file, tmp_path):
     assert plan.documents == 200
     assert plan.rows == summary.rows  # 200 documents are all in the sample
     assert 0.5 < plan.store_bytes / summary.store_bytes < 2
+
+
+def test_verify_reads_the_books_too(corpus_file, tmp_path):
+    job(corpus_file, tmp_path / "s")
+    store = tmp_path / "s"
+    kept = {name: (store / name).read_text() for name in ("journal.jsonl", "manifest.json")}
+    coverage = store / "coverage.jsonl"
+    coverage.write_bytes(coverage.read_bytes() + b"{}\n")
+    assert [problem.partition(" has ")[0] for problem in Store.open(store).verify()] == ["coverage.jsonl"]
+    coverage.write_bytes(coverage.read_bytes()[:-3])
+    assert Store.open(store).verify() == []
+    (store / "journal.jsonl").write_text(kept["journal.jsonl"].partition("\n")[2])
+    assert "manifest.json and journal.jsonl name different shards" in Store.open(store).verify()
+    (store / "journal.jsonl").write_text("{\n" + kept["journal.jsonl"])
+    assert any("journal.jsonl:1: not a journal entry" in problem for problem in Store.open(store).verify())
+    (store / "journal.jsonl").write_text(kept["journal.jsonl"])
+    (store / "manifest.json").write_text(kept["manifest.json"].replace('"threads": 4', '"threads": 8'))
+    assert Store.open(store).verify() == ["manifest.json was changed: its numerics do not have its numeric hash"]
+    (store / "manifest.json").write_text(kept["manifest.json"].replace('"shard-00000"', '"../shard-00000"'))
+    with pytest.raises(StoreError, match=r"damaged \(problem with '../shard-00000', which is no shard"):
+        Store.open(store)
 
 
 @pytest.mark.parametrize("suffix", ["npy", "parquet"])

@@ -147,7 +147,8 @@ class _Job:
         if needed + _SPARE_BYTES > free:
             raise StoreError(
                 f"the store will weigh about {guess.store_bytes / 1e6:,.0f} MB; {free / 1e6:,.0f} MB are free on the "
-                f"disk of {self.directory}, of which {_SPARE_BYTES / 1e6:.0f} MB stay free; use another disk, --rows mention, or fewer layers"
+                f"disk of {self.directory}, of which {_SPARE_BYTES / 1e6:.0f} MB stay free; use another disk, "
+                "--rows mention, or fewer layers"
             )
         return Plan(
             documents=self.survey.documents,

@@ -22,8 +22,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 
 from nuner_embed import export_onnx
 from nuner_embed.bundled import DOCUMENTS, SENTENCES
-from nuner_embed.export.graph import save_graph
 from nuner_embed.export.int8 import activation_maxima, smooth, weight_products
+from nuner_embed.export.saving import save_graph
 from nuner_embed.machine import cpu_features
 from nuner_embed.models import Model, TextTokenizer, locate
 from nuner_embed.models.exported import ONNX_FILE, REFERENCE_FILE, graph_sha256

@@ -47,7 +47,7 @@ def export(
 @click.command(epilog="Example: nuner-embed verify model corpus.jsonl --source minilm-l6")
 @click.argument("directory")
 @click.argument("corpus", nargs=-1)
-@click.option("--source", help="The model that it was made from.  [default: as the directory remembers]")
+@click.option("--source", help="The model that it was made from, for CORPUS.  [default: its known or hub name]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(0, 1024), default=0, help="Of each runtime.  [default: one a core]")
 @json_option

@@ -1,8 +1,10 @@
 """The export: a directory that runs without torch, and appears only once it has passed its gate."""
 
+import glob
 import json
 import logging
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from nuner_embed.models.exported import (
     ONNX_FILE,
     RECIPE_FILE,
     REFERENCE_FILE,
+    SCHEMA_VERSION,
     VERIFY_FILE,
     Export,
     FilePrecision,
@@ -32,7 +35,6 @@ from nuner_embed.runtimes.base import pad
 from nuner_embed.runtimes.choose import require
 from nuner_embed.runtimes.reference import Reference, cut_windows
 
-SCHEMA_VERSION = 2
 _LOG = logging.getLogger(__name__)
 _CALIBRATION_TOKENS = 10_000
 
@@ -67,6 +69,7 @@ def export_onnx(
     if precision not in ("fp32", "fp16", "int8"):
         raise ValueError(f"precision must be fp32, fp16 or int8, not {precision!r}")
     target = Path(directory).expanduser().resolve()
+    _sweep(target)
     _require_free(target, force)
     found = locate(model)
     if found.export:
@@ -78,6 +81,7 @@ def export_onnx(
     try:
         work.mkdir(parents=True)
         result = _Exporter(model, found, recipe, precision, work).run()
+        _require_free(target, force)  # somebody else may have been quicker
         _replace(target, work, old)
     except OSError as error:
         raise ExportError(f"{target} cannot be written: {error.strerror or error}") from error
@@ -145,7 +149,7 @@ class _Exporter:
         """The model that the work directory holds so far."""
         path = Path(self.name).expanduser()
         export = Export(
-            source=path.name if self.found.directory == path else self.name,
+            source=path.resolve().name if self.found.directory == path else self.name,
             precision=self.precision,
             graph_sha256=graph_sha256(self.graph),
             weights_sha256=self.found.weights_sha256,
@@ -194,6 +198,28 @@ def _replace(target: Path, work: Path, old: Path) -> None:
             raise
         shutil.rmtree(old)
     sync_folder(target.parent)
+
+
+def _sweep(target: Path) -> None:
+    """Takes away what exports to this place left that were killed, and puts an earlier one back that stepped aside."""
+    for path in target.parent.glob(f".{glob.escape(target.name)}.*"):
+        found = re.fullmatch(re.escape(f".{target.name}.") + r"(\d+)\.(tmp|old)", path.name)
+        if not found or _runs(int(found[1])):
+            continue
+        if found[2] == "old" and not target.exists():
+            path.rename(target)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def _require_free(target: Path, force: bool) -> None:

@@ -4,11 +4,11 @@ import onnxruntime
 from onnxruntime.transformers.fusion_options import FusionOptions
 from onnxruntime.transformers.optimizer import optimize_model
 
-from nuner_embed.export.graph import save_graph
+from nuner_embed.export.saving import save_graph
 from nuner_embed.files import read_json, write_json
 from nuner_embed.models import Model
 from nuner_embed.models.exported import ONNX_FILE, graph_sha256
-from nuner_embed.runtimes.onnx import fused_copy, fused_path
+from nuner_embed.runtimes.onnx import fused_copy, fused_operators, fused_path
 
 # Whose attention the optimiser knows as BERT's. DeBERTa's and ModernBERT's it does not.
 BERT_LIKE = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "roberta-prelayernorm"})
@@ -23,10 +23,8 @@ def fuse(model: Model) -> dict[str, int]:
         How often each fused operator stands in the copy; empty where there is none.
     """
     assert model.export is not None
-    path = fused_path(model.directory)
     if fused_copy(model):
-        operators: dict[str, int] = read_json(path.with_suffix(".json"))["operators"]
-        return operators
+        return fused_operators(model)
     if model.config.model_type not in BERT_LIKE or model.export.precision == "int8":
         return {}
     config = read_json(model.directory / "config.json")
@@ -40,6 +38,7 @@ def fuse(model: Model) -> dict[str, int]:
     )
     operators = {name: count for name, count in optimised.get_fused_operator_statistics().items() if count}
     if operators.get("Attention"):
+        path = fused_path(model.directory)
         path.parent.mkdir(exist_ok=True)
         save_graph(optimised.model, path)
         facts = {

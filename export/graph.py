@@ -1,24 +1,21 @@
-"""Tracing the text encoder into an ONNX graph, and writing graphs of any size."""
+"""Tracing the text encoder into an ONNX graph."""
 
 import contextlib
 import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import onnx
 import torch
 
-from nuner_embed.models.exported import graph_files, weights_path
+from nuner_embed.export.saving import is_large, save_graph
 from nuner_embed.runtimes.torch import SelectedLayers
 
 OPSET = 17
 INPUTS = ("input_ids", "attention_mask")
 OUTPUT = "token_embeddings"
-# A protocol buffer ends at 2 GiB, whatever else stands in it beside the weights.
-EXTERNAL_ABOVE_BYTES = 2_000_000_000
 
 
 def write_graph(network: SelectedLayers, path: Path) -> None:
@@ -45,7 +42,7 @@ def write_graph(network: SelectedLayers, path: Path) -> None:
             dynamo=False,
         )
     others = [other for other in path.parent.iterdir() if other != path]  # torch's, for a graph of over 2 GiB
-    if others or path.stat().st_size > EXTERNAL_ABOVE_BYTES:
+    if others or is_large(path.stat().st_size):
         model = onnx.load(path)
         for other in others:
             other.unlink()
@@ -65,20 +62,3 @@ def _plain_functions(network: torch.nn.Module) -> Iterator[None]:
                 if isinstance(value, torch.jit.ScriptFunction) and plain:
                     stack.enter_context(mock.patch.object(module, name, plain))
         yield
-
-
-def save_graph(model: Any, path: Path) -> None:
-    """Writes a graph; its weights go into one file beside it where they are too large for the format."""
-    for old in graph_files(path):
-        old.unlink()
-    if sum(len(weight.raw_data) for weight in model.graph.initializer) <= EXTERNAL_ABOVE_BYTES:
-        onnx.save_model(model, str(path))
-        return
-    onnx.save_model(
-        model,
-        str(path),
-        save_as_external_data=True,
-        all_tensors_to_one_file=True,
-        location=weights_path(path).name,
-        size_threshold=1024,
-    )

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from nuner_embed.export.graph import EXTERNAL_ABOVE_BYTES, save_graph
+from nuner_embed.export.saving import is_large, save_graph
 from nuner_embed.models.exported import graph_files
 from nuner_embed.runtimes.base import Batch
 
@@ -45,7 +45,7 @@ def quantise(graph: Path, target: Path, batches: Sequence[Batch], *, leave_narro
     kept = [node.name for node in model.graph.node if node.op_type == "MatMul" and node.name not in products]
     if leave_narrowing:
         kept += [name for name, (rows, columns) in products.items() if rows > columns]
-    large = sum(path.stat().st_size for path in graph_files(graph)) > EXTERNAL_ABOVE_BYTES
+    large = is_large(sum(path.stat().st_size for path in graph_files(graph)))
     logging.disable(logging.WARNING)  # onnxruntime advises a preparation that changes nothing here
     try:
         quantize_dynamic(

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from nuner_embed.corpora import Corpus
 from nuner_embed.errors import ExportError, ModelError
 from nuner_embed.files import write_json
@@ -14,7 +16,8 @@ from nuner_embed.models.exported import REFERENCE_FILE, VERIFY_FILE
 from nuner_embed.runtimes import Runtime, RuntimeOptions
 from nuner_embed.runtimes.agreement import BUDGETS, GATES, Measurement, speed
 from nuner_embed.runtimes.choose import require
-from nuner_embed.runtimes.fastest import measure
+from nuner_embed.runtimes.fastest import measure, measure_unfused
+from nuner_embed.runtimes.onnx import fused_operators
 from nuner_embed.runtimes.reference import Reference
 
 SCHEMA_VERSION = 1
@@ -54,13 +57,18 @@ class Verification:
         return row.best[1] / self.baseline[1] if row.tokens_per_second else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; a runtime's name is `onnx` in the file's own precision, `openvino-bf16` in another."""
+        """Plain JSON values, None for a number that is not finite.
+
+        A runtime's name is `onnx` in the file's own precision, `openvino-bf16` in another, and `onnx-unfused` for the
+        plain graph where the runtime has a fused copy of it.
+        """
         runtimes: dict[str, dict[str, Any]] = {}
         for row in self.rows:
-            name = row.runtime if row.runtime not in runtimes else f"{row.runtime}-{row.precision}"
+            name = row.runtime.replace(" ", "-")
+            name = name if name not in runtimes else f"{name}-{row.precision}"
             values = row.to_dict()
             runtimes[name] = {
-                **(values.pop("agreement") or {}),
+                **{key: v if np.isfinite(v) else None for key, v in (values.pop("agreement") or {}).items()},
                 "speed_ratio": self.speed_ratio(row),
                 **{key: values[key] for key in ("precision", "bytes", "passed", "tokens_per_second", "description")},
             }
@@ -139,6 +147,8 @@ def verify_model(
     fusion = _fuse(model)
     rows = measure(model, options, reference)
     reference = reference or Reference.load(model.directory / REFERENCE_FILE)
+    if fusion.startswith("fused"):
+        rows.append(measure_unfused(model, options, reference))
     if source:
         baseline = (source.description, max(speed(source, reference, budget) for budget in BUDGETS))
     else:
@@ -153,12 +163,14 @@ def verify_model(
 def _fuse(model: Model) -> str:
     try:
         from nuner_embed.export.fuse import fuse
-    except ImportError:  # onnx comes with the extra train
-        return "not looked at: onnx is not installed"
-    try:
+
         operators = fuse(model)
-    except OSError as error:
-        return f"unfused: the copy cannot be written ({error.strerror})"
+    except ImportError as error:  # onnx comes with the extra train
+        operators = fused_operators(model)
+        if not operators:
+            return f"unfused: making the copy for this onnxruntime needs {error.name}, which is not installed"
+    except Exception as error:  # of the optimiser, or of the disk: the plain graph does without
+        return f"unfused: the copy cannot be made ({' '.join(str(error).split())[:200]})"
     if not operators:
         assert model.export is not None
         what = f"{model.config.model_type} in {model.export.precision}"
@@ -168,13 +180,17 @@ def _fuse(model: Model) -> str:
 
 def _load_source(model: Model, name: str | None, options: RuntimeOptions) -> Runtime:
     assert model.export is not None
-    name = name or model.export.source
     try:
-        found = locate(name)
+        found = locate(name or model.export.source)
     except ModelError as error:
-        raise ExportError(f"comparing with the source needs it: {error}; name it with --source") from None
+        if name:
+            raise
+        raise ExportError(
+            f"comparing on text of your own needs the source, which was called {model.export.source}: name its "
+            f"directory with --source ({error})"
+        ) from None
     if found.export or found.weights_sha256 != model.export.weights_sha256:
-        raise ExportError(f"{name} is not the source of {model.name}: its weights differ")
+        raise ExportError(f"{found.name} is not the source of {model.name}: its weights differ")
     require("torch", "train")
     require("transformers", "train")
     from nuner_embed.runtimes.torch import TorchRuntime

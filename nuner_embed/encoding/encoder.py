@@ -52,7 +52,10 @@ class Encoder(Protocol):
     numeric_hash: str
 
     def encode(self, documents: Sequence[Document]) -> list[TokenEmbeddings]:
-        """Token embeddings in input order; a document alone gives the same numbers as in any batch."""
+        """Token embeddings in input order; a document alone gives the numbers it has in any batch, but for rounding.
+
+        An int8 export rounds coarsely: activations share one scale a batch.
+        """
         ...
 
 

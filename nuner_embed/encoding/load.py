@@ -28,6 +28,7 @@ class ModelSpec:
         threads: 0 for one a core.
         batch_tokens: tokens a batch may hold, padding included; None for the fastest, 1,024 in torch on a CPU.
         recipe: `layers`, `pooling`, `normalize`, `max_length`, `stride` in place of the model's own; None keeps it.
+        graph: see `RuntimeOptions`.
     """
 
     model: str = DEFAULT_MODEL
@@ -37,6 +38,7 @@ class ModelSpec:
     threads: int = 0
     batch_tokens: int | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
+    graph: str | None = None
 
     def load(self, workers: int = 1) -> TextEncoder:
         """Loads the model into the runtime.
@@ -58,7 +60,7 @@ class ModelSpec:
                 f"{self.model}: the tokenizer's ids go up to {tokenizer.largest_id}, the network knows only "
                 f"{found.config.vocabulary}; they do not belong together"
             )
-        options = RuntimeOptions(self.device, self.precision, self.threads or threads_for(workers))
+        options = RuntimeOptions(self.device, self.precision, self.threads or threads_for(workers), self.graph)
         name, batch_tokens = self.runtime, self.batch_tokens
         if found.export:
             choice = choose(found, self.runtime, options, self.batch_tokens)
@@ -83,6 +85,7 @@ class ModelSpec:
             precision=numerics["precision"] if self.precision == "auto" else self.precision,
             threads=self.threads or numerics["threads"],
             batch_tokens=self.batch_tokens or numerics["batch_tokens"],
+            graph=numerics["file"],
         )
 
 

@@ -60,7 +60,7 @@ class Summary:
 
 
 class Reporter:
-    """Hears what a job does; this one says nothing."""
+    """Hears what a job does; this one says nothing. `shard` is called from the thread that writes."""
 
     def notice(self, text: str) -> None:
         """Something the user should know."""

@@ -109,7 +109,9 @@ def _cast(vectors: NDArray[np.float32], dtype: Dtype, name: str) -> NDArray[np.f
     if not np.isfinite(cast).all():
         if np.isfinite(vectors).all():
             raise StoreError(f"{name}: a number is too large for {dtype}; use --dtype float32")
-        raise StoreError(f"{name}: the encoder gave a number that is not finite; try --precision f32")
+        raise StoreError(
+            f"{name}: the encoder gave a number that is not finite: its weights do, or its precision, if not f32"
+        )
     return cast
 
 

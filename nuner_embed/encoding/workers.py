@@ -1,11 +1,12 @@
 """Encoding shards, in this process or in several."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
@@ -85,9 +86,9 @@ class Workers:
         def write(table: TokenTable, embedded: RowEmbeddings, index: int) -> None:
             commit(*_write(table, embedded, index, self._directory, self._options))
 
-        with ThreadPoolExecutor(1) as writer:
+        with ThreadPoolExecutor(1) as writer, contextlib.closing(_one_ahead(tables)) as made:
             written: Future[None] | None = None
-            for index, table in enumerate(_one_ahead(tables), start=first):
+            for index, table in enumerate(made, start=first):
                 embedded = self._encoder.encode_rows(
                     table, self._options.granularity, self._options.overflow, self._reporter.tokens
                 )
@@ -113,7 +114,7 @@ class Workers:
         return written
 
 
-def _one_ahead(tables: Iterable[TokenTable]) -> Iterator[TokenTable]:
+def _one_ahead(tables: Iterable[TokenTable]) -> Generator[TokenTable]:
     """Makes the next table, in a thread, while this one is worked on."""
     remaining = iter(tables)
     with ThreadPoolExecutor(1) as maker:

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from nuner_embed.files import hash_of, sha256_of
 
@@ -18,6 +18,7 @@ FILES = (
     "config.json", "tokenizer.json",
 )  # fmt: skip
 
+SCHEMA_VERSION = 2
 FilePrecision = Literal["fp32", "fp16", "int8"]
 
 
@@ -48,7 +49,12 @@ class Export:
 
         Raises:
             KeyError, TypeError: one is missing.
+            ValueError: it was written by another version, or has a precision that is none.
         """
+        if values["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(f"of schema version {values['schema_version']}, this program reads {SCHEMA_VERSION}")
+        if values["precision"] not in get_args(FilePrecision):
+            raise ValueError(f"in an unknown precision, {values['precision']!r}")
         return cls(**{name: values[name] for name in cls.__slots__})
 
     def to_dict(self) -> dict[str, Any]:

@@ -120,6 +120,8 @@ def _exported(name: str, directory: Path) -> Model:
         export = Export.from_dict(_read_json(directory / EXPORT_FILE))
     except (KeyError, TypeError):
         raise ModelError(f"{name}: {EXPORT_FILE} is incomplete; export the model again") from None
+    except ValueError as error:
+        raise ModelError(f"{name}: {EXPORT_FILE} is {error}; export the model again") from None
     if recipe is None or not (directory / ONNX_FILE).is_file():
         raise ModelError(f"{name}: {ONNX_FILE} or {RECIPE_FILE} is missing; export the model again")
     if graph_sha256(directory / ONNX_FILE) != export.graph_sha256:

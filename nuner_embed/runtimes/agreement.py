@@ -118,7 +118,7 @@ def compare(runtime: Runtime, reference: Reference) -> Agreement:
         if states.shape != reference.states.shape:
             raise ValueError(f"{states.shape[1]} dimensions where the source has {reference.states.shape[1]}")
         cosines.append(np.sum(_unit(states) * _unit(reference.states), axis=1))
-        worst = max(worst, float(np.abs(states - reference.states).max()))
+        worst = float(np.maximum(worst, np.abs(states - reference.states).max()))  # which keeps what is no number
         if name == "sorted":
             sorted_states = states
     cosine = np.concatenate(cosines)

@@ -24,6 +24,8 @@ class RuntimeOptions:
         device: "auto", "cpu" or "cuda".
         precision: of the arithmetic; "auto" is the file's own, f32 for a Hugging Face directory.
         threads: in all; 0 means one for each core this process may use.
+        graph: SHA-256 of the file to run, where an exported directory holds a fused copy of its graph too; None for
+            the copy, if there is one.
 
     Raises:
         ValueError: an unknown device or precision.
@@ -32,6 +34,7 @@ class RuntimeOptions:
     device: str = "auto"
     precision: Precision = "auto"
     threads: int = 0
+    graph: str | None = None
 
     def __post_init__(self) -> None:
         for name, values in (("device", ("auto", "cpu", "cuda")), ("precision", get_args(Precision))):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nuner_embed.errors import NunerEmbedError, RuntimeUnavailable
+from nuner_embed.errors import OutOfMemory, RuntimeUnavailable
 from nuner_embed.files import cache_folder, hash_of, read_json, write_json
 from nuner_embed.machine import cpu_name
 from nuner_embed.models import Model
@@ -113,7 +113,11 @@ def measure(model: Model, options: RuntimeOptions, reference: Reference | None =
     rows = []
     for number, (runtime, chosen) in enumerate(candidates, start=1):
         _LOG.info("measuring %s in %s (%d of %d) ...", runtime, chosen.precision, number, len(candidates))
-        rows.append(_measure(model, runtime, chosen, reference))
+        try:
+            rows.append(_measure(model, runtime, chosen, reference))
+        except Exception as error:  # a broken installation fails in any way it likes, and the others go on
+            own = own and not isinstance(error, OutOfMemory)  # which may be otherwise the next time
+            rows.append(_failed(model, runtime, chosen, error))
     if own:
         with contextlib.suppress(OSError):  # measured again, then
             path = _memory(model, options)
@@ -127,19 +131,18 @@ def _candidates(model: Model, options: RuntimeOptions) -> Iterator[tuple[Runtime
     if installed("onnx"):
         yield "onnx", replace(options, precision=model.export.arithmetic)
     if installed("openvino") and options.device != "cuda":
-        from nuner_embed.runtimes.openvino import precisions
+        able: tuple[Precision, ...] = (model.export.arithmetic,)
+        with contextlib.suppress(Exception):  # a broken one is measured as one that does not run
+            from nuner_embed.runtimes.openvino import precisions
 
-        for precision in precisions(model):
+            able = precisions(model)
+        for precision in able:
             yield "openvino", replace(options, device="cpu", precision=precision)
 
 
 def _measure(model: Model, name: RuntimeName, options: RuntimeOptions, reference: Reference) -> Measurement:
-    weight = sum(path.stat().st_size for path in graph_files(model.directory / ONNX_FILE))
-    try:
-        runtime = load_runtime(model, model.recipe, name, options)
-        agreement = compare(runtime, reference)
-    except (NunerEmbedError, ValueError) as error:
-        return Measurement(name, options.precision, str(error), None, {}, False, weight)
+    runtime = load_runtime(model, model.recipe, name, options)
+    agreement = compare(runtime, reference)
     budgets = BUDGETS if runtime.device == "cpu" else (_CUDA_BATCH_TOKENS,)
     return Measurement(
         runtime=name,
@@ -148,8 +151,27 @@ def _measure(model: Model, name: RuntimeName, options: RuntimeOptions, reference
         agreement=agreement,
         tokens_per_second={budget: speed(runtime, reference, budget) for budget in budgets},
         passed=agreement.passes(GATES[options.precision]),
-        bytes=weight,
+        bytes=_weight(model),
     )
+
+
+def _failed(model: Model, name: RuntimeName, options: RuntimeOptions, error: Exception) -> Measurement:
+    reason = " ".join(f"{error}".split()) or type(error).__name__
+    return Measurement(name, options.precision, reason, None, {}, False, _weight(model))
+
+
+def _weight(model: Model) -> int:
+    return sum(path.stat().st_size for path in graph_files(model.directory / ONNX_FILE))
+
+
+def measure_unfused(model: Model, options: RuntimeOptions, reference: Reference) -> Measurement:
+    """As `measure`, for the plain graph in onnxruntime, which runs where there is no fused copy of it."""
+    assert model.export is not None
+    chosen = replace(options, precision=model.export.arithmetic, graph=model.export.graph_sha256)
+    try:
+        return replace(_measure(model, "onnx", chosen, reference), runtime="onnx unfused")
+    except Exception as error:  # as in measure
+        return replace(_failed(model, "onnx", chosen, error), runtime="onnx unfused")
 
 
 def on_cuda(device: str) -> bool:
@@ -176,7 +198,7 @@ def _memory(model: Model, options: RuntimeOptions) -> Path:
     key: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "graph": model.export.graph_sha256,
-        "fused": sorted(path.name for path in (model.directory / FUSED_FOLDER).glob("*.onnx")),
+        "fused": sorted(path.read_text() for path in (model.directory / FUSED_FOLDER).glob("*.json")),
         "versions": {name: _version(module) for name, (module, _) in MODULES.items()},
         "device": "cuda" if on_cuda(options.device) else "cpu",
         "cpu": cpu_name(),

@@ -38,7 +38,7 @@ class OnnxRuntime:
             raise RuntimeUnavailable(
                 f"{model.name} holds a graph that the onnx runtime runs in {precision}, not in {options.precision}"
             )
-        fused = fused_copy(model)
+        fused = fused_copy(model) if options.graph != model.export.graph_sha256 else None
         path = fused or model.directory / ONNX_FILE
         self.device = choose_device(options.device, ort.get_available_providers())
         self._session = open_session(path, self.device, options.thread_count)
@@ -85,6 +85,13 @@ def fused_copy(model: Model) -> Path | None:
     except (OSError, ValueError, KeyError, TypeError):  # none, or one that is not whole: verify makes it anew
         pass
     return None
+
+
+def fused_operators(model: Model) -> dict[str, int]:
+    """How often each of onnxruntime's own operators stands in the fused copy; empty where there is none."""
+    path = fused_copy(model)
+    operators: dict[str, int] = read_json(path.with_suffix(".json"))["operators"] if path else {}
+    return operators
 
 
 def fused_path(directory: Path) -> Path:

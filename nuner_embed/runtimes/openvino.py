@@ -68,6 +68,8 @@ class OpenVinoRuntime:
             "precision": precision,
             "threads": threads,
         }
+        # The first call sets up the bindings to NumPy; two threads that did so at once would wait for each other.
+        self.run(np.zeros((1, 3), np.int64), np.ones((1, 3), np.int64))
 
     def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """See `Runtime.run`."""

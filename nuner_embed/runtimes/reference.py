@@ -1,5 +1,7 @@
 """What a source computes for some real text, kept so that any runtime can be measured against it, anywhere."""
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -97,13 +99,13 @@ class Reference:
             ModelError: it is missing or damaged.
         """
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 reference = cls(**{field.name: archive[field.name] for field in fields(cls)})
             tokens = int((reference.lengths - reference.specials.sum()).sum())
             if reference.lengths.sum() != len(reference.ids) or tokens != len(reference.states):
                 raise ValueError("its parts do not fit together")
-        except (OSError, ValueError, KeyError, EOFError, AttributeError) as error:
-            raise ModelError(f"{path} cannot be read ({error}); export the model again") from None
+        except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error):
+            raise ModelError(f"{path} is missing or damaged; export the model again") from None
         return reference
 
 

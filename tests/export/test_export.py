@@ -1,5 +1,7 @@
 import json
+import os
 import shutil
+import subprocess
 
 import numpy as np
 import onnx
@@ -78,8 +80,7 @@ def test_what_cannot_be_fused_is_exported_all_the_same(family, tmp_path):
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_weights_beyond_the_format_lie_beside_the_graph(bert, tmp_path, monkeypatch, precision):
-    monkeypatch.setattr(graph, "EXTERNAL_ABOVE_BYTES", 5_000)
-    monkeypatch.setattr("nuner_embed.export.int8.EXTERNAL_ABOVE_BYTES", 5_000)
+    monkeypatch.setattr("nuner_embed.export.saving.EXTERNAL_ABOVE_BYTES", 5_000)
     export_onnx(str(bert), tmp_path / "out", precision=precision)
     data = tmp_path / "out" / "model.onnx.data"
     assert data.stat().st_size > 10_000
@@ -186,6 +187,28 @@ def test_a_strangers_files_are_left_alone(bert, made, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ExportError, match="is the current directory"):
         export_onnx(str(bert), ".")
+
+
+def test_what_a_killed_export_left_is_taken_away(bert, made, tmp_path):
+    process = subprocess.Popen(["true"])
+    process.wait()
+    shutil.copytree(made, tmp_path / f".out.{process.pid}.tmp")
+    (tmp_path / f".out.{os.getppid()}.tmp").mkdir()  # of one that runs
+    export_onnx(str(bert), tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".out.{os.getppid()}.tmp", "out"]
+    (tmp_path / "out").rename(tmp_path / f".out.{process.pid}.old")  # killed between the two renames
+    with pytest.raises(ExportError, match="--force replaces it"):
+        export_onnx(str(bert), tmp_path / "out")
+    assert load_encoder(str(tmp_path / "out")).dim == 16
+
+
+def test_facts_of_another_version(made, tmp_path):
+    directory = shutil.copytree(made, tmp_path / "out")
+    facts = json.loads((directory / "export.json").read_text())
+    for change, message in (({"precision": "int4"}, "unknown precision"), ({"schema_version": 1}, "schema version 1")):
+        (directory / "export.json").write_text(json.dumps({**facts, **change}))
+        with pytest.raises(ModelError, match=message):
+            load_encoder(str(directory))
 
 
 def test_an_unknown_precision(bert, tmp_path):

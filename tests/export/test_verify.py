@@ -43,7 +43,7 @@ def test_it_passes_without_source_or_torch(model):
     values = json.loads((model / "verify.json").read_text())
     assert values["passed"] is True
     assert values["gates"]["f32"] == {"min_cosine": 0.9999}
-    assert {"onnx", "openvino"} <= set(values["runtimes"])
+    assert {"onnx", "onnx-unfused", "openvino"} <= set(values["runtimes"])
     wanted = {"min_cosine", "mean_cosine", "max_abs", "neighbour_overlap", "speed_ratio", "bytes"}
     assert wanted <= set(values["runtimes"]["onnx"])
     assert values["runtimes"]["onnx"]["speed_ratio"] == 1.0  # of itself: there is no source here
@@ -75,6 +75,8 @@ def test_a_number_that_is_none_makes_the_gate_fall(model):
 
     put_back(model, poison)
     assert not verify(model).passed
+    values = json.loads((model / "verify.json").read_text(), parse_constant=pytest.fail)
+    assert values["runtimes"]["onnx"]["max_abs"] is None
 
 
 def test_a_graph_that_does_not_run_makes_the_gate_fall(model):
@@ -97,7 +99,7 @@ def test_on_text_of_ones_own(bert, model, tmp_path):
 def test_the_source_must_be_the_source(bert, model, tmp_path):
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("the ferry left at seven\n")
-    with pytest.raises(ExportError, match=r"needs it: no directory and no known model is called 'bert'.*--source"):
+    with pytest.raises(ExportError, match=r"needs the source, which was called bert: name its directory with --source"):
         verify(model, corpus)
     other = tiny_model("bert", tmp_path / "other", seed=1)
     with pytest.raises(ExportError, match="other is not the source of .*: its weights differ"):
@@ -109,6 +111,10 @@ def test_the_source_must_be_the_source(bert, model, tmp_path):
 def test_what_is_no_export(bert, model, tmp_path):
     with pytest.raises(ExportError, match="was not made by nuner-embed export"):
         verify(bert)
-    (model / "reference.npz").write_bytes(b"PK")
-    with pytest.raises(ModelError, match="reference.npz cannot be read .*export the model again"):
-        verify(model)
+    whole = (model / "reference.npz").read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    for damaged in (b"", b"PK", b"a text", whole[:3000], bytes(flipped)):
+        (model / "reference.npz").write_bytes(damaged)
+        with pytest.raises(ModelError, match="reference.npz is missing or damaged; export the model again"):
+            verify(model)

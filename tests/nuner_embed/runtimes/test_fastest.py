@@ -1,4 +1,7 @@
 import logging
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +10,7 @@ from fakes import HashRuntime, tiny_model, wordpiece
 
 from nuner_embed import Document, export_onnx, load_encoder
 from nuner_embed.encoding.load import ModelSpec
-from nuner_embed.errors import RuntimeUnavailable
+from nuner_embed.errors import OutOfMemory, RuntimeUnavailable
 from nuner_embed.models import locate
 from nuner_embed.runtimes import RuntimeOptions, fastest
 from nuner_embed.runtimes.agreement import GATES, Agreement, Measurement, compare, neighbour_overlap, speed
@@ -133,6 +136,64 @@ def test_a_runtime_that_is_not_installed(made, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "openvino" else object())
     with pytest.raises(RuntimeUnavailable, match=r"openvino is not installed; pip install 'nuner-embed\[openvino\]'"):
         load_encoder(str(made), runtime="openvino")
+
+
+@pytest.mark.parametrize("where", ["loading", "running", "importing"])
+def test_a_broken_runtime_leaves_the_others(made, cache, monkeypatch, where):
+    from nuner_embed.runtimes import openvino
+
+    def fail(*_):
+        raise RuntimeError("a broken wheel")
+
+    if where == "importing":
+        monkeypatch.setitem(sys.modules, "nuner_embed.runtimes.openvino", None)
+    else:
+        monkeypatch.setattr(openvino.OpenVinoRuntime, "__init__" if where == "loading" else "run", fail)
+    assert load_encoder(str(made)).runtime.name == "onnx"
+    (broken,) = [row for row in measure(locate(str(made)), RuntimeOptions()) if row.runtime == "openvino"]
+    assert not broken.passed
+    assert broken.agreement is None
+    with pytest.raises(RuntimeUnavailable, match="openvino does not run"):
+        load_encoder(str(made), runtime="openvino")
+
+
+def test_out_of_memory_is_not_remembered(made, cache, monkeypatch):
+    from nuner_embed.runtimes import openvino
+
+    def fail(*_):
+        raise OutOfMemory("for now")
+
+    monkeypatch.setattr(openvino.OpenVinoRuntime, "run", fail)
+    measure(locate(str(made)), RuntimeOptions())
+    assert remembered(locate(str(made)), RuntimeOptions()) is None
+
+
+def test_streams_that_start_at_once_do_not_wait_for_each_other(made):
+    """NumPy's bindings are set up by the first call: it must not be two."""
+    code = """
+import sys
+import numpy as np
+from nuner_embed.models import locate
+from nuner_embed.runtimes.base import RuntimeOptions, run_in_order
+from nuner_embed.runtimes.openvino import OpenVinoRuntime
+sys.setswitchinterval(1e-6)
+batch = np.ones((2, 8), np.int64), np.ones((2, 8), np.int64)
+list(run_in_order(OpenVinoRuntime(locate(sys.argv[1]), RuntimeOptions(threads=4)), [batch] * 12))
+"""
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", code, made], check=True, timeout=120)
+
+
+def test_a_job_goes_on_with_the_graph_that_it_began_with(made, tmp_path):
+    """Also where the fused copy is made in between."""
+    directory = shutil.copytree(made, tmp_path / "out")
+    shutil.rmtree(directory / "fused")
+    numerics = ModelSpec(str(directory), runtime="onnx").load().numerics
+    shutil.copytree(made / "fused", directory / "fused")
+    assert ModelSpec(str(directory), runtime="onnx").load().numerics != numerics
+    assert ModelSpec(str(directory)).pinned(numerics).load().numerics == numerics
+    fused = ModelSpec(str(directory), runtime="onnx").load().numerics
+    assert ModelSpec(str(directory)).pinned(fused).load().numerics == fused
 
 
 def test_gates():

@@ -8,14 +8,14 @@ from nuner_embed.export.saving import save_graph
 from nuner_embed.files import read_json, write_json
 from nuner_embed.models import Model
 from nuner_embed.models.exported import ONNX_FILE, graph_sha256
-from nuner_embed.runtimes.onnx import fused_copy, fused_operators, fused_path
+from nuner_embed.runtimes.onnx import fused_path
 
 # Whose attention the optimiser knows as BERT's. DeBERTa's and ModernBERT's it does not.
 BERT_LIKE = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "roberta-prelayernorm"})
 
 
 def fuse(model: Model) -> dict[str, int]:
-    """Makes the fused copy for the installed onnxruntime if there is none and something of the graph can be fused.
+    """Makes the fused copy for the installed onnxruntime, if something of the graph can be fused.
 
     Blocks are fused whole and nothing is laid out for a processor, so the copy may travel as the graph does.
 
@@ -23,8 +23,6 @@ def fuse(model: Model) -> dict[str, int]:
         How often each fused operator stands in the copy; empty where there is none.
     """
     assert model.export is not None
-    if fused_copy(model):
-        return fused_operators(model)
     if model.config.model_type not in BERT_LIKE or model.export.precision == "int8":
         return {}
     config = read_json(model.directory / "config.json")

@@ -16,8 +16,7 @@ from nuner_embed.models.exported import REFERENCE_FILE, VERIFY_FILE
 from nuner_embed.runtimes import Runtime, RuntimeOptions
 from nuner_embed.runtimes.agreement import BUDGETS, GATES, Measurement, speed
 from nuner_embed.runtimes.choose import require
-from nuner_embed.runtimes.fastest import measure, measure_unfused
-from nuner_embed.runtimes.onnx import fused_operators
+from nuner_embed.runtimes.measuring import measure, measure_unfused
 from nuner_embed.runtimes.reference import Reference
 
 SCHEMA_VERSION = 1
@@ -161,20 +160,22 @@ def verify_model(
 
 
 def _fuse(model: Model) -> str:
+    """Sees to it that there is a fused copy, where there can be one; says what became of it."""
+    assert model.export is not None
     try:
-        from nuner_embed.export.fuse import fuse
+        from nuner_embed.runtimes.onnx import fused_operators
 
-        operators = fuse(model)
-    except ImportError as error:  # onnx comes with the extra train
         operators = fused_operators(model)
         if not operators:
-            return f"unfused: making the copy for this onnxruntime needs {error.name}, which is not installed"
+            from nuner_embed.export.fuse import fuse  # slow to import
+
+            operators = fuse(model)
+    except ImportError as error:  # onnx comes with the extra train
+        return f"unfused: making a copy for this onnxruntime needs {error.name}, which is not installed"
     except Exception as error:  # of the optimiser, or of the disk: the plain graph does without
         return f"unfused: the copy cannot be made ({' '.join(str(error).split())[:200]})"
     if not operators:
-        assert model.export is not None
-        what = f"{model.config.model_type} in {model.export.precision}"
-        return f"unfused: onnxruntime's optimiser does nothing for a {what}"
+        return f"unfused: no copy is made of a {model.config.model_type} in {model.export.precision}"
     return "fused: " + ", ".join(f"{count} {name}" for name, count in operators.items())
 
 

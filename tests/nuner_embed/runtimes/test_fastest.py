@@ -12,10 +12,11 @@ from nuner_embed import Document, export_onnx, load_encoder
 from nuner_embed.encoding.load import ModelSpec
 from nuner_embed.errors import OutOfMemory, RuntimeUnavailable
 from nuner_embed.models import locate
-from nuner_embed.runtimes import RuntimeOptions, fastest
+from nuner_embed.runtimes import RuntimeOptions, fastest, measuring
 from nuner_embed.runtimes.agreement import GATES, Agreement, Measurement, compare, neighbour_overlap, speed
 from nuner_embed.runtimes.base import pad, run_in_order
-from nuner_embed.runtimes.fastest import choose, measure, remembered
+from nuner_embed.runtimes.fastest import choose
+from nuner_embed.runtimes.measuring import measure, remembered
 from nuner_embed.runtimes.reference import Reference
 
 DOCUMENTS = [Document(str(i), "the ferry left at seven " * (1 + i % 7)) for i in range(60)]
@@ -82,7 +83,7 @@ def test_measured_once(made, cache, monkeypatch, caplog):
     assert remembered(model, RuntimeOptions()) == rows
     assert all(row.passed and set(row.tokens_per_second) == {256, 512, 2048} for row in rows)
     assert remembered(model, RuntimeOptions(threads=1)) is None
-    monkeypatch.setattr(fastest, "cpu_name", lambda: "another processor")
+    monkeypatch.setattr(measuring, "cpu_name", lambda: "another processor")
     assert remembered(model, RuntimeOptions()) is None
     monkeypatch.undo()
     monkeypatch.setenv("NUNER_EMBED_CACHE", str(cache))
@@ -132,7 +133,7 @@ def test_openvino_elsewhere(made):
 
 
 def test_a_runtime_that_is_not_installed(made, monkeypatch):
-    monkeypatch.setattr(fastest, "installed", lambda name: name == "onnx")
+    monkeypatch.setattr(measuring, "installed", lambda name: name == "onnx")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "openvino" else object())
     with pytest.raises(RuntimeUnavailable, match=r"openvino is not installed; pip install 'nuner-embed\[openvino\]'"):
         load_encoder(str(made), runtime="openvino")
@@ -157,7 +158,7 @@ def test_a_broken_runtime_leaves_the_others(made, cache, monkeypatch, where):
         load_encoder(str(made), runtime="openvino")
 
 
-def test_out_of_memory_is_not_remembered(made, cache, monkeypatch):
+def test_what_did_not_run_is_not_remembered(made, cache, monkeypatch):
     from nuner_embed.runtimes import openvino
 
     def fail(*_):

@@ -6,6 +6,8 @@
     |-- RuntimeUnavailable a runtime, provider or device that was asked for and is not there
     |-- OutOfMemory        one window alone does not fit into memory
     |-- ExportError        an exported graph that is not its source
+    |-- IndexBundleError   an index that cannot be built, read or trusted
+    |   `-- IndexLocked    somebody else is changing it
     `-- StoreError         a store that cannot be written, read or trusted
         |-- StoreLocked    somebody else is writing
         `-- StoreMismatch  begun with another recipe, corpus, runtime or schema
@@ -53,6 +55,14 @@ class OutOfMemory(NunerEmbedError):
 
 class ExportError(NunerEmbedError):
     """An exported graph does not compute what its source computes."""
+
+
+class IndexBundleError(NunerEmbedError):
+    """An index cannot be built, read or trusted."""
+
+
+class IndexLocked(IndexBundleError):
+    """Another process is changing the index."""
 
 
 class StoreError(NunerEmbedError):

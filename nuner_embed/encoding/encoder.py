@@ -82,7 +82,7 @@ class RowEmbeddings:
 
     Attributes:
         rows: what the rows are, m of them.
-        vectors: (m, dim) float32.
+        vectors: (m, dim), float32 until they are cast for storing.
         placement: the windows they were taken from.
         dropped_tokens: tokens of each document beyond the window, where texts are truncated, (d,).
         dropped_rows: rows of each document beyond it, (d,).
@@ -90,7 +90,7 @@ class RowEmbeddings:
     """
 
     rows: RowTable
-    vectors: NDArray[np.float32]
+    vectors: NDArray[np.floating[Any]]
     placement: Placement
     dropped_tokens: Ints
     dropped_rows: Ints

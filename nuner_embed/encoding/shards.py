@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal, Self
 
@@ -64,19 +64,16 @@ class ShardEntry:
 
 
 def write_shard(
-    directory: Path, name: str, table: TokenTable, embedded: RowEmbeddings, granularity: Granularity, dtype: Dtype
+    directory: Path, name: str, table: TokenTable, embedded: RowEmbeddings, granularity: Granularity
 ) -> tuple[ShardEntry, list[str], dict[str, Path]]:
     """Writes and syncs both files of a shard under temporary names.
 
     Returns:
         The shard's entry, its lines for `coverage.jsonl`, and the temporary path by suffix.
-
-    Raises:
-        StoreError: a vector is not finite in this dtype.
     """
     paths = {suffix: temporary_path(directory, name, suffix) for suffix in SUFFIXES}
     with paths["npy"].open("wb") as stream:
-        _write_matrix(stream, _cast(embedded.vectors, dtype, name))
+        _write_matrix(stream, embedded.vectors)
         sync(stream)
     rows = rows_as_arrow(table, embedded.rows, granularity)
     with paths["parquet"].open("wb") as stream:
@@ -103,16 +100,22 @@ def write_shard(
     return entry, coverage, paths
 
 
-def _cast(vectors: NDArray[np.float32], dtype: Dtype, name: str) -> NDArray[np.floating[Any]]:
+def cast(embedded: RowEmbeddings, dtype: Dtype, name: str) -> RowEmbeddings:
+    """Vectors of a shard as they are stored.
+
+    Raises:
+        StoreError: a vector is not finite in this dtype.
+    """
+    vectors = embedded.vectors
     with np.errstate(over="ignore"):
-        cast = vectors.astype(dtype, copy=False)
-    if not np.isfinite(cast).all():
+        stored = vectors.astype(dtype, copy=False)
+    if not np.isfinite(stored).all():
         if np.isfinite(vectors).all():
             raise StoreError(f"{name}: a number is too large for {dtype}; use --dtype float32")
         raise StoreError(
             f"{name}: the encoder gave a number that is not finite: its weights do, or its precision, if not f32"
         )
-    return cast
+    return replace(embedded, vectors=stored)
 
 
 def _write_matrix(stream: IO[bytes], matrix: NDArray[np.floating[Any]]) -> None:

@@ -18,7 +18,7 @@ from nuner_embed.encoding.encoder import RowEmbeddings, TextEncoder
 from nuner_embed.encoding.layout import shard_name
 from nuner_embed.encoding.options import EncoderSpec, JobOptions
 from nuner_embed.encoding.reporting import Reporter
-from nuner_embed.encoding.shards import ShardEntry, write_shard
+from nuner_embed.encoding.shards import ShardEntry, cast, write_shard
 from nuner_embed.encoding.tokens import TokenTable
 from nuner_embed.errors import StoreError
 
@@ -89,9 +89,7 @@ class Workers:
         with ThreadPoolExecutor(1) as writer, contextlib.closing(_one_ahead(tables)) as made:
             written: Future[None] | None = None
             for index, table in enumerate(made, start=first):
-                embedded = self._encoder.encode_rows(
-                    table, self._options.granularity, self._options.overflow, self._reporter.tokens
-                )
+                embedded = _encode(self._encoder, table, index, self._options, self._reporter)
                 if written:
                     written.result()
                 written = writer.submit(write, table, embedded, index)
@@ -124,8 +122,15 @@ def _one_ahead(tables: Iterable[TokenTable]) -> Generator[TokenTable]:
             yield table
 
 
+def _encode(
+    encoder: TextEncoder, table: TokenTable, index: int, options: JobOptions, reporter: Reporter
+) -> RowEmbeddings:
+    embedded = encoder.encode_rows(table, options.granularity, options.overflow, reporter.tokens)
+    return cast(embedded, options.dtype, shard_name(index))
+
+
 def _write(table: TokenTable, embedded: RowEmbeddings, index: int, directory: Path, options: JobOptions) -> Written:
-    return write_shard(directory, shard_name(index), table, embedded, options.granularity, options.dtype)
+    return write_shard(directory, shard_name(index), table, embedded, options.granularity)
 
 
 class _Worker:
@@ -149,6 +154,5 @@ def _start(spec: EncoderSpec, directory: Path, options: JobOptions, pipe: Connec
 
 
 def _encode_here(table: TokenTable, index: int) -> Written:
-    options = _Worker.options
-    embedded = _Worker.encoder.encode_rows(table, options.granularity, options.overflow)
-    return _write(table, embedded, index, _Worker.directory, options)
+    embedded = _encode(_Worker.encoder, table, index, _Worker.options, Reporter())
+    return _write(table, embedded, index, _Worker.directory, _Worker.options)

@@ -1,0 +1,306 @@
+"""Every kind x metric x filter against a loop over the stored vectors, also after add, remove and compact."""
+
+import json
+import multiprocessing
+import random
+import signal
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from fakes import HashSpec
+
+from nuner_embed.corpora import Corpus
+from nuner_embed.encoding.job import run_job
+from nuner_embed.encoding.options import JobOptions
+from nuner_embed.encoding.store import Store
+from nuner_embed.errors import IndexBundleError, IndexLocked, StoreMismatch
+from nuner_embed.indexes.index import Index
+from nuner_embed.indexes.kinds import SearchParameters
+
+KINDS = ["flat", "hnsw", "ivf", "ivf_pq", "IVF16,SQ8"]
+CASES = [(kind, metric) for kind in KINDS for metric in ("cosine", "dot", "l2")]
+HARD = SearchParameters(probes=10_000, effort=2_000, candidates=10_000)
+WORDS = [f"{a}{b}" for a in "bcdfghklmnprstvwz" for b in "aeiouy"]
+
+
+@dataclass(frozen=True)
+class ContextSpec(HashSpec):
+    """Vectors that depend on the position too, so that no two are alike."""
+
+    def load(self, workers=1):
+        encoder = super().load(workers)
+        plain = encoder.runtime.run
+
+        def run(ids, mask):
+            position = np.arange(ids.shape[1])[None, :, None]
+            wave = np.arange(1, self.dim + 1) * (ids[:, :, None] % 97 + 1.7 * np.roll(ids, 1, axis=1)[:, :, None])
+            return plain(ids, mask) + 0.7 * np.sin(wave + position).astype(np.float32)
+
+        encoder.runtime.run = run
+        return encoder
+
+
+def make_store(path, seed, documents=60, **spec):
+    chance = random.Random(seed)
+    corpus = path.with_suffix(".txt")
+    lines = [" ".join("".join(chance.choices(WORDS, k=3)) for _ in range(40)) for _ in range(documents)]
+    corpus.write_text("\n".join(lines) + "\n")
+    spec = ContextSpec(dim=16, **spec)
+    run_job(Corpus([corpus]), path, spec, JobOptions(granularity="token", shard_rows=900))
+    return Store.open(path)
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stores")
+    return make_store(folder / "a", 1), make_store(folder / "b", 2, documents=20)
+
+
+@pytest.fixture(
+    scope="module", params=[(kind, metric) for kind in KINDS for metric in ("cosine", "dot", "l2")], ids=str
+)
+def built(request, stores, tmp_path_factory):
+    kind, metric = request.param
+    path = tmp_path_factory.mktemp("index") / "index"
+    return Index.build(stores[0], path, kind=kind, metric=metric, how=HARD), stores[0]
+
+
+def oracle(vectors, queries, metric, k, allowed):
+    """Scores of the best allowed rows, by the definition of each metric, in float64."""
+    x, q = vectors.astype(np.float64), queries.astype(np.float64)
+    if metric == "cosine":
+        x, q = (m / np.linalg.norm(m, axis=1, keepdims=True) for m in (x, q))
+    scores = -np.linalg.norm(q[:, None] - x[None], axis=2) if metric == "l2" else q @ x.T
+    scores[:, ~allowed] = -np.inf
+    return scores, -np.sort(-scores, axis=1)[:, : min(k, int(allowed.sum()))]
+
+
+def check(index, vectors, ids, metric, k=10, among=None, removed=()):
+    queries = np.random.default_rng(3).standard_normal((7, vectors.shape[1])).astype(np.float32)
+    allowed = ~np.isin(ids, removed)
+    if among is not None:
+        allowed &= np.isin(ids, among)
+    hits = index.search(queries, k, among=among)
+    scores, expected = oracle(vectors, queries, metric, k, allowed)
+    assert hits.scores.shape == hits.ids.shape == expected.shape
+    np.testing.assert_allclose(hits.scores, expected, atol=1e-4)
+    place = np.searchsorted(ids, hits.ids)
+    np.testing.assert_array_equal(ids[place], hits.ids)
+    np.testing.assert_allclose(np.take_along_axis(scores, place, axis=1), hits.scores, atol=1e-4)  # ids are theirs
+    assert all(len(set(row)) == len(row) for row in hits.ids.tolist())
+
+
+def all_vectors(store):
+    return store.vectors(np.arange(len(store)))
+
+
+def test_it_finds_what_a_loop_finds(built):
+    index, store = built
+    metric, vectors, ids = index.bundle.metric, all_vectors(store), np.arange(len(store))
+    check(index, vectors, ids, metric)
+    check(index, vectors, ids, metric, k=1)
+    check(index, vectors, ids, metric, among=ids[::7])
+    check(index, vectors, ids, metric, k=50, among=ids[[5, 9, 1000]])  # fewer than k: all of them
+    check(index, vectors, ids, metric, among=ids[:0])
+
+
+def test_it_lives(built, stores, tmp_path):
+    """Also after add, remove and compact."""
+    kind, metric = built[0].bundle.kind, built[0].bundle.metric
+    index = Index.build(stores[0], tmp_path / "index", kind=kind, metric=metric, how=HARD)
+    index.add(stores[1])
+    vectors = np.concatenate([all_vectors(store) for store in stores])
+    ids = np.arange(len(vectors))
+    check(index, vectors, ids, metric)
+    gone = ids[::3]
+    assert index.remove(gone) == len(gone)
+    assert index.remove(gone[:5]) == 0
+    assert len(index) == len(ids) - len(gone)
+    check(index, vectors, ids, metric, removed=gone)
+    check(Index.open(index.path), vectors, ids, metric, among=ids[:400], removed=gone)
+    index.compact()
+    assert len(index.bundle.segments) == 1
+    assert not list(index.path.glob("*tombstones*"))
+    check(index, vectors, ids, metric, removed=gone)
+    np.testing.assert_array_equal(index.ids(), np.setdiff1d(ids, gone))
+    assert index.verify() == []
+    index.add(stores[1])  # ids go on where they were
+    assert index.ids()[-1] == len(ids) + len(stores[1]) - 1
+
+
+def test_rows_say_what_was_found(stores, tmp_path):
+    index = Index.build(stores, tmp_path / "index")
+    table = stores[1].table()
+    hits = index.search(stores[1].vectors([17]), k=3)
+    first = index.rows(hits.ids[0]).to_pylist()[0]
+    assert first["text"] == table["text"][17].as_py()
+    assert index.rows([5, 3, 5000 % len(index)])["id"].to_pylist() == [5, 3, 5000 % len(index)]
+    with pytest.raises(KeyError, match="no id 99999"):
+        index.rows([3, 99999])
+    index.remove([3])
+    with pytest.raises(KeyError, match="id 3 was removed"):
+        index.rows([3])
+
+
+def test_to_the_last_row(stores, tmp_path):
+    index = Index.build(stores[0], tmp_path / "index")
+    assert index.search(np.ones(16), k=10**6).ids.shape == (1, len(index))
+    index.remove(index.ids())
+    assert len(index) == 0
+    assert index.search(np.ones(16)).ids.shape == (1, 0)
+    index.compact()
+    assert index.search(np.ones((2, 16))).scores.shape == (2, 0)
+    index.add(stores[0])
+    assert index.search(np.ones(16)).ids.shape == (1, 10)
+
+
+def test_an_easy_search_still_returns_k(stores, tmp_path):
+    """Lists that hold too little are not the user's problem: FAISS's -1 never leaves."""
+    easy = SearchParameters(probes=1, effort=1, candidates=1)
+    index = Index.build(stores[0], tmp_path / "index", kind="ivf", how=easy)
+    hits = index.search(np.random.default_rng(0).standard_normal((9, 16)), k=500)
+    assert hits.ids.shape == (9, 500)
+    assert hits.ids.min() >= 0
+
+
+@pytest.mark.parametrize(
+    ("queries", "k", "message"),
+    [
+        (np.ones((2, 7)), 10, r"\(q, 16\), not \(2, 7\)"),
+        (np.full(16, np.nan), 10, "finite"),
+        (np.ones(16), 0, "at least 1"),
+        (np.ones((2, 3, 16)), 1, "not \\(2, 3, 16\\)"),
+    ],
+)
+def test_bad_queries(stores, tmp_path, queries, k, message):
+    index = Index.build(stores[1], tmp_path / "index")
+    with pytest.raises(ValueError, match=message):
+        index.search(queries, k)
+
+
+def test_what_does_not_fit(stores, tmp_path):
+    index = Index.build(stores[0], tmp_path / "index")
+    other = make_store(tmp_path / "other", 3, documents=3, max_length=24)
+    with pytest.raises(StoreMismatch, match="another encoder or recipe"):
+        index.add(other)
+    with pytest.raises(StoreMismatch, match="another encoder or recipe"):
+        Index.build([stores[0], other], tmp_path / "both")
+    assert not (tmp_path / "both").exists()
+    with pytest.raises(IndexBundleError, match="exists already"):
+        Index.build(stores[0], tmp_path / "index")
+    with pytest.raises(ValueError, match="neither flat, hnsw, ivf, ivf_pq nor a FAISS factory string"):
+        Index.build(stores[0], tmp_path / "x", kind="nonsense")
+    with pytest.raises(ValueError, match="metric must be cosine, dot, l2"):
+        Index.build(stores[0], tmp_path / "x", metric="hamming")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["index", "other", "other.txt"]
+
+
+@pytest.mark.parametrize("name", ["index.faiss", "ids.npy", "vectors-00001.npy", "rows-00000.parquet"])
+def test_a_missing_or_damaged_piece_is_an_error(stores, tmp_path, name):
+    index = Index.build(stores[0], tmp_path / "index")
+    path = index.path / "segments" / "00000" / name
+    data = path.read_bytes()
+    path.unlink()
+    with pytest.raises(IndexBundleError, match=f"{name} is missing"):
+        Index.open(index.path)
+    path.write_bytes(data[:-1])
+    with pytest.raises(IndexBundleError, match=f"{name} is missing or not as long"):
+        Index.open(index.path)
+    changed = bytearray(data)
+    changed[len(data) // 2] ^= 1
+    path.write_bytes(changed)
+    assert Index.open(index.path).verify() == [f"00000/{name} is not what was written (sha256 differs)"]
+
+
+def test_a_header_that_claims_too_much(stores, tmp_path):
+    """A hostile size is refused before memory is asked for."""
+    index = Index.build(stores[0], tmp_path / "index")
+    path = index.path / "segments" / "00000" / "index.faiss"
+    data = bytearray(path.read_bytes())
+    for place in range(4, 60, 4):
+        hostile = data.copy()
+        hostile[place : place + 8] = (1 << 44).to_bytes(8, "little")
+        path.write_bytes(hostile)
+        try:
+            Index.open(index.path)
+        except IndexBundleError:
+            continue  # refused, or read as something harmless
+
+
+def test_manifests_that_are_none(stores, tmp_path):
+    with pytest.raises(IndexBundleError, match="holds no index; nuner-embed index build"):
+        Index.open(tmp_path)
+    index = Index.build(stores[1], tmp_path / "index")
+    path = index.path / "manifest.json"
+    good = json.loads(path.read_text())
+    for change in ({"schema_version": 9}, {"segments": 5}, {"segments": [{"name": "../x"}]}, {"how": {"x": 1}}):
+        path.write_text(json.dumps({**good, **change}))
+        with pytest.raises(IndexBundleError, match=r"manifest.json"):
+            Index.open(index.path)
+    path.write_text("[]")
+    with pytest.raises(IndexBundleError, match="no manifest of an index"):
+        Index.open(index.path)
+
+
+def _hold(path, ready, done):
+    index = Index.open(path)
+    with index._change():
+        ready.set()
+        done.wait()
+
+
+def test_one_writer_at_a_time(stores, tmp_path):
+    index = Index.build(stores[1], tmp_path / "index")
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    process = context.Process(target=_hold, args=(index.path, ready, done))
+    process.start()
+    try:
+        assert ready.wait(60)
+        with pytest.raises(IndexLocked, match="another process is changing"):
+            index.remove([1])
+        assert index.search(np.ones(16)).ids.shape == (1, 10)
+    finally:
+        done.set()
+        process.join()
+
+
+def _write_for_ever(path, store, seed):
+    chance = random.Random(seed)
+    store = Store.open(store)
+    while True:
+        index = Index.open(path)
+        what = chance.choice(["add", "remove", "compact"])
+        if what == "add":
+            index.add(store)
+        elif what == "remove":
+            index.remove(index.ids()[3:-3:2])
+        else:
+            index.compact()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_writers_killed_at_random_moments(stores, tmp_path, seed):
+    """The index opens, searches and verifies whenever its writer dies, and searches go on meanwhile."""
+    index = Index.build(stores[1], tmp_path / "index")
+    reader = Index.open(index.path)
+    query = stores[1].vectors([0])
+    context = multiprocessing.get_context("spawn")
+    for round_ in range(4):
+        process = context.Process(target=_write_for_ever, args=(index.path, stores[1].path, seed * 10 + round_))
+        process.start()
+        try:
+            until = time.monotonic() + 1.5 + random.Random(seed + round_).random()
+            while time.monotonic() < until:
+                assert reader.search(query, k=1).scores[0, 0] == pytest.approx(1, abs=1e-3)
+                reader.refresh()
+        finally:
+            process.kill()
+            process.join()
+        assert process.exitcode == -signal.SIGKILL
+        found = Index.open(index.path)
+        assert found.verify() == []
+        assert found.search(query, k=1).scores[0, 0] == pytest.approx(1, abs=1e-3)
+        assert len(found.ids()) == len(found)

@@ -11,9 +11,10 @@ from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.runtimes import RuntimeOptions, load_runtime
 from nuner_embed.runtimes.base import Precision, RuntimeName
 from nuner_embed.runtimes.fastest import choose
+from nuner_embed.runtimes.measuring import CUDA_BATCH_TOKENS
 
-# Measured by benchmarks/encode.py: small batches stay in a CPU's cache. The value for CUDA is not measured yet.
-_TORCH_BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
+# Measured by benchmarks/encode.py: small batches stay in a CPU's cache.
+_TORCH_BATCH_TOKENS = {"cpu": 1024, "cuda": CUDA_BATCH_TOKENS}
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,7 @@ class TextEncoder:
         batch_tokens: tokens a batch may hold, padding included; one window goes through in any case.
         config_sha256: of what the source's configuration says of the network.
         pad_id: token id used for padding.
+        source: where the model was loaded from, by which it can be loaded again.
     """
 
     tokenizer: TextTokenizer
@@ -118,6 +119,7 @@ class TextEncoder:
     batch_tokens: int
     config_sha256: str = ""
     pad_id: int = 0
+    source: str = ""
 
     def __post_init__(self) -> None:
         if self.capacity < 1 or self.recipe.stride > self.capacity // 2:

@@ -12,11 +12,12 @@ JOURNAL_FILE = "journal.jsonl"
 COVERAGE_FILE = "coverage.jsonl"
 REJECTS_FILE = "rejects.jsonl"
 LOCK_FILE = ".lock"
-SUFFIXES = ("npy", "parquet")
+# of a shard: vectors, what the rows are, and the documents that they were taken from
+SUFFIXES = ("npy", "parquet", "documents.parquet")
 # Beside the manifest; it goes first when a store is cleared, so that no half of one looks like a whole.
 _LISTS = (JOURNAL_FILE, COVERAGE_FILE, REJECTS_FILE)
-_SHARD = re.compile(r"shard-\d{5,}\.(npy|parquet)")
-_TEMPORARY = re.compile(r"\.(shard-\d{5,}\.(npy|parquet)|manifest\.json)\.\d+\.tmp")
+_SHARD = re.compile(r"shard-\d{5,}\.(npy|parquet|documents\.parquet)")
+_TEMPORARY = re.compile(r"\.(shard-\d{5,}\.(npy|parquet|documents\.parquet)|manifest\.json)\.\d+\.tmp")
 
 
 def shard_name(index: int) -> str:

@@ -76,6 +76,7 @@ class ModelSpec:
             batch_tokens=batch_tokens or _TORCH_BATCH_TOKENS[loaded.device],
             config_sha256=found.config.sha256,
             pad_id=found.config.pad_id,
+            source=found.source,
         )
 
     def pinned(self, numerics: dict[str, Any]) -> Self:

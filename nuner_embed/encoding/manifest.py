@@ -12,7 +12,7 @@ from nuner_embed.encoding.windows import Overflow
 from nuner_embed.errors import StoreError, StoreMismatch
 from nuner_embed.files import hash_of, read_json, write_json
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class Manifest:
     """What is pinned when a job starts.
 
     Attributes:
+        model: the name or directory that it was loaded from, for whoever wants to encode queries.
         semantic_hash: of weights, configuration, tokenizer and recipe.
         recipe: as JSON values.
         weights_sha256: of the model.
@@ -36,6 +37,7 @@ class Manifest:
         resumable: False for standard input.
     """
 
+    model: str
     semantic_hash: str
     recipe: dict[str, Any]
     weights_sha256: str
@@ -55,6 +57,7 @@ class Manifest:
     def of(cls, encoder: TextEncoder, **rest: Any) -> Self:
         """The manifest of a job with this encoder."""
         return cls(
+            model=encoder.source,
             semantic_hash=encoder.semantic_hash,
             recipe=encoder.recipe.to_dict(),
             weights_sha256=encoder.weights_sha256,

@@ -20,7 +20,7 @@ _CHUNK_CHARACTERS = 1 << 20
 # A document without rows still takes its tokens' place in memory, at about a quarter of a row a token.
 _TOKENS_A_ROW = 4
 # The rows' table takes about this much a row on disk; measured on mentions and words of books, zstd-compressed.
-_TABLE_BYTES_A_ROW = 12
+_TABLE_BYTES_A_ROW = 16
 
 
 def cut_shards(

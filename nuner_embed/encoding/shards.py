@@ -1,4 +1,4 @@
-"""Shards: one matrix and one table of rows each."""
+"""Shards: one matrix, one table of rows and one of documents each."""
 
 import json
 from collections.abc import Sequence
@@ -21,6 +21,8 @@ from nuner_embed.errors import StoreError
 from nuner_embed.files import sha256_of, sync
 
 Dtype = Literal["float16", "float32"]
+# A reader that looks up some rows reads the groups that they are in, no more.
+_GROUP_ROWS = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class ShardEntry:
 def write_shard(
     directory: Path, name: str, table: TokenTable, embedded: RowEmbeddings, granularity: Granularity
 ) -> tuple[ShardEntry, list[str], dict[str, Path]]:
-    """Writes and syncs both files of a shard under temporary names.
+    """Writes and syncs the files of a shard under temporary names.
 
     Returns:
         The shard's entry, its lines for `coverage.jsonl`, and the temporary path by suffix.
@@ -76,9 +78,10 @@ def write_shard(
         _write_matrix(stream, embedded.vectors)
         sync(stream)
     rows = rows_as_arrow(table, embedded.rows, granularity)
-    with paths["parquet"].open("wb") as stream:
-        pq.write_table(rows, stream, compression="zstd")
-        sync(stream)
+    for suffix, written in (("parquet", rows), ("documents.parquet", documents_as_arrow(table.documents))):
+        with paths[suffix].open("wb") as stream:
+            pq.write_table(written, stream, compression="zstd", row_group_size=_GROUP_ROWS)
+            sync(stream)
     content = ContentHash()
     for document in table.documents:
         content.add(document)
@@ -140,6 +143,16 @@ def rows_as_arrow(table: TokenTable, rows: RowTable, granularity: Granularity) -
             "label": pa.array([span.label if span else None for span in spans], pa.string()),
             "score": pa.array([span.score if span else None for span in spans], pa.float32()),
             granularity: pa.array(rows.index, pa.int32()),
+        }
+    )
+
+
+def documents_as_arrow(documents: Sequence[Document]) -> pa.Table:
+    """The documents' table: document_id, text."""
+    return pa.table(
+        {
+            "document_id": pa.array([document.id for document in documents], pa.string()),
+            "text": pa.array([document.text for document in documents], pa.string()),
         }
     )
 

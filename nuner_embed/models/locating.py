@@ -40,6 +40,12 @@ class Model:
     weights_sha256: str
     export: Export | None = None
 
+    @property
+    def source(self) -> str:
+        """The name by which it is found from any folder: that of a directory in full."""
+        path = Path(self.name).expanduser()
+        return str(path.resolve()) if path.is_dir() else self.name
+
     def checked_recipe(self, recipe: Recipe) -> Recipe:
         """Returns the recipe, its layers counted from the last, if this model can follow it.
 

@@ -200,8 +200,8 @@ def test_another_corpus_is_refused(corpus_file, tmp_path, change, message):
 def test_another_schema_is_refused(corpus_file, tmp_path):
     job(corpus_file, tmp_path / "s")
     path = tmp_path / "s" / "manifest.json"
-    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 99'))
-    with pytest.raises(StoreMismatch, match="schema version 99, this program reads 2"):
+    path.write_text(path.read_text().replace('"schema_version": 3', '"schema_version": 99'))
+    with pytest.raises(StoreMismatch, match="schema version 99, this program reads 3"):
         job(corpus_file, tmp_path / "s")
 
 
@@ -348,7 +348,7 @@ def test_verify_reads_the_books_too(corpus_file, tmp_path):
         Store.open(store)
 
 
-@pytest.mark.parametrize("suffix", ["npy", "parquet"])
+@pytest.mark.parametrize("suffix", ["npy", "parquet", "documents.parquet"])
 def test_verify_finds_a_flipped_byte(corpus_file, tmp_path, suffix):
     job(corpus_file, tmp_path / "s")
     assert Store.open(tmp_path / "s").verify() == []

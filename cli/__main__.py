@@ -19,6 +19,8 @@ _COMMANDS = {
     "export": ("nuner_embed.cli.export", "Write a text encoder as an ONNX graph that passes its gate."),
     "verify": ("nuner_embed.cli.export", "Compare an exported model with its source in every runtime here."),
     "encode": ("nuner_embed.cli.encode", "Encode a corpus into a store; the same command resumes it."),
+    "index": ("nuner_embed.cli.index", "Build, change and check an index over stores."),
+    "search": ("nuner_embed.cli.search", "Find mentions used like one in its context, or like examples."),
     "store": ("nuner_embed.cli.store", "What is in a store, and whether it is what was written."),
     "models": ("nuner_embed.cli.models", "The models that are known by name."),
     "doctor": ("nuner_embed.cli.doctor", "What is installed here, what really runs, what clashes."),

@@ -1,5 +1,21 @@
 """Searching the embeddings of stores."""
 
 from nuner_embed.indexes.exact import Neighbours, NumericsDiffer, nearest
+from nuner_embed.indexes.finding import find
+from nuner_embed.indexes.index import Hits, Index
+from nuner_embed.indexes.kinds import SearchParameters
+from nuner_embed.indexes.queries import Examples, embed_mentions, examples_of, marked_document
 
-__all__ = ["Neighbours", "NumericsDiffer", "nearest"]
+__all__ = [
+    "Examples",
+    "Hits",
+    "Index",
+    "Neighbours",
+    "NumericsDiffer",
+    "SearchParameters",
+    "embed_mentions",
+    "examples_of",
+    "find",
+    "marked_document",
+    "nearest",
+]

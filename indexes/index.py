@@ -2,8 +2,7 @@
 
 import contextlib
 import shutil
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -15,13 +14,16 @@ from filelock import FileLock, Timeout
 from numpy.typing import ArrayLike, NDArray
 
 from nuner_embed.encoding.store import Store
-from nuner_embed.errors import IndexBundleError, IndexLocked, StoreMismatch
-from nuner_embed.files import sha256_of, sync_folder
+from nuner_embed.errors import IndexBundleError, IndexLocked
+from nuner_embed.files import sync_folder
+from nuner_embed.indexes import changing, checking
 from nuner_embed.indexes.bundle import LOCK_FILE, SEGMENTS_FOLDER, Bundle
-from nuner_embed.indexes.exact import NumericsDiffer
-from nuner_embed.indexes.kinds import SearchParameters, factory_of
-from nuner_embed.indexes.segment import Segment, SegmentEntry, write_segment
+from nuner_embed.indexes.filtering import mark, require_condition
+from nuner_embed.indexes.kinds import SearchParameters
+from nuner_embed.indexes.segment import Segment
 from nuner_embed.indexes.vectors import Floats, Metric, best, faiss_metric, prepared
+
+Marks = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class _State:
 
     bundle: Bundle
     segments: tuple[Segment, ...]
-    kept: tuple[NDArray[np.bool_] | None, ...]
+    kept: tuple[Marks | None, ...]
 
     @property
     def rows(self) -> int:
@@ -61,7 +63,7 @@ class Index:
 
     def __init__(self, path: Path, state: _State) -> None:
         self.path = path
-        self._state = state
+        self._now: _State | None = state
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -76,55 +78,70 @@ class Index:
     @classmethod
     def build(
         cls,
-        stores: Store | Iterable[Store],
+        stores: Store | str | Path | Iterable[Store | str | Path],
         path: str | Path,
         *,
-        kind: str = "flat",
+        kind: str = "auto",
         metric: Metric = "cosine",
-        how: SearchParameters | None = None,
+        target_recall: float = 0.95,
+        max_memory: int | None = None,
+        threads: int = 0,
+        gpu: bool = False,
+        force: bool = False,
     ) -> Self:
         """Builds an index over the rows of one store, or of several of one meaning.
 
         Args:
-            stores: complete stores; their vectors and rows are hard-linked into the index, or copied.
+            stores: complete stores or their directories; nothing of them is needed afterwards.
             path: a directory that does not exist yet.
-            kind: "flat", "hnsw", "ivf", "ivf_pq", or a FAISS factory string.
+            kind: "flat", "hnsw", "ivf", "ivf_pq", a FAISS factory string, or "auto": whatever measures fastest.
             metric: "cosine", "dot" or "l2".
-            how: how hard a search tries, in place of the defaults.
+            target_recall: of the ten nearest rows, the share that a search is to find; a fraction of 1.
+            max_memory: bytes that FAISS may hold in memory; None for any.
+            threads: 0 for one a core.
+            gpu: train inverted lists on a GPU.
+            force: replace an index that is there.
 
         Raises:
-            IndexBundleError: the directory is taken, or there is no row.
+            IndexBundleError: the directory is taken, there is no row, or nothing fits into the memory.
             StoreMismatch: the stores do not mean the same.
-            ValueError: no such kind or metric.
+            ValueError: no such kind or metric, or a recall that is none.
         """
-        opened = [stores] if isinstance(stores, Store) else list(stores)
-        directory = Path(path).expanduser()
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            raise IndexBundleError(f"{directory} exists already; name a new directory, or add to it")
+        given = [stores] if isinstance(stores, Store | str | Path) else list(stores)
+        opened = [store if isinstance(store, Store) else Store.open(store) for store in given]
+        if not opened:
+            raise ValueError("no store to build an index of")
+        if not 0 < target_recall <= 1:
+            raise ValueError(f"target_recall must be above 0 and at most 1, not {target_recall}")
         faiss_metric(metric)
-        first = opened[0]
+        first, directory = opened[0], Path(path).expanduser()
+        _require_free(directory, force)
         bundle = Bundle(
+            model=first.manifest["model"],
             semantic_hash=first.semantic_hash,
             numeric_hashes=(),
             recipe=first.recipe.to_dict(),
             granularity=first.granularity,
             dim=first.dim,
+            dtype=first.dtype,
             metric=metric,
             kind=kind,
-            factory="",
-            how=how or SearchParameters(),
+            target_recall=target_recall,
+            max_memory=max_memory,
         )
         work = directory.with_name(f".{directory.name}.tmp")
         shutil.rmtree(work, ignore_errors=True)
         try:
             work.mkdir(parents=True)
-            _add(work, bundle, opened).write(work)
-            if directory.exists():
-                directory.rmdir()
-            work.rename(directory)
+            changing.with_stores(work, bundle, opened, again=False, threads=threads, gpu=gpu).write(work)
+            _put(work, directory)
         finally:
             shutil.rmtree(work, ignore_errors=True)
         return cls.open(directory)
+
+    def close(self) -> None:
+        """Lets go of memory and files; what is running goes on with what it has."""
+        self._now = None
 
     def __enter__(self) -> Self:
         return self
@@ -132,90 +149,148 @@ class Index:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing is held open but files that are read; the memory goes with the object."""
+        self.close()
 
     def __len__(self) -> int:
         return self._state.rows
 
     def __repr__(self) -> str:
-        bundle = self._state.bundle
+        if self._now is None:
+            return f"Index({str(self.path)!r}, closed)"
+        bundle = self._now.bundle
         return f"Index({str(self.path)!r}, {len(self)} {bundle.granularity} rows, {bundle.kind}, {bundle.metric})"
+
+    @property
+    def _state(self) -> _State:
+        if self._now is None:
+            raise ValueError(f"the index {self.path} is closed")
+        return self._now
 
     @property
     def bundle(self) -> Bundle:
         """What the manifest says."""
         return self._state.bundle
 
+    @property
+    def columns(self) -> list[str]:
+        """What a filter may speak of."""
+        segments = self._state.segments
+        return segments[0].rows.columns if segments else []
+
     def refresh(self) -> None:
         """Looks at what others changed."""
-        self._state = _load(self.path)
+        self._now = _load(self.path)
 
     def search(
-        self, queries: ArrayLike, k: int = 10, *, among: NDArray[np.int64] | None = None,
+        self,
+        queries: ArrayLike,
+        k: int = 10,
+        *,
+        filter: str | None = None,
+        among: ArrayLike | None = None,
         how: SearchParameters | None = None,
-    ) -> Hits:  # fmt: skip
+    ) -> Hits:
         """The k best rows for each query.
 
         Args:
             queries: (q, dim), or (dim,) for one.
-            k: how many; fewer come back where the index, or `among`, holds fewer.
+            k: how many; fewer come back where the index, or what the filter leaves of it, holds fewer.
+            filter: an SQL condition over the rows' columns, such as "label = 'river'"; see `filtering.mark`.
             among: ids that may be found, in any order; None for all.
-            how: how hard to try, in place of what the index was tuned to.
+            how: how hard to try, in place of what each segment was tuned to.
 
         Raises:
+            IndexBundleError: the filter is no condition over the rows' columns.
             ValueError: queries of another width or not finite, or k below 1.
         """
         state = self._state
-        wanted = np.atleast_2d(np.asarray(queries, dtype=np.float32))
-        if k < 1:
-            raise ValueError(f"k must be at least 1, not {k}")
-        if wanted.ndim != 2 or wanted.shape[1] != state.bundle.dim or not np.isfinite(wanted).all():
-            raise ValueError(f"queries must be finite and (q, {state.bundle.dim}), not {wanted.shape}")
-        wanted = prepared(wanted, state.bundle.metric)
-        scores, ids = np.empty((len(wanted), 0), np.float32), np.empty((len(wanted), 0), np.int64)
-        for segment, kept in zip(state.segments, state.kept, strict=True):
-            keep = kept if among is None else _marked(segment, among, kept)
-            found, rows = segment.search(wanted, k, how or state.bundle.how, keep)
-            scores, ids = best(np.hstack([scores, found]), np.hstack([ids, segment.ids[rows]]), k)
-        return Hits(scores, ids)
+        wanted = self._prepared(queries, k)
+        segments = zip(state.segments, _allowed(state, filter, among), strict=True)
+        found = [segment.search(wanted, k, how, keep) for segment, keep in segments]
+        if len(found) == 1:
+            return Hits(*found[0])
+        nothing = np.empty((len(wanted), 0))
+        scores = np.hstack([nothing.astype(np.float32), *(scores for scores, _ in found)])
+        return Hits(*best(scores, np.hstack([nothing.astype(np.int64), *(ids for _, ids in found)]), k))
 
-    def rows(self, ids: ArrayLike) -> pa.Table:
+    def rows(self, ids: ArrayLike, columns: Sequence[str] | None = None, *, texts: bool = False) -> pa.Table:
         """What the rows with these ids are, in the order given: `id` and the columns of the store.
+
+        Args:
+            ids: of rows.
+            columns: some of the columns; None for all.
+            texts: add `document_text`, the text that the row stands in.
 
         Raises:
             KeyError: an id that is not in the index.
         """
         wanted = np.asarray(ids, dtype=np.int64).ravel()
         tables, places = [], []
-        for segment, kept in zip(self._state.segments, self._state.kept, strict=True):
+        state = self._state
+        for segment, kept in zip(state.segments, state.kept, strict=True):
             here = np.flatnonzero(np.isin(wanted, segment.ids))
-            found = segment.rows_of(wanted[here])
+            found = segment.numbers_of(wanted[here])
             if kept is not None and not kept[found].all():
                 raise KeyError(f"id {wanted[here][~kept[found]][0]} was removed")
-            tables.append(segment.table(found).append_column("id", pa.array(wanted[here])))
+            tables.append(segment.table(found, columns, texts=texts).append_column("id", pa.array(wanted[here])))
             places.append(here)
         place = np.concatenate(places) if places else np.empty(0, np.int64)
         if len(place) != len(wanted):
             raise KeyError(f"no id {np.setdiff1d(wanted, wanted[place])[0]} in the index")
+        if not tables:
+            return pa.table({"id": pa.array([], pa.int64())})
         return pa.concat_tables(tables).take(pa.array(np.argsort(place)))
 
-    def ids(self) -> NDArray[np.int64]:
-        """The ids of all rows, rising."""
-        parts = [
-            segment.ids[:] if kept is None else segment.ids[kept]
-            for segment, kept in zip(self._state.segments, self._state.kept, strict=True)
-        ]
+    def check_filter(self, filter: str) -> None:
+        """Refuses a filter that `search` would refuse.
+
+        Raises:
+            IndexBundleError: it is no condition over the rows' columns.
+        """
+        for segment in self._state.segments[:1]:
+            require_condition(segment.rows, filter)
+
+    def ids(self, filter: str | None = None) -> NDArray[np.int64]:
+        """The ids of all rows, or of those that a filter lets through, rising."""
+        state = self._state
+        segments = zip(state.segments, _allowed(state, filter, None), strict=True)
+        parts = [segment.ids[:] if kept is None else segment.ids[kept] for segment, kept in segments]
         return np.sort(np.concatenate(parts)) if parts else np.empty(0, np.int64)
 
-    def add(self, store: Store) -> None:
-        """Adds a store's rows as a new segment.
+    def vectors(self, ids: ArrayLike) -> Floats:
+        """The stored vectors of the rows with these ids, (len(ids), dim); of unit length for cosine.
+
+        Raises:
+            KeyError: an id that is not in the index.
+        """
+        wanted = np.asarray(ids, dtype=np.int64).ravel()
+        found = np.empty((len(wanted), self.bundle.dim), np.float32)
+        known = np.zeros(len(wanted), bool)
+        for segment in self._state.segments:
+            here = np.isin(wanted, segment.ids)
+            found[here] = segment.vectors.take(segment.order.places(segment.numbers_of(wanted[here])))
+            known |= here
+        if not known.all():
+            raise KeyError(f"no id {wanted[~known][0]} in the index")
+        return found
+
+    def add(self, store: Store | str | Path, *, again: bool = False, threads: int = 0, gpu: bool = False) -> None:
+        """Adds a store's rows as a new segment, tuned to the index's target.
+
+        Args:
+            store: or its directory; nothing of it is needed afterwards.
+            again: add rows that were added before once more.
+            threads: 0 for one a core.
+            gpu: train inverted lists on a GPU.
 
         Raises:
             StoreMismatch: the store does not mean what the index means.
             IndexLocked: somebody else is changing the index.
+            IndexBundleError: there is no row, or the store was added before.
         """
+        opened = store if isinstance(store, Store) else Store.open(store)
         with self._change() as bundle:
-            self._commit(_add(self.path, bundle, [store]))
+            self._commit(changing.with_stores(self.path, bundle, [opened], again=again, threads=threads, gpu=gpu))
 
     def remove(self, ids: ArrayLike) -> int:
         """Removes rows by id; returns how many were there. Their place is freed by `compact`.
@@ -223,15 +298,27 @@ class Index:
         Raises:
             IndexLocked: somebody else is changing the index.
         """
+        return self._remove(lambda: np.intersect1d(np.asarray(ids, dtype=np.int64).ravel(), self.ids()))
+
+    def remove_where(self, filter: str) -> int:
+        """Removes the rows for which an SQL condition holds; returns how many. See `search` for the condition.
+
+        Raises:
+            IndexBundleError: the filter is no condition over the rows' columns.
+            IndexLocked: somebody else is changing the index.
+        """
+        return self._remove(lambda: self.ids(filter))
+
+    def _remove(self, find: Callable[[], NDArray[np.int64]]) -> int:
         with self._change() as bundle:
-            wanted = np.intersect1d(np.asarray(ids, dtype=np.int64).ravel(), self.ids())
+            wanted = find()
             if len(wanted):
                 gone = np.union1d(bundle.removed_ids(self.path), wanted)
                 self._commit(bundle.with_removed(self.path, gone))
         return len(wanted)
 
-    def compact(self) -> None:
-        """Makes one segment of all, without the removed rows; ids stay what they are.
+    def compact(self, *, threads: int = 0) -> bool:
+        """Makes one segment of all, without the removed rows; ids stay what they are. False where there is no need.
 
         Raises:
             IndexLocked: somebody else is changing the index.
@@ -239,17 +326,24 @@ class Index:
         with self._change() as bundle:
             state = self._state
             if len(state.segments) < 2 and not bundle.removed:
-                return
-            self._commit(_compacted(self.path, bundle, state))
+                return False
+            parts = list(zip(state.segments, state.kept, strict=True))
+            self._commit(changing.compacted(self.path, bundle, parts, threads))
+        return True
 
     def verify(self) -> list[str]:
-        """Reads every byte again; returns what is wrong, a line each."""
-        return [
-            f"{segment.folder.name}/{name} is not what was written (sha256 differs)"
-            for segment in self._state.segments
-            for name, facts in segment.entry.files.items()
-            if sha256_of(segment.folder / name) != facts["sha256"]
-        ]
+        """Reads every byte again and tries searches whose answers are known; returns what is wrong, a line each."""
+        state = self._state
+        return checking.problems(self.path, state.bundle, state.segments)
+
+    def _prepared(self, queries: ArrayLike, k: int) -> Floats:
+        bundle = self._state.bundle
+        wanted = np.atleast_2d(np.asarray(queries, dtype=np.float32))
+        if k < 1:
+            raise ValueError(f"k must be at least 1, not {k}")
+        if wanted.ndim != 2 or wanted.shape[1] != bundle.dim or not np.isfinite(wanted).all():
+            raise ValueError(f"queries must be finite and (q, {bundle.dim}), not {wanted.shape}")
+        return prepared(wanted, bundle.metric)
 
     @contextlib.contextmanager
     def _change(self) -> Iterator[Bundle]:
@@ -285,85 +379,48 @@ def _load(directory: Path) -> _State:
             if Bundle.read(directory).generation == bundle.generation:
                 raise
             continue
-        kept: list[NDArray[np.bool_] | None] = []
+        kept: list[Marks | None] = []
         for segment in segments:
-            gone = segment.rows_of(removed)
-            mask = np.ones(len(segment.ids), bool)
-            mask[gone] = False
-            kept.append(mask if len(gone) else None)
+            gone = segment.numbers_of(removed)
+            marks = np.ones(len(segment.ids), bool)
+            marks[gone] = False
+            kept.append(marks if len(gone) else None)
         return _State(bundle, segments, tuple(kept))
 
 
-def _marked(segment: Segment, among: NDArray[np.int64], kept: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
-    mask = np.zeros(len(segment.ids), bool)
-    mask[segment.rows_of(np.unique(np.asarray(among, dtype=np.int64)))] = True
-    return mask if kept is None else mask & kept
+def _allowed(state: _State, condition: str | None, among: ArrayLike | None) -> Iterator[Marks | None]:
+    """The rows of each segment that may be found; None for all."""
+    named = None if among is None else np.unique(np.asarray(among, dtype=np.int64))
+    for segment, kept in zip(state.segments, state.kept, strict=True):
+        marks = kept
+        if condition is not None:
+            matching = mark(segment.rows, condition)
+            marks = matching if marks is None else marks & matching
+        if named is not None:
+            listed = np.zeros(len(segment.ids), bool)
+            listed[segment.numbers_of(named)] = True
+            marks = listed if marks is None else marks & listed
+        yield marks
 
 
-def _add(directory: Path, bundle: Bundle, stores: list[Store]) -> Bundle:
-    """Writes a segment of the stores' rows; returns the state that names it."""
-    for store in stores:
-        _require_same(bundle, store)
-    parts = [(shard.path("npy"), shard.path("parquet")) for store in stores for shard in store.shards if shard.rows]
-    rows = sum(shard.rows for store in stores for shard in store.shards)
-    if not rows:
-        raise IndexBundleError("there is no row to index")
-    factory = factory_of(bundle.kind, rows, bundle.dim)
-    folder = _new_segment(directory, bundle)
-    ids = np.arange(bundle.next_id, bundle.next_id + rows, dtype=np.int64)
-    entry = write_segment(folder, parts, ids, factory, bundle.metric)
-    hashes = dict.fromkeys([*bundle.numeric_hashes, *(store.numeric_hash for store in stores)])
-    if len(hashes) > 1:
-        warnings.warn("the index holds vectors that were computed in different ways", NumericsDiffer, stacklevel=4)
-    return replace(
-        bundle,
-        segments=(*bundle.segments, entry),
-        next_id=bundle.next_id + rows,
-        next_segment=bundle.next_segment + 1,
-        factory=factory,
-        numeric_hashes=tuple(hashes),
-    )
+def _require_free(directory: Path, force: bool) -> None:
+    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
+        return
+    if not (directory / SEGMENTS_FOLDER).is_dir():
+        raise IndexBundleError(f"{directory} exists and is no index; name a new directory")
+    if not force:
+        raise IndexBundleError(f"{directory} holds an index; add to it, name a new directory, or give --force")
 
 
-def _require_same(bundle: Bundle, store: Store) -> None:
-    if store.semantic_hash != bundle.semantic_hash:
-        raise StoreMismatch(
-            f"{store.path} ({store.semantic_hash[:12]}) comes from another encoder or recipe than the index "
-            f"({bundle.semantic_hash[:12]}); their vectors cannot be compared"
-        )
-    if store.granularity != bundle.granularity:
-        raise StoreMismatch(f"{store.path} has {store.granularity} rows, the index {bundle.granularity} rows")
-
-
-def _compacted(directory: Path, bundle: Bundle, state: _State) -> Bundle:
-    folder = _new_segment(directory, bundle)
-    loose = folder.with_name(f"{folder.name}.parts")
-    shutil.rmtree(loose, ignore_errors=True)
-    loose.mkdir()
-    try:
-        parts, ids = [], []
-        for number, (segment, kept) in enumerate(zip(state.segments, state.kept, strict=True)):
-            rows = np.arange(len(segment.ids)) if kept is None else np.flatnonzero(kept)
-            if not len(rows):
-                continue
-            parts.append((loose / f"{number}.npy", loose / f"{number}.parquet"))
-            segment.copy_rows(rows, *parts[-1])
-            ids.append(segment.ids[rows])
-        if not parts:
-            return replace(bundle, segments=(), tombstones=None, removed=0)
-        order = np.concatenate(ids)
-        factory = factory_of(bundle.kind, len(order), bundle.dim)
-        entry: SegmentEntry = write_segment(folder, parts, order, factory, bundle.metric)
-    finally:
-        shutil.rmtree(loose, ignore_errors=True)
-    number = bundle.next_segment + 1
-    return replace(bundle, segments=(entry,), next_segment=number, factory=factory, tombstones=None, removed=0)
-
-
-def _new_segment(directory: Path, bundle: Bundle) -> Path:
-    folder = directory / SEGMENTS_FOLDER / f"{bundle.next_segment:05d}"
-    shutil.rmtree(folder, ignore_errors=True)  # left by a writer that died
-    return folder
+def _put(work: Path, directory: Path) -> None:
+    """Gives a finished index its name; one that was there goes once it has another."""
+    old = directory.with_name(f".{directory.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if directory.exists():
+        directory.rename(old)
+    work.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)
+    sync_folder(directory.parent)
 
 
 def _clear_strays(directory: Path, bundle: Bundle) -> None:

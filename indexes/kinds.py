@@ -1,8 +1,9 @@
 """What FAISS builds for each kind of index, and the parameters that a search of it takes."""
 
 import math
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
 
 import faiss
 import numpy as np
@@ -11,8 +12,10 @@ from numpy.typing import NDArray
 # FAISS's type stubs do not know what its Python layer adds.
 _FAISS: Any = faiss
 KINDS = ("flat", "hnsw", "ivf", "ivf_pq")
+# Below so many rows a search of all of them takes less than any structure saves.
+SMALL = 5_000
 # Points that k-means wants for each list, by FAISS's own warning.
-_POINTS_A_LIST = 39
+POINTS_A_LIST = 39
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,22 +25,25 @@ class SearchParameters:
     Attributes:
         probes: inverted lists that are looked at.
         effort: HNSW's queue, efSearch.
-        candidates: rows that are re-ranked by their stored vectors, as a multiple of k; 0 where FAISS's own order is
-            exact.
+        candidates: rows whose stored vectors are compared, as a multiple of k.
     """
 
     probes: int = 16
     effort: int = 64
     candidates: int = 4
 
-    def harder(self) -> "SearchParameters":
-        """The next step on the way to more recall."""
-        return replace(self, probes=self.probes * 2, effort=self.effort * 2, candidates=min(64, self.candidates * 2))
+    def harder(self, factor: float) -> Self:
+        """As thorough where only one in `factor` of the rows that FAISS comes across may be found."""
+        return replace(self, probes=math.ceil(self.probes * factor), effort=math.ceil(self.effort * factor))
+
+    def to_dict(self) -> dict[str, int]:
+        """Plain JSON values."""
+        return asdict(self)
 
 
 def factory_of(kind: str, rows: int, dim: int) -> str:
     """FAISS's factory string for a kind; any other is taken for such a string itself."""
-    lists = max(1, min(round(4 * math.sqrt(rows)), rows // _POINTS_A_LIST))
+    lists = max(1, min(round(2 * math.sqrt(rows)), rows // POINTS_A_LIST))
     if kind == "flat" or (kind in KINDS and rows < 1000):
         return "Flat"
     if kind == "hnsw":
@@ -50,41 +56,83 @@ def factory_of(kind: str, rows: int, dim: int) -> str:
 
 
 def _codes(dim: int) -> int:
-    """Sub-vectors of a product quantiser: of about eight dimensions, even in number as fast scan wants."""
-    fitting = [m for m in range(2, dim + 1, 2) if dim % m == 0 and dim / m >= 4]
-    return min(fitting, key=lambda m: abs(dim / m - 8), default=dim)
+    """Sub-vectors of a product quantiser: of about four dimensions, even in number as fast scan wants."""
+    fitting = [m for m in range(2, dim + 1, 2) if dim % m == 0]
+    return min(fitting, key=lambda m: abs(dim / m - 4), default=dim)
 
 
 def make(factory: str, dim: int, metric: int) -> Any:
     """An empty FAISS index.
 
     Raises:
-        ValueError: FAISS does not know the string.
+        ValueError: FAISS does not know the string, or it asks for what this package does itself.
     """
     try:
-        return _FAISS.index_factory(dim, factory, metric)
+        index = _FAISS.index_factory(dim, factory, metric)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise ValueError(f"{factory!r} is neither {', '.join(KINDS)} nor a FAISS factory string: {reason}") from None
+        raise ValueError(
+            f"{factory!r} is neither auto, {', '.join(KINDS)} nor a FAISS factory string: {reason}"
+        ) from None
+    if isinstance(index, _FAISS.IndexRefine | _FAISS.IndexIDMap):
+        raise ValueError(f"{factory!r}: leave out what re-ranks and numbers; every index here does that by itself")
+    return index
 
 
-def is_exact(index: Any) -> bool:
-    """Whether FAISS's distances are those of the very vectors it was given, so that nothing needs re-ranking."""
-    return isinstance(_FAISS.downcast_index(index), _FAISS.IndexFlat | _FAISS.IndexIVFFlat | _FAISS.IndexHNSWFlat)
+def is_exact(index: Any, metric: int) -> bool:
+    """Whether FAISS's distances are exact scores of the rows that it finds, so that nothing needs re-ranking.
+
+    For l2 it computes them from inner products, which near 0 leaves little of them.
+    """
+    flat = _FAISS.IndexFlat | _FAISS.IndexIVFFlat | _FAISS.IndexHNSWFlat
+    return metric == faiss.METRIC_INNER_PRODUCT and isinstance(_FAISS.downcast_index(index), flat)
+
+
+def finds_all(index: Any) -> bool:
+    """Whether FAISS looks at every row."""
+    return isinstance(_FAISS.downcast_index(index), _FAISS.IndexFlat)
 
 
 def parameters(index: Any, how: SearchParameters, keep: NDArray[np.bool_] | None) -> Any:
-    """FAISS's own search parameters; `keep` restricts the search to the rows that it marks.
+    """FAISS's own search parameters; `keep` restricts the search to the places that it marks.
 
     The result holds references to what must outlive the search.
     """
+    index = _FAISS.downcast_index(index)
+    if isinstance(index, _FAISS.IndexPreTransform):
+        return _FAISS.SearchParametersPreTransform(index_params=parameters(index.index, how, keep))
     selector = {"sel": _selector(keep)} if keep is not None else {}
-    inner = _FAISS.downcast_index(index)
-    if isinstance(inner, _FAISS.IndexIVF):
-        return _FAISS.SearchParametersIVF(nprobe=min(how.probes, inner.nlist), **selector)
-    if isinstance(inner, _FAISS.IndexHNSW):
-        return _FAISS.SearchParametersHNSW(efSearch=how.effort, **selector)
-    return _FAISS.SearchParameters(**selector) if selector else None
+    if isinstance(index, _FAISS.IndexIVF):
+        return _FAISS.SearchParametersIVF(nprobe=min(how.probes, index.nlist), **selector)
+    if isinstance(index, _FAISS.IndexHNSW):
+        return _FAISS.SearchParametersHNSW(efSearch=min(how.effort, index.ntotal), **selector)
+    return _FAISS.SearchParameters(**selector)
+
+
+def refining(base: Any, candidates: float) -> Any:
+    """Parameters of a search whose candidates, so many times k, are compared with their stored vectors."""
+    return _FAISS.IndexRefineSearchParameters(k_factor=candidates, base_index_params=base)
+
+
+def easier_to_harder(index: Any) -> Iterator[list[SearchParameters]]:
+    """Settings to try, in families: within one each finds more than the one before and takes longer."""
+    index = _FAISS.downcast_index(index)
+    if isinstance(index, _FAISS.IndexPreTransform):
+        yield from easier_to_harder(index.index)
+        return
+    lists = index.nlist if isinstance(index, _FAISS.IndexIVF) else 1
+    probes = [p for p in _STEPS if p < lists] + [lists]
+    families = (1,) if is_exact(index, faiss.METRIC_INNER_PRODUCT) else (2, 4, 8, 16, 32, 64)
+    for candidates in families:
+        if isinstance(index, _FAISS.IndexHNSW):
+            yield [SearchParameters(1, effort, candidates) for effort in _STEPS if effort >= 10 * candidates]
+        elif isinstance(index, _FAISS.IndexIVF):
+            yield [SearchParameters(p, 1, candidates) for p in probes]
+        else:
+            yield [SearchParameters(1, 1, candidates)]
+
+
+_STEPS = [1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048]
 
 
 def _selector(keep: NDArray[np.bool_]) -> Any:

@@ -1,8 +1,6 @@
 """One immutable part of an index: a FAISS file, the vectors behind it, what its rows are, and their ids."""
 
-import os
-import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -10,20 +8,22 @@ from typing import Any, Self
 import faiss
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from nuner_embed.errors import IndexBundleError
-from nuner_embed.files import sha256_of, sync, sync_folder
-from nuner_embed.indexes.kinds import SearchParameters, is_exact, make, parameters
-from nuner_embed.indexes.vectors import Floats, Metric, Vectors, best, faiss_metric
+from nuner_embed.indexes.kinds import SearchParameters, is_exact, parameters, refining
+from nuner_embed.indexes.order import Ints, Order
+from nuner_embed.indexes.rows import Rows
+from nuner_embed.indexes.vectors import Floats, Metric, Vectors, faiss_metric, scores_of
 
+# FAISS's type stubs do not know what its Python layer adds.
+_FAISS: Any = faiss
 FAISS_FILE = "index.faiss"
+VECTORS_FILE = "vectors.npy"
 IDS_FILE = "ids.npy"
-_TRAIN_ROWS = 262_144
+LATE_FILE = "late.npy"
 # Up to so many rows that a filter leaves are looked at one by one: that is quicker than any index, and exact.
-_SCAN_ROWS = 20_000
-_COPIED_AT_ONCE = 65_536
+SCAN_ROWS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +33,27 @@ class SegmentEntry:
     Attributes:
         name: of its folder.
         rows: in it.
-        parts: how many pairs of vectors and rows it has.
+        parts: how many pairs of rows and documents it has.
+        kind: what was built, see `kinds.KINDS`.
+        factory: FAISS's string for it.
+        why: it is of this kind.
+        trials: what was measured of every kind, see `choosing.Trial`; nothing where the kind was given.
+        how: how hard a search tries.
+        recall: what was measured when it was built, see `tuning.Recall`.
+        bytes_resident: what FAISS holds in memory for it.
         files: SHA-256 and size of each file.
     """
 
     name: str
     rows: int
     parts: int
+    kind: str
+    factory: str
+    why: str
+    trials: list[dict[str, Any]]
+    how: SearchParameters
+    recall: dict[str, Any]
+    bytes_resident: int
     files: dict[str, dict[str, Any]]
 
     def to_dict(self) -> dict[str, Any]:
@@ -49,21 +63,20 @@ class SegmentEntry:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Reads what `to_dict` gave."""
-        return cls(**values)
-
-
-def vectors_file(part: int) -> str:
-    """The name of a part's vectors."""
-    return f"vectors-{part:05d}.npy"
-
-
-def rows_file(part: int) -> str:
-    """The name of a part's rows."""
-    return f"rows-{part:05d}.parquet"
+        return cls(**{**values, "how": SearchParameters(**values["how"])})
 
 
 class Segment:
     """An opened segment; any number of threads may search it.
+
+    Attributes:
+        folder: where it lies.
+        entry: what the manifest says of it.
+        ids: of its rows, rising, (rows,).
+        rows: what they are.
+        order: where they stand in FAISS.
+        vectors: theirs, in FAISS's order.
+        searcher: FAISS's index over them.
 
     Raises:
         IndexBundleError: a file is missing or not what was written.
@@ -76,68 +89,101 @@ class Segment:
             path = folder / name
             if not path.is_file() or path.stat().st_size != facts["bytes"]:
                 raise IndexBundleError(f"{path} is missing or not as long as it was written; build the index again")
-        self.vectors = Vectors([folder / vectors_file(part) for part in range(entry.parts)], metric)
-        try:
-            self.ids: NDArray[np.int64] = np.load(folder / IDS_FILE, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise IndexBundleError(f"{folder / IDS_FILE} cannot be read ({error}); build the index again") from None
-        self.index = _read_faiss(folder / FAISS_FILE)
-        if not len(self.vectors) == len(self.ids) == self.index.ntotal == entry.rows:
+        self.vectors = Vectors.open(folder / VECTORS_FILE, metric)
+        self.rows = Rows(folder, entry.parts)
+        self.ids = _read_numbers(folder / IDS_FILE)
+        self.order = Order(entry.rows, _read_numbers(folder / LATE_FILE)[:])
+        self.searcher = Searcher(_read_faiss(folder / FAISS_FILE), self.vectors)
+        if not len(self.vectors) == len(self.ids) == len(self.rows) == self.searcher.size == entry.rows:
             raise IndexBundleError(f"{folder}: its files hold different numbers of rows; build the index again")
-        self._exact = is_exact(self.index)
 
-    def rows_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The rows of those ids that are in this segment."""
-        places = np.searchsorted(self.ids, ids)
-        inside = places < len(self.ids)
-        inside[inside] = self.ids[places[inside]] == ids[inside]
-        return places[inside].astype(np.int64)
+    def numbers_of(self, ids: Ints) -> Ints:
+        """The row numbers of those ids that are in this segment."""
+        numbers = np.searchsorted(self.ids, ids)
+        inside = numbers < len(self.ids)
+        inside[inside] = self.ids[numbers[inside]] == ids[inside]
+        return numbers[inside].astype(np.int64)
 
     def search(
-        self, queries: Floats, k: int, how: SearchParameters, keep: NDArray[np.bool_] | None
-    ) -> tuple[Floats, NDArray[np.int64]]:
-        """The best rows for each query: exact scores and row numbers, (q, min(k, rows that are kept)), best first.
+        self, queries: Floats, k: int, how: SearchParameters | None = None, keep: NDArray[np.bool_] | None = None
+    ) -> tuple[Floats, Ints]:
+        """The best rows for each query: exact scores and ids, (q, min(k, rows that are kept)), best first.
 
         Args:
             queries: prepared, (q, dim).
             k: how many.
-            how: how hard to try.
+            how: how hard to try, in place of what the segment was tuned to.
             keep: the rows that may be found, (rows,); None for all.
         """
-        allowed = len(self.ids) if keep is None else int(keep.sum())
+        how = how or self.entry.how
+        if keep is None:
+            scores, places = self.searcher.search(queries, min(k, len(self.ids)), how)
+            return scores, self.ids[self.order.rows(places)]
+        allowed = int(np.count_nonzero(keep))
         k = min(k, allowed)
         if k == 0:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-        if keep is not None and allowed <= max(_SCAN_ROWS, k):
-            return self.vectors.scan(queries, k, keep)
-        wanted = k if self._exact else min(allowed, k * how.candidates)
-        _, rows = self.index.search(queries, wanted, params=parameters(self.index, how, keep))
-        scores = self.vectors.scores(queries, np.maximum(rows, 0))
-        scores[rows < 0] = -np.inf
-        scores, rows = best(scores, rows.astype(np.int64), k)
-        short = np.flatnonzero((rows < 0).any(axis=1))
-        if len(short):  # FAISS looked at too little: these queries are answered exactly
-            scores[short], rows[short] = self.vectors.scan(queries[short], k, keep)
-        return scores, rows
+        marked = self.order.marked(keep)
+        if allowed <= max(SCAN_ROWS, k):
+            scores, places = self.vectors.neighbours(queries, k, marked)
+        else:
+            scores, places = self.searcher.search(queries, k, how.harder(len(keep) / allowed), marked)
+        return scores, self.ids[self.order.rows(places)]
 
-    def table(self, rows: NDArray[np.int64] | None = None, columns: Sequence[str] | None = None) -> pa.Table:
-        """What some rows are, in the order given; all of them by default."""
-        paths = [self.folder / rows_file(part) for part in range(self.entry.parts)]
-        try:
-            table = pa.concat_tables(pq.read_table(path, columns=columns) for path in paths)
-        except (OSError, pa.ArrowException) as error:
-            raise IndexBundleError(f"{self.folder}: its rows cannot be read ({error}); build the index again") from None
-        return table if rows is None else table.take(pa.array(rows))
+    def table(self, rows: Ints, columns: Sequence[str] | None = None, *, texts: bool = False) -> pa.Table:
+        """What some rows are; see `Rows.table`."""
+        return self.rows.table(rows, columns, texts=texts)
 
-    def copy_rows(self, rows: NDArray[np.int64], vectors: Path, table: Path) -> None:
-        """Writes some rows' vectors as they are stored, a chunk at a time, and what they are."""
-        shape = (len(rows), self.vectors.dim)
-        target = np.lib.format.open_memmap(vectors, "w+", self.vectors.stored(rows[:1]).dtype, shape)
-        for first in range(0, len(rows), _COPIED_AT_ONCE):
-            chosen = rows[first : first + _COPIED_AT_ONCE]
-            target[first : first + len(chosen)] = self.vectors.stored(chosen)
-        target.flush()
-        pq.write_table(self.table(rows), table, compression="zstd")
+
+class Searcher:
+    """FAISS's index with the stored vectors behind it, which give the scores; any number of threads may search."""
+
+    def __init__(self, index: Any, vectors: Vectors) -> None:
+        self.index = index
+        self.vectors = vectors
+        self._refined = None
+        if not is_exact(index, faiss_metric(vectors.metric)):
+            self._stored = vectors.as_index()  # held: FAISS keeps a bare pointer
+            self._stored.ntotal = index.ntotal
+            self._refined = _FAISS.IndexRefine(index, self._stored)
+
+    @property
+    def size(self) -> int:
+        """How many vectors it holds."""
+        return int(self.index.ntotal)
+
+    def search(
+        self, queries: Floats, k: int, how: SearchParameters, keep: NDArray[np.bool_] | None = None
+    ) -> tuple[Floats, Ints]:
+        """Exact scores and places of the k best, (q, k), best first; FAISS's -1 never leaves.
+
+        Args:
+            queries: prepared, (q, dim).
+            k: at most as many as are kept.
+            how: how hard to try.
+            keep: the places that may be found, (n,); None for all.
+        """
+        base = parameters(self.index, how, keep)
+        if self._refined is None:
+            distances, places = self.index.search(queries, k, params=base)
+        else:
+            candidates = max(1.0, min(how.candidates, self.size / k))
+            distances, places = self._refined.search(queries, k, params=refining(base, candidates))
+        scores = scores_of(distances, self.vectors.metric)
+        if places.size and places.min() < 0:  # FAISS looked at too little: these queries are answered exactly
+            short = np.flatnonzero((places < 0).any(axis=1))
+            scores[short], places[short] = self.vectors.neighbours(queries[short], k, keep, self.size)
+        return scores, places
+
+
+def _read_numbers(path: Path) -> Ints:
+    try:
+        numbers: Ints = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise IndexBundleError(f"{path} cannot be read ({error}); build the index again") from None
+    if numbers.dtype != np.int64 or numbers.ndim != 1:
+        raise IndexBundleError(f"{path} is no list of numbers; build the index again")
+    return numbers
 
 
 def _read_faiss(path: Path) -> Any:
@@ -148,56 +194,3 @@ def _read_faiss(path: Path) -> Any:
     except (OSError, RuntimeError, MemoryError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise IndexBundleError(f"{path} is no FAISS index ({reason}); build the index again") from None
-
-
-def write_segment(
-    folder: Path,
-    parts: Iterable[tuple[Path, Path]],
-    ids: NDArray[np.int64],
-    factory: str,
-    metric: Metric,
-) -> SegmentEntry:
-    """Builds a segment in a new folder from vectors and rows, which are hard-linked into it, or copied.
-
-    Args:
-        folder: is made.
-        parts: a `.npy` and a `.parquet` file each, in order.
-        ids: of all rows, rising, (rows,).
-        factory: FAISS's factory string.
-        metric: of the search.
-
-    Raises:
-        ValueError: FAISS does not know the string, or cannot train on so few rows.
-    """
-    folder.mkdir(parents=True)
-    number = 0
-    for number, (vectors, rows) in enumerate(parts, start=1):
-        _link(vectors, folder / vectors_file(number - 1))
-        _link(rows, folder / rows_file(number - 1))
-    matrix = Vectors([folder / vectors_file(part) for part in range(number)], metric)
-    index = make(factory, matrix.dim, faiss_metric(metric))
-    if not index.is_trained:
-        sample = np.linspace(0, len(matrix) - 1, min(len(matrix), _TRAIN_ROWS)).astype(np.int64)
-        try:
-            index.train(matrix.take(sample))
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise ValueError(f"FAISS cannot train {factory} on {len(matrix)} rows: {reason}") from None
-    for _, chunk in matrix.chunks():
-        index.add(chunk)
-    faiss.write_index(index, str(folder / FAISS_FILE))
-    np.save(folder / IDS_FILE, ids)
-    files = {}
-    for path in sorted(folder.iterdir()):
-        with path.open("rb") as stream:
-            sync(stream)
-        files[path.name] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
-    sync_folder(folder)
-    return SegmentEntry(folder.name, len(matrix), number, files)
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(source, target)

@@ -1,18 +1,21 @@
-"""Vectors on disk, in parts, and the scores between them."""
+"""The vectors behind an index, memory-mapped, and the scores between them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.errors import IndexBundleError
+from nuner_embed.indexes.order import Ints, Order
 
 Metric = Literal["cosine", "dot", "l2"]
 Floats = NDArray[np.float32]
 _CHUNK_ROWS = 65536
+# FAISS's type stubs do not know what its Python layer adds.
+_FAISS: Any = faiss
 
 
 def faiss_metric(metric: Metric) -> int:
@@ -35,113 +38,126 @@ def prepared(vectors: NDArray[np.floating[Any]], metric: Metric) -> Floats:
     return found
 
 
-class Vectors:
-    """A matrix (rows, dim) in memory-mapped parts.
+def scores_of(distances: Floats, metric: Metric) -> Floats:
+    """Scores, where higher is better, from FAISS's distances: for l2 the negative distance."""
+    return -np.sqrt(np.maximum(distances, 0)) if metric == "l2" else distances
 
-    Raises:
-        IndexBundleError: a part is missing, no matrix, or of another width.
+
+def write_vectors(path: Path, chunks: Iterable[NDArray[np.floating[Any]]], order: Order, dim: int, dtype: str) -> None:
+    """Writes rows that come a chunk at a time as a matrix in FAISS's order."""
+    matrix = np.lib.format.open_memmap(path, "w+", np.dtype(dtype), (order.size, dim))
+    first = 0
+    for chunk in chunks:
+        matrix[order.places(np.arange(first, first + len(chunk)))] = chunk
+        first += len(chunk)
+    matrix.flush()
+
+
+class Vectors:
+    """Vectors as FAISS sees them, read where they lie on the disk.
+
+    Attributes:
+        matrix: (n, dim), float16 or float32, contiguous.
+        metric: what they are compared by.
     """
 
-    def __init__(self, paths: Sequence[Path], metric: Metric) -> None:
-        self._parts = [_open(path) for path in paths]
-        self.metric = metric
-        self.bounds = np.concatenate([[0], np.cumsum([len(part) for part in self._parts])]).astype(np.int64)
-        widths = {part.shape[1] for part in self._parts}
-        if len(widths) != 1:
-            raise IndexBundleError(
-                f"the parts of {paths[0].parent} have widths {sorted(widths)}; build the index again"
-            )
-        (self.dim,) = widths
+    def __init__(self, matrix: NDArray[np.floating[Any]], metric: Metric) -> None:
+        self.matrix = matrix
+        self.metric: Metric = metric
+
+    @classmethod
+    def open(cls, path: Path, metric: Metric) -> Self:
+        """Maps a file into memory.
+
+        Raises:
+            IndexBundleError: it is missing or no such matrix.
+        """
+        try:
+            matrix: NDArray[np.floating[Any]] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise IndexBundleError(f"{path} cannot be read ({error}); build the index again") from None
+        if matrix.ndim != 2 or matrix.dtype not in (np.float16, np.float32) or not matrix.flags.c_contiguous:
+            raise IndexBundleError(f"{path} is no matrix of float16 or float32; build the index again")
+        return cls(matrix, metric)
 
     def __len__(self) -> int:
-        return int(self.bounds[-1])
+        return len(self.matrix)
 
-    def take(self, rows: NDArray[np.int64]) -> Floats:
-        """Some rows as FAISS sees them, (len(rows), dim)."""
-        return prepared(self.stored(rows), self.metric)
+    @property
+    def dim(self) -> int:
+        """Width of the vectors."""
+        return int(self.matrix.shape[1])
 
-    def stored(self, rows: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
-        """Some rows as they are stored, (len(rows), dim)."""
-        if len(self._parts) == 1:
-            return self._parts[0][rows]
-        found = np.empty((len(rows), self.dim), np.result_type(*self._parts))
-        part = np.searchsorted(self.bounds, rows, side="right") - 1
-        for number in np.unique(part):
-            here = part == number
-            found[here] = self._parts[number][rows[here] - self.bounds[number]]
-        return found
+    def as_index(self) -> Any:
+        """A FAISS index that compares with these very bytes, without a copy; it must not outlive us.
 
-    def chunks(self, size: int = _CHUNK_ROWS) -> Iterator[tuple[int, Floats]]:
-        """All rows as FAISS sees them, so many at a time, each chunk with its first row's number."""
-        for begin, part in zip(self.bounds, self._parts, strict=False):
-            for first in range(0, len(part), size):
-                yield int(begin) + first, prepared(part[first : first + size], self.metric)
+        Its worth is in `faiss.IndexRefine`, which looks at those vectors that another index names.
+        """
+        bits = _FAISS.ScalarQuantizer.QT_fp16
+        index = (
+            _FAISS.IndexScalarQuantizer(self.dim, bits, faiss_metric(self.metric))
+            if self.matrix.dtype == np.float16
+            else _FAISS.IndexFlat(self.dim, faiss_metric(self.metric))
+        )
+        if len(self):
+            flat = self.matrix.view(np.uint8).reshape(-1)
+            nobody = _FAISS.MaybeOwnedVectorUInt8().owner  # FAISS is not to free what numpy has mapped
+            index.codes = _FAISS.MaybeOwnedVectorUInt8.create_view(_FAISS.swig_ptr(flat), flat.nbytes, nobody)
+            index.ntotal = len(self)
+        return index
 
-    def scores(self, queries: Floats, rows: NDArray[np.int64]) -> Floats:
-        """Exact scores of some rows for each query, (q, k); higher is better.
+    def take(self, places: Ints) -> Floats:
+        """Some of them, (len(places), dim)."""
+        return np.ascontiguousarray(self.matrix[places], dtype=np.float32)
+
+    def chunks(self, begin: int, end: int) -> Iterator[tuple[int, Floats]]:
+        """Those from one place to another, some at a time, each chunk with its first place."""
+        for first in range(begin, end, _CHUNK_ROWS):
+            yield first, np.ascontiguousarray(self.matrix[first : min(end, first + _CHUNK_ROWS)], dtype=np.float32)
+
+    def scan(
+        self, queries: Floats, k: int, keep: NDArray[np.bool_] | None = None, end: int | None = None
+    ) -> tuple[Floats, Ints]:
+        """The k best of each query by looking at all before `end`, or at those of them that `keep` marks.
 
         Args:
             queries: prepared, (q, dim).
-            rows: their candidates, (q, k).
-        """
-        q, k = rows.shape
-        scores = np.empty((q, k), np.float32)
-        step = max(1, _CHUNK_ROWS // max(1, k))
-        for a in range(0, q, step):
-            part = rows[a : a + step]
-            found = self.take(part.ravel()).reshape(*part.shape, self.dim)
-            scores[a : a + step] = score(queries[a : a + step, None, :], found, self.metric)
-        return scores
-
-    def scan(self, queries: Floats, k: int, keep: NDArray[np.bool_] | None) -> tuple[Floats, NDArray[np.int64]]:
-        """The k best rows of each query by looking at all of them, or at those that `keep` marks.
+            k: at most as many as there are.
+            keep: (n,), or None for all.
+            end: or None for all.
 
         Returns:
-            Scores and row numbers, (q, k), best first; k must not exceed what there is.
+            Scores and places, (q, k), best first.
         """
-        if keep is not None and keep.sum() <= _CHUNK_ROWS:
-            rows = np.flatnonzero(keep)
-            return _knn(queries, self.take(rows), k, self.metric, rows)
+        if keep is not None and (marked := np.flatnonzero(keep)).size <= _CHUNK_ROWS:
+            return self._knn(queries, self.take(marked), k, marked)
         scores, places = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-        for first, chunk in self.chunks():
-            rows = np.arange(first, first + len(chunk))
+        for first, chunk in self.chunks(0, len(self) if end is None else end):
+            here = np.arange(first, first + len(chunk))
             if keep is not None:
-                marked = keep[first : first + len(chunk)]
-                rows, chunk = rows[marked], chunk[marked]
-            if not len(rows):
-                continue
-            found = _knn(queries, chunk, min(k, len(rows)), self.metric, rows)
-            scores, places = best(np.hstack([scores, found[0]]), np.hstack([places, found[1]]), k)
+                chosen = keep[first : first + len(chunk)]
+                here, chunk = here[chosen], chunk[chosen]
+            if len(here):
+                found = self._knn(queries, chunk, min(k, len(here)), here)
+                scores, places = best(np.hstack([scores, found[0]]), np.hstack([places, found[1]]), k)
         return scores, places
 
+    def neighbours(
+        self, queries: Floats, k: int, keep: NDArray[np.bool_] | None = None, end: int | None = None
+    ) -> tuple[Floats, Ints]:
+        """As `scan`, with scores that are right to the last digit: FAISS takes l2 apart, which near 0 leaves little."""
+        scores, places = self.scan(queries, k, keep, end)
+        if self.metric == "l2" and places.size:
+            near = self.take(places.ravel()).reshape(*places.shape, self.dim)
+            scores, places = best(-np.linalg.norm(queries[:, None] - near, axis=2), places, k)
+        return scores, places
 
-def score(a: Floats, b: Floats, metric: Metric) -> Floats:
-    """Inner products, or for l2 the negative distances, over the last axis; higher is better."""
-    if metric == "l2":
-        return -np.sqrt(np.sum((a - b) ** 2, axis=-1, dtype=np.float32))
-    found: Floats = np.einsum("...d,...d->...", a, b, dtype=np.float32)
-    return found
+    def _knn(self, queries: Floats, vectors: Floats, k: int, places: Ints) -> tuple[Floats, Ints]:
+        distances, found = faiss.knn(queries, vectors, k, metric=faiss_metric(self.metric))
+        return scores_of(distances, self.metric), places[found]
 
 
-def best(scores: Floats, places: NDArray[np.int64], k: int) -> tuple[Floats, NDArray[np.int64]]:
+def best(scores: Floats, places: Ints, k: int) -> tuple[Floats, Ints]:
     """The k highest scores of each row with their places, best first; ties by place."""
     order = np.lexsort((places, -scores), axis=1)[:, :k]
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(places, order, axis=1)
-
-
-def _knn(
-    queries: Floats, vectors: Floats, k: int, metric: Metric, rows: NDArray[np.int64]
-) -> tuple[Floats, NDArray[np.int64]]:
-    distances, places = faiss.knn(queries, vectors, k, metric=faiss_metric(metric))
-    scores = -np.sqrt(np.maximum(distances, 0)) if metric == "l2" else distances
-    return scores.astype(np.float32), rows[places]
-
-
-def _open(path: Path) -> NDArray[np.floating[Any]]:
-    try:
-        part: NDArray[np.floating[Any]] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise IndexBundleError(f"{path} cannot be read ({error}); build the index again") from None
-    if part.ndim != 2 or part.dtype not in (np.float16, np.float32):
-        raise IndexBundleError(f"{path} is no matrix of float16 or float32; build the index again")
-    return part

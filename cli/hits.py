@@ -1,0 +1,161 @@
+"""Hits for people, for programs and for spreadsheets."""
+
+import contextlib
+import csv
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from rich.text import Text
+
+Write = Callable[[list[Any], "pa.Table"], None]
+# Control characters, line separators and what changes the direction of text: on a terminal they do things.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_JSON = ("rank", "score", "id", "document_id", "start", "end", "text", "label", "context")
+_CSV = ("query", *_JSON)
+
+
+def plain(text: str) -> str:
+    """A text in which nothing can move the cursor, break the line, or turn what follows round."""
+    return _CONTROLS.sub(lambda found: " " if found[0].isspace() else "\N{REPLACEMENT CHARACTER}", text)
+
+
+def harmless(value: Any) -> Any:
+    """A cell that a spreadsheet takes for text, as it stands or behind an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+@contextlib.contextmanager
+def writer(output: Path | None, *, as_json: bool, as_csv: bool, several: bool) -> Iterator[Write]:
+    """Where the hits of some queries go, a group of queries at a time: a Parquet file, or standard output.
+
+    Args:
+        output: a file that appears once all is written.
+        as_json: print `{"query", "hits"}`, a line each where there are several queries.
+        as_csv: print a table with a head.
+        several: there may be more than one query.
+    """
+    if output is not None:
+        with _parquet(output) as write:
+            yield write
+    elif as_json:
+        yield lambda asked, hits: _print_json(asked, hits, several)
+    elif as_csv:
+        yield _csv()
+    else:
+        yield _print_tables
+
+
+@contextlib.contextmanager
+def _parquet(path: Path) -> Iterator[Write]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from nuner_embed.cli.progress import note
+    from nuner_embed.files import atomic_write
+
+    total = 0
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(atomic_write(path))
+        file: Any = None
+
+        def write(asked: list[Any], hits: pa.Table) -> None:
+            nonlocal file, total
+            numbers = hits["query"]
+            for name, values in (("query", [one.query for one in asked]), ("query_id", [one.name for one in asked])):
+                column = pa.array(values, pa.string()).take(numbers.combine_chunks())
+                hits = hits.set_column(0, name, column) if name == "query" else hits.add_column(0, name, column)
+            if file is None:
+                file = stack.enter_context(pq.ParquetWriter(stream, hits.schema, compression="zstd"))
+            file.write_table(hits)
+            total += len(asked)
+            note(f"{total:,} queries answered")
+
+        yield write
+    if file is None:
+        path.unlink(missing_ok=True)
+        raise click.ClickException("there was no query; nothing was written")
+
+
+def _by_query(asked: list[Any], hits: "pa.Table") -> Iterator[tuple[Any, list[dict[str, Any]]]]:
+    found: list[list[dict[str, Any]]] = [[] for _ in asked]
+    for hit in hits.to_pylist():
+        found[hit["query"]].append(hit)
+    yield from zip(asked, found, strict=True)
+
+
+def _print_json(asked: list[Any], hits: "pa.Table", several: bool) -> None:
+    for one, found in _by_query(asked, hits):
+        value = {"query": one.query, "hits": [{name: hit[name] for name in _JSON} for hit in found]}
+        if several:
+            value = {"id": one.name, **value}
+        click.echo(json.dumps(value, ensure_ascii=False, indent=None if several else 2))
+
+
+def _csv() -> Write:
+    rows = csv.writer(sys.stdout, lineterminator="\n")
+    rows.writerow(_CSV)
+
+    def write(asked: list[Any], hits: "pa.Table") -> None:
+        for one, found in _by_query(asked, hits):
+            for hit in found:
+                rows.writerow([harmless(value) for value in (one.query, *(hit[name] for name in _JSON))])
+
+    return write
+
+
+def _print_tables(asked: list[Any], hits: "pa.Table") -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", 110)))
+    for one, found in _by_query(asked, hits):
+        if len(asked) > 1:
+            console.print(plain(one.query), markup=False, style="bold")
+        console.print(table(found, marked=not console.is_terminal))
+
+
+def table(hits: list[dict[str, Any]], *, marked: bool) -> Any:
+    """Hits as a table for a terminal.
+
+    Args:
+        hits: rows of what `find` returns.
+        marked: put the mention into double brackets, where colours do not show.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    if not hits:
+        return Text("nothing found")
+    made = Table(box=None, header_style="bold", pad_edge=False)
+    made.add_column("", justify="right", no_wrap=True)
+    made.add_column("score", justify="right", no_wrap=True)
+    made.add_column("in context", overflow="fold", ratio=1)
+    labelled = any(hit["label"] for hit in hits)
+    if labelled:
+        made.add_column("label", overflow="fold")
+    made.add_column("document", overflow="fold", style="dim")
+    for hit in hits:
+        cells = [Text(plain(hit["label"] or ""))] if labelled else []
+        score = f"{hit['score']:.3f}"
+        made.add_row(str(hit["rank"]), score, in_context(hit, marked=marked), *cells, Text(plain(hit["document_id"])))
+    return made
+
+
+def in_context(hit: dict[str, Any], *, marked: bool) -> "Text":
+    """The text around a hit, with the mention set off."""
+    from rich.text import Text
+
+    context = hit["context"]
+    start, end = hit["start"] - hit["context_start"], hit["end"] - hit["context_start"]
+    open_, close = ("[[", "]]") if marked else ("", "")
+    before = ("…" if hit["context_start"] else "") + plain(context[:start])
+    return Text.assemble(before, (open_ + plain(context[start:end]) + close, "bold yellow"), plain(context[end:]))

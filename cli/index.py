@@ -1,0 +1,292 @@
+"""`nuner-embed index`."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nuner_embed.cli.options import counted, json_option, print_facts, print_json, size
+
+if TYPE_CHECKING:
+    from nuner_embed.indexes import Index
+    from nuner_embed.indexes.segment import SegmentEntry
+
+_index_argument = click.argument("index", type=click.Path(path_type=Path))
+_threads_option = click.option("--threads", type=click.IntRange(0, 1024), default=0, help="[default: one a core]")
+_gpu_option = click.option("--gpu", is_flag=True, help="Train inverted lists on a GPU; searches run on the CPU.")
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+class Bytes(click.ParamType[int]):
+    """A number of bytes: 500000, 500MB, 2GB."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Reads a number and its unit."""
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", value.strip().lower())
+        if not found or not float(found[1]):
+            self.fail(f"{value!r} is no size such as 500MB or 2GB", param, ctx)
+        return round(float(found[1]) * _UNITS[found[2]])
+
+
+@click.group(epilog="Example: nuner-embed index build store -o index")
+def index() -> None:
+    """Build, change and check an index over the rows of stores."""
+
+
+@index.command(epilog="Example: nuner-embed index build store -o index --target-recall 0.98 --max-memory 500MB")
+@click.argument("store", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Directory of the index.")
+@click.option(
+    "--kind",
+    default="auto",
+    show_default=True,
+    metavar="auto|flat|hnsw|ivf|ivf_pq|FACTORY",
+    help="auto: each is measured on a sample and the fastest that fits is built; FACTORY: any FAISS factory string.",
+)
+@click.option("--metric", type=click.Choice(["cosine", "dot", "l2"]), default="cosine", show_default=True)
+@click.option(
+    "--target-recall",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.95,
+    show_default=True,
+    help="Share of the ten nearest rows that a search is to find.",
+)
+@click.option("--max-memory", type=Bytes(), metavar="SIZE", help="FAISS may hold so much in memory, such as 500MB.")
+@_threads_option
+@_gpu_option
+@click.option("--force", is_flag=True, help="Replace an index that is there.")
+@json_option
+def build(store: tuple[Path, ...], output: Path, as_json: bool, **options: Any) -> None:
+    """Build an index over the rows of STORE, or of several of one encoder.
+
+    How well a search of it finds is measured with rows that are not in it yet, and written into it with the settings
+    that reach the target. The index holds all it needs; the store may go.
+    """
+    from nuner_embed.cli.progress import note
+    from nuner_embed.indexes import Index
+
+    with _bad_options(), Index.build(list(store), output, **options) as built:
+        _report(built, as_json)
+    note(f'next: nuner-embed search {output} "... [[mention]] ..."')
+
+
+@index.command(epilog="Example: nuner-embed index add index store-2")
+@_index_argument
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--again", is_flag=True, help="Add rows that were added before once more.")
+@_threads_option
+@_gpu_option
+@json_option
+def add(index: Path, store: Path, again: bool, threads: int, gpu: bool, as_json: bool) -> None:
+    """Add the rows of STORE to INDEX as a new segment."""
+    from nuner_embed.indexes import Index
+
+    with Index.open(index) as opened, _bad_options():
+        opened.add(store, again=again, threads=threads, gpu=gpu)
+        _report(opened, as_json)
+
+
+@index.command(epilog="""Example: nuner-embed index remove index --filter "label = 'river'" """)
+@_index_argument
+@click.option("--document", "documents", multiple=True, metavar="ID", help="All rows of a document; repeatable.")
+@click.option("--filter", "filter_", metavar="EXPR", help="All rows for which this SQL condition is true.")
+@click.option("--ids", type=click.Path(path_type=Path), metavar="FILE", help="The rows with these ids, one a line.")
+@json_option
+def remove(index: Path, documents: tuple[str, ...], filter_: str | None, ids: Path | None, as_json: bool) -> None:
+    """Remove rows from INDEX; compact gives their room back."""
+    from nuner_embed.indexes import Index
+
+    if not documents and filter_ is None and ids is None:
+        raise click.UsageError("say what to remove: --document, --filter or --ids")
+    listed = _read_ids(ids) if ids else []
+    with Index.open(index) as opened:
+        removed = opened.remove(listed) if ids else 0
+        if documents:
+            quoted = ", ".join("'" + document.replace("'", "''") + "'" for document in documents)
+            removed += opened.remove_where(f"document_id IN ({quoted})")
+        if filter_ is not None:
+            removed += opened.remove_where(filter_)
+        _report(opened, as_json, removed=removed)
+
+
+@index.command(epilog="Example: nuner-embed index compact index")
+@_index_argument
+@_threads_option
+@json_option
+def compact(index: Path, threads: int, as_json: bool) -> None:
+    """Make one segment of all in INDEX, without what was removed."""
+    from nuner_embed.cli.progress import note
+    from nuner_embed.indexes import Index
+
+    with Index.open(index) as opened, _bad_options():
+        if not opened.compact(threads=threads):
+            note(f"{index} is one segment without removed rows; nothing to do")
+        _report(opened, as_json)
+
+
+@index.command(epilog="Example: nuner-embed index info index --json")
+@_index_argument
+@json_option
+def info(index: Path, as_json: bool) -> None:
+    """Show what INDEX holds, how well it finds, and what auto saw when it chose."""
+    from nuner_embed.indexes import Index
+
+    with Index.open(index) as opened:
+        if as_json:
+            print_json(_facts(opened))
+            return
+        facts = _facts(opened)
+        shown = {key: value for key, value in facts.items() if key != "segments" and value not in (None, [])}
+        shown |= {"bytes_resident": size(facts["bytes_resident"]), "bytes_on_disk": size(facts["bytes_on_disk"])}
+        if facts["max_memory"]:
+            shown["max_memory"] = size(facts["max_memory"])
+        shown["recipe"] = ", ".join(f"{key} {value}" for key, value in facts["recipe"].items())
+        shown["numeric_hashes"] = ", ".join(facts["numeric_hashes"])
+        print_facts(shown)
+        for segment in opened.bundle.segments:
+            _show_segment(segment)
+
+
+@index.command(epilog="Example: nuner-embed index verify index")
+@_index_argument
+@json_option
+def verify(index: Path, as_json: bool) -> None:
+    """Read every byte of INDEX again and search for rows in it; exit code 1 if anything is not as it was."""
+    from nuner_embed.indexes import Index
+
+    with Index.open(index) as opened:
+        problems = opened.verify()
+        if as_json:
+            print_json({"passed": not problems, "segments": len(opened.bundle.segments), "problems": problems})
+        for problem in problems:
+            click.echo(f"{index}: {problem}", err=True)
+        if problems:
+            click.echo("build the index again from its stores", err=True)
+            sys.exit(1)
+        segments = counted(len(opened.bundle.segments), "segment")
+        click.echo(f"{index}: {segments} read, all as written; searches find what they should", err=True)
+
+
+def _facts(opened: "Index") -> dict[str, Any]:
+    bundle = opened.bundle
+    return {
+        "path": str(opened.path),
+        "rows": len(opened),
+        "removed": bundle.removed,
+        "granularity": bundle.granularity,
+        "metric": bundle.metric,
+        "kind": bundle.kind,
+        "target_recall": bundle.target_recall,
+        "max_memory": bundle.max_memory,
+        "bytes_resident": bundle.bytes_resident,
+        "bytes_on_disk": sum(file["bytes"] for segment in bundle.segments for file in segment.files.values()),
+        "dim": bundle.dim,
+        "dtype": bundle.dtype,
+        "model": bundle.model,
+        "recipe": bundle.recipe,
+        "semantic_hash": bundle.semantic_hash,
+        "numeric_hashes": list(bundle.numeric_hashes),
+        "columns": opened.columns,
+        "segments": [
+            {key: value for key, value in segment.to_dict().items() if key != "files"} for segment in bundle.segments
+        ],
+    }
+
+
+def _report(opened: "Index", as_json: bool, **more: Any) -> None:
+    if as_json:
+        print_json({**more, **_facts(opened)})
+        return
+    bundle = opened.bundle
+    for name, value in more.items():
+        click.echo(f"{name}: {value:,}")
+    removed = f", {bundle.removed:,} more removed" if bundle.removed else ""
+    click.echo(
+        f"{counted(len(opened), 'row')} in {counted(len(bundle.segments), 'segment')}{removed}, "
+        f"{size(bundle.bytes_resident)} in memory"
+    )
+    for segment in bundle.segments[-1:]:
+        _show_segment(segment)
+
+
+def _show_segment(segment: "SegmentEntry") -> None:
+    """What is in a segment, how well it finds, and what auto saw."""
+    from rich.console import Console
+    from rich.table import Table
+
+    found = segment.recall
+    measured = "recall not measured"
+    if found["queries"]:
+        measured = (
+            f"recall@10 {found['recall']:.3f} ({found['low']:.3f} to {found['high']:.3f}, {found['queries']} queries)"
+        )
+    elif found["recall"]:
+        measured = "exact"
+    rate = f", {found['queries_per_second']:,.0f} queries/s" if found["queries_per_second"] else ""
+    tried = ", ".join(f"{name} {value}" for name, value in segment.how.to_dict().items() if value > 1)
+    lines = [
+        f"segment {segment.name}: {counted(segment.rows, 'row')}, {segment.factory}, {size(segment.bytes_resident)}",
+        f"  {measured}{rate}: {found['why']}",
+        f"  search tries: {tried or 'every row'}",
+    ]
+    if segment.why != "asked for":
+        lines.append(f"  {segment.kind}: {segment.why}")
+    click.echo("\n".join(lines))
+    if not segment.trials:
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in (
+        "  measured",
+        "rows",
+        "recall@10",
+        "queries/s",
+        "build s",
+        "expected queries/s",
+        "expected memory",
+        "",
+    ):
+        table.add_column(name, justify="left" if name in ("  measured", "") else "right")
+    for trial in segment.trials:
+        table.add_row(
+            f"  {trial['kind']}",
+            f"{trial['sample_rows']:,}",
+            f"{trial['recall']:.3f}",
+            f"{trial['queries_per_second']:,.0f}",
+            f"{trial['build_seconds']:.1f}",
+            f"{trial['expected_queries_per_second']:,.0f}",
+            size(trial["expected_bytes"]),
+            "chosen" if trial["kind"] == segment.kind else "" if trial["fits"] else "does not fit",
+        )
+    Console(highlight=False, width=None if Console().is_terminal else 110).print(table)
+
+
+def _read_ids(path: Path) -> list[int]:
+    from nuner_embed.errors import NunerEmbedError
+
+    ids = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if line.strip() and not line.strip().isdecimal():
+            raise NunerEmbedError(
+                f"{path}:{number}: {line.strip()[:40]!r} is no id; one whole number a line is expected"
+            )
+        if line.strip():
+            ids.append(int(line))
+    return ids
+
+
+class _bad_options:  # noqa: N801 - a context manager used as a statement
+    """Bad values of options, which only FAISS can tell, as usage errors."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
+            raise click.UsageError(str(error)) from None

@@ -1,0 +1,148 @@
+"""Making a segment."""
+
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from nuner_embed.errors import IndexBundleError
+from nuner_embed.files import sha256_of, sync, sync_folder
+from nuner_embed.indexes.choosing import choose
+from nuner_embed.indexes.kinds import factory_of, make
+from nuner_embed.indexes.order import Ints, Order
+from nuner_embed.indexes.rows import documents_file, rows_file
+from nuner_embed.indexes.segment import FAISS_FILE, IDS_FILE, LATE_FILE, VECTORS_FILE, Searcher, SegmentEntry
+from nuner_embed.indexes.training import train
+from nuner_embed.indexes.tuning import hold_out, tune
+from nuner_embed.indexes.vectors import Metric, Vectors, faiss_metric, write_vectors
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a segment is built.
+
+    Attributes:
+        kind: "auto", one of `kinds.KINDS`, or a FAISS factory string.
+        metric: of the search.
+        target_recall: at 10, a fraction of 1.
+        max_memory: bytes that FAISS may hold in memory for it; None for any.
+        threads: 0 for FAISS's own choice, one a core.
+        gpu: train inverted lists on a GPU.
+    """
+
+    kind: str
+    metric: Metric
+    target_recall: float
+    max_memory: int | None = None
+    threads: int = 0
+    gpu: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows that are to be part of a segment.
+
+    Attributes:
+        size: how many.
+        vectors: theirs, (size, dim), prepared for the metric.
+        rows: Parquet file of what they are.
+        documents: Parquet file of the documents that they stand in.
+    """
+
+    size: int
+    vectors: Iterable[NDArray[np.floating[Any]]]
+    rows: Path
+    documents: Path
+
+
+def write_segment(folder: Path, parts: Sequence[Part], ids: Ints, dim: int, dtype: str, plan: Plan) -> SegmentEntry:
+    """Builds a segment in a new folder; the Parquet files are hard-linked into it, or copied.
+
+    Args:
+        folder: is made.
+        parts: what goes into it, in order.
+        ids: of all rows, rising, (rows,).
+        dim: width of the vectors.
+        dtype: of the vectors on disk, "float16" or "float32".
+        plan: how.
+
+    Raises:
+        ValueError: FAISS does not know the factory string, or cannot train on so few rows.
+        IndexBundleError: it would take more memory than it may, or there is no GPU where one was asked for.
+    """
+    folder.mkdir(parents=True)
+    order = Order(len(ids), hold_out(len(ids)))
+    for number, part in enumerate(parts):
+        _link(part.rows, folder / rows_file(number))
+        _link(part.documents, folder / documents_file(number))
+    vectors = (chunk for part in parts for chunk in part.vectors)
+    write_vectors(folder / VECTORS_FILE, vectors, order, dim, dtype)
+    np.save(folder / IDS_FILE, ids)
+    np.save(folder / LATE_FILE, order.late)
+    matrix = Vectors.open(folder / VECTORS_FILE, plan.metric)
+    with threads(plan.threads):
+        kind, why, trials = plan.kind, "asked for", list[dict[str, Any]]()
+        if kind == "auto":
+            kind, why, trials = choose(matrix, len(ids), plan.metric, plan.target_recall, plan.max_memory)
+        factory = factory_of(kind, order.early, dim)
+        _LOG.info("building %s over %s rows", factory, f"{len(ids):,}")
+        index = train(make(factory, dim, faiss_metric(plan.metric)), matrix, order.early, gpu=plan.gpu)
+        for _, chunk in matrix.chunks(0, order.early):
+            index.add(chunk)
+        how, recall = tune(Searcher(index, matrix), order, plan.target_recall)
+        for _, chunk in matrix.chunks(order.early, order.size):
+            index.add(chunk)
+    faiss.write_index(index, str(folder / FAISS_FILE))
+    resident = (folder / FAISS_FILE).stat().st_size
+    if plan.max_memory is not None and resident > plan.max_memory:
+        raise IndexBundleError(
+            f"{factory} over {len(ids):,} rows takes {resident / 1e6:,.1f} MB of memory, more than "
+            f"{plan.max_memory / 1e6:,.1f} MB; --kind ivf_pq takes least"
+        )
+    files = {}
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as stream:
+            sync(stream)
+        files[path.name] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+    sync_folder(folder)
+    return SegmentEntry(
+        name=folder.name,
+        rows=len(ids),
+        parts=len(parts),
+        kind=kind,
+        factory=factory,
+        why=why,
+        trials=trials,
+        how=how,
+        recall=recall.to_dict(),
+        bytes_resident=resident,
+        files=files,
+    )
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """FAISS with so many threads; 0 leaves it as it is."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)

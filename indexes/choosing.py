@@ -1,0 +1,118 @@
+"""`--kind auto`: every kind is built over samples of the rows and measured; the fastest that fits is taken."""
+
+import logging
+import math
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import faiss
+import numpy as np
+
+from nuner_embed.errors import IndexBundleError
+from nuner_embed.indexes.kinds import KINDS, SMALL, factory_of, make
+from nuner_embed.indexes.order import Order
+from nuner_embed.indexes.segment import Searcher
+from nuner_embed.indexes.training import train
+from nuner_embed.indexes.tuning import hold_out, tune
+from nuner_embed.indexes.vectors import Metric, Vectors, faiss_metric
+
+# FAISS's type stubs do not know what its Python layer adds.
+_FAISS: Any = faiss
+_LOG = logging.getLogger(__name__)
+_SAMPLE = 100_000
+_SMALLER = 25_000
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What was measured of one kind, and what that lets expect of all rows.
+
+    Attributes:
+        kind: one of `KINDS`.
+        sample_rows: it was built over.
+        recall: at 10, a fraction of 1.
+        queries_per_second: over the sample.
+        build_seconds: over the sample.
+        expected_queries_per_second: over all rows; time grows with rows as it did from the smaller sample to this.
+        expected_bytes: that FAISS would hold in memory for all rows.
+        fits: whether recall and memory are as asked for.
+    """
+
+    kind: str
+    sample_rows: int
+    recall: float
+    queries_per_second: float
+    build_seconds: float
+    expected_queries_per_second: float
+    expected_bytes: int
+    fits: bool
+
+
+def choose(
+    matrix: Vectors, rows: int, metric: Metric, target: float, max_memory: int | None
+) -> tuple[str, str, list[dict[str, Any]]]:
+    """The kind for some rows, why, and what was measured.
+
+    Args:
+        matrix: the rows' vectors, prepared.
+        rows: how many.
+        metric: of the search.
+        target: recall at 10, a fraction of 1.
+        max_memory: bytes that FAISS may hold in memory; None for any.
+
+    Raises:
+        IndexBundleError: nothing fits into so little memory.
+    """
+    flat_bytes = rows * matrix.dim * 4
+    if rows < SMALL and (max_memory is None or flat_bytes <= max_memory):
+        return "flat", f"{rows:,} rows are soon looked at one by one", []
+    trials = [_trial(kind, matrix, rows, metric, target, max_memory) for kind in KINDS]
+    measured = [asdict(trial) for trial in trials]
+    fitting = [trial for trial in trials if trial.fits]
+    if fitting:
+        chosen = max(fitting, key=lambda trial: trial.expected_queries_per_second)
+        why = f"the fastest expected of those that reach {target:g} and fit into memory"
+        return chosen.kind, why, measured
+    within = [trial for trial in trials if max_memory is None or trial.expected_bytes <= max_memory]
+    if not within:
+        least = min(trials, key=lambda trial: trial.expected_bytes)
+        raise IndexBundleError(
+            f"no kind fits into {(max_memory or 0) / 1e6:,.1f} MB: {least.kind}, the smallest, takes about "
+            f"{least.expected_bytes / 1e6:,.1f} MB for {rows:,} rows"
+        )
+    chosen = max(within, key=lambda trial: trial.recall)
+    return chosen.kind, f"none that fits into memory reaches {target:g}; this one comes nearest", measured
+
+
+def _trial(kind: str, matrix: Vectors, rows: int, metric: Metric, target: float, max_memory: int | None) -> Trial:
+    size = min(rows, _SAMPLE)
+    recall, rate, seconds, size_bytes = _measure(kind, matrix, rows, size, metric, target)
+    expected = rate
+    if size < rows:
+        smaller = _measure(kind, matrix, rows, _SMALLER, metric, target)[1]
+        growth = min(1.0, max(0.0, math.log(smaller / rate) / math.log(size / _SMALLER)))
+        expected = rate / (rows / size) ** (1.0 if kind == "flat" else growth)
+    memory = round(size_bytes * rows / size)
+    fits = recall >= target and (max_memory is None or memory <= max_memory)
+    return Trial(kind, size, recall, rate, seconds, expected, memory, fits)
+
+
+def _measure(
+    kind: str, matrix: Vectors, rows: int, size: int, metric: Metric, target: float
+) -> tuple[float, float, float, int]:
+    """Recall, queries a second, seconds to build and bytes of a kind over a sample."""
+    chosen = np.random.default_rng(0).choice(rows, size, replace=False)  # in no order: those held out are the last
+    sample = Vectors(matrix.matrix[chosen], metric)
+    order = Order(size, np.arange(size - len(hold_out(size)), size))
+    began = time.perf_counter()
+    factory = factory_of(kind, order.early, matrix.dim)
+    _LOG.info("measuring %s over %s rows", factory, f"{size:,}")
+    index = train(make(factory, matrix.dim, faiss_metric(metric)), sample, order.early)
+    for _, chunk in sample.chunks(0, order.early):
+        index.add(chunk)
+    seconds = time.perf_counter() - began
+    _, found = tune(Searcher(index, sample), order, target)
+    assert found.recall is not None
+    assert found.queries_per_second is not None
+    return found.recall, found.queries_per_second, seconds, len(_FAISS.serialize_index(index))

@@ -1,0 +1,123 @@
+"""Hits that people can read: deduplicated, without the query's own documents, each with the text around it."""
+
+from collections.abc import Collection, Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+
+from nuner_embed.indexes.index import Index
+
+Unique = Literal["surface", "document"]
+# How many more are fetched at first, and each time again, where some will be dropped.
+_SURPLUS = 4
+
+
+def find(
+    index: Index,
+    queries: ArrayLike,
+    k: int = 10,
+    *,
+    filter: str | None = None,
+    unique: Unique | None = None,
+    exclude: Sequence[Collection[str]] | None = None,
+    context: int = 60,
+) -> pa.Table:
+    """The k best rows for each query, with the text around them.
+
+    Args:
+        index: to search.
+        queries: (q, dim), or (dim,) for one.
+        k: how many for each; fewer come back where there are no more.
+        filter: see `Index.search`.
+        unique: "surface" keeps the best row of each text, whatever its case; "document" the best of each document.
+        exclude: for each query, the texts of documents whose rows are left out: those that it comes from.
+        context: characters to each side of a row.
+
+    Returns:
+        One row a hit: `query` (its number), `rank` (from 1), `score`, `id`, the columns of the index's rows, `context`
+        and `context_start` (its first character in the document). Queries in their order, best first.
+
+    Raises:
+        IndexBundleError, ValueError: see `Index.search`.
+    """
+    if unique is not None and unique not in get_args(Unique):
+        raise ValueError(f"unique must be {' or '.join(get_args(Unique))}, not {unique!r}")
+    wanted = np.atleast_2d(np.asarray(queries, dtype=np.float32))
+    origins = [()] * len(wanted) if exclude is None else list(exclude)
+    among = None if filter is None else index.ids(filter)
+    fetch = k * _SURPLUS if unique or exclude else k
+    pending = list(range(len(wanted)))
+    chosen: dict[int, list[tuple[float, int]]] = {}
+    while len(pending):
+        found = index.search(wanted[pending], fetch, among=among)
+        keys = _Keys(index, found.ids, unique, texts=any(origins))
+        for query, scores, ids in zip(pending, found.scores.tolist(), found.ids.tolist(), strict=True):
+            chosen[query] = keys.select(scores, ids, k, origins[query])
+        exhausted = found.ids.shape[1] < fetch
+        pending = [query for query in pending if len(chosen[query]) < k and not exhausted]
+        fetch *= _SURPLUS
+    return _table(index, [chosen[query] for query in range(len(wanted))], context)
+
+
+class _Keys:
+    """What decides whether a row is kept."""
+
+    def __init__(self, index: Index, ids: NDArray[np.int64], unique: Unique | None, *, texts: bool) -> None:
+        self._unique = unique
+        known = np.unique(ids)
+        rows = index.rows(known, ["document_id", "text"], texts=texts)
+        self._document = dict(zip(known.tolist(), rows["document_id"].to_pylist(), strict=True))
+        self._surface = dict(zip(known.tolist(), rows["text"].to_pylist(), strict=True)) if unique else {}
+        self._text = dict(zip(known.tolist(), rows["document_text"].to_pylist(), strict=True)) if texts else {}
+
+    def select(self, scores: list[float], ids: list[int], k: int, origin: Collection[str]) -> list[tuple[float, int]]:
+        """The first k that are neither the query's own nor like one before."""
+        seen = set()
+        kept: list[tuple[float, int]] = []
+        for score, id_ in zip(scores, ids, strict=True):
+            if origin and self._text[id_] in origin:
+                continue
+            key = self._key(id_)
+            if key in seen:
+                continue
+            seen.add(key)
+            kept.append((score, id_))
+            if len(kept) == k:
+                break
+        return kept
+
+    def _key(self, id_: int) -> Any:
+        if self._unique == "surface":
+            return " ".join(self._surface[id_].casefold().split())
+        return self._document[id_] if self._unique == "document" else id_
+
+
+def _table(index: Index, chosen: list[list[tuple[float, int]]], context: int) -> pa.Table:
+    flat = [(query, rank, *hit) for query, hits in enumerate(chosen) for rank, hit in enumerate(hits, start=1)]
+    query, rank, score, ids = zip(*flat, strict=True) if flat else ((), (), (), ())
+    known, place = np.unique(np.array(ids, np.int64), return_inverse=True)
+    rows = index.rows(known, texts=True).take(pa.array(place.ravel()))
+    around = (
+        [
+            (max(0, start - context), text[max(0, start - context) : end + context])
+            for text, start, end in zip(
+                *(rows[name].to_pylist() for name in ("document_text", "start", "end")), strict=True
+            )
+        ]
+        if flat
+        else []
+    )
+    table = pa.table(
+        {
+            "query": pa.array(query, pa.int64()),
+            "rank": pa.array(rank, pa.int64()),
+            "score": pa.array(score, pa.float32()),
+            "id": pa.array(ids, pa.int64()),
+        }
+    )
+    for name in index.columns:
+        table = table.append_column("row_score" if name == "score" else name, rows[name])
+    table = table.append_column("context", pa.array([text for _, text in around], pa.string()))
+    return table.append_column("context_start", pa.array([start for start, _ in around], pa.int64()))

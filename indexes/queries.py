@@ -1,0 +1,142 @@
+"""From a mention in its context, or from examples, to the vector that is searched for."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nuner_embed.documents import Document, Span
+from nuner_embed.encoding.encoder import TextEncoder
+from nuner_embed.encoding.tokens import Granularity, TokenTable
+from nuner_embed.errors import IndexBundleError, StoreMismatch
+from nuner_embed.indexes.index import Index
+from nuner_embed.indexes.vectors import Floats, prepared
+
+NEGATIVE = "-"
+_MARKED = re.compile(r"\[\[(.*?)\]\]", re.DOTALL)
+# From so many examples on, how rows vary is taken into account.
+_LINEAR_FROM = 5
+_BACKGROUND_ROWS = 20_000
+
+
+def marked_document(query: str, id_: str = "query") -> Document:
+    """A text whose mention stands in double brackets; without brackets the whole text is the mention.
+
+    Raises:
+        IndexBundleError: nothing is marked, or not in one piece.
+    """
+    found = list(_MARKED.finditer(query))
+    mention = found[0][1].strip() if found else query.strip()
+    rest = _MARKED.sub("", query)
+    if len(found) > 1 or "[[" in rest or "]]" in rest or "[[" in mention or not mention:
+        raise IndexBundleError(
+            f"query {query!r}: mark one mention with double brackets, as in 'He signed for the [[Falcons]] in 2018.'; "
+            "without brackets the whole text is the mention"
+        )
+    before = query[: found[0].start()] if found else ""
+    inner = found[0][1] if found else query
+    start = len(before) + len(inner) - len(inner.lstrip())
+    text = before + inner + (query[found[0].end() :] if found else "")
+    return Document(id_, text, spans=(Span(start, start + len(mention)),))
+
+
+def embed_mentions(index: Index, encoder: TextEncoder, documents: Sequence[Document]) -> Floats:
+    """A vector for each span of the documents, in order, pooled as the index's rows are: (spans, dim) float32.
+
+    For an index of words or tokens it is the mean of those that share characters with the span.
+
+    Raises:
+        StoreMismatch: the encoder is not the one that the index was made with.
+        IndexBundleError: a span that no token stands for.
+    """
+    require_encoder(index, encoder)
+    granularity: Granularity = next(name for name in get_args(Granularity) if name == index.bundle.granularity)
+    table = TokenTable.tokenize(documents, encoder.tokenizer, granularity)
+    embedded = encoder.encode_rows(table, granularity)
+    rows = embedded.rows
+    bounds = np.searchsorted(rows.document, np.arange(len(documents) + 1))
+    vectors = []
+    for document, a, b in zip(documents, bounds[:-1], bounds[1:], strict=True):
+        for number, span in enumerate(document.spans):
+            if granularity == "mention":
+                here = rows.index[a:b] == number
+            else:
+                here = (rows.start[a:b] < span.end) & (rows.end[a:b] > span.start)
+            if not here.any():
+                raise IndexBundleError(
+                    f"{document.id}: no token stands for {document.text[span.start : span.end]!r}; mark another mention"
+                )
+            vectors.append(embedded.vectors[a:b][here].mean(axis=0))
+    found = np.array(vectors, dtype=np.float32).reshape(-1, encoder.dim)
+    return prepared(found, "cosine") if encoder.recipe.normalize else found
+
+
+def require_encoder(index: Index, encoder: TextEncoder) -> None:
+    """Refuses an encoder whose vectors do not mean what the index's do.
+
+    Raises:
+        StoreMismatch: naming both.
+    """
+    if encoder.semantic_hash != index.bundle.semantic_hash:
+        raise StoreMismatch(
+            f"{index.path} was made with {index.bundle.model or 'another model'} ({index.bundle.semantic_hash[:12]}), "
+            f"not with {encoder.source or 'this encoder'} ({encoder.semantic_hash[:12]}); vectors of two encoders or "
+            "recipes cannot be compared"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Mentions that a search is to find more of, and such as it is not to find.
+
+    Attributes:
+        positives: their vectors, (p, dim), p at least 1.
+        negatives: theirs, (n, dim).
+    """
+
+    positives: Floats
+    negatives: Floats
+
+    def query(self, index: Index, seed: int = 0) -> tuple[Floats, str]:
+        """The vector to search for, (dim,), and what it is.
+
+        Up to four examples give their centre, moved away from that of the negatives. From five on, where the metric is
+        an inner product, they give the direction that tells them best from the rows of the index, as linear
+        discriminant analysis finds it.
+        """
+        metric = index.bundle.metric
+        positives, negatives = prepared(self.positives, metric), prepared(self.negatives, metric)
+        centre = positives.mean(axis=0)
+        if len(positives) + len(negatives) < _LINEAR_FROM or metric == "l2" or not len(index):
+            away = 0.25 * (negatives.mean(axis=0) - centre) if len(negatives) else 0
+            return (centre - away).astype(np.float32), "centroid"
+        ids = index.ids()
+        chosen = np.random.default_rng(seed).choice(ids, min(len(ids), _BACKGROUND_ROWS), replace=False)
+        return _discriminant(positives, negatives, index.vectors(np.sort(chosen))), "linear scorer"
+
+
+def examples_of(index: Index, encoder: TextEncoder, documents: Sequence[Document]) -> Examples:
+    """The spans of some documents as examples; those labelled "-" are negatives.
+
+    Raises:
+        IndexBundleError: there is no positive one.
+        StoreMismatch: see `embed_mentions`.
+    """
+    labels = [span.label for document in documents for span in document.spans]
+    negative = np.array([label == NEGATIVE for label in labels], bool)
+    if not len(labels) or negative.all():
+        raise IndexBundleError("the examples hold no span to look for; spans labelled '-' are what not to look for")
+    vectors = embed_mentions(index, encoder, documents)
+    return Examples(vectors[~negative], vectors[negative])
+
+
+def _discriminant(positives: Floats, negatives: Floats, background: Floats) -> Floats:
+    """The direction along which positives stand out from background and negatives, over how rows vary, (dim,)."""
+    centre = background.mean(axis=0)
+    covariance: NDArray[np.float64] = np.cov(background, rowvar=False).astype(np.float64)
+    shrunk = covariance + np.eye(len(covariance)) * np.trace(covariance) / len(covariance)
+    other = (centre + negatives.mean(axis=0)) / 2 if len(negatives) else centre
+    return np.linalg.solve(shrunk, positives.mean(axis=0) - other).astype(np.float32)

@@ -1,0 +1,132 @@
+"""What the rows of a segment are, and the texts that they stand in: looked up where they lie, in Parquet."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from nuner_embed.errors import IndexBundleError
+from nuner_embed.indexes.order import Ints
+
+
+def rows_file(part: int) -> str:
+    """The name of a part's rows."""
+    return f"rows-{part:05d}.parquet"
+
+
+def documents_file(part: int) -> str:
+    """The name of the documents that a part's rows stand in."""
+    return f"documents-{part:05d}.parquet"
+
+
+class Rows:
+    """The rows of a segment, in parts: a file of rows and one of documents each.
+
+    Attributes:
+        bounds: the first row of each part, and the number of all rows, (parts + 1,).
+
+    Raises:
+        IndexBundleError: a file is missing or damaged.
+    """
+
+    def __init__(self, folder: Path, parts: int) -> None:
+        self.folder = folder
+        self._rows = [_Lookup(folder / rows_file(part)) for part in range(parts)]
+        self._documents = [_Lookup(folder / documents_file(part)) for part in range(parts)]
+        self.bounds: Ints = np.cumsum([0, *(len(part) for part in self._rows)]).astype(np.int64)
+
+    def __len__(self) -> int:
+        return int(self.bounds[-1])
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files of rows, in order."""
+        return [part.path for part in self._rows]
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the rows' columns."""
+        return self._rows[0].schema.names if self._rows else []
+
+    def table(self, rows: Ints, columns: Sequence[str] | None = None, *, texts: bool = False) -> pa.Table:
+        """What some rows are, in the order given.
+
+        Args:
+            rows: their numbers.
+            columns: some of the columns; None for all.
+            texts: add `document_text`, the text that the row was found in.
+        """
+        part = np.searchsorted(self.bounds, rows, side="right") - 1
+        found, order = [], []
+        for number in np.unique(part):
+            here = np.flatnonzero(part == number)
+            table = self._rows[number].take(rows[here] - self.bounds[number], columns)
+            if texts:
+                table = table.append_column("document_text", self._texts(number, table["document_id"]))
+            found.append(table)
+            order.append(here)
+        if not found:
+            empty = self._rows[0].take(rows, columns)
+            return empty.append_column("document_text", pa.array([], pa.string())) if texts else empty
+        return pa.concat_tables(found).take(pa.array(np.argsort(np.concatenate(order))))
+
+    def stretches(self, columns: Sequence[str], size: int) -> Iterator[tuple[int, int, pa.Table]]:
+        """All rows, whole parts at a time until they come to `size`: the first, one past the last, and their table."""
+        first, tables = 0, []
+        for part, end in zip(self._rows, self.bounds[1:].tolist(), strict=True):
+            tables.append(part.all(columns))
+            if end - first >= size or end == len(self):
+                yield first, end, pa.concat_tables(tables)
+                first, tables = end, []
+
+    def documents(self, part: int, ids: pa.ChunkedArray) -> pa.Table:
+        """Those of a part's documents that have these ids, `document_id` and `text`, in the order of the part."""
+        known = self._documents[part].all(["document_id"])["document_id"]
+        return self._documents[part].take(np.flatnonzero(pc.is_in(known, value_set=ids).to_numpy()))
+
+    def _texts(self, part: int, ids: pa.ChunkedArray) -> pa.ChunkedArray:
+        documents = self.documents(part, ids.unique())
+        return documents["text"].take(pc.index_in(ids, value_set=documents["document_id"]))
+
+
+class _Lookup:
+    """A Parquet file of which some rows are wanted; opened for each reading, so that threads share nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._metadata = pq.read_metadata(path)
+        except (OSError, pa.ArrowException) as error:
+            raise self._damaged(error) from None
+        groups = [self._metadata.row_group(group).num_rows for group in range(self._metadata.num_row_groups)]
+        self._bounds = np.cumsum([0, *groups])
+        self.schema = self._metadata.schema.to_arrow_schema()
+
+    def __len__(self) -> int:
+        return int(self._bounds[-1])
+
+    def all(self, columns: Sequence[str]) -> pa.Table:
+        """All rows."""
+        return self._read(range(len(self._bounds) - 1), columns)
+
+    def take(self, rows: Ints, columns: Sequence[str] | None = None) -> pa.Table:
+        """Some rows, in the order given: only the row groups that hold them are read."""
+        group = np.searchsorted(self._bounds, rows, side="right") - 1
+        wanted = np.unique(group)
+        sizes = np.diff(self._bounds)[wanted]
+        begins = np.cumsum(sizes) - sizes  # of each group within what is read
+        places = rows - self._bounds[group] + begins[np.searchsorted(wanted, group)]
+        return self._read(wanted.tolist(), columns).take(pa.array(places))
+
+    def _read(self, groups: Iterable[int], columns: Sequence[str] | None) -> pa.Table:
+        try:
+            with pq.ParquetFile(self.path, metadata=self._metadata) as file:
+                return file.read_row_groups(list(groups), columns=list(columns) if columns is not None else None)
+        except (OSError, pa.ArrowException) as error:
+            raise self._damaged(error) from None
+
+    def _damaged(self, error: Exception) -> IndexBundleError:
+        return IndexBundleError(f"{self.path} cannot be read ({error}); build the index again")

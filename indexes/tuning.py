@@ -1,0 +1,136 @@
+"""How well a search finds, measured with rows that are not in the index, and how hard it must try to find enough."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nuner_embed.indexes.kinds import SearchParameters, easier_to_harder, finds_all
+from nuner_embed.indexes.order import Ints, Order
+from nuner_embed.indexes.segment import Searcher
+from nuner_embed.indexes.vectors import Floats
+
+AT = 10
+_HELD_OUT = 1000
+# So many comparisons between held-out rows and all others are worth their time: about half a minute on two cores.
+_COMPARISONS = 4_000_000_000
+_FEW = 100
+# Scores that differ by rounding count as equal, so that of two equal rows either may be found.
+_ROUNDING = 1e-5
+_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """How many of the nearest ten rows a search finds.
+
+    Attributes:
+        recall: mean share of a query's ten nearest rows that is found, a fraction of 1; None where it was not measured.
+        low: lower end of its 95% interval.
+        high: upper end.
+        queries: how many it was measured with: rows drawn at random and not in the index at the time.
+        queries_per_second: of that measurement, in batches of 64.
+        target: what was asked for.
+        why: what it rests on.
+    """
+
+    recall: float | None
+    low: float | None
+    high: float | None
+    queries: int
+    queries_per_second: float | None
+    target: float
+    why: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def hold_out(rows: int, seed: int = 0) -> Ints:
+    """Rows that are kept out while recall is measured, rising; none where there are too few for that."""
+    count = min(_HELD_OUT, rows // 20, max(200, _COMPARISONS // max(1, rows)))
+    if count < _FEW:
+        return np.empty(0, np.int64)
+    return np.sort(np.random.default_rng(seed).choice(rows, count, replace=False)).astype(np.int64)
+
+
+def tune(searcher: Searcher, order: Order, target: float) -> tuple[SearchParameters, Recall]:
+    """Finds the fastest setting that reaches a recall, and measures that with other queries.
+
+    Args:
+        searcher: over the rows that were not held out.
+        order: says which were.
+        target: recall at 10, a fraction of 1.
+    """
+    late = len(order.late)
+    queries = searcher.vectors.take(np.arange(order.early, order.size))
+    if finds_all(searcher.index):
+        how = SearchParameters(1, 1, 1)
+        rate = _measure(lambda some: searcher.search(some, AT, how)[0], queries, np.zeros(late))[1] if late else None
+        return how, Recall(1.0, 1.0, 1.0, 0, rate, target, "every row is looked at")
+    if not late:
+        hardest = list(easier_to_harder(searcher.index))[-1][-1]
+        return hardest, Recall(None, None, None, 0, None, target, "too few rows to hold any out; tries hardest")
+    truth = searcher.vectors.neighbours(queries, AT, end=order.early)[0][:, -1]
+    half = np.arange(late) % 2 == 0
+
+    def measure(how: SearchParameters, chosen: NDArray[np.bool_]) -> tuple[Floats, float]:
+        return _measure(lambda some: searcher.search(some, AT, how)[0], queries[chosen], truth[chosen])
+
+    how, reached = _fastest(searcher, lambda how: measure(how, half), target)
+    found, rate = measure(how, ~half)
+    mean, spread = float(found.mean()), 1.96 * float(found.std(ddof=1)) / len(found) ** 0.5
+    why = "rows that were held out" if reached else "rows that were held out; no setting reaches the target"
+    return how, Recall(mean, max(0.0, mean - spread), min(1.0, mean + spread), len(found), rate, target, why)
+
+
+def _fastest(
+    searcher: Searcher, measure: Callable[[SearchParameters], tuple[Floats, float]], target: float
+) -> tuple[SearchParameters, bool]:
+    """The fastest setting whose recall, less a standard error, reaches the target; else the one that finds most."""
+    fastest, best_rate = None, 0.0
+    most, best_recall = SearchParameters(), -1.0
+    for family in easier_to_harder(searcher.index):
+        before = -1.0
+        for how in family:
+            found, rate = measure(how)
+            mean, error = float(found.mean()), float(found.std(ddof=1)) / len(found) ** 0.5
+            if mean > best_recall:
+                most, best_recall = how, mean
+            if mean - error >= target:
+                if rate > best_rate:
+                    fastest, best_rate = how, rate
+                break
+            if rate < best_rate or (before >= 0 and mean - before < 0.001 and mean < target - 0.02):
+                break  # slower already than what reaches it, or never getting there
+            before = mean
+    return (fastest, True) if fastest else (most, False)
+
+
+def _measure(search: Callable[[Floats], Floats], queries: Floats, truth: NDArray[Any]) -> tuple[Floats, float]:
+    """Each query's recall, and queries a second.
+
+    Args:
+        search: gives the scores of what it finds, (q, 10).
+        queries: (q, dim).
+        truth: the score of each query's tenth nearest row, (q,).
+    """
+    began = time.perf_counter()
+    scores = [search(queries[first : first + _BATCH]) for first in range(0, len(queries), _BATCH)]
+    rate = len(queries) / (time.perf_counter() - began)
+    return recall_of(np.concatenate(scores), truth), rate
+
+
+def recall_of(scores: Floats, truth: NDArray[Any]) -> Floats:
+    """The share of each query's k nearest rows that was found, (q,).
+
+    Args:
+        scores: of what was found, (q, k).
+        truth: the score of each query's k-th nearest row, (q,); rows that tie with it count as it does.
+    """
+    found: Floats = (scores >= truth[:, None] - _ROUNDING).mean(axis=1, dtype=np.float32)
+    return found

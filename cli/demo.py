@@ -12,18 +12,22 @@ import click
     default="demo",
     show_default=True,
     type=click.Path(path_type=Path),
-    help="Directory for the model, the store and a page to look at.",
+    help="Directory for the model, the store, the index and a page to look at.",
 )
 def demo(output: Path) -> None:
-    """The whole main job on a small bundled corpus: export, verify, encode, look at the store."""
+    """The whole main job on a small bundled corpus: export, verify, encode, index, search."""
     from nuner_embed.bundled import DOCUMENTS, SENTENCES
     from nuner_embed.cli.demo_page import write_page
     from nuner_embed.cli.export import show
+    from nuner_embed.cli.hits import show_hits
+    from nuner_embed.cli.index import show_index
     from nuner_embed.cli.progress import JobReporter, note
     from nuner_embed.cli.sample import look
+    from nuner_embed.cli.sample_searches import SEARCHES, run_searches
     from nuner_embed.encoding.encode import encode
     from nuner_embed.errors import ExportError
     from nuner_embed.export import export_onnx, verify
+    from nuner_embed.indexes import Index
     from nuner_embed.models.exported import EXPORT_FILE
 
     model, directory = output / "model", output / "store"
@@ -36,15 +40,23 @@ def demo(output: Path) -> None:
     note("2. encode the bundled corpus (self-written toy data), one embedding a mention")
     with JobReporter() as reporter:
         store = encode([SENTENCES, DOCUMENTS], directory, model=str(model), rows="mention", reporter=reporter)
-    note("3. look at the store")
-    seen = look(store)
-    for line in seen.lines():
-        click.echo(line)
-    page = write_page(output / "index.html", store, seen)
+    note("3. index the mentions, and measure the index")
+    with Index.build(store, output / "index", force=True) as index:
+        show_index(index)
+        seen = look(index)
+        for line in seen.lines():
+            click.echo(line)
+        note("4. search: by a mention in its context, with a filter, and by examples")
+        found = run_searches(index, model)
+        for search, hits in zip(SEARCHES, found, strict=True):
+            click.echo(f"\n{search.command}")
+            show_hits(hits)
+    page = write_page(output / "index.html", store, seen, found)
     click.echo(
         f"\nThe picture: {page}\n"
         "Next, on your own corpus:\n"
         f"  nuner-embed encode corpus.txt -o store --model {model}\n"
-        "  nuner-embed store info store\n"
-        "From Python: nuner_embed.Store.open('store').table() and .vectors(rows); see README.md"
+        "  nuner-embed index build store -o index\n"
+        '  nuner-embed search index "He signed for the [[Falcons]] in 2018."\n'
+        "From Python: nuner_embed.Index.open('index').search(vectors); see README.md"
     )

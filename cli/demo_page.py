@@ -1,11 +1,14 @@
 """A page to look at: a map of the mentions and their nearest neighbours."""
 
 import html
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from nuner_embed.cli.sample import Look, Mention
+from nuner_embed.cli.sample_searches import SEARCHES, Search
 from nuner_embed.encoding.store import Store
 from nuner_embed.files import atomic_write
 
@@ -22,8 +25,8 @@ td,th{padding:.2rem .8rem .2rem 0;text-align:left}.key span{display:inline-block
 """
 
 
-def write_page(path: Path, store: Store, seen: Look) -> Path:
-    """Writes the page, self-contained, and returns its path."""
+def write_page(path: Path, store: Store, seen: Look, found: Sequence[list[dict[str, Any]]]) -> Path:
+    """Writes the page, self-contained, and returns its path; `found` holds the hits of each of `SEARCHES`."""
     label_colours = {label: colour for (label, _), colour in zip(seen.labels, _COLOURS, strict=False)}
     key = "".join(
         f'<span><span class="dot" style="background:{colour}"></span>{html.escape(label)}</span>'
@@ -40,6 +43,8 @@ most frequent labels. Point at a dot to read it. The corpus is self-written toy 
 <p>By cosine, other documents and other words only. The nearest one carries the same label in
 {seen.agreement:.0%} of the cases; by chance it would in {seen.chance:.1%}.</p>
 {"".join(_neighbours(example) for example in seen.examples)}
+<h2>Searches</h2>
+{"".join(_search(search, hits) for search, hits in zip(SEARCHES, found, strict=True))}
 <p class="dim">Made by <code>nuner-embed demo</code> from {html.escape(store.path.name)},
 semantic hash {store.semantic_hash[:12]}.</p></html>
 """
@@ -77,3 +82,20 @@ def _neighbours(example: list[Mention]) -> str:
         f"<h3>{html.escape(query.text)} <span class='dim'>({html.escape(query.label)}, "
         f"{html.escape(query.document)})</span></h3><table>{rows}</table>"
     )
+
+
+def _search(search: Search, hits: list[dict[str, Any]]) -> str:
+    rows = "".join(
+        f"<tr><td>{hit['score']:.3f}</td><td>{_marked(hit)}</td><td>{html.escape(hit['label'] or '')}</td>"
+        f'<td class="dim">{html.escape(hit["document_id"])}</td></tr>'
+        for hit in hits
+    )
+    return f"<p><code>{html.escape(search.command)}</code></p><table>{rows}</table>"
+
+
+def _marked(hit: dict[str, Any]) -> str:
+    start, end = hit["start"] - hit["context_start"], hit["end"] - hit["context_start"]
+    before, mention, after = (
+        html.escape(hit["context"][part]) for part in (slice(start), slice(start, end), slice(end, None))
+    )
+    return f"{before}<mark>{mention}</mark>{after}"

@@ -114,13 +114,18 @@ def _csv() -> Write:
 
 
 def _print_tables(asked: list[Any], hits: "pa.Table") -> None:
+    for one, found in _by_query(asked, hits):
+        if len(asked) > 1:
+            click.secho(plain(one.query), bold=True)
+        show_hits(found)
+
+
+def show_hits(hits: list[dict[str, Any]]) -> None:
+    """Prints rows of what `find` returns as a table."""
     from rich.console import Console
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", 110)))
-    for one, found in _by_query(asked, hits):
-        if len(asked) > 1:
-            console.print(plain(one.query), markup=False, style="bold")
-        console.print(table(found, marked=not console.is_terminal))
+    console.print(table(hits, marked=not console.is_terminal))
 
 
 def table(hits: list[dict[str, Any]], *, marked: bool) -> Any:

@@ -69,11 +69,12 @@ def build(store: tuple[Path, ...], output: Path, as_json: bool, **options: Any) 
     How well a search of it finds is measured with rows that are not in it yet, and written into it with the settings
     that reach the target. The index holds all it needs; the store may go.
     """
-    from nuner_embed.cli.progress import note
+    from nuner_embed.cli.progress import RowProgress, note
     from nuner_embed.indexes import Index
 
-    with _bad_options(), Index.build(list(store), output, **options) as built:
-        _report(built, as_json)
+    with _bad_options(), RowProgress() as progress:
+        built = Index.build(list(store), output, progress=progress, **options)
+    _report(built, as_json)
     note(f'next: nuner-embed search {output} "... [[mention]] ..."')
 
 
@@ -86,10 +87,12 @@ def build(store: tuple[Path, ...], output: Path, as_json: bool, **options: Any) 
 @json_option
 def add(index: Path, store: Path, again: bool, threads: int, gpu: bool, as_json: bool) -> None:
     """Add the rows of STORE to INDEX as a new segment."""
+    from nuner_embed.cli.progress import RowProgress
     from nuner_embed.indexes import Index
 
-    with Index.open(index) as opened, _bad_options():
-        opened.add(store, again=again, threads=threads, gpu=gpu)
+    with Index.open(index) as opened:
+        with _bad_options(), RowProgress() as progress:
+            opened.add(store, again=again, threads=threads, gpu=gpu, progress=progress)
         _report(opened, as_json)
 
 
@@ -122,11 +125,13 @@ def remove(index: Path, documents: tuple[str, ...], filter_: str | None, ids: Pa
 @json_option
 def compact(index: Path, threads: int, as_json: bool) -> None:
     """Make one segment of all in INDEX, without what was removed."""
-    from nuner_embed.cli.progress import note
+    from nuner_embed.cli.progress import RowProgress, note
     from nuner_embed.indexes import Index
 
-    with Index.open(index) as opened, _bad_options():
-        if not opened.compact(threads=threads):
+    with Index.open(index) as opened:
+        with _bad_options(), RowProgress() as progress:
+            changed = opened.compact(threads=threads, progress=progress)
+        if not changed:
             note(f"{index} is one segment without removed rows; nothing to do")
         _report(opened, as_json)
 
@@ -200,13 +205,18 @@ def _facts(opened: "Index") -> dict[str, Any]:
     }
 
 
-def _report(opened: "Index", as_json: bool, **more: Any) -> None:
+def _report(opened: "Index", as_json: bool, removed: int | None = None) -> None:
     if as_json:
-        print_json({**more, **_facts(opened)})
+        print_json(_facts(opened) | ({} if removed is None else {"removed_now": removed}))
         return
+    if removed is not None:
+        click.echo(f"{counted(removed, 'row')} removed")
+    show_index(opened)
+
+
+def show_index(opened: "Index") -> None:
+    """Prints what is in an index and how well its newest segment finds."""
     bundle = opened.bundle
-    for name, value in more.items():
-        click.echo(f"{name}: {value:,}")
     removed = f", {bundle.removed:,} more removed" if bundle.removed else ""
     click.echo(
         f"{counted(len(opened), 'row')} in {counted(len(bundle.segments), 'segment')}{removed}, "

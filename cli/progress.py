@@ -8,7 +8,16 @@ from typing import Self
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from nuner_embed.cli.options import counted, size
@@ -130,6 +139,46 @@ def _make_bar(console: Console) -> Progress:
         console=console,
         transient=True,
     )
+
+
+class RowProgress:
+    """Tells people how the building of an index goes: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, noun: str = "rows") -> None:
+        self._noun = noun
+        console = Console(stderr=True, highlight=False)
+        self._bar = _make_bar(console) if console.is_terminal else None
+        self._task: TaskID | None = None
+        self._what = ""
+        self._began = self._last_line = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Moves the bar, or prints a line if the last one is a while ago."""
+        now = time.monotonic()
+        if what != self._what:
+            self._what, self._began, self._last_line = what, now, now
+            if self._bar:
+                self._task = self._bar.add_task(what, total=total, rate="", shard="")
+            rate = 0.0  # what was done so far took a time that is not known
+        else:
+            rate = done / max(now - self._began, 1e-9)
+        shown = f"{rate:,.0f} {self._noun}/s" if rate else ""
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, completed=done, rate=shown)
+        elif rate and now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            note(f"{what}: {done / total:4.0%}  {shown}  about {timedelta(seconds=round((total - done) / rate))} left")
 
 
 def note(text: str) -> None:

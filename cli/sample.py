@@ -1,13 +1,10 @@
-"""A first look at a store of mentions."""
+"""A first look at an index of mentions."""
 
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
-from nuner_embed.encoding.store import Store
-from nuner_embed.indexes import nearest
+from nuner_embed.indexes import Index
 
 _QUERIES = 3
 _NEIGHBOURS = 4
@@ -18,7 +15,7 @@ class Mention:
     """A row, for people.
 
     Attributes:
-        row: its number in the store.
+        row: its id in the index.
         text: of the mention.
         label: its concept.
         document: where it stands.
@@ -61,20 +58,19 @@ class Look:
         )
 
 
-def look(store: Store) -> Look:
-    """Finds each mention's nearest ones, by exact cosine search over the store."""
-    table = store.table(["document_id", "text", "label"])
+def look(index: Index) -> Look:
+    """Finds each mention's nearest ones in a new index, whose ids count from 0."""
+    table = index.rows(index.ids(), ["document_id", "text", "label"])
     documents, texts, labels = (table.column(name).to_pylist() for name in ("document_id", "text", "label"))
-    vectors = store.vectors(np.arange(len(store)))
-    found = nearest(store, vectors, k=30)
+    found = index.search(index.vectors(index.ids()), k=30)
     counts = Counter(labels).most_common()
     frequent = dict(counts[:_QUERIES])
     examples: dict[str, list[Mention]] = {}
     same = 0
-    for row in range(len(store)):
+    for row in range(len(index)):
         others = [
             Mention(int(other), texts[other], labels[other], documents[other], float(score))
-            for other, score in zip(found.rows[row], found.scores[row], strict=True)
+            for other, score in zip(found.ids[row], found.scores[row], strict=True)
             if documents[other] != documents[row] and texts[other].lower() != texts[row].lower()
         ]
         same += bool(others) and others[0].label == labels[row]

@@ -1,6 +1,6 @@
 """Searching the embeddings of stores."""
 
-from nuner_embed.indexes.exact import Neighbours, NumericsDiffer, nearest
+from nuner_embed.indexes.changing import NumericsDiffer
 from nuner_embed.indexes.finding import find
 from nuner_embed.indexes.index import Hits, Index
 from nuner_embed.indexes.kinds import SearchParameters
@@ -10,12 +10,10 @@ __all__ = [
     "Examples",
     "Hits",
     "Index",
-    "Neighbours",
     "NumericsDiffer",
     "SearchParameters",
     "embed_mentions",
     "examples_of",
     "find",
     "marked_document",
-    "nearest",
 ]

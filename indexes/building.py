@@ -3,11 +3,11 @@
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import faiss
 import numpy as np
@@ -24,28 +24,50 @@ from nuner_embed.indexes.training import train
 from nuner_embed.indexes.tuning import hold_out, tune
 from nuner_embed.indexes.vectors import Metric, Vectors, faiss_metric, write_vectors
 
+Chunk = TypeVar("Chunk", bound=Sized)
 _LOG = logging.getLogger(__name__)
+
+
+# told of what is done, how many rows of it, and of how many
+Progress = Callable[[str, int, int], None]
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """No progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How the building is done, whatever is built.
+
+    Attributes:
+        threads: 0 for FAISS's own choice, one a core.
+        gpu: train inverted lists on a GPU.
+        progress: is told how it goes.
+    """
+
+    threads: int = 0
+    gpu: bool = False
+    progress: Progress = silent
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a segment is built.
+    """What a segment is to be.
 
     Attributes:
         kind: "auto", one of `kinds.KINDS`, or a FAISS factory string.
         metric: of the search.
         target_recall: at 10, a fraction of 1.
         max_memory: bytes that FAISS may hold in memory for it; None for any.
-        threads: 0 for FAISS's own choice, one a core.
-        gpu: train inverted lists on a GPU.
+        work: how the building is done.
     """
 
     kind: str
     metric: Metric
     target_recall: float
     max_memory: int | None = None
-    threads: int = 0
-    gpu: bool = False
+    work: Work = Work()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,22 +107,25 @@ def write_segment(folder: Path, parts: Sequence[Part], ids: Ints, dim: int, dtyp
     for number, part in enumerate(parts):
         _link(part.rows, folder / rows_file(number))
         _link(part.documents, folder / documents_file(number))
-    vectors = (chunk for part in parts for chunk in part.vectors)
+    vectors = _told(
+        plan.work.progress, "writing vectors", (chunk for part in parts for chunk in part.vectors), len(ids)
+    )
     write_vectors(folder / VECTORS_FILE, vectors, order, dim, dtype)
     np.save(folder / IDS_FILE, ids)
     np.save(folder / LATE_FILE, order.late)
     matrix = Vectors.open(folder / VECTORS_FILE, plan.metric)
-    with threads(plan.threads):
+    with threads(plan.work.threads):
         kind, why, trials = plan.kind, "asked for", list[dict[str, Any]]()
         if kind == "auto":
             kind, why, trials = choose(matrix, len(ids), plan.metric, plan.target_recall, plan.max_memory)
         factory = factory_of(kind, order.early, dim)
         _LOG.info("building %s over %s rows", factory, f"{len(ids):,}")
-        index = train(make(factory, dim, faiss_metric(plan.metric)), matrix, order.early, gpu=plan.gpu)
-        for _, chunk in matrix.chunks(0, order.early):
+        index = train(make(factory, dim, faiss_metric(plan.metric)), matrix, order.early, gpu=plan.work.gpu)
+        for chunk in _told(plan.work.progress, "adding rows", matrix.chunks(0, order.early), len(ids)):
             index.add(chunk)
+        _LOG.info("measuring recall with %s rows that are not in it", f"{len(order.late):,}")
         how, recall = tune(Searcher(index, matrix), order, plan.target_recall)
-        for _, chunk in matrix.chunks(order.early, order.size):
+        for chunk in matrix.chunks(order.early, order.size):
             index.add(chunk)
     faiss.write_index(index, str(folder / FAISS_FILE))
     resident = (folder / FAISS_FILE).stat().st_size
@@ -128,6 +153,15 @@ def write_segment(folder: Path, parts: Sequence[Part], ids: Ints, dim: int, dtyp
         bytes_resident=resident,
         files=files,
     )
+
+
+def _told(progress: Progress, what: str, chunks: Iterable[Chunk], total: int) -> Iterator[Chunk]:
+    """Chunks as they come, each told of once it has been dealt with."""
+    done = 0
+    for chunk in chunks:
+        yield chunk
+        done += len(chunk)
+        progress(what, done, total)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """The manifest of an index: which segments there are, what is deleted, and what the vectors mean."""
 
+import hashlib
+import io
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -79,6 +81,8 @@ class Bundle:
         path = directory / MANIFEST_FILE
         try:
             values = read_json(path)
+            if "segments" not in values:
+                raise ValueError("it names no segments")
             if values["schema_version"] != SCHEMA_VERSION:
                 raise IndexBundleError(f"{path} is of another version; build the index again")
             sha256 = values.pop("sha256")
@@ -112,10 +116,15 @@ class Bundle:
             return np.empty(0, np.int64)
         path = directory / Path(self.tombstones).name
         try:
-            ids: NDArray[np.int64] = np.load(path, allow_pickle=False)
+            data = path.read_bytes()
+            ids: NDArray[np.int64] = np.load(io.BytesIO(data), allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise IndexBundleError(f"{path} cannot be read ({error}); build the index again") from None
-        if ids.dtype != np.int64 or len(ids) != self.removed or sha256_of(path) != self.tombstones_sha256:
+        if (
+            ids.dtype != np.int64
+            or len(ids) != self.removed
+            or hashlib.sha256(data).hexdigest() != self.tombstones_sha256
+        ):
             raise IndexBundleError(f"{path} does not hold the {self.removed} ids that it should; build the index again")
         return ids
 

@@ -17,11 +17,15 @@ from numpy.typing import NDArray
 from nuner_embed.encoding.store import Shard, Store
 from nuner_embed.errors import IndexBundleError, StoreMismatch
 from nuner_embed.files import hash_of
-from nuner_embed.indexes.building import Part, Plan, write_segment
+from nuner_embed.indexes.building import Part, Plan, Work, write_segment
 from nuner_embed.indexes.bundle import SEGMENTS_FOLDER, Bundle
-from nuner_embed.indexes.exact import NumericsDiffer
 from nuner_embed.indexes.segment import Segment
 from nuner_embed.indexes.vectors import Metric, prepared
+
+
+class NumericsDiffer(UserWarning):
+    """Vectors of one meaning were computed by different runtimes or settings; scores differ in their last digits."""
+
 
 _CHUNK_ROWS = 65_536
 # Parts of a compacted segment hold at least so many rows, but for the last.
@@ -29,9 +33,7 @@ _PART_ROWS = 100_000
 _GROUP_ROWS = 8192
 
 
-def with_stores(
-    directory: Path, bundle: Bundle, stores: Sequence[Store], *, again: bool, threads: int, gpu: bool
-) -> Bundle:
+def with_stores(directory: Path, bundle: Bundle, stores: Sequence[Store], work: Work, *, again: bool = False) -> Bundle:
     """Writes a segment of the stores' rows; returns the state that names it.
 
     Raises:
@@ -53,7 +55,7 @@ def with_stores(
         for shard in shards
     ]
     ids = np.arange(bundle.next_id, bundle.next_id + rows, dtype=np.int64)
-    plan = _plan(bundle, bundle.bytes_resident, threads, gpu)
+    plan = _plan(bundle, bundle.bytes_resident, work)
     entry = write_segment(_new_segment(directory, bundle), parts, ids, bundle.dim, bundle.dtype, plan)
     hashes = dict.fromkeys([*bundle.numeric_hashes, *(store.numeric_hash for store in stores)])
     if len(hashes) > 1:
@@ -69,7 +71,7 @@ def with_stores(
 
 
 def compacted(
-    directory: Path, bundle: Bundle, segments: Sequence[tuple[Segment, NDArray[np.bool_] | None]], threads: int
+    directory: Path, bundle: Bundle, segments: Sequence[tuple[Segment, NDArray[np.bool_] | None]], work: Work
 ) -> Bundle:
     """Writes one segment of all rows that are kept; returns the state that names it alone."""
     without = replace(bundle, segments=(), tombstones=None, tombstones_sha256=None, removed=0)
@@ -86,7 +88,7 @@ def compacted(
     try:
         parts = list(_write_parts(loose, kept))
         ids = np.concatenate([segment.ids[rows] for segment, rows in kept])
-        plan = _plan(bundle, 0, threads, gpu=False)
+        plan = _plan(bundle, 0, work)
         entry = write_segment(folder, parts, ids, bundle.dim, bundle.dtype, plan)
     finally:
         shutil.rmtree(loose, ignore_errors=True)
@@ -98,9 +100,9 @@ def fingerprint(store: Store) -> str:
     return hash_of([shard.sha256 for shard in store.shards])
 
 
-def _plan(bundle: Bundle, resident: int, threads: int, gpu: bool) -> Plan:
+def _plan(bundle: Bundle, resident: int, work: Work) -> Plan:
     left = None if bundle.max_memory is None else bundle.max_memory - resident
-    return Plan(bundle.kind, bundle.metric, bundle.target_recall, left, threads, gpu)
+    return Plan(bundle.kind, bundle.metric, bundle.target_recall, left, work)
 
 
 def _chunks(shard: Shard, metric: Metric) -> Iterator[NDArray[np.floating[Any]]]:

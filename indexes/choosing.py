@@ -67,6 +67,8 @@ def choose(
     flat_bytes = rows * matrix.dim * 4
     if rows < SMALL and (max_memory is None or flat_bytes <= max_memory):
         return "flat", f"{rows:,} rows are soon looked at one by one", []
+    if not len(hold_out(rows)):
+        raise IndexBundleError(f"{rows:,} rows take {flat_bytes / 1e6:,.1f} MB, and of so few no kind takes less")
     trials = [_trial(kind, matrix, rows, metric, target, max_memory) for kind in KINDS]
     measured = [asdict(trial) for trial in trials]
     fitting = [trial for trial in trials if trial.fits]
@@ -109,7 +111,7 @@ def _measure(
     factory = factory_of(kind, order.early, matrix.dim)
     _LOG.info("measuring %s over %s rows", factory, f"{size:,}")
     index = train(make(factory, matrix.dim, faiss_metric(metric)), sample, order.early)
-    for _, chunk in sample.chunks(0, order.early):
+    for chunk in sample.chunks(0, order.early):
         index.add(chunk)
     seconds = time.perf_counter() - began
     _, found = tune(Searcher(index, sample), order, target)

@@ -44,6 +44,7 @@ def find(
     """
     if unique is not None and unique not in get_args(Unique):
         raise ValueError(f"unique must be {' or '.join(get_args(Unique))}, not {unique!r}")
+    index = index.snapshot()
     wanted = np.atleast_2d(np.asarray(queries, dtype=np.float32))
     origins = [()] * len(wanted) if exclude is None else list(exclude)
     among = None if filter is None else index.ids(filter)
@@ -67,6 +68,8 @@ class _Keys:
     def __init__(self, index: Index, ids: NDArray[np.int64], unique: Unique | None, *, texts: bool) -> None:
         self._unique = unique
         known = np.unique(ids)
+        if not len(known):  # an index without segments knows no columns
+            return
         rows = index.rows(known, ["document_id", "text"], texts=texts)
         self._document = dict(zip(known.tolist(), rows["document_id"].to_pylist(), strict=True))
         self._surface = dict(zip(known.tolist(), rows["text"].to_pylist(), strict=True)) if unique else {}

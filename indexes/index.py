@@ -14,16 +14,15 @@ from filelock import FileLock, Timeout
 from numpy.typing import ArrayLike, NDArray
 
 from nuner_embed.encoding.store import Store
-from nuner_embed.errors import IndexBundleError, IndexLocked
-from nuner_embed.files import sync_folder
+from nuner_embed.errors import IndexLocked
 from nuner_embed.indexes import changing, checking
-from nuner_embed.indexes.bundle import LOCK_FILE, SEGMENTS_FOLDER, Bundle
-from nuner_embed.indexes.filtering import mark, require_condition
+from nuner_embed.indexes.building import Progress, Work, silent
+from nuner_embed.indexes.bundle import LOCK_FILE, Bundle
+from nuner_embed.indexes.filtering import require_condition
 from nuner_embed.indexes.kinds import SearchParameters
-from nuner_embed.indexes.segment import Segment
+from nuner_embed.indexes.placing import alone, clear_strays, put, require_free
+from nuner_embed.indexes.state import State, allowed, load
 from nuner_embed.indexes.vectors import Floats, Metric, best, faiss_metric, prepared
-
-Marks = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +38,6 @@ class Hits:
     ids: NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
-    """The index at one moment; searches never see half of a change."""
-
-    bundle: Bundle
-    segments: tuple[Segment, ...]
-    kept: tuple[Marks | None, ...]
-
-    @property
-    def rows(self) -> int:
-        return sum(len(segment.ids) for segment in self.segments) - self.bundle.removed
-
-
 class Index:
     """An index bundle, open for searching; `add`, `remove` and `compact` change it on disk.
 
@@ -61,9 +47,9 @@ class Index:
         path: the directory.
     """
 
-    def __init__(self, path: Path, state: _State) -> None:
+    def __init__(self, path: Path, state: State) -> None:
         self.path = path
-        self._now: _State | None = state
+        self._now: State | None = state
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -73,7 +59,7 @@ class Index:
             IndexBundleError: there is none, or a piece of it is missing or damaged.
         """
         directory = Path(path).expanduser()
-        return cls(directory, _load(directory))
+        return cls(directory, load(directory))
 
     @classmethod
     def build(
@@ -88,6 +74,7 @@ class Index:
         threads: int = 0,
         gpu: bool = False,
         force: bool = False,
+        progress: Progress = silent,
     ) -> Self:
         """Builds an index over the rows of one store, or of several of one meaning.
 
@@ -101,6 +88,7 @@ class Index:
             threads: 0 for one a core.
             gpu: train inverted lists on a GPU.
             force: replace an index that is there.
+            progress: is told what is done, how many rows of it, and of how many.
 
         Raises:
             IndexBundleError: the directory is taken, there is no row, or nothing fits into the memory.
@@ -115,7 +103,7 @@ class Index:
             raise ValueError(f"target_recall must be above 0 and at most 1, not {target_recall}")
         faiss_metric(metric)
         first, directory = opened[0], Path(path).expanduser()
-        _require_free(directory, force)
+        require_free(directory, force)
         bundle = Bundle(
             model=first.manifest["model"],
             semantic_hash=first.semantic_hash,
@@ -130,13 +118,14 @@ class Index:
             max_memory=max_memory,
         )
         work = directory.with_name(f".{directory.name}.tmp")
-        shutil.rmtree(work, ignore_errors=True)
-        try:
-            work.mkdir(parents=True)
-            changing.with_stores(work, bundle, opened, again=False, threads=threads, gpu=gpu).write(work)
-            _put(work, directory)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        with alone(directory):
+            shutil.rmtree(work, ignore_errors=True)  # left by a build that was killed
+            try:
+                work.mkdir()
+                changing.with_stores(work, bundle, opened, Work(threads, gpu, progress)).write(work)
+                put(work, directory)
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
         return cls.open(directory)
 
     def close(self) -> None:
@@ -161,7 +150,7 @@ class Index:
         return f"Index({str(self.path)!r}, {len(self)} {bundle.granularity} rows, {bundle.kind}, {bundle.metric})"
 
     @property
-    def _state(self) -> _State:
+    def _state(self) -> State:
         if self._now is None:
             raise ValueError(f"the index {self.path} is closed")
         return self._now
@@ -177,9 +166,13 @@ class Index:
         segments = self._state.segments
         return segments[0].rows.columns if segments else []
 
+    def snapshot(self) -> Self:
+        """The index as it is now, for several calls that must see one state, whatever changes meanwhile."""
+        return type(self)(self.path, self._state)
+
     def refresh(self) -> None:
         """Looks at what others changed."""
-        self._now = _load(self.path)
+        self._now = load(self.path)
 
     def search(
         self,
@@ -205,7 +198,7 @@ class Index:
         """
         state = self._state
         wanted = self._prepared(queries, k)
-        segments = zip(state.segments, _allowed(state, filter, among), strict=True)
+        segments = zip(state.segments, allowed(state, filter, among), strict=True)
         found = [segment.search(wanted, k, how, keep) for segment, keep in segments]
         if len(found) == 1:
             return Hits(*found[0])
@@ -253,7 +246,7 @@ class Index:
     def ids(self, filter: str | None = None) -> NDArray[np.int64]:
         """The ids of all rows, or of those that a filter lets through, rising."""
         state = self._state
-        segments = zip(state.segments, _allowed(state, filter, None), strict=True)
+        segments = zip(state.segments, allowed(state, filter, None), strict=True)
         parts = [segment.ids[:] if kept is None else segment.ids[kept] for segment, kept in segments]
         return np.sort(np.concatenate(parts)) if parts else np.empty(0, np.int64)
 
@@ -274,7 +267,15 @@ class Index:
             raise KeyError(f"no id {wanted[~known][0]} in the index")
         return found
 
-    def add(self, store: Store | str | Path, *, again: bool = False, threads: int = 0, gpu: bool = False) -> None:
+    def add(
+        self,
+        store: Store | str | Path,
+        *,
+        again: bool = False,
+        threads: int = 0,
+        gpu: bool = False,
+        progress: Progress = silent,
+    ) -> None:
         """Adds a store's rows as a new segment, tuned to the index's target.
 
         Args:
@@ -282,6 +283,7 @@ class Index:
             again: add rows that were added before once more.
             threads: 0 for one a core.
             gpu: train inverted lists on a GPU.
+            progress: see `build`.
 
         Raises:
             StoreMismatch: the store does not mean what the index means.
@@ -290,7 +292,7 @@ class Index:
         """
         opened = store if isinstance(store, Store) else Store.open(store)
         with self._change() as bundle:
-            self._commit(changing.with_stores(self.path, bundle, [opened], again=again, threads=threads, gpu=gpu))
+            self._commit(changing.with_stores(self.path, bundle, [opened], Work(threads, gpu, progress), again=again))
 
     def remove(self, ids: ArrayLike) -> int:
         """Removes rows by id; returns how many were there. Their place is freed by `compact`.
@@ -317,7 +319,7 @@ class Index:
                 self._commit(bundle.with_removed(self.path, gone))
         return len(wanted)
 
-    def compact(self, *, threads: int = 0) -> bool:
+    def compact(self, *, threads: int = 0, progress: Progress = silent) -> bool:
         """Makes one segment of all, without the removed rows; ids stay what they are. False where there is no need.
 
         Raises:
@@ -328,7 +330,7 @@ class Index:
             if len(state.segments) < 2 and not bundle.removed:
                 return False
             parts = list(zip(state.segments, state.kept, strict=True))
-            self._commit(changing.compacted(self.path, bundle, parts, threads))
+            self._commit(changing.compacted(self.path, bundle, parts, Work(threads, progress=progress)))
         return True
 
     def verify(self) -> list[str]:
@@ -355,7 +357,7 @@ class Index:
             raise IndexLocked(f"another process is changing {self.path}; try again when it is done") from None
         try:
             self.refresh()
-            _clear_strays(self.path, self._state.bundle)
+            clear_strays(self.path, self._state.bundle)
             yield self._state.bundle
         finally:
             lock.release()
@@ -363,73 +365,4 @@ class Index:
     def _commit(self, bundle: Bundle) -> None:
         replace(bundle, generation=bundle.generation + 1).write(self.path)
         self.refresh()
-        _clear_strays(self.path, self._state.bundle)
-
-
-def _load(directory: Path) -> _State:
-    """The newest state; read again where a writer swapped it in between."""
-    while True:
-        bundle = Bundle.read(directory)
-        try:
-            segments = tuple(
-                Segment(directory / SEGMENTS_FOLDER / entry.name, entry, bundle.metric) for entry in bundle.segments
-            )
-            removed = bundle.removed_ids(directory)
-        except IndexBundleError:
-            if Bundle.read(directory).generation == bundle.generation:
-                raise
-            continue
-        kept: list[Marks | None] = []
-        for segment in segments:
-            gone = segment.numbers_of(removed)
-            marks = np.ones(len(segment.ids), bool)
-            marks[gone] = False
-            kept.append(marks if len(gone) else None)
-        return _State(bundle, segments, tuple(kept))
-
-
-def _allowed(state: _State, condition: str | None, among: ArrayLike | None) -> Iterator[Marks | None]:
-    """The rows of each segment that may be found; None for all."""
-    named = None if among is None else np.unique(np.asarray(among, dtype=np.int64))
-    for segment, kept in zip(state.segments, state.kept, strict=True):
-        marks = kept
-        if condition is not None:
-            matching = mark(segment.rows, condition)
-            marks = matching if marks is None else marks & matching
-        if named is not None:
-            listed = np.zeros(len(segment.ids), bool)
-            listed[segment.numbers_of(named)] = True
-            marks = listed if marks is None else marks & listed
-        yield marks
-
-
-def _require_free(directory: Path, force: bool) -> None:
-    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
-        return
-    if not (directory / SEGMENTS_FOLDER).is_dir():
-        raise IndexBundleError(f"{directory} exists and is no index; name a new directory")
-    if not force:
-        raise IndexBundleError(f"{directory} holds an index; add to it, name a new directory, or give --force")
-
-
-def _put(work: Path, directory: Path) -> None:
-    """Gives a finished index its name; one that was there goes once it has another."""
-    old = directory.with_name(f".{directory.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if directory.exists():
-        directory.rename(old)
-    work.rename(directory)
-    shutil.rmtree(old, ignore_errors=True)
-    sync_folder(directory.parent)
-
-
-def _clear_strays(directory: Path, bundle: Bundle) -> None:
-    """Removes what no state names any more: only the holder of the lock may."""
-    named = {entry.name for entry in bundle.segments}
-    for folder in (directory / SEGMENTS_FOLDER).iterdir():
-        if folder.name not in named:
-            shutil.rmtree(folder, ignore_errors=True)
-    for path in directory.glob("*tombstones-*"):
-        if path.name != bundle.tombstones:
-            path.unlink(missing_ok=True)
-    sync_folder(directory)
+        clear_strays(self.path, self._state.bundle)

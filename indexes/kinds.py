@@ -122,7 +122,7 @@ def easier_to_harder(index: Any) -> Iterator[list[SearchParameters]]:
         return
     lists = index.nlist if isinstance(index, _FAISS.IndexIVF) else 1
     probes = [p for p in _STEPS if p < lists] + [lists]
-    families = (1,) if is_exact(index, faiss.METRIC_INNER_PRODUCT) else (2, 4, 8, 16, 32, 64)
+    families = (1,) if is_exact(index, faiss.METRIC_INNER_PRODUCT) else (2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
     for candidates in families:
         if isinstance(index, _FAISS.IndexHNSW):
             yield [SearchParameters(1, effort, candidates) for effort in _STEPS if effort >= 10 * candidates]
@@ -132,7 +132,7 @@ def easier_to_harder(index: Any) -> Iterator[list[SearchParameters]]:
             yield [SearchParameters(1, 1, candidates)]
 
 
-_STEPS = [1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048]
+_STEPS = [1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048]
 
 
 def _selector(keep: NDArray[np.bool_]) -> Any:

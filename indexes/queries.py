@@ -115,7 +115,7 @@ class Examples:
             return (centre - away).astype(np.float32), "centroid"
         ids = index.ids()
         chosen = np.random.default_rng(seed).choice(ids, min(len(ids), _BACKGROUND_ROWS), replace=False)
-        return _discriminant(positives, negatives, index.vectors(np.sort(chosen))), "linear scorer"
+        return discriminant(positives, negatives, index.vectors(np.sort(chosen))), "linear scorer"
 
 
 def examples_of(index: Index, encoder: TextEncoder, documents: Sequence[Document]) -> Examples:
@@ -133,7 +133,7 @@ def examples_of(index: Index, encoder: TextEncoder, documents: Sequence[Document
     return Examples(vectors[~negative], vectors[negative])
 
 
-def _discriminant(positives: Floats, negatives: Floats, background: Floats) -> Floats:
+def discriminant(positives: Floats, negatives: Floats, background: Floats) -> Floats:
     """The direction along which positives stand out from background and negatives, over how rows vary, (dim,)."""
     centre = background.mean(axis=0)
     covariance: NDArray[np.float64] = np.cov(background, rowvar=False).astype(np.float64)

@@ -93,12 +93,18 @@ class Rows:
 
 
 class _Lookup:
-    """A Parquet file of which some rows are wanted; opened for each reading, so that threads share nothing."""
+    """A Parquet file of which some rows are wanted.
+
+    It is mapped into memory, so that a search goes on when another process compacts the index and the file goes; each
+    reading has a reader of its own, so that threads share nothing.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._metadata = pq.read_metadata(path)
+            with pa.memory_map(str(path)) as file:
+                self._bytes = file.read_buffer()
+            self._metadata = pq.read_metadata(pa.BufferReader(self._bytes))
         except (OSError, pa.ArrowException) as error:
             raise self._damaged(error) from None
         groups = [self._metadata.row_group(group).num_rows for group in range(self._metadata.num_row_groups)]
@@ -123,7 +129,7 @@ class _Lookup:
 
     def _read(self, groups: Iterable[int], columns: Sequence[str] | None) -> pa.Table:
         try:
-            with pq.ParquetFile(self.path, metadata=self._metadata) as file:
+            with pq.ParquetFile(pa.BufferReader(self._bytes), metadata=self._metadata) as file:
                 return file.read_row_groups(list(groups), columns=list(columns) if columns is not None else None)
         except (OSError, pa.ArrowException) as error:
             raise self._damaged(error) from None

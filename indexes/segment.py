@@ -1,5 +1,6 @@
 """One immutable part of an index: a FAISS file, the vectors behind it, what its rows are, and their ids."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from nuner_embed.indexes.vectors import Floats, Metric, Vectors, faiss_metric, s
 
 # FAISS's type stubs do not know what its Python layer adds.
 _FAISS: Any = faiss
+_LIMIT = threading.Lock()  # FAISS has one limit for all
 FAISS_FILE = "index.faiss"
 VECTORS_FILE = "vectors.npy"
 IDS_FILE = "ids.npy"
@@ -188,9 +190,13 @@ def _read_numbers(path: Path) -> Ints:
 
 def _read_faiss(path: Path) -> Any:
     """A FAISS index whose header cannot claim more than its file holds."""
-    try:
-        faiss.set_deserialization_vector_byte_limit(max(1 << 20, 16 * path.stat().st_size))
-        return faiss.read_index(str(path), faiss.IO_FLAG_READ_ONLY)
-    except (OSError, RuntimeError, MemoryError) as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise IndexBundleError(f"{path} is no FAISS index ({reason}); build the index again") from None
+    with _LIMIT:
+        before = _FAISS.get_deserialization_vector_byte_limit()
+        try:
+            _FAISS.set_deserialization_vector_byte_limit(max(1 << 20, 16 * path.stat().st_size))
+            return faiss.read_index(str(path), faiss.IO_FLAG_READ_ONLY)
+        except (OSError, RuntimeError, MemoryError) as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise IndexBundleError(f"{path} is no FAISS index ({reason}); build the index again") from None
+        finally:
+            _FAISS.set_deserialization_vector_byte_limit(before)

@@ -110,10 +110,10 @@ class Vectors:
         """Some of them, (len(places), dim)."""
         return np.ascontiguousarray(self.matrix[places], dtype=np.float32)
 
-    def chunks(self, begin: int, end: int) -> Iterator[tuple[int, Floats]]:
-        """Those from one place to another, some at a time, each chunk with its first place."""
+    def chunks(self, begin: int, end: int) -> Iterator[Floats]:
+        """Those from one place to another, some at a time."""
         for first in range(begin, end, _CHUNK_ROWS):
-            yield first, np.ascontiguousarray(self.matrix[first : min(end, first + _CHUNK_ROWS)], dtype=np.float32)
+            yield np.ascontiguousarray(self.matrix[first : min(end, first + _CHUNK_ROWS)], dtype=np.float32)
 
     def scan(
         self, queries: Floats, k: int, keep: NDArray[np.bool_] | None = None, end: int | None = None
@@ -132,10 +132,12 @@ class Vectors:
         if keep is not None and (marked := np.flatnonzero(keep)).size <= _CHUNK_ROWS:
             return self._knn(queries, self.take(marked), k, marked)
         scores, places = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-        for first, chunk in self.chunks(0, len(self) if end is None else end):
+        first = 0
+        for chunk in self.chunks(0, len(self) if end is None else end):
             here = np.arange(first, first + len(chunk))
+            first += len(chunk)
             if keep is not None:
-                chosen = keep[first : first + len(chunk)]
+                chosen = keep[here]
                 here, chunk = here[chosen], chunk[chosen]
             if len(here):
                 found = self._knn(queries, chunk, min(k, len(here)), here)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nuner_embed.encoding.store import Store
     from nuner_embed.errors import NunerEmbedError
     from nuner_embed.export import export_onnx, verify
-    from nuner_embed.indexes import nearest
+    from nuner_embed.indexes import Index, embed_mentions, examples_of, find, marked_document
     from nuner_embed.models import Recipe
 
 __version__ = "0.1.0"
@@ -28,16 +28,20 @@ _HOMES = {
     "Corpus": "nuner_embed.corpora",
     "Document": "nuner_embed.documents",
     "Encoder": "nuner_embed.encoding.encoder",
+    "Index": "nuner_embed.indexes",
     "NunerEmbedError": "nuner_embed.errors",
     "Recipe": "nuner_embed.models",
     "Span": "nuner_embed.documents",
     "Store": "nuner_embed.encoding.store",
     "TextEncoder": "nuner_embed.encoding.encoder",
     "TokenEmbeddings": "nuner_embed.encoding.encoder",
+    "embed_mentions": "nuner_embed.indexes",
     "encode": "nuner_embed.encoding.encode",
+    "examples_of": "nuner_embed.indexes",
     "export_onnx": "nuner_embed.export",
+    "find": "nuner_embed.indexes",
     "load_encoder": "nuner_embed.encoding.load",
-    "nearest": "nuner_embed.indexes",
+    "marked_document": "nuner_embed.indexes",
     "verify": "nuner_embed.export",
 }
 
@@ -45,16 +49,20 @@ __all__ = [
     "Corpus",
     "Document",
     "Encoder",
+    "Index",
     "NunerEmbedError",
     "Recipe",
     "Span",
     "Store",
     "TextEncoder",
     "TokenEmbeddings",
+    "embed_mentions",
     "encode",
+    "examples_of",
     "export_onnx",
+    "find",
     "load_encoder",
-    "nearest",
+    "marked_document",
     "verify",
 ]
 

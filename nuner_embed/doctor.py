@@ -21,6 +21,7 @@ _PACKAGES = (
     "openvino",
     "faiss-cpu",
     "faiss-gpu",
+    "duckdb",
     "torch",
     "transformers",
     "optimum-onnx",

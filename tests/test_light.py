@@ -38,7 +38,11 @@ def test_encoding_with_neither_torch_nor_transformers(model, tmp_path):
     store = nuner_embed.encode(sys.argv[1], sys.argv[2], model=sys.argv[3])
     assert store.table().column("text").to_pylist() == ["the", "ferry", "left", "at", "seven", "Zürich"]
     assert store.vectors([5, 0]).shape == (2, 16)
-    assert nuner_embed.nearest(store, store.vectors([1]), k=1).rows.tolist() == [[1]]
+    index = nuner_embed.Index.build(store, sys.argv[2] + "-index")
+    assert index.search(store.vectors([1]), k=1, filter="text != 'the'").ids.tolist() == [[1]]
+    encoder = nuner_embed.load_encoder(sys.argv[3])
+    query = nuner_embed.embed_mentions(index, encoder, [nuner_embed.marked_document("the [[ferry]] left at seven")])
+    assert nuner_embed.find(index, query, k=1)["context"].to_pylist() == ["the ferry left at seven"]
     assert sys.modules["torch"] is None
     """
     done = run_blocked(code, str(corpus), str(tmp_path / "store"), str(model))

@@ -1,31 +1,17 @@
 """The command line as a user meets it."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import onnx
 import pytest
+from command import run
 from fakes import tiny_model
 
 from nuner_embed import Store, __version__
 from nuner_embed.models.exported import graph_sha256
-
-
-def run(*arguments, cwd=None, stdin=None, check=None):
-    done = subprocess.run(
-        [sys.executable, "-m", "nuner_embed.cli", *map(str, arguments)],
-        cwd=cwd,
-        input=stdin,
-        capture_output=True,
-        text=not isinstance(stdin, bytes),
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "120"},
-    )
-    if check is not None:
-        assert done.returncode == check, (done.stdout, done.stderr)
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +23,11 @@ def model(tmp_path_factory):
 
 def test_help_lists_every_command_and_each_has_an_example():
     overview = run("--help", check=0).stdout
-    for command in ("demo", "export", "verify", "encode", "store", "models", "doctor"):
+    for command in ("demo", "export", "verify", "encode", "index", "search", "store", "models", "doctor"):
         assert command in overview
+    of_index = (["index", name] for name in ("build", "add", "remove", "compact", "info", "verify"))
     for command in (["demo"], ["export"], ["verify"], ["encode"], ["store"], ["store", "info"], ["store", "verify"],
-                    ["models"], ["models", "list"], ["doctor"]):  # fmt: skip
+                    ["models"], ["models", "list"], ["doctor"], ["search"], ["index"], *of_index):  # fmt: skip
         assert f"Example: nuner-embed {command[0]}" in " ".join(run(*command, "--help", check=0).stdout.split())
 
 
@@ -199,7 +186,9 @@ def test_demo(tmp_path):
     first = run("demo", "-o", "demo", cwd=tmp_path, check=0)
     assert "nearest to [" in first.stdout
     assert "Next, on your own corpus" in first.stdout
+    assert "[[" in first.stdout.partition("nuner-embed search index")[2]
     page = (tmp_path / "demo/index.html").read_text()
+    assert page.count("<mark>") == 15
     assert page.count("<circle") == len(Store.open(tmp_path / "demo/store"))
     second = run("demo", "-o", "demo", cwd=tmp_path, check=0)
     assert "passed" in second.stdout

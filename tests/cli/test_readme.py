@@ -51,9 +51,10 @@ def test_links_lead_somewhere():
 
 def test_the_example(tmp_path):
     done = subprocess.run(
-        [sys.executable, ROOT / "examples" / "encode_corpus.py", tmp_path], capture_output=True, text=True
+        [sys.executable, ROOT / "examples" / "entity_search.py", tmp_path], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    first, second, *_ = done.stdout.splitlines()
-    assert first.startswith("1.000  kestrel")
-    assert "corpus.txt:" in second
+    owl, coach, capitals = (block.splitlines() for block in re.split(r"^like .*:\n", done.stdout, flags=re.M)[1:])
+    assert {line.split()[1] for line in owl} <= {"kestrel", "heron", "curlews", "vole", "trout"}
+    assert {line.split()[1] for line in coach} <= {"tram", "Night", "ferry", "sleeper"}
+    assert {line.split()[1] for line in capitals} == {"Night", "Lisbon", "Ghent", "Osaka"} - {"Night"}

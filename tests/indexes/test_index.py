@@ -5,15 +5,11 @@ import multiprocessing
 import random
 import signal
 import time
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from fakes import HashSpec
+from stores import make_store
 
-from nuner_embed.corpora import Corpus
-from nuner_embed.encoding.job import run_job
-from nuner_embed.encoding.options import JobOptions
 from nuner_embed.encoding.store import Store
 from nuner_embed.errors import IndexBundleError, IndexLocked, StoreMismatch
 from nuner_embed.files import hash_of
@@ -25,34 +21,6 @@ KINDS = ["flat", "hnsw", "ivf", "ivf_pq", "IVF16,SQ8"]
 CASES = [(kind, metric) for kind in KINDS for metric in ("cosine", "dot", "l2")]
 TOLERANCE = 4e-4  # the index keeps unit vectors in float16
 HARD = SearchParameters(probes=10_000, effort=2_000, candidates=10_000)
-WORDS = [f"{a}{b}" for a in "bcdfghklmnprstvwz" for b in "aeiouy"]
-
-
-@dataclass(frozen=True)
-class ContextSpec(HashSpec):
-    """Vectors that depend on the position too, so that no two are alike."""
-
-    def load(self, workers=1):
-        encoder = super().load(workers)
-        plain = encoder.runtime.run
-
-        def run(ids, mask):
-            position = np.arange(ids.shape[1])[None, :, None]
-            wave = np.arange(1, self.dim + 1) * (ids[:, :, None] % 97 + 1.7 * np.roll(ids, 1, axis=1)[:, :, None])
-            return plain(ids, mask) + 0.7 * np.sin(wave + position).astype(np.float32)
-
-        encoder.runtime.run = run
-        return encoder
-
-
-def make_store(path, seed, documents=30, **spec):
-    chance = random.Random(seed)
-    corpus = path.with_suffix(".txt")
-    lines = [" ".join("".join(chance.choices(WORDS, k=3)) for _ in range(40)) for _ in range(documents)]
-    corpus.write_text("\n".join(lines) + "\n")
-    spec = ContextSpec(dim=16, **spec)
-    run_job(Corpus([corpus]), path, spec, JobOptions(granularity="token", shard_rows=2000))
-    return Store.open(path)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +121,7 @@ def test_it_lives(built, stores, tmp_path):
 
 
 def test_rows_say_what_was_found(stores, tmp_path):
-    index = Index.build(stores, tmp_path / "index")
+    index = Index.build(stores, tmp_path / "index", kind="flat")
     table = stores[1].table()
     hits = index.search(stores[1].vectors([17]), k=3)
     first = index.rows(hits.ids[0]).to_pylist()[0]
@@ -167,7 +135,7 @@ def test_rows_say_what_was_found(stores, tmp_path):
 
 
 def test_to_the_last_row(stores, tmp_path):
-    index = Index.build(stores[0], tmp_path / "index")
+    index = Index.build(stores[0], tmp_path / "index", kind="hnsw")
     assert index.search(np.ones(16), k=10**6).ids.shape == (1, len(index))
     index.remove(index.ids())
     assert len(index) == 0
@@ -204,7 +172,7 @@ def test_bad_queries(stores, tmp_path, queries, k, message):
 
 
 def test_what_does_not_fit(stores, tmp_path):
-    index = Index.build(stores[0], tmp_path / "index")
+    index = Index.build(stores[0], tmp_path / "index", kind="hnsw")
     other = make_store(tmp_path / "other", 3, documents=3, max_length=24)
     with pytest.raises(StoreMismatch, match="another encoder or recipe"):
         index.add(other)
@@ -224,7 +192,7 @@ def test_what_does_not_fit(stores, tmp_path):
     "name", ["index.faiss", "ids.npy", "late.npy", "vectors.npy", "rows-00000.parquet", "documents-00001.parquet"]
 )
 def test_a_missing_or_damaged_piece_is_an_error(stores, tmp_path, name):
-    index = Index.build(stores[0], tmp_path / "index")
+    index = Index.build(stores[0], tmp_path / "index", kind="flat")
     path = index.path / "segments" / "00000" / name
     data = path.read_bytes()
     path.unlink()
@@ -241,7 +209,7 @@ def test_a_missing_or_damaged_piece_is_an_error(stores, tmp_path, name):
 
 def test_a_header_that_claims_too_much(stores, tmp_path):
     """A hostile size is refused before memory is asked for."""
-    index = Index.build(stores[0], tmp_path / "index")
+    index = Index.build(stores[0], tmp_path / "index", kind="hnsw")
     path = index.path / "segments" / "00000" / "index.faiss"
     data = bytearray(path.read_bytes())
     for place in range(4, 60, 4):
@@ -320,7 +288,7 @@ def _write_for_ever(path, store, seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_writers_killed_at_random_moments(stores, tmp_path, seed):
     """The index opens, searches and verifies whenever its writer dies, and searches go on meanwhile."""
-    index = Index.build(stores[1], tmp_path / "index")
+    index = Index.build(stores[1], tmp_path / "index", kind="ivf")
     reader = Index.open(index.path)
     query = stores[1].vectors([0])
     context = multiprocessing.get_context("spawn")

@@ -1,0 +1,355 @@
+"""Recall against speed, memory and build time over a million real word vectors, for this project and for its peers.
+
+    pip install -e '.[bench]'
+    python benchmarks/index.py [--again CONTENDER]
+
+The vectors are those of the words of every 13th paragraph of the books, encoded once into benchmarks/work/index; the
+queries are 2,000 words of other paragraphs. All contenders see the same float32 vectors of unit length, the same
+queries in batches of 32, and one thread a core. What was measured is kept, so that a run that was cut off goes on.
+"""
+
+import argparse
+import gc
+import gzip
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from common import RESULTS, WORK, data_file, keep, machine
+
+from nuner_embed import Index, Store, encode, export_onnx
+from nuner_embed.indexes import SearchParameters
+from nuner_embed.indexes.vectors import prepared
+from nuner_embed.machine import cores
+
+FOLDER = WORK / "index"
+EVERY, WORDS = 13, 1_010_000
+QUERIES, AT, BATCH = 2_000, 10, 32
+# probes, HNSW's queue, candidates: whichever of them the kind that was chosen has
+SETTINGS = [
+    (8, 16, 8), (16, 32, 8), (16, 48, 12), (24, 64, 12), (32, 96, 12), (16, 48, 16), (20, 64, 16), (24, 96, 16),
+    (32, 128, 16), (48, 192, 16), (32, 128, 24), (64, 256, 24), (96, 512, 32),
+]  # fmt: skip
+Curve = list[dict[str, Any]]
+Search = Callable[[np.ndarray, Any], np.ndarray]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--again", action="append", default=[], choices=[*CONTENDERS, "layer"])
+    again = parser.parse_args().again
+    base, queries = vectors("store"), vectors("queries")
+    queries = queries[np.random.default_rng(0).choice(len(queries), QUERIES, replace=False)]
+    truth, brute = brute_force(base, queries)
+    results = {}
+    for name, run in {**CONTENDERS, "layer": layer}.items():
+        path = FOLDER / f"measured-{name}.json"
+        if name in again or not path.exists():
+            print(f"{name} ...", flush=True)
+            found = run(base, queries, truth)
+            path.write_text(json.dumps(found))
+            gc.collect()
+        results[name] = json.loads(path.read_text())
+    report(results, brute, len(base), base.shape[1])
+
+
+def vectors(name: str) -> np.ndarray:
+    """The rows of a store, of unit length, (n, 384) float32."""
+    store = Store.open(make_store(name))
+    return np.concatenate([prepared(shard.vectors, "cosine") for shard in store.shards])
+
+
+def make_store(name: str) -> Path:
+    path, corpus = FOLDER / name, FOLDER / f"{name}.txt"
+    if (path / "manifest.json").exists():
+        return path
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    if not (FOLDER / "model").exists():
+        export_onnx("minilm-l6", FOLDER / "model")
+    words = 0
+    books = data_file("text/books-paragraphs.txt.gz")
+    with gzip.open(books, "rt", encoding="utf-8") as lines, corpus.open("w") as out:
+        for number, line in enumerate(lines):
+            if name == "store" and number % EVERY == 0 and words < WORDS:
+                words += len(line.split())
+                out.write(line)
+            elif name == "queries" and number % EVERY and number % 1000 == 6:
+                out.write(line)
+    encode(corpus, path, model=str(FOLDER / "model"))
+    return path
+
+
+def brute_force(base: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, float]:
+    """The score of each query's tenth neighbour, and queries a second of looking at everything."""
+    index = faiss.IndexFlatIP(base.shape[1])
+    index.add(base)
+    began = time.perf_counter()
+    scores = np.concatenate([index.search(queries[a : a + BATCH], AT)[0] for a in range(0, 320, BATCH)])
+    rate = len(scores) / (time.perf_counter() - began)
+    scores, _ = index.search(queries, AT)
+    return scores[:, -1], rate
+
+
+def sweep(base: np.ndarray, queries: np.ndarray, truth: np.ndarray, search: Search, settings: list[Any]) -> Curve:
+    """Recall and the better of two rates for each setting; a neighbour that ties with the tenth counts as found."""
+    curve = []
+    for setting in settings:
+        rates = []
+        for _ in range(2):
+            began = time.perf_counter()
+            ids = np.concatenate([search(queries[a : a + BATCH], setting) for a in range(0, len(queries), BATCH)])
+            rates.append(len(queries) / (time.perf_counter() - began))
+        scores = np.einsum("qd,qkd->qk", queries, base[ids.ravel()].reshape(*ids.shape, -1))
+        recall = float((scores >= truth[:, None] - 1e-5).mean())
+        curve.append({"setting": str(setting), "recall": recall, "rate": max(rates)})
+        print(f"  {setting}: {recall:.4f} {max(rates):,.0f}", flush=True)
+    return curve
+
+
+def cold(files: list[Path], open_: Callable[[], Search], queries: np.ndarray, setting: Any) -> dict[str, float]:
+    """Seconds to open and to answer the first 1,000 queries after the system forgot the files."""
+    for path in files:
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    began = time.perf_counter()
+    search = open_()
+    opened = time.perf_counter()
+    for a in range(0, 1000, BATCH):
+        search(queries[a : a + BATCH], setting)
+    return {"open_seconds": opened - began, "first_thousand_seconds": time.perf_counter() - opened}
+
+
+def ours(base: np.ndarray, queries: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    """`nuner-embed index build` with its defaults."""
+    path = FOLDER / "index"
+    shutil.rmtree(path, ignore_errors=True)
+    began = time.perf_counter()
+    index = Index.build(FOLDER / "store", path)
+    seconds = time.perf_counter() - began
+    (segment,) = index.bundle.segments
+    settings = [SearchParameters(probes, effort, candidates) for probes, effort, candidates in SETTINGS]
+
+    def searching(opened: Index) -> Search:
+        return lambda some, how: opened.search(some, AT, how=how).ids
+
+    curve = sweep(base, queries, truth, searching(index), [None, *settings])
+    files = [path for path in (path / "segments").rglob("*") if path.is_file()]
+    index.close()
+    return {
+        "kind": segment.factory,
+        "build_seconds": seconds,
+        "resident_bytes": segment.bytes_resident,
+        "disk_bytes": sum(file.stat().st_size for file in files),
+        "claimed": segment.recall,
+        "trials": segment.trials,
+        "curve": curve,
+        **cold(files, lambda: searching(Index.open(path)), queries, None),
+    }
+
+
+def layer(base: np.ndarray, queries: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    """Our search against the very FAISS objects beneath it, in turns."""
+    index = Index.open(FOLDER / "index")
+    searcher = index._state.segments[0].searcher
+    how = index.bundle.segments[0].how
+    from nuner_embed.indexes.kinds import parameters, refining
+
+    seconds: dict[str, list[float]] = {"raw": [], "ours": []}
+    raw = searcher._refined or searcher.index
+    params = parameters(searcher.index, how, None)
+    params = refining(params, how.candidates) if searcher._refined else params
+    searches = {"raw": lambda some: raw.search(some, AT, params=params), "ours": lambda some: index.search(some, AT)}
+    for _ in range(7):
+        for name, search in searches.items():
+            began = time.perf_counter()
+            for a in range(0, len(queries), BATCH):
+                search(queries[a : a + BATCH])
+            seconds[name].append(time.perf_counter() - began)
+    return {name: min(times) for name, times in seconds.items()}
+
+
+def faiss_peer(factory: str, settings: list[int], parameters: Callable[[int], Any]) -> Callable[..., dict[str, Any]]:
+    def run(base: np.ndarray, queries: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+        path = FOLDER / "peer.faiss"
+        began = time.perf_counter()
+        index = faiss.index_factory(base.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+        if not index.is_trained:
+            index.train(base[:: max(1, len(base) // 200_000)])
+        index.add(base)
+        seconds = time.perf_counter() - began
+        faiss.write_index(index, str(path))
+
+        def searching(opened: Any) -> Search:
+            return lambda some, setting: opened.search(some, AT, params=parameters(setting))[1]
+
+        curve = sweep(base, queries, truth, searching(index), settings)
+        del index
+        return found(seconds, path, curve, lambda: searching(faiss.read_index(str(path))), queries)
+
+    return run
+
+
+def hnswlib_peer(base: np.ndarray, queries: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    import hnswlib
+
+    path = FOLDER / "peer.hnswlib"
+    began = time.perf_counter()
+    index = hnswlib.Index("ip", base.shape[1])
+    index.init_index(len(base), ef_construction=200, M=16)
+    index.set_num_threads(cores())
+    index.add_items(base)
+    seconds = time.perf_counter() - began
+    index.save_index(str(path))
+
+    def searching(opened: Any) -> Search:
+        def search(some: np.ndarray, effort: int) -> np.ndarray:
+            opened.set_ef(effort)
+            return opened.knn_query(some, AT, num_threads=cores())[0].astype(np.int64)
+
+        return search
+
+    def open_() -> Search:
+        opened = hnswlib.Index("ip", base.shape[1])
+        opened.load_index(str(path))
+        return searching(opened)
+
+    curve = sweep(base, queries, truth, searching(index), [16, 32, 40, 48, 64, 96, 128, 192])
+    del index
+    return found(seconds, path, curve, open_, queries)
+
+
+def usearch_peer(base: np.ndarray, queries: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    from usearch.index import Index as Peer
+
+    path = FOLDER / "peer.usearch"
+    began = time.perf_counter()
+    index = Peer(ndim=base.shape[1], metric="ip", dtype="f16", connectivity=16, expansion_add=128)
+    index.add(np.arange(len(base)), base, threads=cores())
+    seconds = time.perf_counter() - began
+    index.save(str(path))
+
+    def searching(opened: Any) -> Search:
+        def search(some: np.ndarray, effort: int) -> np.ndarray:
+            opened.expansion_search = effort
+            return opened.search(some, AT, threads=cores()).keys.astype(np.int64)
+
+        return search
+
+    def open_() -> Search:
+        opened = Peer(ndim=base.shape[1], metric="ip", dtype="f16", connectivity=16)
+        opened.load(str(path))
+        return searching(opened)
+
+    curve = sweep(base, queries, truth, searching(index), [16, 32, 48, 64, 96, 128, 192])
+    del index
+    return found(seconds, path, curve, open_, queries)
+
+
+def found(seconds: float, path: Path, curve: Curve, open_: Callable[[], Search], queries: np.ndarray) -> dict[str, Any]:
+    """What was measured of a peer; its file's size stands for what it holds in memory."""
+    nearest = min(curve, key=lambda point: abs(point["recall"] - 0.95))
+    size = path.stat().st_size
+    result = cold([path], open_, queries, int(nearest["setting"]))
+    path.unlink()
+    return {"build_seconds": seconds, "resident_bytes": size, "disk_bytes": size, "curve": curve, **result}
+
+
+def probing(lists: int) -> Any:
+    return faiss.SearchParametersIVF(nprobe=lists)
+
+
+def queueing(effort: int) -> Any:
+    return faiss.SearchParametersHNSW(efSearch=effort)
+
+
+OURS = "nuner-embed auto"
+CONTENDERS: dict[str, Callable[..., dict[str, Any]]] = {
+    OURS: ours,
+    "faiss IVF4096,Flat": faiss_peer("IVF4096,Flat", [4, 8, 12, 16, 24, 32, 48], probing),
+    "faiss HNSW32": faiss_peer("HNSW32", [16, 32, 48, 64, 96, 128, 192], queueing),
+    "hnswlib": hnswlib_peer,
+    "usearch f16": usearch_peer,
+}
+
+
+def at_095(curve: Curve) -> float | None:
+    """Queries a second at a recall of 0.95, between the two measured points around it."""
+    front = sorted(curve, key=lambda point: point["recall"])
+    front = [p for p in front if not any(q["recall"] >= p["recall"] and q["rate"] > p["rate"] for q in front)]
+    if not front or not front[0]["recall"] <= 0.95 <= front[-1]["recall"]:
+        return None
+    return float(np.interp(0.95, [p["recall"] for p in front], [p["rate"] for p in front]))
+
+
+def report(results: dict[str, Any], brute: float, rows: int, dim: int) -> None:
+    peers = {name: result for name, result in results.items() if name != "layer"}
+    rates = {name: at_095(result["curve"]) for name, result in peers.items()}
+    lines = [
+        f"{rows:,} word vectors of {dim} dimensions, cosine, {QUERIES:,} queries of other paragraphs in batches of "
+        f"{BATCH}, {cores()} threads. Queries/s are interpolated at recall@10 = 0.95, ties counted as found. A cold "
+        "start is one after the system was told to forget the index's files.",
+        "",
+        "| | queries/s at 0.95 | bytes a vector in memory | on disk | build, s | cold: open, s | first 1,000, s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, result in peers.items():
+        rate = f"{rates[name]:,.0f}" if rates[name] else "not reached"
+        sizes = f"{result['resident_bytes'] / rows:,.0f} | {result['disk_bytes'] / rows:,.0f}"
+        times = (
+            f"{result['build_seconds']:,.0f} | {result['open_seconds']:.1f} | {result['first_thousand_seconds']:.2f}"
+        )
+        lines.append(f"| {name} | {rate} | {sizes} | {times} |")
+    lines.append(f"| brute force (faiss IndexFlatIP) | {brute:,.0f} (exact) | {4 * dim:,} | {4 * dim:,} | | | |")
+    mine, claimed = peers[OURS], peers[OURS]["claimed"]
+    others = {name: rate for name, rate in rates.items() if name != OURS and rate}
+    best = max(others, key=lambda name: others[name])
+    my_rate = rates[OURS] or 0.0
+    over = results["layer"]["ours"] / results["layer"]["raw"] - 1
+    lines += [
+        "",
+        f"auto chose {mine['kind']}: {my_rate / others[best]:.2f}x the queries/s of the best peer ({best}), "
+        f"{my_rate / others['hnswlib']:.2f}x hnswlib's; {mine['resident_bytes'] / rows / (4 * dim):.3f} of float32's "
+        "bytes in memory, the stored vectors being read where they lie on the disk; "
+        f"{mine['build_seconds'] / peers['hnswlib']['build_seconds']:.2f}x hnswlib's build time, measuring included.",
+        "",
+        f"The index says recall {claimed['recall']:.3f} ({claimed['low']:.3f} to {claimed['high']:.3f}) for rows that "
+        f"were held out; with these queries its own setting finds {mine['curve'][0]['recall']:.3f} at "
+        f"{mine['curve'][0]['rate']:,.0f} queries/s.",
+        "",
+        f"Our layer over the FAISS objects beneath it, the same search in turns, best of 7: {over:+.1%}.",
+        "",
+        "![recall against queries a second](index.png)",
+        "",
+    ]
+    where = machine("faiss-cpu", "hnswlib", "usearch", "numpy")
+    keep("index", {"machine": where, "brute_force_rate": brute, "rows": rows, **results}, "\n".join(lines))
+    draw(peers)
+
+
+def draw(peers: dict[str, Any]) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for name, result in peers.items():
+        points = sorted((p["recall"], p["rate"]) for p in result["curve"])
+        front = [p for p in points if not any(q[0] >= p[0] and q[1] > p[1] for q in points)]
+        axes.plot(*zip(*front, strict=True), marker="o", markersize=4, label=name)
+    axes.axvline(0.95, color="grey", linewidth=0.8, linestyle=":")
+    axes.set(xlabel="recall@10", ylabel="queries a second", yscale="log", xlim=(0.85, 1.0))
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend()
+    figure.savefig(RESULTS / "index.png", dpi=120)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""How well mentions find mentions of their type, in six typed sets that the encoder never saw.
+
+    pip install -e '.[bench]'
+    python benchmarks/retrieval.py
+
+Every gold mention is a query against all others of its set; those of its own sentence are left out, and types with
+under 11 mentions. Three ways to rank: by the default model's embedding of the mention in its context, by
+sentence-transformers' MiniLM embedding of the mention's text alone, and at random. Once with all others, once without
+those whose text is the same. The last table asks by examples: how centroid and linear scorer do with few of them.
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import RESULTS, WORK, data_file, keep, machine
+from sentence_transformers import SentenceTransformer
+
+from nuner_embed import Corpus, Store, encode, export_onnx
+from nuner_embed.indexes.queries import discriminant
+from nuner_embed.indexes.vectors import prepared
+from nuner_embed.models import locate
+
+SETS = {
+    "CrossNER AI": "typed/crossner/ai",
+    "CrossNER politics": "typed/crossner/politics",
+    "CrossNER science": "typed/crossner/science",
+    "MIT Movie (test)": "typed/mit-movie/test.txt",
+    "MIT Restaurant (test)": "typed/mit-restaurant/test.txt",
+    "BioNLP 2004 (test)": "typed/bionlp2004/test.tsv",
+}
+FEWEST = 11
+EXAMPLES, DRAWS = (2, 4, 8, 16, 32), 10
+WAYS = ("mention in context", "surface text alone", "chance")
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    folder = WORK / "retrieval"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "model").exists():
+        export_onnx("minilm-l6", folder / "model")
+    peer = SentenceTransformer(str(locate("minilm-l6").directory), device="cpu")
+    results = {name: measure(data_file(where), folder / where.replace("/", "-"), peer) for name, where in SETS.items()}
+    keep(
+        "retrieval",
+        {"machine": machine("sentence-transformers", "onnxruntime", "numpy"), "sets": results},
+        report(results),
+    )
+    draw(results)
+
+
+def measure(source: Path, folder: Path, peer: SentenceTransformer) -> dict[str, Any]:
+    with Corpus([source], format="conll") as corpus:
+        store: Store = encode(corpus, folder, model=str(folder.parent / "model"), rows="mention", force=True)
+    table = store.table(["document_id", "text", "label"]).to_pandas()
+    counts = Counter(table["label"])
+    chosen = np.flatnonzero([counts[label] >= FEWEST for label in table["label"]])
+    table = table.iloc[chosen]
+    labels = np.unique(table["label"], return_inverse=True)
+    sentence = np.unique(table["document_id"], return_inverse=True)[1]
+    surface = np.unique([text.casefold() for text in table["text"]], return_inverse=True)[1]
+    texts, place = np.unique(table["text"], return_inverse=True)
+    random = np.random.default_rng(0)
+    vectors = {
+        WAYS[0]: prepared(store.vectors(chosen), "cosine"),
+        WAYS[1]: peer.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)[place],
+        WAYS[2]: prepared(random.standard_normal((len(chosen), 32)), "cosine"),
+    }
+    found = {
+        "mentions": len(chosen),
+        "types": {str(name): int(counts[name]) for name in labels[0]},
+        "left_out": {str(name): count for name, count in counts.items() if count < FEWEST},
+        "all": {way: rank(x, labels, sentence, surface, same=True) for way, x in vectors.items()},
+        "other texts": {way: rank(x, labels, sentence, surface, same=False) for way, x in vectors.items()},
+        "examples": by_examples(vectors[WAYS[0]], labels[1], sentence),
+    }
+    print(source.name, found["all"][WAYS[0]]["mean"], flush=True)
+    return found
+
+
+def rank(
+    x: np.ndarray, labels: tuple[np.ndarray, np.ndarray], sentence: np.ndarray, surface: np.ndarray, *, same: bool
+) -> dict[str, Any]:
+    """Precision at 1 and 10 and mean average precision, over all queries and by type; fractions of 1."""
+    names, label = labels
+    scores = np.empty((len(x), 3))
+    for first in range(0, len(x), 512):
+        some = np.arange(first, min(len(x), first + 512))
+        similar = x[some] @ x.T
+        barred = sentence[some, None] == sentence[None]
+        if not same:
+            barred |= surface[some, None] == surface[None]
+        similar[barred] = -np.inf
+        order = np.argsort(-similar, axis=1, kind="stable")
+        right = label[order] == label[some, None]
+        open_ = ~np.take_along_axis(barred, order, axis=1)
+        right &= open_
+        precision = np.cumsum(right, axis=1) / np.arange(1, len(x) + 1)
+        scores[some, 0] = right[:, 0]
+        scores[some, 1] = right[:, :10].mean(axis=1)
+        relevant = right.sum(axis=1)
+        scores[some, 2] = np.where(relevant > 0, (precision * right).sum(axis=1) / np.maximum(relevant, 1), 0)
+    keys = ("p1", "p10", "map")
+
+    def means(rows: np.ndarray) -> dict[str, float]:
+        return dict(zip(keys, map(float, rows.mean(axis=0)), strict=True))
+
+    return {"mean": means(scores), "types": {str(name): means(scores[label == i]) for i, name in enumerate(names)}}
+
+
+def by_examples(x: np.ndarray, label: np.ndarray, sentence: np.ndarray) -> dict[str, dict[str, float]]:
+    """Precision at 10 and MAP of a search by some examples of a type, mean over types and draws."""
+    random = np.random.default_rng(0)
+    scores: dict[str, dict[str, list[float]]] = {}
+    for number in EXAMPLES:
+        for _ in range(DRAWS):
+            for type_ in np.unique(label):
+                mine = np.flatnonzero(label == type_)
+                if len(mine) < 2 * number:
+                    continue
+                chosen = random.choice(mine, number, replace=False)
+                none = np.empty((0, x.shape[1]), np.float32)
+                directions = {"centroid": x[chosen].mean(axis=0), "linear scorer": discriminant(x[chosen], none, x)}
+                barred = np.isin(sentence, sentence[chosen])
+                for way, direction in directions.items():
+                    order = np.argsort(-(x[~barred] @ direction))
+                    right = (label[~barred] == type_)[order]
+                    average = (np.cumsum(right) / np.arange(1, len(right) + 1))[right].mean() if right.any() else 0.0
+                    kept = scores.setdefault(f"{number} {way}", {"p10": [], "map": []})
+                    kept["p10"].append(float(right[:10].mean()))
+                    kept["map"].append(float(average))
+    return {key: {name: float(np.mean(values)) for name, values in both.items()} for key, both in scores.items()}
+
+
+def report(results: dict[str, Any]) -> str:
+    lines = ["Percent, mean over queries. A document is a sentence: the sets do not say more.", ""]
+    for variant in ("all", "other texts"):
+        title = "among all other mentions" if variant == "all" else "among mentions with other texts"
+        lines += [
+            f"## {title}",
+            "",
+            "| set | mentions | types | ranked by | P@1 | P@10 | MAP |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for name, found in results.items():
+            for way in WAYS:
+                mean = found[variant][way]["mean"]
+                head = f"{name} | {found['mentions']:,} | {len(found['types'])}" if way == WAYS[0] else "| | "
+                lines.append(f"| {head} | {way} | " + " | ".join(f"{100 * mean[key]:.1f}" for key in mean) + " |")
+        lines.append("")
+    lines += [
+        "## by type, among mentions with other texts",
+        "",
+        "| set | type | mentions | P@10 in context | text alone | chance |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, found in results.items():
+        for type_, count in found["types"].items():
+            cells = [f"{100 * found['other texts'][way]['types'][type_]['p10']:.1f}" for way in WAYS]
+            lines.append(f"| {name} | {type_} | {count:,} | " + " | ".join(cells) + " |")
+    left = "; ".join(f"{name}: {', '.join(found['left_out'])}" for name, found in results.items() if found["left_out"])
+    lines += ["", f"Left out for fewer than {FEWEST} mentions: {left or 'none'}.", ""]
+    lines += ["## by examples of a type, in context, among all other mentions", ""]
+    lines += [
+        "| set | examples | centroid P@10 | linear scorer P@10 | centroid MAP | linear scorer MAP |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, found in results.items():
+        for number in EXAMPLES:
+            pair = [found["examples"].get(f"{number} {way}") for way in ("centroid", "linear scorer")]
+            if pair[0] and pair[1]:
+                cells = [f"{100 * way[key]:.1f}" for key in ("p10", "map") for way in pair if way]
+                lines.append(f"| {name} | {number} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", "![by type](retrieval.png)", ""])
+
+
+def draw(results: dict[str, Any]) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(2, 3, figsize=(13, 9), layout="constrained")
+    for axes, (name, found) in zip(panels.ravel(), results.items(), strict=True):
+        types: Iterable[str] = sorted(
+            found["types"], key=lambda type_: found["other texts"][WAYS[0]]["types"][type_]["p10"]
+        )
+        place = np.arange(len(found["types"]))
+        for shift, way in zip((0.27, 0, -0.27), WAYS, strict=True):
+            heights = [100 * found["other texts"][way]["types"][type_]["p10"] for type_ in types]
+            axes.barh(place + shift, heights, height=0.27, label=way)
+        axes.set_yticks(place, list(types), fontsize=7)
+        axes.set(title=name, xlim=(0, 100))
+    panels[0, 0].legend(fontsize=8)
+    figure.supxlabel("precision at 10 among mentions with other texts, percent")
+    figure.savefig(RESULTS / "retrieval.png", dpi=110)
+
+
+if __name__ == "__main__":
+    main()

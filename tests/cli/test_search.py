@@ -1,0 +1,224 @@
+"""`nuner-embed index` and `nuner-embed search` as a user meets them."""
+
+import csv
+import io
+import json
+import shutil
+
+import pyarrow.parquet as pq
+import pytest
+from command import run
+from fakes import tiny_model
+
+from nuner_embed.cli.hits import harmless, in_context, plain
+
+TEXTS = [
+    ("The ferry left Zürich at seven.", [(4, 9, "boat"), (15, 21, "city")]),
+    ("=A ferry left at nine, the ferry came.", [(0, 8, "=boat"), (23, 32, "boat")]),
+    ("Vol kova left\nthe ferry\tin\x1b[31m red", [(0, 8, "person"), (14, 23, "boat")]),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model, a corpus of mentions, its store and an index over it."""
+    folder = tmp_path_factory.mktemp("search")
+    tiny_model("bert", folder / "bert")
+    run("export", "bert", "-o", "m", cwd=folder, check=0)
+    with (folder / "c.jsonl").open("w") as lines:
+        for text, spans in TEXTS:
+            spans = [{"start": start, "end": end, "label": label} for start, end, label in spans]
+            lines.write(json.dumps({"text": text, "spans": spans}) + "\n")
+    run("encode", "c.jsonl", "-o", "store", "--model", "m", "--rows", "mention", cwd=folder, check=0)
+    done = run("index", "build", "store", "-o", "index", cwd=folder, check=0)
+    assert "6 rows in 1 segment" in done.stdout
+    assert "exact" in done.stdout
+    assert "next: nuner-embed search index" in done.stderr
+    return folder
+
+
+def test_a_mention_in_its_context_from_another_folder(folder, tmp_path):
+    done = run("search", folder / "index", "The [[ferry]] left Zürich at seven.", "-k", "3", cwd=tmp_path, check=0)
+    first = next(line for line in done.stdout.splitlines() if "1.000" in line)
+    assert "The [[ferry]] left Zürich at seven." in first
+    assert "boat" in first
+    assert "c.jsonl:1" in first
+    assert "\x1b" not in done.stdout  # neither colours nor what the corpus holds
+    assert done.stdout.count("[[") == 3
+
+
+def test_as_json(folder):
+    done = run("search", "index", "The [[ferry]] left Zürich at seven.", "--json", "-k", "2", cwd=folder, check=0)
+    found = json.loads(done.stdout)
+    assert found["query"] == "The [[ferry]] left Zürich at seven."
+    assert [hit["rank"] for hit in found["hits"]] == [1, 2]
+    best = found["hits"][0]
+    assert best["score"] == pytest.approx(1, abs=1e-3)
+    assert {key: best[key] for key in ("document_id", "start", "end", "text", "label", "context")} == {
+        "document_id": "c.jsonl:1", "start": 4, "end": 9, "text": "ferry", "label": "boat", "context": TEXTS[0][0],
+    }  # fmt: skip
+
+
+def test_csv_holds_no_formula(folder):
+    done = run("search", "index", "=[[A ferry]]", "--csv", "--context", "4", cwd=folder, check=0)
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert len(rows) == 6
+    for row in rows:
+        assert not any(
+            str(row[name]).startswith(("=", "+", "@", "\t")) for name in ("query", "text", "label", "context")
+        )
+    assert any(row["text"] == "'=A ferry" and row["label"] == "'=boat" for row in rows)
+    assert [harmless(value) for value in ("+1", "-1", "@x", "x=1", -1.5, "\tx")] == [
+        "'+1",
+        "'-1",
+        "'@x",
+        "x=1",
+        -1.5,
+        "'\tx",
+    ]
+
+
+def test_control_characters_do_nothing():
+    assert (
+        plain("a\x1b[31mb\r\nc\u202ed\u2028e\x00")
+        == "a\N{REPLACEMENT CHARACTER}[31mb  c\N{REPLACEMENT CHARACTER}d e\N{REPLACEMENT CHARACTER}"
+    )
+    assert plain("👩\u200d🚀 naïve שלום") == "👩\u200d🚀 naïve שלום"
+    hit = {"context": "[red]b\x1b", "context_start": 5, "start": 6, "end": 9, "label": None}
+    assert in_context(hit, marked=True).plain == "…[[[red]]]b\N{REPLACEMENT CHARACTER}".replace(
+        "[[[red]]]", "[[[red]]]"
+    )
+
+
+def test_filters_and_uniqueness(folder):
+    def texts(*options):
+        done = run("search", "index", "the [[ferry]]", "--json", *options, cwd=folder, check=0)
+        return [hit["text"] for hit in json.loads(done.stdout)["hits"]]
+
+    assert sorted(texts("--filter", "label = 'city' OR label = 'person'")) == ["Vol kova", "Zürich"]
+    assert len(texts("--unique", "surface")) == 5
+    assert len(texts("--unique", "document")) == 3
+    assert texts("--filter", "false") == []
+    done = run(
+        "search",
+        "index",
+        TEXTS[0][0].replace("ferry", "[[ferry]]"),
+        "--json",
+        "--exclude-document",
+        cwd=folder,
+        check=0,
+    )
+    assert {hit["document_id"] for hit in json.loads(done.stdout)["hits"]} == {"c.jsonl:2", "c.jsonl:3"}
+
+
+def test_by_examples(folder):
+    (folder / "like.jsonl").write_text(
+        '{"text": "The ferry left Zürich at seven.", "spans": [{"start": 15, "end": 21, "label": "city"}, '
+        '{"start": 4, "end": 9, "label": "-"}]}\n'
+    )
+    done = run("search", "index", "--like", "like.jsonl", "-k", "1", "--json", cwd=folder, check=0)
+    assert "centroid of 1 examples and 1 counter-examples" in done.stderr
+    assert json.loads(done.stdout)["hits"][0]["text"] == "Zürich"
+    (folder / "none.txt").write_text("no spans here\n")
+    assert "hold no span to look for" in run("search", "index", "--like", "none.txt", cwd=folder, check=1).stderr
+
+
+def test_files_of_queries(folder):
+    (folder / "q.jsonl").write_text('{"id": "one", "query": "the [[ferry]]"}\n{"query": "left [[Zürich]]"}\n')
+    run("search", "index", "--queries", "q.jsonl", "-o", "hits.parquet", "-k", "2", cwd=folder, check=0)
+    hits = pq.read_table(folder / "hits.parquet").to_pylist()
+    assert [(hit["query_id"], hit["query"], hit["rank"]) for hit in hits] == [
+        ("one", "the [[ferry]]", 1), ("one", "the [[ferry]]", 2),
+        ("q.jsonl:2", "left [[Zürich]]", 1), ("q.jsonl:2", "left [[Zürich]]", 2),
+    ]  # fmt: skip
+    lines = run("search", "index", "--queries", "q.jsonl", "--json", cwd=folder, check=0).stdout.splitlines()
+    assert [json.loads(line)["id"] for line in lines] == ["one", "q.jsonl:2"]
+    table = run("search", "index", "--queries", "q.jsonl", "-k", "1", cwd=folder, check=0).stdout
+    assert table.count("score") == 2
+    (folder / "bad.txt").write_text("good\n[[bad\n")
+    done = run("search", "index", "--queries", "bad.txt", "-o", "bad.parquet", cwd=folder, check=1)
+    assert "bad.txt:2: query '[[bad'" in done.stderr
+    (folder / "empty.txt").write_text("")
+    assert (
+        "no query" in run("search", "index", "--queries", "empty.txt", "-o", "bad.parquet", cwd=folder, check=1).stderr
+    )
+    assert not list(folder.glob("*bad.parquet*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["index"], 2, "give one of QUERY, --like FILE and --queries FILE"),
+        (["index", "x", "--like", "c.jsonl"], 2, "give one of QUERY"),
+        (["index", "x", "--json", "--csv"], 2, "--json or --csv, not both"),
+        (["index", "[[a]] [[b]]"], 1, "mark one mention"),
+        (["index", "x", "--filter", "colour = 1"], 1, 'column "colour" not found'),
+        (["index", "x", "--model", "other"], 1, "vectors of two encoders or recipes cannot be compared"),
+        (["index", "x", "--model", "nothing"], 1, "no directory and no known model is called 'nothing'"),
+        (["store", "x"], 1, "is no manifest of an index"),
+        (["nowhere", "x"], 1, "holds no index; nuner-embed index build makes one"),
+        (["index", "--like", "missing.jsonl"], 1, "missing.jsonl"),
+    ],
+)
+def test_one_line_each(folder, arguments, code, message):
+    if not (folder / "other").exists():  # the same, but for what it says of its weights
+        shutil.copytree(folder / "m", folder / "other")
+        facts = json.loads((folder / "other" / "export.json").read_text())
+        (folder / "other" / "export.json").write_text(json.dumps({**facts, "weights_sha256": "0" * 64}))
+    done = run("search", *arguments, cwd=folder, check=code)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert code == 2 or done.stderr.count("\n") == 1
+
+
+def test_a_life_of_an_index(folder, tmp_path):
+    (tmp_path / "more.jsonl").write_text(
+        '{"text": "the red ferry", "spans": [{"start": 8, "end": 13, "label": "boat"}]}\n'
+    )
+    run("encode", "more.jsonl", "-o", "more", "--model", folder / "m", "--rows", "mention", cwd=tmp_path, check=0)
+    run("index", "build", folder / "store", "-o", "i", cwd=tmp_path, check=0)
+    assert "holds an index; add to it" in run("index", "build", "more", "-o", "i", cwd=tmp_path, check=1).stderr
+    added = json.loads(run("index", "add", "i", "more", "--json", cwd=tmp_path, check=0).stdout)
+    assert (added["rows"], len(added["segments"])) == (7, 2)
+    again = run("index", "add", "i", "more", cwd=tmp_path, check=1)
+    assert "are in the index already; nothing was added" in again.stderr
+    (tmp_path / "ids").write_text("0\n\n6\n99\n")
+    removed = json.loads(run("index", "remove", "i", "--ids", "ids", "--json", cwd=tmp_path, check=0).stdout)
+    assert (removed["removed_now"], removed["removed"], removed["rows"]) == (2, 2, 5)
+    removed = run("index", "remove", "i", "--document", "c.jsonl:2", "--document", "o'none", cwd=tmp_path, check=0)
+    assert "2 rows removed" in removed.stdout
+    removed = run("index", "remove", "i", "--filter", "label = 'city'", cwd=tmp_path, check=0)
+    assert "1 row removed" in removed.stdout
+    assert "2 rows in 1 segment" in run("index", "compact", "i", cwd=tmp_path, check=0).stdout
+    assert "nothing to do" in run("index", "compact", "i", cwd=tmp_path, check=0).stderr
+    assert "searches find what they should" in run("index", "verify", "i", cwd=tmp_path, check=0).stderr
+    facts = json.loads(run("index", "info", "i", "--json", cwd=tmp_path, check=0).stdout)
+    assert (facts["rows"], facts["removed"], facts["granularity"]) == (2, 0, "mention")
+    shown = run("index", "info", "i", cwd=tmp_path, check=0).stdout
+    assert "semantic_hash" in shown
+    assert "every row is looked at" in shown
+    path = next((tmp_path / "i").rglob("vectors.npy"))
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    broken = run("index", "verify", "i", cwd=tmp_path, check=1)
+    assert "vectors.npy is not what was written" in broken.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["build", "store", "-o", "x", "--kind", "hsnw"], 2, "'hsnw' is neither auto, flat, hnsw"),
+        (["build", "store", "-o", "x", "--max-memory", "lots"], 2, "'lots' is no size such as 500MB or 2GB"),
+        (["build", "store", "-o", "x", "--target-recall", "95"], 2, "95.0 is not in the range"),
+        (["build", "nostore", "-o", "x"], 1, "holds no store"),
+        (["build", "store", "-o", "c.jsonl"], 1, "exists and is no index"),
+        (["build", "store", "-o", "x", "--gpu"], 1, "no GPU that FAISS can use"),
+        (["remove", "index"], 2, "say what to remove"),
+        (["remove", "index", "--ids", "c.jsonl"], 1, "c.jsonl:1: "),
+        (["info", "store"], 1, "is no manifest of an index"),
+    ],
+)
+def test_index_mistakes_are_one_line(folder, arguments, code, message):
+    done = run("index", *arguments, cwd=folder, check=code)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (folder / "x").exists()

@@ -1,0 +1,80 @@
+"""What a filter lets through, and what it cannot do."""
+
+import numpy as np
+import pytest
+from stores import make_store
+
+from nuner_embed.errors import IndexBundleError
+from nuner_embed.indexes import Index
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("filtering")
+    index = Index.build(make_store(folder / "a", 1, documents=6), folder / "in[d]ex 'quoted'", kind="flat")
+    index.add(make_store(folder / "b", 2, documents=3))
+    return index
+
+
+def matching(index, condition):
+    return index.rows(index.ids(condition)).to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("condition", "holds"),
+    [
+        ('start >= 10 AND "end" < 90', lambda row: row["start"] >= 10 and row["end"] < 90),
+        ("text LIKE 'b%' or token = 3", lambda row: row["text"].startswith("b") or row["token"] == 3),
+        ("document_id = 'b.txt:2'", lambda row: row["document_id"] == "b.txt:2"),
+        ("label IS NULL AND length(text) = 2", lambda row: len(row["text"]) == 2),
+        ("regexp_matches(TEXT, '^[a-m]')", lambda row: "a" <= row["text"][0] <= "m"),
+        ("text = 'it''s; DROP TABLE rows'", lambda row: False),
+        ("true", lambda row: True),
+        ("label = 'x'", lambda row: False),
+        ("token = token -- and nothing more", lambda row: True),
+    ],
+)
+def test_it_means_what_sql_means(index, condition, holds):
+    every = index.rows(index.ids()).to_pylist()
+    expected = [row["id"] for row in every if holds(row)]
+    assert [row["id"] for row in matching(index, condition)] == expected
+    found = index.search(np.ones(16), k=10**6, filter=condition)
+    assert sorted(found.ids[0].tolist()) == expected
+
+
+@pytest.mark.parametrize(
+    ("condition", "reason"),
+    [
+        ("colour = 'red'", 'column "colour" not found'),
+        ("text = ", "syntax error"),
+        ("", "Parser Error"),
+        ("text", "is of type VARCHAR; it must be true or false"),
+        ("start + 1", "is of type BIGINT"),
+        ("true; DROP TABLE rows", "Parser Error"),
+        ("true) OR (true", "syntax error"),
+        ("1=1) UNION SELECT 1 --", "syntax error"),
+        ("true, text", "Parser Error|is of type"),
+        ("sum(start) > 3", "aggregates"),
+        ("EXISTS (SELECT 1 FROM read_text('/etc/passwd'))", "Permission|disabled"),
+        ("EXISTS (SELECT 1 FROM read_csv('/etc/passwd'))", "Permission|disabled"),
+        ("EXISTS (SELECT 1 FROM glob('/*'))", "Permission|disabled"),
+        ("EXISTS (SELECT 1 FROM '/etc/passwd')", "does not exist|disabled"),
+        ("EXISTS (FROM sniff_csv('/etc/passwd'))", "Permission|disabled"),
+        ("getenv('HOME') IS NOT NULL", "does not exist"),
+        ("EXISTS (SELECT 1 FROM every)", "does not exist"),  # a variable of the caller
+        ("COPY (SELECT 1) TO '/tmp/x'", "syntax error"),
+        ("(ATTACH '/tmp/x.db')", "syntax error|does not exist|not found"),
+        ("(SET enable_external_access = true)", "syntax error|does not exist|not found"),
+        ("(INSTALL httpfs)", "syntax error|does not exist|not found"),
+    ],
+)
+def test_what_is_no_condition_is_one_line(index, condition, reason):
+    every = index.ids()
+    for call in (index.check_filter, lambda filter: index.search(np.ones(16), filter=filter), index.remove_where):
+        with pytest.raises(IndexBundleError, match=reason) as caught:
+            call(condition)
+        assert "\n" not in str(caught.value)
+        assert "It is one SQL condition over document_id, start" in str(caught.value) or "must be true" in str(
+            caught.value
+        )
+    np.testing.assert_array_equal(index.ids(), every)

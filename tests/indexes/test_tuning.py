@@ -1,0 +1,147 @@
+"""Measured recall is what an index really finds, and auto takes what fits."""
+
+import logging
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from stores import make_store
+
+from nuner_embed.errors import IndexBundleError
+from nuner_embed.indexes import Index, choosing
+from nuner_embed.indexes.order import Order
+from nuner_embed.indexes.tuning import hold_out
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("tuning") / "a", 1, documents=60)
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """Vectors of other texts."""
+    store = make_store(tmp_path_factory.mktemp("tuning") / "b", 2, documents=30)
+    return store.vectors(np.arange(len(store))).astype(np.float32)
+
+
+@given(st.integers(1, 300), st.data())
+def test_rows_and_places_are_each_others_inverse(size, data):
+    late = data.draw(st.sets(st.integers(0, size - 1), max_size=size))
+    order = Order(size, np.array(sorted(late), np.int64))
+    rows = np.arange(size)
+    places = order.places(rows)
+    assert sorted(places.tolist()) == rows.tolist()
+    np.testing.assert_array_equal(order.rows(places.copy()), rows)
+    assert set(places[sorted(late)].tolist()) == set(range(order.early, size))
+    marks = np.array([data.draw(st.booleans()) for _ in range(size)])
+    np.testing.assert_array_equal(order.marked(marks)[places], marks)
+
+
+def test_what_is_held_out():
+    assert len(hold_out(1999)) == 0
+    for rows in (2000, 50_000, 10**7):
+        held = hold_out(rows)
+        assert 100 <= len(held) <= 1000
+        assert len(np.unique(held)) == len(held)
+        assert 0 <= held.min() <= held.max() < rows
+        np.testing.assert_array_equal(held, np.sort(held))
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivf", "ivf_pq", "IVF32,SQ8", "PCA8,IVF32,Flat"])
+@pytest.mark.parametrize("target", [0.8, 0.99])
+def test_the_manifest_tells_the_recall(store, fresh, tmp_path, kind, target):
+    """On queries that it was not tuned with: other rows of other texts."""
+    index = Index.build(store, tmp_path / "index", kind=kind, target_recall=target)
+    exact = Index.build(store, tmp_path / "exact", kind="flat")
+    claimed = index.bundle.segments[0].recall
+    truth = exact.search(fresh, 10).scores[:, -1:]
+    recall = (index.search(fresh, 10).scores >= truth - 1e-5).mean()
+    assert claimed["queries"] >= 100
+    assert claimed["low"] <= claimed["recall"] <= claimed["high"]
+    assert recall > claimed["low"] - 0.03
+    if claimed["why"] == "rows that were held out":
+        assert claimed["recall"] > target - 0.03
+    else:
+        assert "no setting reaches the target" in claimed["why"]
+    assert index.verify() == []
+
+
+def test_a_harder_target_makes_it_try_harder(store, tmp_path):
+    easy, hard = (
+        Index.build(store, tmp_path / str(target), kind="ivf", target_recall=target).bundle.segments[0]
+        for target in (0.5, 0.999)
+    )
+    assert easy.how.probes < hard.how.probes
+    assert easy.recall["recall"] < hard.recall["recall"]
+
+
+def test_too_few_rows_to_measure(tmp_path):
+    store = make_store(tmp_path / "a", 3, documents=6)
+    assert 1000 < len(store) < 2000
+    (segment,) = Index.build(store, tmp_path / "index", kind="ivf").bundle.segments
+    assert segment.recall["recall"] is None
+    assert segment.how.probes == int(segment.factory.removeprefix("IVF").removesuffix(",Flat"))  # all of them
+    (segment,) = Index.build(store, tmp_path / "flat").bundle.segments
+    assert (segment.kind, segment.recall["recall"]) == ("flat", 1.0)
+
+
+@pytest.fixture
+def samples(monkeypatch):
+    """Samples that leave something to extrapolate."""
+    for name, value in (("SMALL", 1000), ("_SAMPLE", 8000), ("_SMALLER", 4000)):
+        monkeypatch.setattr(choosing, name, value)
+
+
+@pytest.mark.usefixtures("samples")
+def test_auto_measures_and_says_what_it_saw(store, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    index = Index.build(store, tmp_path / "index")
+    (segment,) = index.bundle.segments
+    assert [trial["kind"] for trial in segment.trials] == ["flat", "hnsw", "ivf", "ivf_pq"]
+    fitting = [trial for trial in segment.trials if trial["fits"]]
+    assert segment.kind == max(fitting, key=lambda trial: trial["expected_queries_per_second"])["kind"]
+    assert all(trial["recall"] >= 0.95 for trial in fitting)
+    assert all(trial["sample_rows"] == 8000 for trial in segment.trials)
+    assert "measuring HNSW32 over 8,000 rows" in caplog.text
+    # the expected memory is the memory
+    trial = next(trial for trial in segment.trials if trial["kind"] == segment.kind)
+    assert trial["expected_bytes"] == pytest.approx(segment.bytes_resident, rel=0.1)
+
+
+@pytest.mark.usefixtures("samples")
+def test_auto_keeps_to_the_memory(store, tmp_path):
+    flat = len(store) * 16 * 4
+    index = Index.build(store, tmp_path / "index", max_memory=flat // 2)
+    assert index.bundle.bytes_resident <= flat // 2
+    assert index.bundle.segments[0].kind == "ivf_pq"
+    with pytest.raises(IndexBundleError, match=r"no kind fits into 0.0 MB: ivf_pq, the smallest, takes about 0.\d MB"):
+        Index.build(store, tmp_path / "x", max_memory=10_000)
+    with pytest.raises(IndexBundleError, match=r"takes \d.\d MB of memory, more than"):
+        Index.build(store, tmp_path / "x", kind="hnsw", max_memory=flat)
+    full = Index.build(store, tmp_path / "full", max_memory=index.bundle.bytes_resident * 3 // 2)
+    with pytest.raises(IndexBundleError, match="no kind fits|of memory, more than"):
+        full.add(store, again=True)  # what the first segment takes counts
+    assert Index.open(full.path).ids().tolist() == index.ids().tolist()
+    assert not (tmp_path / "x").exists()
+    assert len(index) == len(store)
+
+
+def test_a_gpu_that_is_not_there(store, tmp_path):
+    with pytest.raises(IndexBundleError, match=r"no GPU that FAISS can use; pip install 'nuner-embed\[gpu\]'"):
+        Index.build(store, tmp_path / "index", kind="ivf", gpu=True)
+
+
+def test_verify_sees_lost_recall(store, tmp_path, monkeypatch):
+    """A search that finds less than was measured, though every byte is right."""
+    index = Index.build(store, tmp_path / "index", kind="ivf", target_recall=0.99)
+    segment = index._state.segments[0]
+    how = type(segment.entry.how)(probes=1, effort=1, candidates=1)
+    monkeypatch.setattr(segment, "entry", type(segment.entry)(**{**_fields(segment.entry), "how": how}))
+    (problem,) = index.verify()
+    assert "of the nearest rows; 0.9" in problem
+
+
+def _fields(entry):
+    return {name: getattr(entry, name) for name in entry.__slots__}

@@ -1,0 +1,44 @@
+"""Stores of made-up words whose vectors depend on the position too, so that no two are alike."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fakes import HashSpec
+
+from nuner_embed.corpora import Corpus
+from nuner_embed.encoding.encoder import TextEncoder
+from nuner_embed.encoding.job import run_job
+from nuner_embed.encoding.options import JobOptions
+from nuner_embed.encoding.store import Store
+
+_SYLLABLES = [f"{a}{b}" for a in "bcdfghklmnprstvwz" for b in "aeiouy"]
+
+
+@dataclass(frozen=True)
+class ContextSpec(HashSpec):
+    """A hash encoder that sees a token's place and its neighbour."""
+
+    def load(self, workers: int = 1) -> TextEncoder:
+        encoder = super().load(workers)
+        plain = encoder.runtime.run
+
+        def run(ids: Any, mask: Any) -> Any:
+            position = np.arange(ids.shape[1])[None, :, None]
+            wave = np.arange(1, self.dim + 1) * (ids[:, :, None] % 97 + 1.7 * np.roll(ids, 1, axis=1)[:, :, None])
+            return plain(ids, mask) + 0.7 * np.sin(wave + position).astype(np.float32)
+
+        encoder.runtime.run = run  # type: ignore[method-assign]
+        return encoder
+
+
+def make_store(path: Path, seed: int, documents: int = 30, rows: Any = "token", **spec: Any) -> Store:
+    """A store of documents of forty made-up words each, in shards of 2,000 rows."""
+    chance = random.Random(seed)
+    corpus = path.with_suffix(".txt")
+    lines = [" ".join("".join(chance.choices(_SYLLABLES, k=3)) for _ in range(40)) for _ in range(documents)]
+    corpus.write_text("\n".join(lines) + "\n")
+    run_job(Corpus([corpus]), path, ContextSpec(dim=16, **spec), JobOptions(granularity=rows, shard_rows=2000))
+    return Store.open(path)

@@ -66,7 +66,7 @@ class LazyGroup(click.Group):
 @click.version_option(__version__, prog_name="nuner-embed")
 @click.option("--debug", is_flag=True, help="Show a traceback where something goes wrong.")
 def cli(debug: bool) -> None:
-    """Run a NuNER text encoder over your own corpora: export, encode, look."""
+    """Run a NuNER text encoder over your own corpora: export, encode, index, search."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -77,9 +77,16 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     raise Terminated
 
 
+class _ForPeople(logging.Handler):
+    """A line each on standard error, above the progress bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(self.format(record), err=True)
+
+
 def _print_log() -> None:
-    """What the package logs is meant for people: a line each on standard error."""
-    handler = logging.StreamHandler()
+    """What the package logs is meant for people."""
+    handler = _ForPeople()
     handler.setFormatter(logging.Formatter("%(message)s"))
     log = logging.getLogger("nuner_embed")
     log.addHandler(handler)

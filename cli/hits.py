@@ -60,6 +60,7 @@ def _parquet(path: Path) -> Iterator[Write]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from nuner_embed.cli.options import counted
     from nuner_embed.cli.progress import note
     from nuner_embed.files import atomic_write
 
@@ -78,12 +79,9 @@ def _parquet(path: Path) -> Iterator[Write]:
                 file = stack.enter_context(pq.ParquetWriter(stream, hits.schema, compression="zstd"))
             file.write_table(hits)
             total += len(asked)
-            note(f"{total:,} queries answered")
 
         yield write
-    if file is None:
-        path.unlink(missing_ok=True)
-        raise click.ClickException("there was no query; nothing was written")
+    note(f"{counted(total, 'query answered', 'queries answered')}: {path}")
 
 
 def _by_query(asked: list[Any], hits: "pa.Table") -> Iterator[tuple[Any, list[dict[str, Any]]]]:

@@ -56,6 +56,6 @@ def size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str, several: str = "") -> str:
     """A number of things for people: 1 shard, 2 shards."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return f"{number:,} {noun if number == 1 else several or noun + 's'}"

@@ -26,23 +26,14 @@ from nuner_embed.encoding.reporting import Plan, Reporter, Summary
 _SECONDS_BETWEEN_LINES = 10.0
 
 
-class JobReporter(Reporter):
-    """Tells people how an encode job goes.
-
-    Attributes:
-        summary: what became of it, None until it has ended.
-    """
+class _WithBar:
+    """Holds a bar, where standard error is a terminal, while a block runs."""
 
     def __init__(self) -> None:
-        self.summary: Summary | None = None
         self._console = Console(stderr=True, highlight=False)
         self._bar = _make_bar(self._console) if self._console.is_terminal else None
-        self._task = self._bar.add_task("reading the corpus", total=None, rate="", shard="") if self._bar else None
-        self._documents = 0
-        self._done_tokens = 0
-        self._total_tokens = 1
+        self._task: TaskID | None = None
         self._began = self._last_line = time.monotonic()
-        self._shard = ""
 
     def __enter__(self) -> Self:
         if self._bar:
@@ -54,6 +45,23 @@ class JobReporter(Reporter):
     ) -> None:
         if self._bar:
             self._bar.stop()
+
+
+class JobReporter(_WithBar, Reporter):
+    """Tells people how an encode job goes.
+
+    Attributes:
+        summary: what became of it, None until it has ended.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.summary: Summary | None = None
+        self._task = self._bar.add_task("reading the corpus", total=None, rate="", shard="") if self._bar else None
+        self._documents = 0
+        self._done_tokens = 0
+        self._total_tokens = 1
+        self._shard = ""
 
     def notice(self, text: str) -> None:
         """Prints it."""
@@ -141,27 +149,13 @@ def _make_bar(console: Console) -> Progress:
     )
 
 
-class RowProgress:
+class RowProgress(_WithBar):
     """Tells people how the building of an index goes: a bar on a terminal, a line now and then elsewhere."""
 
     def __init__(self, noun: str = "rows") -> None:
+        super().__init__()
         self._noun = noun
-        console = Console(stderr=True, highlight=False)
-        self._bar = _make_bar(console) if console.is_terminal else None
-        self._task: TaskID | None = None
         self._what = ""
-        self._began = self._last_line = time.monotonic()
-
-    def __enter__(self) -> Self:
-        if self._bar:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar:
-            self._bar.stop()
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Moves the bar, or prints a line if the last one is a while ago."""

@@ -1,8 +1,6 @@
 """`nuner-embed search`."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +9,7 @@ import click
 from nuner_embed.cli.options import json_option
 
 if TYPE_CHECKING:
+    from nuner_embed.documents import Document
     from nuner_embed.encoding.encoder import TextEncoder
     from nuner_embed.indexes import Index
     from nuner_embed.indexes.vectors import Floats
@@ -20,12 +19,11 @@ _AT_ONCE = 1024
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A query that is ready to be searched for: its name, its vector, and the texts that it comes from."""
+    """Something to search for: its name, what was typed, and the documents whose spans it is."""
 
     name: str
     query: str
-    vector: "Floats"
-    texts: Collection[str]
+    documents: list["Document"]
 
 
 @click.command(epilog='Example: nuner-embed search index "He signed for the [[Falcons]] in 2018." --unique surface')
@@ -69,21 +67,44 @@ def search(
     Without brackets the whole text is the mention. Scores are cosines (or as the index's metric has it).
     """
     from nuner_embed.cli import hits
-    from nuner_embed.indexes import Index
+    from nuner_embed.cli.progress import RowProgress
+    from nuner_embed.indexes import Index, find
     from nuner_embed.indexes.building import threads as faiss_threads
 
     if sum(value is not None for value in (query, like, queries)) != 1:
         raise click.UsageError("give one of QUERY, --like FILE and --queries FILE")
     if as_json and as_csv:
         raise click.UsageError("--json or --csv, not both")
-    with Index.open(index) as opened, faiss_threads(threads):
+    with Index.open(index) as opened, faiss_threads(threads), RowProgress("queries") as progress:
         if filter_ is not None:
             opened.check_filter(filter_)
+        asked = _asked(query, like, queries)  # bad input is seen before the encoder is loaded
         encoder = _load_encoder(opened, model, threads)
-        asked = _asked(opened, encoder, query, like, queries)
         with hits.writer(output, as_json=as_json, as_csv=as_csv, several=queries is not None) as write:
-            for some in _in_groups(asked):
-                write(some, _search(opened, some, filter=filter_, own=exclude_document, **options))
+            for first in range(0, len(asked), _AT_ONCE):
+                some = asked[first : first + _AT_ONCE]
+                vectors = _examples(opened, encoder, some[0]) if like else _mentions(opened, encoder, some)
+                own = [{document.text for document in one.documents} for one in some] if exclude_document else None
+                write(some, find(opened, vectors, filter=filter_, exclude=own, **options))
+                progress("searching", first + len(some), len(asked))
+
+
+def _asked(query: str | None, like: str | None, queries: str | None) -> list[_Asked]:
+    from nuner_embed import Corpus
+    from nuner_embed.documents import Document
+    from nuner_embed.errors import CorpusError
+    from nuner_embed.indexes import marked_document
+    from nuner_embed.indexes.query_file import read_queries
+
+    if query is not None:
+        return [_Asked(query, query, [marked_document(query)])]
+    if like is not None:
+        with Corpus([like]) as corpus:
+            return [_Asked(like, like, [item for item in corpus if isinstance(item, Document)])]
+    asked = [_Asked(one.id, one.query, [one.document]) for one in read_queries(queries or "")]
+    if not asked:
+        raise CorpusError(str(queries), None, "holds no query")
+    return asked
 
 
 def _load_encoder(opened: "Index", model: str | None, threads: int) -> "TextEncoder":
@@ -106,42 +127,19 @@ def _load_encoder(opened: "Index", model: str | None, threads: int) -> "TextEnco
     return encoder
 
 
-def _asked(
-    opened: "Index", encoder: "TextEncoder", query: str | None, like: str | None, queries: str | None
-) -> Iterator[_Asked]:
-    from nuner_embed import Corpus
+def _mentions(opened: "Index", encoder: "TextEncoder", asked: list[_Asked]) -> "Floats":
+    from nuner_embed.indexes import embed_mentions
+
+    return embed_mentions(opened, encoder, [document for one in asked for document in one.documents])
+
+
+def _examples(opened: "Index", encoder: "TextEncoder", asked: _Asked) -> "Floats":
+    from nuner_embed.cli.options import counted
     from nuner_embed.cli.progress import note
-    from nuner_embed.documents import Document
-    from nuner_embed.indexes import embed_mentions, examples_of, marked_document
-    from nuner_embed.indexes.query_file import read_queries
+    from nuner_embed.indexes import examples_of
 
-    if query is not None:
-        document = marked_document(query)
-        yield _Asked(query, query, embed_mentions(opened, encoder, [document])[0], {document.text})
-    elif like is not None:
-        with Corpus([like]) as corpus:
-            documents = [item for item in corpus if isinstance(item, Document)]
-        examples = examples_of(opened, encoder, documents)
-        vector, what = examples.query(opened)
-        note(f"{what} of {len(examples.positives)} examples and {len(examples.negatives)} counter-examples")
-        yield _Asked(like, like, vector, {document.text for document in documents})
-    elif queries is not None:
-        for some in _in_groups(read_queries(queries)):
-            vectors = embed_mentions(opened, encoder, [one.document for one in some])
-            for one, vector in zip(some, vectors, strict=True):
-                yield _Asked(one.id, one.query, vector, {one.document.text})
-
-
-def _in_groups(items: Iterable[Any]) -> Iterator[list[Any]]:
-    rest = iter(items)
-    while group := list(islice(rest, _AT_ONCE)):
-        yield group
-
-
-def _search(opened: "Index", asked: Sequence[_Asked], *, own: bool, **options: Any) -> Any:
-    import numpy as np
-
-    from nuner_embed.indexes import find
-
-    exclude = [one.texts for one in asked] if own else None
-    return find(opened, np.stack([one.vector for one in asked]), exclude=exclude, **options)
+    examples = examples_of(opened, encoder, asked.documents)
+    vector, what = examples.query(opened)
+    without = f" and {counted(len(examples.negatives), 'counter-example')}" if len(examples.negatives) else ""
+    note(f"{what} of {counted(len(examples.positives), 'example')}{without}")
+    return vector

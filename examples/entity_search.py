@@ -38,7 +38,8 @@ def main(folder: Path) -> None:
             ]
             lines.write(json.dumps({"text": plain, "spans": spans}) + "\n")
 
-    nuner_embed.export_onnx("minilm-l6", folder / "model", force=True)
+    if not (folder / "model").exists():
+        nuner_embed.export_onnx("minilm-l6", folder / "model")
     encoder = nuner_embed.load_encoder(str(folder / "model"))
     store = nuner_embed.encode(corpus, folder / "store", model=str(folder / "model"), rows="mention", force=True)
 

@@ -20,7 +20,7 @@ from nuner_embed.indexes.kinds import factory_of, make
 from nuner_embed.indexes.order import Ints, Order
 from nuner_embed.indexes.rows import documents_file, rows_file
 from nuner_embed.indexes.segment import FAISS_FILE, IDS_FILE, LATE_FILE, VECTORS_FILE, Searcher, SegmentEntry
-from nuner_embed.indexes.training import train
+from nuner_embed.indexes.training import require_gpu, train
 from nuner_embed.indexes.tuning import hold_out, tune
 from nuner_embed.indexes.vectors import Metric, Vectors, faiss_metric, write_vectors
 
@@ -102,6 +102,10 @@ def write_segment(folder: Path, parts: Sequence[Part], ids: Ints, dim: int, dtyp
         ValueError: FAISS does not know the factory string, or cannot train on so few rows.
         IndexBundleError: it would take more memory than it may, or there is no GPU where one was asked for.
     """
+    if plan.work.gpu:
+        require_gpu()
+    if plan.kind != "auto":
+        make(factory_of(plan.kind, len(ids), dim), dim, faiss_metric(plan.metric))  # a typo is seen at once
     folder.mkdir(parents=True)
     order = Order(len(ids), hold_out(len(ids)))
     for number, part in enumerate(parts):

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from nuner_embed.encoding.store import Shard, Store
-from nuner_embed.errors import IndexBundleError, StoreMismatch
+from nuner_embed.errors import IndexBundleError, StoreError, StoreMismatch
 from nuner_embed.files import hash_of
 from nuner_embed.indexes.building import Part, Plan, Work, write_segment
 from nuner_embed.indexes.bundle import SEGMENTS_FOLDER, Bundle
@@ -107,7 +107,10 @@ def _plan(bundle: Bundle, resident: int, work: Work) -> Plan:
 
 def _chunks(shard: Shard, metric: Metric) -> Iterator[NDArray[np.floating[Any]]]:
     for first in range(0, shard.rows, _CHUNK_ROWS):
-        yield prepared(shard.vectors[first : first + _CHUNK_ROWS], metric)
+        chunk = prepared(shard.vectors[first : first + _CHUNK_ROWS], metric)
+        if not np.isfinite(chunk).all():
+            raise StoreError(f"{shard.path('npy')} holds a number that is not finite; encode the corpus again")
+        yield chunk
 
 
 def _require_same(bundle: Bundle, store: Store) -> None:

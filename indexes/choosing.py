@@ -14,7 +14,7 @@ from nuner_embed.indexes.kinds import KINDS, SMALL, factory_of, make
 from nuner_embed.indexes.order import Order
 from nuner_embed.indexes.segment import Searcher
 from nuner_embed.indexes.training import train
-from nuner_embed.indexes.tuning import hold_out, tune
+from nuner_embed.indexes.tuning import Recall, hold_out, tune
 from nuner_embed.indexes.vectors import Metric, Vectors, faiss_metric
 
 # FAISS's type stubs do not know what its Python layer adds.
@@ -89,21 +89,21 @@ def choose(
 
 def _trial(kind: str, matrix: Vectors, rows: int, metric: Metric, target: float, max_memory: int | None) -> Trial:
     size = min(rows, _SAMPLE)
-    recall, rate, seconds, size_bytes = _measure(kind, matrix, rows, size, metric, target)
-    expected = rate
+    found, seconds, size_bytes = _measure(kind, matrix, rows, size, metric, target)
+    expected = rate = found.queries_per_second or 0.0
     if size < rows:
-        smaller = _measure(kind, matrix, rows, _SMALLER, metric, target)[1]
+        smaller = _measure(kind, matrix, rows, _SMALLER, metric, target)[0].queries_per_second or rate
         growth = min(1.0, max(0.0, math.log(smaller / rate) / math.log(size / _SMALLER)))
         expected = rate / (rows / size) ** (1.0 if kind == "flat" else growth)
     memory = round(size_bytes * rows / size)
-    fits = recall >= target and (max_memory is None or memory <= max_memory)
-    return Trial(kind, size, recall, rate, seconds, expected, memory, fits)
+    fits = bool(found.reached) and (max_memory is None or memory <= max_memory)
+    return Trial(kind, size, found.recall or 0.0, rate, seconds, expected, memory, fits)
 
 
 def _measure(
     kind: str, matrix: Vectors, rows: int, size: int, metric: Metric, target: float
-) -> tuple[float, float, float, int]:
-    """Recall, queries a second, seconds to build and bytes of a kind over a sample."""
+) -> tuple[Recall, float, int]:
+    """Recall, seconds to build and bytes of a kind over a sample."""
     chosen = np.random.default_rng(0).choice(rows, size, replace=False)  # in no order: those held out are the last
     sample = Vectors(matrix.matrix[chosen], metric)
     order = Order(size, np.arange(size - len(hold_out(size)), size))
@@ -115,6 +115,4 @@ def _measure(
         index.add(chunk)
     seconds = time.perf_counter() - began
     _, found = tune(Searcher(index, sample), order, target)
-    assert found.recall is not None
-    assert found.queries_per_second is not None
-    return found.recall, found.queries_per_second, seconds, len(_FAISS.serialize_index(index))
+    return found, seconds, len(_FAISS.serialize_index(index))

@@ -12,6 +12,7 @@ from nuner_embed.indexes.index import Index
 Unique = Literal["surface", "document"]
 # How many more are fetched at first, and each time again, where some will be dropped.
 _SURPLUS = 4
+_FOUND_AT_ONCE = 2_000_000
 
 
 def find(
@@ -47,18 +48,21 @@ def find(
     index = index.snapshot()
     wanted = np.atleast_2d(np.asarray(queries, dtype=np.float32))
     origins = [()] * len(wanted) if exclude is None else list(exclude)
-    among = None if filter is None else index.ids(filter)
     fetch = k * _SURPLUS if unique or exclude else k
     pending = list(range(len(wanted)))
     chosen: dict[int, list[tuple[float, int]]] = {}
-    while len(pending):
-        found = index.search(wanted[pending], fetch, among=among)
-        keys = _Keys(index, found.ids, unique, texts=any(origins))
-        for query, scores, ids in zip(pending, found.scores.tolist(), found.ids.tolist(), strict=True):
-            chosen[query] = keys.select(scores, ids, k, origins[query])
-        exhausted = found.ids.shape[1] < fetch
-        pending = [query for query in pending if len(chosen[query]) < k and not exhausted]
-        fetch *= _SURPLUS
+    while pending:
+        at_once = max(1, _FOUND_AT_ONCE // fetch)
+        short = []
+        for first in range(0, len(pending), at_once):
+            some = pending[first : first + at_once]
+            found = index.search(wanted[some], fetch, filter=filter)
+            keys = _Keys(index, found.ids, unique, texts=any(origins))
+            for query, scores, ids in zip(some, found.scores.tolist(), found.ids.tolist(), strict=True):
+                chosen[query] = keys.select(scores, ids, k, origins[query])
+                if len(chosen[query]) < k and len(ids) == fetch:  # there may be more
+                    short.append(query)
+        pending, fetch = short, fetch * _SURPLUS
     return _table(index, [chosen[query] for query in range(len(wanted))], context)
 
 

@@ -1,7 +1,7 @@
 """An index at one moment."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from nuner_embed.indexes.filtering import mark
 from nuner_embed.indexes.segment import Segment
 
 Marks = NDArray[np.bool_]
+_FILTERS = 8  # that are remembered, at a byte a row each
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +24,13 @@ class State:
         bundle: what the manifest said.
         segments: opened, oldest first.
         kept: the rows of each that were not removed; None for all.
+        filtered: what the last few filters let through of each segment, since people ask for the same again.
     """
 
     bundle: Bundle
     segments: tuple[Segment, ...]
     kept: tuple[Marks | None, ...]
+    filtered: dict[str, tuple[Marks, ...]] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -60,13 +63,23 @@ def load(directory: Path) -> State:
 def allowed(state: State, condition: str | None, among: ArrayLike | None) -> Iterator[Marks | None]:
     """The rows of each segment that may be found; None for all."""
     named = None if among is None else np.unique(np.asarray(among, dtype=np.int64))
-    for segment, kept in zip(state.segments, state.kept, strict=True):
+    matching = None if condition is None else _filtered(state, condition)
+    for number, (segment, kept) in enumerate(zip(state.segments, state.kept, strict=True)):
         marks = kept
-        if condition is not None:
-            matching = mark(segment.rows, condition)
-            marks = matching if marks is None else marks & matching
+        if matching is not None:
+            marks = matching[number] if marks is None else marks & matching[number]
         if named is not None:
             listed = np.zeros(len(segment.ids), bool)
             listed[segment.numbers_of(named)] = True
             marks = listed if marks is None else marks & listed
         yield marks
+
+
+def _filtered(state: State, condition: str) -> tuple[Marks, ...]:
+    found = state.filtered.get(condition)
+    if found is None:
+        found = tuple(mark(segment.rows, condition) for segment in state.segments)
+        if len(state.filtered) >= _FILTERS:
+            state.filtered.clear()
+        state.filtered[condition] = found
+    return found

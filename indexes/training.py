@@ -20,11 +20,10 @@ def train(index: Any, matrix: Vectors, end: int, *, gpu: bool = False) -> Any:
 
     Raises:
         ValueError: there are too few.
-        IndexBundleError: there is no GPU where one was asked for.
+        IndexBundleError: a GPU was asked for, and there are no lists.
     """
     lists = _FAISS.try_extract_index_ivf(index)
-    if gpu:
-        _train_on_gpu(lists)
+    helper = _on_gpu(lists) if gpu else None  # held while FAISS points to it
     if not index.is_trained:
         wanted = max(_TRAINED, _TRAINED_A_LIST * lists.nlist) if lists else _TRAINED
         sample = np.linspace(0, end - 1, min(end, wanted)).astype(np.int64)
@@ -33,15 +32,27 @@ def train(index: Any, matrix: Vectors, end: int, *, gpu: bool = False) -> Any:
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise ValueError(f"FAISS cannot train on {end} rows: {reason}; use --kind flat") from None
+    if helper is not None:
+        lists.clustering_index = None
     return index
 
 
-def _train_on_gpu(lists: Any) -> None:
-    """Lets a GPU find the centres of the lists, which is most of the training; searching stays on the CPU."""
+def require_gpu() -> None:
+    """Looks for a GPU.
+
+    Raises:
+        IndexBundleError: FAISS has none.
+    """
     if not hasattr(_FAISS, "StandardGpuResources") or not _FAISS.get_num_gpus():
         raise IndexBundleError(
             "no GPU that FAISS can use; pip install 'nuner-embed[gpu]' in place of [cpu], or leave out --gpu"
         )
+
+
+def _on_gpu(lists: Any) -> Any:
+    """Lets a GPU find the centres of the lists, which is most of the training; searching stays on the CPU."""
     if lists is None:
         raise IndexBundleError("--gpu trains inverted lists, and this kind has none; use --kind ivf or ivf_pq")
-    lists.clustering_index = _FAISS.index_cpu_to_all_gpus(_FAISS.IndexFlatL2(lists.d))
+    helper = _FAISS.index_cpu_to_all_gpus(_FAISS.IndexFlatL2(lists.d))
+    lists.clustering_index = helper
+    return helper

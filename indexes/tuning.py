@@ -34,6 +34,8 @@ class Recall:
         queries: how many it was measured with: rows drawn at random and not in the index at the time.
         queries_per_second: of that measurement, in batches of 64.
         target: what was asked for.
+        reached: whether the queries that the setting was chosen with found so much, less a standard error; None where
+            it was not measured.
         why: what it rests on.
     """
 
@@ -43,6 +45,7 @@ class Recall:
     queries: int
     queries_per_second: float | None
     target: float
+    reached: bool | None
     why: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,10 +74,10 @@ def tune(searcher: Searcher, order: Order, target: float) -> tuple[SearchParamet
     if finds_all(searcher.index):
         how = SearchParameters(1, 1, 1)
         rate = _measure(lambda some: searcher.search(some, AT, how)[0], queries, np.zeros(late))[1] if late else None
-        return how, Recall(1.0, 1.0, 1.0, 0, rate, target, "every row is looked at")
+        return how, Recall(1.0, 1.0, 1.0, 0, rate, target, True, "every row is looked at")
     if not late:
         hardest = list(easier_to_harder(searcher.index))[-1][-1]
-        return hardest, Recall(None, None, None, 0, None, target, "too few rows to hold any out; tries hardest")
+        return hardest, Recall(None, None, None, 0, None, target, None, "too few rows to hold any out; tries hardest")
     truth = searcher.vectors.neighbours(queries, AT, end=order.early)[0][:, -1]
     half = np.arange(late) % 2 == 0
 
@@ -84,8 +87,9 @@ def tune(searcher: Searcher, order: Order, target: float) -> tuple[SearchParamet
     how, reached = _fastest(searcher, lambda how: measure(how, half), target)
     found, rate = measure(how, ~half)
     mean, spread = float(found.mean()), 1.96 * float(found.std(ddof=1)) / len(found) ** 0.5
+    low, high = max(0.0, mean - spread), min(1.0, mean + spread)
     why = "rows that were held out" if reached else "rows that were held out; no setting reaches the target"
-    return how, Recall(mean, max(0.0, mean - spread), min(1.0, mean + spread), len(found), rate, target, why)
+    return how, Recall(mean, low, high, len(found), rate, target, reached, why)
 
 
 def _fastest(

@@ -1,6 +1,7 @@
 """The command line as a user meets it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +13,6 @@ from fakes import tiny_model
 
 from nuner_embed import Store, __version__
 from nuner_embed.models.exported import graph_sha256
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("cli") / "model"
-    run("export", "minilm-l6", "-o", directory, check=0)
-    return directory
 
 
 def test_help_lists_every_command_and_each_has_an_example():
@@ -41,15 +35,15 @@ def test_a_typing_mistake_is_a_usage_error(arguments):
     assert "Traceback" not in done.stderr
 
 
-def test_encode_from_another_folder_and_look(model, tmp_path):
+def test_encode_from_another_folder_and_look(minilm, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "corpus.txt").write_text("The ferry left Port Ellery.\n\nÀ 7:30 😀\n")
-    done = run("encode", "data/corpus.txt", "-o", "out/store", "--model", model, "--json", cwd=tmp_path, check=0)
+    done = run("encode", "data/corpus.txt", "-o", "out/store", "--model", minilm, "--json", cwd=tmp_path, check=0)
     summary = json.loads(done.stdout)
     assert (summary["documents"], summary["rows"]) == (2, 11)
     assert "corpus: 2 documents, about 11 rows" in done.stderr
     assert "runtime: o" in done.stderr  # onnxruntime or openvino, whichever is faster here
-    again = run("encode", "data/corpus.txt", "-o", "out/store", "--model", model, cwd=tmp_path, check=0)
+    again = run("encode", "data/corpus.txt", "-o", "out/store", "--model", minilm, cwd=tmp_path, check=0)
     assert "complete already; nothing to do" in again.stderr
     facts = json.loads(run("store", "info", "out/store", "--json", cwd=tmp_path, check=0).stdout)
     assert (facts["rows"], facts["dim"], facts["granularity"], facts["complete"]) == (11, 384, "word", True)
@@ -64,9 +58,9 @@ def test_encode_from_another_folder_and_look(model, tmp_path):
     assert json.loads(gone.stdout)["problems"] == ["shard-00000.npy is missing"]
 
 
-def test_standard_input(model, tmp_path):
+def test_standard_input(minilm, tmp_path):
     lines = b'{"text": "The ferry", "spans": [{"start": 4, "end": 9, "label": "ship"}]}\n'
-    done = run("encode", "-", "-o", tmp_path / "s", "--format", "jsonl", "--rows", "mention", "--model", model,
+    done = run("encode", "-", "-o", tmp_path / "s", "--format", "jsonl", "--rows", "mention", "--model", minilm,
                stdin=lines, check=0)  # fmt: skip
     assert b"standard input cannot be read twice" in done.stderr
     assert Store.open(tmp_path / "s").table().column("document_id").to_pylist() == ["-:1"]
@@ -87,10 +81,10 @@ def test_standard_input(model, tmp_path):
         ("what.xyz", b"x", "what.xyz"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(model, tmp_path, name, content, message):
+def test_bad_input_is_one_line_and_leaves_nothing(minilm, tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    done = run("encode", name, "-o", "store", "--model", model, cwd=tmp_path, check=1)
+    done = run("encode", name, "-o", "store", "--model", minilm, cwd=tmp_path, check=1)
     errors = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
     assert len(errors) == 1
     assert message in errors[0]
@@ -98,9 +92,9 @@ def test_bad_input_is_one_line_and_leaves_nothing(model, tmp_path, name, content
     assert not (tmp_path / "store").exists()
 
 
-def test_a_directory_without_corpora(model, tmp_path):
+def test_a_directory_without_corpora(minilm, tmp_path):
     (tmp_path / "empty").mkdir()
-    assert "empty" in run("encode", "empty", "-o", "s", "--model", model, cwd=tmp_path, check=1).stderr
+    assert "empty" in run("encode", "empty", "-o", "s", "--model", minilm, cwd=tmp_path, check=1).stderr
 
 
 @pytest.mark.parametrize(
@@ -160,9 +154,9 @@ def test_debug_shows_the_traceback(tmp_path):
     assert "Traceback" in run("--debug", "encode", "missing.txt", "-o", "s", cwd=tmp_path, check=1).stderr
 
 
-def test_errors_of_a_skipping_job_are_listed(model, tmp_path):
+def test_errors_of_a_skipping_job_are_listed(minilm, tmp_path):
     (tmp_path / "c.jsonl").write_text('{"text": "the ferry"}\n{"text": 5}\n{"text": "left"}\n')
-    done = run("encode", "c.jsonl", "-o", "s", "--on-error", "skip", "--model", model, cwd=tmp_path, check=0)
+    done = run("encode", "c.jsonl", "-o", "s", "--on-error", "skip", "--model", minilm, cwd=tmp_path, check=0)
     assert "rejected: 1 record, see rejects.jsonl" in done.stderr
     (reject,) = (json.loads(line) for line in (tmp_path / "s/rejects.jsonl").read_text().splitlines())
     assert reject["line"] == 2
@@ -182,7 +176,8 @@ def test_doctor():
     assert "no clashes" in run("doctor", check=0).stderr
 
 
-def test_demo(tmp_path):
+def test_demo(minilm, tmp_path):
+    shutil.copytree(minilm, tmp_path / "demo" / "model")  # exporting it is tested elsewhere
     first = run("demo", "-o", "demo", cwd=tmp_path, check=0)
     assert "nearest to [" in first.stdout
     assert "Next, on your own corpus" in first.stdout
@@ -195,7 +190,7 @@ def test_demo(tmp_path):
     assert second.stdout.partition("nearest to")[2] == first.stdout.partition("nearest to")[2]
 
 
-def test_a_reader_that_goes_away(model):
+def test_a_reader_that_goes_away(minilm):
     command = f"{sys.executable} -m nuner_embed.cli models list | head -n 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert "Traceback" not in done.stderr

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nuner_embed.cli.progress import JobReporter
+from nuner_embed.cli.progress import JobReporter, RowProgress
 from nuner_embed.encoding.reporting import Plan
 
 
@@ -43,3 +43,22 @@ def test_a_resumed_job_counts_what_is_left(clock, capsys):
         clock[0] += 10
         reporter.tokens(750)
     assert " 50%  75 tokens/s  about 0:00:10 left" in capsys.readouterr().err
+
+
+def test_rows_of_an_index_with_share_rate_and_time_left(clock, capsys):
+    with RowProgress() as progress:
+        progress("writing vectors", 50, 100)  # quick work says nothing
+        clock[0] += 1
+        progress("writing vectors", 100, 100)
+        progress("adding rows", 100, 1000)
+        clock[0] += 20
+        progress("adding rows", 500, 1000)
+        clock[0] += 5
+        progress("adding rows", 900, 1000)
+        clock[0] += 6
+        progress("adding rows", 900, 1000)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "adding rows:  50%  25 rows/s  about 0:00:20 left",
+        "adding rows:  90%  29 rows/s  about 0:00:03 left",
+    ]

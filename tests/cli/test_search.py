@@ -8,7 +8,6 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 from command import run
-from fakes import tiny_model
 
 from nuner_embed.cli.hits import harmless, in_context, plain
 
@@ -20,11 +19,10 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(minilm, tmp_path_factory):
     """A model, a corpus of mentions, its store and an index over it."""
     folder = tmp_path_factory.mktemp("search")
-    tiny_model("bert", folder / "bert")
-    run("export", "bert", "-o", "m", cwd=folder, check=0)
+    (folder / "m").symlink_to(minilm)
     with (folder / "c.jsonl").open("w") as lines:
         for text, spans in TEXTS:
             spans = [{"start": start, "end": end, "label": label} for start, end, label in spans]
@@ -117,7 +115,7 @@ def test_by_examples(folder):
         '{"start": 4, "end": 9, "label": "-"}]}\n'
     )
     done = run("search", "index", "--like", "like.jsonl", "-k", "1", "--json", cwd=folder, check=0)
-    assert "centroid of 1 examples and 1 counter-examples" in done.stderr
+    assert "centroid of 1 example and 1 counter-example" in done.stderr
     assert json.loads(done.stdout)["hits"][0]["text"] == "Zürich"
     (folder / "none.txt").write_text("no spans here\n")
     assert "hold no span to look for" in run("search", "index", "--like", "none.txt", cwd=folder, check=1).stderr
@@ -139,10 +137,11 @@ def test_files_of_queries(folder):
     done = run("search", "index", "--queries", "bad.txt", "-o", "bad.parquet", cwd=folder, check=1)
     assert "bad.txt:2: query '[[bad'" in done.stderr
     (folder / "empty.txt").write_text("")
-    assert (
-        "no query" in run("search", "index", "--queries", "empty.txt", "-o", "bad.parquet", cwd=folder, check=1).stderr
-    )
-    assert not list(folder.glob("*bad.parquet*"))
+    (folder / "bad.parquet").write_bytes(b"kept")
+    done = run("search", "index", "--queries", "empty.txt", "-o", "bad.parquet", cwd=folder, check=1)
+    assert "empty.txt: holds no query" in done.stderr
+    assert (folder / "bad.parquet").read_bytes() == b"kept"
+    assert not list(folder.glob(".bad.parquet*"))
 
 
 @pytest.mark.parametrize(
@@ -168,7 +167,7 @@ def test_one_line_each(folder, arguments, code, message):
     done = run("search", *arguments, cwd=folder, check=code)
     assert message in done.stderr
     assert "Traceback" not in done.stderr
-    assert code == 2 or done.stderr.count("\n") == 1
+    assert done.stderr.splitlines()[-1].startswith("Error: ")
 
 
 def test_a_life_of_an_index(folder, tmp_path):

@@ -1,6 +1,8 @@
 """Hits with their surroundings: deduplicated, without the query's own documents, as many as were asked for."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -116,6 +118,37 @@ def test_nothing_to_find(indexes, tmp_path):
 
 def tmp_path_store(tmp_path):
     return make_store(tmp_path / "s", 1, documents=1)
+
+
+def test_threads_search_while_another_process_might_change_it(indexes, tmp_path):
+    """Every search sees one state whole: its hits' texts are there, though their segment is gone meanwhile."""
+    folder = indexes["word"].path.parent
+    index = Index.build(folder / "word", tmp_path / "i")
+    other = Index.open(index.path)
+    done = threading.Event()
+
+    def look():
+        rounds = 0
+        while not done.is_set() or rounds < 3:
+            hits = find(index, index.vectors([0]), 20, unique="surface", filter="text != 'red'")
+            assert 1 <= hits.num_rows <= 20
+            for hit in hits.to_pylist():
+                inside = hit["start"] - hit["context_start"]
+                assert hit["context"][inside : inside + len(hit["text"])] == hit["text"]
+            rounds += 1
+            index.refresh()
+        return rounds
+
+    with ThreadPoolExecutor(4) as pool:
+        lookers = [pool.submit(look) for _ in range(4)]
+        try:
+            for _ in range(6):
+                other.add(folder / "word", again=True)
+                other.remove(other.ids()[30::2])
+                other.compact()
+        finally:
+            done.set()
+        assert all(looker.result() >= 3 for looker in lookers)
 
 
 @pytest.mark.parametrize(

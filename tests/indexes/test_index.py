@@ -6,16 +6,18 @@ import random
 import signal
 import time
 
+import faiss
 import numpy as np
 import pytest
 from stores import make_store
 
 from nuner_embed.encoding.store import Store
-from nuner_embed.errors import IndexBundleError, IndexLocked, StoreMismatch
+from nuner_embed.errors import IndexBundleError, IndexLocked, StoreError, StoreMismatch
 from nuner_embed.files import hash_of
 from nuner_embed.indexes import segment
 from nuner_embed.indexes.index import Index
 from nuner_embed.indexes.kinds import SearchParameters
+from nuner_embed.indexes.placing import alone
 
 KINDS = ["flat", "hnsw", "ivf", "ivf_pq", "IVF16,SQ8"]
 CASES = [(kind, metric) for kind in KINDS for metric in ("cosine", "dot", "l2")]
@@ -220,6 +222,55 @@ def test_a_header_that_claims_too_much(stores, tmp_path):
             Index.open(index.path)
         except IndexBundleError:
             continue  # refused, or read as something harmless
+
+
+def test_vectors_that_are_no_numbers(tmp_path):
+    store = make_store(tmp_path / "s", 1, documents=1)
+    path = tmp_path / "s" / "shard-00000.npy"
+    vectors = np.load(path)
+    vectors[5, 3] = np.nan
+    np.save(path, vectors)
+    with pytest.raises(StoreError, match=r"shard-00000.npy holds a number that is not finite; encode the corpus again"):
+        Index.build(store, tmp_path / "index")
+    assert not (tmp_path / "index").exists()
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf_pq"])
+def test_a_store_of_float32(tmp_path, kind):
+    """FAISS compares with float32 where it lies, too."""
+    store = make_store(tmp_path / "s", 1, dtype="float32")
+    index = Index.build(store, tmp_path / "index", kind=kind)
+    found = index.search(all_vectors(store)[:50], 1, how=HARD)
+    np.testing.assert_allclose(found.scores[:, 0], 1, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(index.vectors(index.ids()), axis=1), 1, atol=1e-6)
+    assert index.vectors([3]).dtype == np.float32
+    with pytest.raises(StoreMismatch, match="holds float16, the index float32; encode it with that --dtype"):
+        index.add(make_store(tmp_path / "t", 2, documents=2))
+
+
+def test_closed(stores, tmp_path):
+    with Index.build(stores[1], tmp_path / "index") as index:
+        assert len(index) > 0
+    with pytest.raises(ValueError, match="is closed"):
+        index.search(np.ones(16))
+    assert "closed" in repr(index)
+
+
+def test_built_by_two_at_once(stores, tmp_path):
+    with alone(tmp_path / "index"), pytest.raises(IndexLocked, match="another process is building"):
+        Index.build(stores[1], tmp_path / "index")
+    Index.build(stores[1], tmp_path / "index")
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+    again = Index.build(stores[0], tmp_path / "index", force=True, kind="flat")
+    assert len(again) == len(stores[0])
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_reading_an_index_leaves_faiss_as_it_was(stores, tmp_path):
+    """FAISS has one limit on what it reads for the whole process."""
+    before = faiss.get_deserialization_vector_byte_limit()
+    Index.build(stores[1], tmp_path / "index")
+    assert faiss.get_deserialization_vector_byte_limit() == before
 
 
 def test_manifests_that_are_none(stores, tmp_path):

@@ -34,11 +34,15 @@ class ContextSpec(HashSpec):
         return encoder
 
 
-def make_store(path: Path, seed: int, documents: int = 30, rows: Any = "token", **spec: Any) -> Store:
+def make_store(
+    path: Path, seed: int, documents: int = 30, rows: Any = "token", dtype: Any = "float16", **spec: Any
+) -> Store:
     """A store of documents of forty made-up words each, in shards of 2,000 rows."""
     chance = random.Random(seed)
     corpus = path.with_suffix(".txt")
     lines = [" ".join("".join(chance.choices(_SYLLABLES, k=3)) for _ in range(40)) for _ in range(documents)]
     corpus.write_text("\n".join(lines) + "\n")
-    run_job(Corpus([corpus]), path, ContextSpec(dim=16, **spec), JobOptions(granularity=rows, shard_rows=2000))
+    run_job(
+        Corpus([corpus]), path, ContextSpec(dim=16, **spec), JobOptions(granularity=rows, shard_rows=2000, dtype=dtype)
+    )
     return Store.open(path)

@@ -25,9 +25,9 @@ class Search:
 
 SEARCHES = (
     Search(
-        ("At dawn a [[nightjar]] called from the edge of the wood.",),
+        ("We saw the rings of [[Saturn]] through the telescope.",),
         None,
-        'nuner-embed search index "At dawn a [[nightjar]] called from the edge of the wood." --unique surface -k 5',
+        'nuner-embed search index "We saw the rings of [[Saturn]] through the telescope." --unique surface -k 5',
     ),
     Search(
         ("She moved to [[Antwerp]] for the job.",),

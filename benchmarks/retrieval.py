@@ -20,7 +20,7 @@ from common import RESULTS, WORK, data_file, keep, machine
 from sentence_transformers import SentenceTransformer
 
 from nuner_embed import Corpus, Store, encode, export_onnx
-from nuner_embed.indexes.queries import discriminant
+from nuner_embed.indexes.queries import Discriminant
 from nuner_embed.indexes.vectors import prepared
 from nuner_embed.models import locate
 
@@ -116,6 +116,7 @@ def by_examples(x: np.ndarray, label: np.ndarray, sentence: np.ndarray) -> dict[
     """Precision at 10 and MAP of a search by some examples of a type, mean over types and draws."""
     random = np.random.default_rng(0)
     scores: dict[str, dict[str, list[float]]] = {}
+    scorer = Discriminant(x)
     for number in EXAMPLES:
         for _ in range(DRAWS):
             for type_ in np.unique(label):
@@ -124,7 +125,7 @@ def by_examples(x: np.ndarray, label: np.ndarray, sentence: np.ndarray) -> dict[
                     continue
                 chosen = random.choice(mine, number, replace=False)
                 none = np.empty((0, x.shape[1]), np.float32)
-                directions = {"centroid": x[chosen].mean(axis=0), "linear scorer": discriminant(x[chosen], none, x)}
+                directions = {"centroid": x[chosen].mean(axis=0), "linear scorer": scorer.direction(x[chosen], none)}
                 barred = np.isin(sentence, sentence[chosen])
                 for way, direction in directions.items():
                     order = np.argsort(-(x[~barred] @ direction))

@@ -110,6 +110,8 @@ def remove(index: Path, documents: tuple[str, ...], filter_: str | None, ids: Pa
         raise click.UsageError("say what to remove: --document, --filter or --ids")
     listed = _read_ids(ids) if ids else []
     with Index.open(index) as opened:
+        if filter_ is not None:
+            opened.check_filter(filter_)  # before anything is removed
         removed = opened.remove(listed) if ids else 0
         if documents:
             quoted = ", ".join("'" + document.replace("'", "''") + "'" for document in documents)

@@ -221,8 +221,7 @@ class Index:
         tables, places = [], []
         state = self._state
         for segment, kept in zip(state.segments, state.kept, strict=True):
-            here = np.flatnonzero(np.isin(wanted, segment.ids))
-            found = segment.numbers_of(wanted[here])
+            here, found = segment.locate(wanted)
             if kept is not None and not kept[found].all():
                 raise KeyError(f"id {wanted[here][~kept[found]][0]} was removed")
             tables.append(segment.table(found, columns, texts=texts).append_column("id", pa.array(wanted[here])))
@@ -260,9 +259,9 @@ class Index:
         found = np.empty((len(wanted), self.bundle.dim), np.float32)
         known = np.zeros(len(wanted), bool)
         for segment in self._state.segments:
-            here = np.isin(wanted, segment.ids)
-            found[here] = segment.vectors.take(segment.order.places(segment.numbers_of(wanted[here])))
-            known |= here
+            here, numbers = segment.locate(wanted)
+            found[here] = segment.vectors.take(segment.order.places(numbers))
+            known[here] = True
         if not known.all():
             raise KeyError(f"no id {wanted[~known][0]} in the index")
         return found
@@ -358,7 +357,11 @@ class Index:
         try:
             self.refresh()
             clear_strays(self.path, self._state.bundle)
-            yield self._state.bundle
+            try:
+                yield self._state.bundle
+            except BaseException:  # what came to nothing takes no room
+                clear_strays(self.path, Bundle.read(self.path))
+                raise
         finally:
             lock.release()
 

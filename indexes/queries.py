@@ -115,7 +115,7 @@ class Examples:
             return (centre - away).astype(np.float32), "centroid"
         ids = index.ids()
         chosen = np.random.default_rng(seed).choice(ids, min(len(ids), _BACKGROUND_ROWS), replace=False)
-        return discriminant(positives, negatives, index.vectors(np.sort(chosen))), "linear scorer"
+        return Discriminant(index.vectors(np.sort(chosen))).direction(positives, negatives), "linear scorer"
 
 
 def examples_of(index: Index, encoder: TextEncoder, documents: Sequence[Document]) -> Examples:
@@ -133,10 +133,16 @@ def examples_of(index: Index, encoder: TextEncoder, documents: Sequence[Document
     return Examples(vectors[~negative], vectors[negative])
 
 
-def discriminant(positives: Floats, negatives: Floats, background: Floats) -> Floats:
-    """The direction along which positives stand out from background and negatives, over how rows vary, (dim,)."""
-    centre = background.mean(axis=0)
-    covariance: NDArray[np.float64] = np.cov(background, rowvar=False).astype(np.float64)
-    shrunk = covariance + np.eye(len(covariance)) * np.trace(covariance) / len(covariance)
-    other = (centre + negatives.mean(axis=0)) / 2 if len(negatives) else centre
-    return np.linalg.solve(shrunk, positives.mean(axis=0) - other).astype(np.float32)
+class Discriminant:
+    """Tells examples from the rows of an index by linear discriminant analysis."""
+
+    def __init__(self, background: Floats) -> None:
+        self._centre = background.mean(axis=0)
+        covariance: NDArray[np.float64] = np.cov(background, rowvar=False).astype(np.float64)
+        # half-way towards its mean variance: few examples say little of how they vary
+        self._shrunk = covariance + np.eye(len(covariance)) * np.trace(covariance) / len(covariance)
+
+    def direction(self, positives: Floats, negatives: Floats) -> Floats:
+        """The direction along which positives stand out from background and negatives, over how rows vary, (dim,)."""
+        other = (self._centre + negatives.mean(axis=0)) / 2 if len(negatives) else self._centre
+        return np.linalg.solve(self._shrunk, positives.mean(axis=0) - other).astype(np.float32)

@@ -99,12 +99,12 @@ class Segment:
         if not len(self.vectors) == len(self.ids) == len(self.rows) == self.searcher.size == entry.rows:
             raise IndexBundleError(f"{folder}: its files hold different numbers of rows; build the index again")
 
-    def numbers_of(self, ids: Ints) -> Ints:
-        """The row numbers of those ids that are in this segment."""
+    def locate(self, ids: Ints) -> tuple[Ints, Ints]:
+        """Which of some ids are in this segment, as places among them, and the row numbers of those."""
         numbers = np.searchsorted(self.ids, ids)
         inside = numbers < len(self.ids)
         inside[inside] = self.ids[numbers[inside]] == ids[inside]
-        return numbers[inside].astype(np.int64)
+        return np.flatnonzero(inside), numbers[inside].astype(np.int64)
 
     def search(
         self, queries: Floats, k: int, how: SearchParameters | None = None, keep: NDArray[np.bool_] | None = None

@@ -53,7 +53,7 @@ def load(directory: Path) -> State:
             continue
         kept: list[Marks | None] = []
         for segment in segments:
-            gone = segment.numbers_of(removed)
+            _, gone = segment.locate(removed)
             marks = np.ones(len(segment.ids), bool)
             marks[gone] = False
             kept.append(marks if len(gone) else None)
@@ -70,7 +70,7 @@ def allowed(state: State, condition: str | None, among: ArrayLike | None) -> Ite
             marks = matching[number] if marks is None else marks & matching[number]
         if named is not None:
             listed = np.zeros(len(segment.ids), bool)
-            listed[segment.numbers_of(named)] = True
+            listed[segment.locate(named)[1]] = True
             marks = listed if marks is None else marks & listed
         yield marks
 

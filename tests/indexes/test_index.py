@@ -248,6 +248,23 @@ def test_a_store_of_float32(tmp_path, kind):
         index.add(make_store(tmp_path / "t", 2, documents=2))
 
 
+def test_what_came_to_nothing_takes_no_room(stores, tmp_path, monkeypatch):
+    index = Index.build(stores[1], tmp_path / "index", kind="flat")
+    before = {path: path.stat().st_size for path in index.path.rglob("*") if path.name != ".lock"}
+
+    def fail(*arguments):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("nuner_embed.indexes.building.tune", fail)
+    for change in (lambda: index.add(stores[0]), lambda: index.remove([3]) and index.compact()):
+        with pytest.raises(OSError, match="the disk is full"):
+            change()
+    index.remove([])
+    after = {path: path.stat().st_size for path in index.path.rglob("*") if path.name != ".lock"}
+    assert {path.name for path in after} - {path.name for path in before} == {"tombstones-000001.npy"}
+    assert len(Index.open(index.path)) == len(stores[1]) - 1
+
+
 def test_closed(stores, tmp_path):
     with Index.build(stores[1], tmp_path / "index") as index:
         assert len(index) > 0

@@ -25,6 +25,7 @@ from common import RESULTS, WORK, data_file, keep, machine
 
 from nuner_embed import Index, Store, encode, export_onnx
 from nuner_embed.indexes import SearchParameters
+from nuner_embed.indexes.kinds import parameters, refining
 from nuner_embed.indexes.vectors import prepared
 from nuner_embed.machine import cores
 
@@ -86,14 +87,19 @@ def make_store(name: str) -> Path:
 
 
 def brute_force(base: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, float]:
-    """The score of each query's tenth neighbour, and queries a second of looking at everything."""
+    """The score of each query's tenth neighbour, and queries a second of looking at everything; kept, once known."""
+    path = FOLDER / "truth.npz"
+    if path.exists():
+        known = np.load(path)
+        return known["scores"], float(known["rate"])
     index = faiss.IndexFlatIP(base.shape[1])
     index.add(base)
     began = time.perf_counter()
     scores = np.concatenate([index.search(queries[a : a + BATCH], AT)[0] for a in range(0, 320, BATCH)])
     rate = len(scores) / (time.perf_counter() - began)
-    scores, _ = index.search(queries, AT)
-    return scores[:, -1], rate
+    scores = index.search(queries, AT)[0][:, -1]
+    np.savez(path, scores=scores, rate=rate)
+    return scores, rate
 
 
 def sweep(base: np.ndarray, queries: np.ndarray, truth: np.ndarray, search: Search, settings: list[Any]) -> Curve:
@@ -155,24 +161,23 @@ def ours(base: np.ndarray, queries: np.ndarray, truth: np.ndarray) -> dict[str, 
 
 
 def layer(base: np.ndarray, queries: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
-    """Our search against the very FAISS objects beneath it, in turns."""
+    """Our search against the very FAISS objects beneath it, batch by batch in turns; the best of 15 of each batch."""
     index = Index.open(FOLDER / "index")
     searcher = index._state.segments[0].searcher
     how = index.bundle.segments[0].how
-    from nuner_embed.indexes.kinds import parameters, refining
-
-    seconds: dict[str, list[float]] = {"raw": [], "ours": []}
+    batches = [queries[a : a + BATCH] for a in range(0, len(queries), BATCH)]
+    seconds = {name: np.full(len(batches), np.inf) for name in ("raw", "ours")}
     raw = searcher._refined or searcher.index
     params = parameters(searcher.index, how, None)
     params = refining(params, how.candidates) if searcher._refined else params
     searches = {"raw": lambda some: raw.search(some, AT, params=params), "ours": lambda some: index.search(some, AT)}
-    for _ in range(7):
-        for name, search in searches.items():
-            began = time.perf_counter()
-            for a in range(0, len(queries), BATCH):
-                search(queries[a : a + BATCH])
-            seconds[name].append(time.perf_counter() - began)
-    return {name: min(times) for name, times in seconds.items()}
+    for _ in range(15):
+        for number, batch in enumerate(batches):
+            for name, search in searches.items():
+                began = time.perf_counter()
+                search(batch)
+                seconds[name][number] = min(seconds[name][number], time.perf_counter() - began)
+    return {name: float(best.sum()) for name, best in seconds.items()}
 
 
 def filters(base: np.ndarray, queries: np.ndarray, truth: np.ndarray) -> list[dict[str, Any]]:
@@ -343,7 +348,8 @@ def report(results: dict[str, Any], brute: float, rows: int, dim: int) -> None:
         f"were held out; with these queries its own setting finds {mine['curve'][0]['recall']:.3f} at "
         f"{mine['curve'][0]['rate']:,.0f} queries/s.",
         "",
-        f"Our layer over the FAISS objects beneath it, the same search in turns, best of 7: {over:+.1%}.",
+        f"Our layer over the FAISS objects beneath it, the same search batch by batch in turns, best of 15: "
+        f"{over:+.1%}.",
         "",
         "Where a filter leaves some of the rows, the same setting (which then tries harder; up to 20,000 rows are all "
         "looked at):",

@@ -75,6 +75,8 @@ def search(
         raise click.UsageError("give one of QUERY, --like FILE and --queries FILE")
     if as_json and as_csv:
         raise click.UsageError("--json or --csv, not both")
+    if output is not None and (as_json or as_csv):
+        raise click.UsageError("-o writes Parquet; leave it out for --json or --csv")
     with Index.open(index) as opened, faiss_threads(threads), RowProgress("queries") as progress:
         if filter_ is not None:
             opened.check_filter(filter_)

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from nuner_embed.encoding.shards import GROUP_ROWS
 from nuner_embed.encoding.store import Shard, Store
 from nuner_embed.errors import IndexBundleError, StoreError, StoreMismatch
 from nuner_embed.files import hash_of
@@ -30,7 +31,6 @@ class NumericsDiffer(UserWarning):
 _CHUNK_ROWS = 65_536
 # Parts of a compacted segment hold at least so many rows, but for the last.
 _PART_ROWS = 100_000
-_GROUP_ROWS = 8192
 
 
 def with_stores(directory: Path, bundle: Bundle, stores: Sequence[Store], work: Work, *, again: bool = False) -> Bundle:
@@ -135,7 +135,7 @@ def _write_parts(folder: Path, kept: list[tuple[Segment, NDArray[np.int64]]]) ->
     def close() -> Part:
         rows, documents = folder / f"{number}.parquet", folder / f"{number}.documents.parquet"
         for path, several in ((rows, [pair[0] for pair in tables]), (documents, [pair[1] for pair in tables])):
-            pq.write_table(pa.concat_tables(several), path, compression="zstd", row_group_size=_GROUP_ROWS)
+            pq.write_table(pa.concat_tables(several), path, compression="zstd", row_group_size=GROUP_ROWS)
         return Part(size, chain(*vectors), rows, documents)
 
     for segment, chosen in kept:

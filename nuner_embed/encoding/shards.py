@@ -22,7 +22,7 @@ from nuner_embed.files import sha256_of, sync
 
 Dtype = Literal["float16", "float32"]
 # A reader that looks up some rows reads the groups that they are in, no more.
-_GROUP_ROWS = 8192
+GROUP_ROWS = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def write_shard(
     rows = rows_as_arrow(table, embedded.rows, granularity)
     for suffix, written in (("parquet", rows), ("documents.parquet", documents_as_arrow(table.documents))):
         with paths[suffix].open("wb") as stream:
-            pq.write_table(written, stream, compression="zstd", row_group_size=_GROUP_ROWS)
+            pq.write_table(written, stream, compression="zstd", row_group_size=GROUP_ROWS)
             sync(stream)
     content = ContentHash()
     for document in table.documents:

@@ -150,6 +150,7 @@ def test_files_of_queries(folder):
         (["index"], 2, "give one of QUERY, --like FILE and --queries FILE"),
         (["index", "x", "--like", "c.jsonl"], 2, "give one of QUERY"),
         (["index", "x", "--json", "--csv"], 2, "--json or --csv, not both"),
+        (["index", "x", "--json", "-o", "x.parquet"], 2, "-o writes Parquet; leave it out"),
         (["index", "[[a]] [[b]]"], 1, "mark one mention"),
         (["index", "x", "--filter", "colour = 1"], 1, 'column "colour" not found'),
         (["index", "x", "--model", "other"], 1, "vectors of two encoders or recipes cannot be compared"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from stores import make_store
 
 from nuner_embed.errors import IndexBundleError
-from nuner_embed.indexes import Index, choosing, training
+from nuner_embed.indexes import Index, choosing, segment, training
 from nuner_embed.indexes.order import Order
 from nuner_embed.indexes.tuning import hold_out
 
@@ -75,6 +75,18 @@ def test_a_harder_target_makes_it_try_harder(store, tmp_path):
     )
     assert easy.how.probes < hard.how.probes
     assert easy.recall["recall"] < hard.recall["recall"]
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivf"])
+def test_a_filter_costs_no_recall(store, fresh, tmp_path, monkeypatch, kind):
+    """FAISS meets fewer rows that may be found, so it looks at more."""
+    monkeypatch.setattr(segment, "SCAN_ROWS", 0)
+    index = Index.build(store, tmp_path / "index", kind=kind)
+    exact = Index.build(store, tmp_path / "exact", kind="flat")
+    condition = "token % 20 = 3"
+    truth = exact.search(fresh, 10, filter=condition).scores[:, -1:]
+    recall = (index.search(fresh, 10, filter=condition).scores >= truth - 1e-5).mean()
+    assert recall > index.bundle.segments[0].recall["low"] - 0.03
 
 
 def test_too_few_rows_to_measure(tmp_path):

@@ -21,6 +21,8 @@ _COMMANDS = {
     "encode": ("nuner_embed.cli.encode", "Encode a corpus into a store; the same command resumes it."),
     "index": ("nuner_embed.cli.index", "Build, change and check an index over stores."),
     "search": ("nuner_embed.cli.search", "Find mentions used like one in its context, or like examples."),
+    "probe": ("nuner_embed.cli.probe", "Few-shot NER: a linear layer on frozen features."),
+    "evaluate": ("nuner_embed.cli.evaluate", "Measure models as the paper does: few-shot, repeatedly drawn."),
     "store": ("nuner_embed.cli.store", "What is in a store, and whether it is what was written."),
     "models": ("nuner_embed.cli.models", "The models that are known by name."),
     "doctor": ("nuner_embed.cli.doctor", "What is installed here, what really runs, what clashes."),
@@ -66,7 +68,7 @@ class LazyGroup(click.Group):
 @click.version_option(__version__, prog_name="nuner-embed")
 @click.option("--debug", is_flag=True, help="Show a traceback where something goes wrong.")
 def cli(debug: bool) -> None:
-    """Run a NuNER text encoder over your own corpora: export, encode, index, search."""
+    """Run a NuNER text encoder over your own corpora: export, encode, index, search, probe."""
 
 
 class Terminated(KeyboardInterrupt):

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from nuner_embed.cli.options import json_option, layers_option, model_option, print_json
+from nuner_embed.cli.options import format_option, json_option, layers_option, model_option, print_json
 
 
 @click.command(epilog="Example: nuner-embed encode corpus.jsonl more/ -o store --model model --rows mention")
@@ -20,12 +20,7 @@ from nuner_embed.cli.options import json_option, layers_option, model_option, pr
     show_default=True,
     help="What gets an embedding; mentions are the spans of the corpus.",
 )
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["txt", "jsonl", "conll", "parquet"]),
-    help="Of the corpus.  [default: by suffix; standard input is txt]",
-)
+@format_option
 @click.option("--text-column", default="text", show_default=True, help="Parquet column of the texts.")
 @click.option("--id-column", help="Parquet column of the ids.  [default: id, if there is one]")
 @click.option(

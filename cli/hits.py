@@ -14,6 +14,7 @@ import click
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from rich.console import Console
     from rich.text import Text
 
 Write = Callable[[list[Any], "pa.Table"], None]
@@ -118,11 +119,16 @@ def _print_tables(asked: list[Any], hits: "pa.Table") -> None:
         show_hits(found)
 
 
-def show_hits(hits: list[dict[str, Any]]) -> None:
-    """Prints rows of what `find` returns as a table."""
+def result_console() -> "Console":
+    """Standard output for tables and texts: as wide as the terminal, 110 columns elsewhere."""
     from rich.console import Console
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", 110)))
+    return Console(highlight=False, width=None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", 110)))
+
+
+def show_hits(hits: list[dict[str, Any]]) -> None:
+    """Prints rows of what `find` returns as a table."""
+    console = result_console()
     console.print(table(hits, marked=not console.is_terminal))
 
 

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuner_embed.cli.options import counted, json_option, print_facts, print_json, size
+from nuner_embed.cli.options import counted, json_option, print_facts, print_json, size, threads_option
 
 if TYPE_CHECKING:
     from nuner_embed.indexes import Index
     from nuner_embed.indexes.segment import SegmentEntry
 
 _index_argument = click.argument("index", type=click.Path(path_type=Path))
-_threads_option = click.option("--threads", type=click.IntRange(0, 1024), default=0, help="[default: one a core]")
 _gpu_option = click.option("--gpu", is_flag=True, help="Train inverted lists on a GPU; searches run on the CPU.")
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
@@ -59,7 +58,7 @@ def index() -> None:
     help="Share of the ten nearest rows that a search is to find.",
 )
 @click.option("--max-memory", type=Bytes(), metavar="SIZE", help="FAISS may hold so much in memory, such as 500MB.")
-@_threads_option
+@threads_option
 @_gpu_option
 @click.option("--force", is_flag=True, help="Replace an index that is there.")
 @json_option
@@ -82,7 +81,7 @@ def build(store: tuple[Path, ...], output: Path, as_json: bool, **options: Any) 
 @_index_argument
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--again", is_flag=True, help="Add rows that were added before once more.")
-@_threads_option
+@threads_option
 @_gpu_option
 @json_option
 def add(index: Path, store: Path, again: bool, threads: int, gpu: bool, as_json: bool) -> None:
@@ -123,7 +122,7 @@ def remove(index: Path, documents: tuple[str, ...], filter_: str | None, ids: Pa
 
 @index.command(epilog="Example: nuner-embed index compact index")
 @_index_argument
-@_threads_option
+@threads_option
 @json_option
 def compact(index: Path, threads: int, as_json: bool) -> None:
     """Make one segment of all in INDEX, without what was removed."""

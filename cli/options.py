@@ -2,11 +2,15 @@
 
 import json
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
 from nuner_embed.models.known import DEFAULT_MODEL
+from nuner_embed.probing.defaults import DEFAULT_C, DEFAULT_CLASS_WEIGHT
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Layers(click.ParamType[tuple[int, ...]]):
@@ -23,6 +27,36 @@ class Layers(click.ParamType[tuple[int, ...]]):
         return tuple(int(part) for part in value.split(","))
 
 
+class CommaSeparated(click.ParamType[tuple[str, ...]]):
+    """Names with commas between them."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Reads "city,river"."""
+        names = value if isinstance(value, tuple) else tuple(name.strip() for name in value.split(","))
+        if not all(names) or len(set(names)) != len(names):
+            self.fail(f"{value!r} is not a list of different names such as city,river", param, ctx)
+        return names
+
+
+class Sizes(click.ParamType[tuple[int, ...]]):
+    """Whole numbers above 0 with commas between them."""
+
+    name = "sizes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Reads "1,2,4"."""
+        if isinstance(value, tuple):
+            return value
+        if (
+            not re.fullmatch(r"[1-9]\d{0,6}(,[1-9]\d{0,6})*", value)
+            or len(set(value.split(","))) != value.count(",") + 1
+        ):
+            self.fail(f"{value!r} is not a list of different numbers such as 1,2,4", param, ctx)
+        return tuple(int(part) for part in value.split(","))
+
+
 layers_option = click.option(
     "--layers", type=Layers(), metavar="N[,N]", help="Hidden states to concatenate.  [default: the model's recipe]"
 )
@@ -32,7 +66,35 @@ model_option = click.option(
     show_default=True,
     help="A Hugging Face or exported directory, a known name, or a hub name.",
 )
+threads_option = click.option("--threads", type=click.IntRange(0, 1024), default=0, help="[default: one a core]")
+format_option = click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["txt", "jsonl", "conll", "parquet"]),
+    help="Of the corpus.  [default: by suffix; standard input is txt]",
+)
+c_option = click.option(
+    "--C",
+    "c",
+    type=click.FloatRange(0, min_open=True),
+    default=DEFAULT_C,
+    show_default=True,
+    help="Inverse strength of the probe's penalty.",
+)
+class_weight_option = click.option(
+    "--class-weight",
+    type=click.Choice(["none", "sqrt", "balanced"]),
+    default=DEFAULT_CLASS_WEIGHT,
+    show_default=True,
+    callback=lambda _, __, value: None if value == "none" else value,
+    help="How much rare classes count beyond their share; sqrt: half-way to balanced.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def types_option(text: str) -> Callable[[Command], Command]:
+    """The option --types of a command, for which it means what `text` says."""
+    return click.option("--types", type=CommaSeparated(), metavar="TYPE[,TYPE]", help=text)
 
 
 def print_json(value: Any) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuner_embed.cli.options import json_option
+from nuner_embed.cli.options import json_option, threads_option
 
 if TYPE_CHECKING:
     from nuner_embed.documents import Document
@@ -45,7 +45,7 @@ class _Asked:
     "--context", type=click.IntRange(0), default=60, show_default=True, help="Characters to each side of a hit."
 )
 @click.option("--model", help="The encoder.  [default: the one that the index was made with]")
-@click.option("--threads", type=click.IntRange(0, 1024), default=0, help="[default: one a core]")
+@threads_option
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print the hits as CSV that no spreadsheet takes for formulas.")
 def search(

@@ -18,9 +18,15 @@ if TYPE_CHECKING:
     from nuner_embed.encoding.load import load_encoder
     from nuner_embed.encoding.store import Store
     from nuner_embed.errors import NunerEmbedError
+    from nuner_embed.evaluation.fewshot import Protocol
+    from nuner_embed.evaluation.run import evaluate_fewshot, read_set
+    from nuner_embed.evaluation.tagging import score_tagger
     from nuner_embed.export import export_onnx, verify
     from nuner_embed.indexes import Index, embed_mentions, examples_of, find, marked_document
     from nuner_embed.models import Recipe
+    from nuner_embed.probing.linear import LinearProbe
+    from nuner_embed.probing.tagger import Tagger
+    from nuner_embed.probing.training import train_probe
 
 __version__ = "0.1.0"
 
@@ -29,19 +35,26 @@ _HOMES = {
     "Document": "nuner_embed.documents",
     "Encoder": "nuner_embed.encoding.encoder",
     "Index": "nuner_embed.indexes",
+    "LinearProbe": "nuner_embed.probing.linear",
     "NunerEmbedError": "nuner_embed.errors",
+    "Protocol": "nuner_embed.evaluation.fewshot",
     "Recipe": "nuner_embed.models",
     "Span": "nuner_embed.documents",
     "Store": "nuner_embed.encoding.store",
+    "Tagger": "nuner_embed.probing.tagger",
     "TextEncoder": "nuner_embed.encoding.encoder",
     "TokenEmbeddings": "nuner_embed.encoding.encoder",
     "embed_mentions": "nuner_embed.indexes",
     "encode": "nuner_embed.encoding.encode",
+    "evaluate_fewshot": "nuner_embed.evaluation.run",
     "examples_of": "nuner_embed.indexes",
     "export_onnx": "nuner_embed.export",
     "find": "nuner_embed.indexes",
     "load_encoder": "nuner_embed.encoding.load",
     "marked_document": "nuner_embed.indexes",
+    "read_set": "nuner_embed.evaluation.run",
+    "score_tagger": "nuner_embed.evaluation.tagging",
+    "train_probe": "nuner_embed.probing.training",
     "verify": "nuner_embed.export",
 }
 
@@ -50,19 +63,26 @@ __all__ = [
     "Document",
     "Encoder",
     "Index",
+    "LinearProbe",
     "NunerEmbedError",
+    "Protocol",
     "Recipe",
     "Span",
     "Store",
+    "Tagger",
     "TextEncoder",
     "TokenEmbeddings",
     "embed_mentions",
     "encode",
+    "evaluate_fewshot",
     "examples_of",
     "export_onnx",
     "find",
     "load_encoder",
     "marked_document",
+    "read_set",
+    "score_tagger",
+    "train_probe",
     "verify",
 ]
 

@@ -6,6 +6,7 @@
     |-- RuntimeUnavailable a runtime, provider or device that was asked for and is not there
     |-- OutOfMemory        one window alone does not fit into memory
     |-- ExportError        an exported graph that is not its source
+    |-- ProbeError         a probe that cannot be trained, read or used, or data that does not fit it
     |-- IndexBundleError   an index that cannot be built, read or trusted
     |   `-- IndexLocked    somebody else is changing it
     `-- StoreError         a store that cannot be written, read or trusted
@@ -55,6 +56,10 @@ class OutOfMemory(NunerEmbedError):
 
 class ExportError(NunerEmbedError):
     """An exported graph does not compute what its source computes."""
+
+
+class ProbeError(NunerEmbedError):
+    """A probe cannot be trained, read or used, or the data does not fit it."""
 
 
 class IndexBundleError(NunerEmbedError):

@@ -1,0 +1,93 @@
+"""`nuner-embed evaluate fewshot`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nuner_embed.cli.options import (
+    Sizes,
+    c_option,
+    class_weight_option,
+    format_option,
+    json_option,
+    print_json,
+    threads_option,
+)
+
+
+@click.group()
+def evaluate() -> None:
+    """Measure models as the paper does."""
+
+
+@evaluate.command(
+    epilog="Example: nuner-embed evaluate fewshot --model base --model mine --set movie train.txt test.txt -o results"
+)
+@click.option(
+    "--model", "models", multiple=True, required=True, help="Repeatable; the first is compared with the others."
+)
+@click.option(
+    "--set",
+    "sets",
+    nargs=3,
+    multiple=True,
+    required=True,
+    metavar="NAME TRAIN TEST",
+    help="Repeatable: a name and two annotated corpora.",
+)
+@click.option("--k", type=Sizes(), default="1,2,4,8,16,32,64", show_default=True, help="Sizes of the support sets.")
+@click.option("--draws", type=click.IntRange(1), default=10, show_default=True, help="Support sets of each size.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draws.")
+@click.option(
+    "--unit",
+    type=click.Choice(["mentions", "words"]),
+    default="mentions",
+    show_default=True,
+    help="What k counts: mentions, k to 2k of each type, or words, exactly k of each (section 6 of the paper).",
+)
+@click.option(
+    "--short-types",
+    type=click.Choice(["blank", "drop", "keep"]),
+    default="blank",
+    show_default=True,
+    help="Where a type has fewer than k: leave the cell blank, leave the type out, or take what there is.",
+)
+@c_option
+@class_weight_option
+@format_option
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Directory of the results.")
+@threads_option
+@json_option
+def fewshot(
+    models: tuple[str, ...],
+    sets: tuple[tuple[str, str, str], ...],
+    c: float,
+    format_: str | None,
+    output: Path,
+    threads: int,
+    as_json: bool,
+    **protocol: Any,
+) -> None:
+    """Train probes on support sets of growing size, the same for every model, and measure them on whole test parts.
+
+    Writes results.json, table.md and figure.png. Interrupted, the same command goes on; with a model or set more, it
+    measures what is missing.
+    """
+    from nuner_embed.cli.progress import RowProgress, note
+    from nuner_embed.evaluation.fewshot import Protocol
+    from nuner_embed.evaluation.run import TABLE_FILE, evaluate_fewshot, read_set
+
+    for what, names in (("--model", models), ("--set", [name for name, _, _ in sets])):
+        if len(set(names)) != len(names):
+            raise click.UsageError(f"each {what} must have a name of its own")
+    typed = [read_set(*one, format=format_) for one in sets]
+    with RowProgress("") as progress:
+        found = evaluate_fewshot(
+            models, typed, output, Protocol(C=c, **protocol), threads=threads, progress=progress, note=note
+        )
+    if as_json:
+        print_json(found)
+    else:
+        click.echo((output / TABLE_FILE).read_text(encoding="utf-8"))
+    note(f"results.json, table.md and figure.png: {output}")

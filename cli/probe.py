@@ -1,0 +1,257 @@
+"""`nuner-embed probe train|predict|evaluate`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nuner_embed.cli.options import (
+    c_option,
+    class_weight_option,
+    counted,
+    format_option,
+    json_option,
+    model_option,
+    print_facts,
+    print_json,
+    threads_option,
+    types_option,
+)
+
+if TYPE_CHECKING:
+    from nuner_embed.evaluation.metrics import Scores
+
+_AT_ONCE = 512
+
+
+@click.group()
+def probe() -> None:
+    """Few-shot NER: a linear layer on frozen features, trained in seconds."""
+
+
+@probe.command(epilog="Example: nuner-embed probe train train.conll -o probe --k 8 --seed 0")
+@click.argument("data", nargs=-1, required=True)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Directory of the probe.")
+@model_option
+@click.option(
+    "--k", type=click.IntRange(1), help="Draw between K and 2K mentions of each type.  [default: all the data]"
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw.")
+@types_option("Types to tell apart; words of others count as none.  [default: all]")
+@click.option(
+    "--short-types",
+    type=click.Choice(["fail", "drop", "keep"]),
+    default="fail",
+    show_default=True,
+    help="What becomes of types with fewer than K mentions.",
+)
+@c_option
+@class_weight_option
+@format_option
+@threads_option
+@click.option("--force", is_flag=True, help="Replace a probe that is there.")
+@json_option
+def train(
+    data: tuple[str, ...],
+    output: Path,
+    model: str,
+    k: int | None,
+    seed: int,
+    types: tuple[str, ...] | None,
+    short_types: Any,
+    c: float,
+    class_weight: str | None,
+    format_: str | None,
+    threads: int,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Train a probe on DATA, a corpus with spans or BIO tags.
+
+    Each word gets one type or none; adjacent words of one type are one mention.
+    """
+    from dataclasses import asdict
+
+    from nuner_embed.cli.progress import RowProgress, note
+    from nuner_embed.encoding.load import load_encoder
+    from nuner_embed.errors import ProbeError
+    from nuner_embed.probing.bundle import PROBE_FILE
+    from nuner_embed.probing.reading import read_annotated
+    from nuner_embed.probing.training import train_probe
+
+    if (output / PROBE_FILE).exists() and not force:
+        raise ProbeError(f"{output} holds a probe; name another directory, or replace it with --force")
+    documents, _ = read_annotated(data, format_)
+    with RowProgress("characters") as progress:
+        tagger = train_probe(
+            documents,
+            load_encoder(model, threads=threads),
+            types=types,
+            k=k,
+            seed=seed,
+            short_types=short_types,
+            C=c,
+            class_weight=class_weight,
+            what=", ".join(data),
+            progress=progress,
+        )
+    tagger.save(output)
+    training = tagger.facts.training
+    note(
+        f"{counted(training.sentences, 'sentence')}, {counted(training.words, 'word')}; gradient norm "
+        f"{training.gradient_norm:.0e} after {counted(training.iterations, 'step')}"
+    )
+    if training.left_out:
+        note(f"left out: {', '.join(f'{name} ({count})' for name, count in training.left_out.items())}")
+    if training.lost:
+        note(f"{counted(training.lost, 'mention')} overlap an earlier one or hold no word, and were not learnt from")
+    if as_json:
+        print_json(asdict(tagger.facts))
+    else:
+        print_facts({"mentions of": "in the support set", **training.mentions})
+        note(f"Next: nuner-embed probe predict {output} CORPUS")
+
+
+@probe.command(epilog="Example: nuner-embed probe predict probe texts.txt -o found.jsonl")
+@click.argument("probe_", metavar="PROBE", type=click.Path(path_type=Path))
+@click.argument("corpus", nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="A .jsonl file with spans, or a .conll file with BIO tags.  [default: highlights on the terminal]",
+)
+@click.option("--model", help="The encoder.  [default: where it was when the probe was trained]")
+@format_option
+@threads_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSONL with spans.")
+def predict(
+    probe_: Path,
+    corpus: tuple[str, ...],
+    output: Path | None,
+    model: str | None,
+    format_: str | None,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Find mentions in CORPUS with PROBE."""
+    from nuner_embed import Corpus
+    from nuner_embed.cli.progress import RowProgress, note
+    from nuner_embed.cli.tagged import writer
+    from nuner_embed.documents import Document
+    from nuner_embed.probing.tagger import Tagger
+
+    if output is not None and as_json:
+        raise click.UsageError("-o names a file; leave it out for --json")
+    with Corpus(corpus, format=format_) as opened:
+        total = opened.survey().documents  # bad records are seen before the encoder is loaded
+        tagger = Tagger.open(probe_, model=model, threads=threads)
+        mentions = done = 0
+        with writer(output, as_json=as_json) as write, RowProgress("documents") as progress:
+            group: list[Document] = []
+            for item in opened:
+                if isinstance(item, Document):
+                    group.append(item)
+                if len(group) == _AT_ONCE or done + len(group) == total:
+                    found = tagger.tag(group)
+                    write(found)
+                    mentions += sum(len(document.spans) for document in found)
+                    done += len(group)
+                    progress("tagging", done, total)
+                    group = []
+    note(f"{counted(mentions, 'mention')} in {counted(total, 'document')}" + (f": {output}" if output else ""))
+
+
+@probe.command(epilog="Example: nuner-embed probe evaluate probe test.conll")
+@click.argument("probe_", metavar="PROBE", type=click.Path(path_type=Path))
+@click.argument("data", nargs=-1, required=True)
+@click.option("--model", help="The encoder.  [default: where it was when the probe was trained]")
+@types_option("Types to look at; words of others count as none.  [default: all that the probe knows]")
+@format_option
+@threads_option
+@json_option
+def evaluate(
+    probe_: Path,
+    data: tuple[str, ...],
+    model: str | None,
+    types: tuple[str, ...] | None,
+    format_: str | None,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Compare what PROBE finds with what is annotated in DATA."""
+    from nuner_embed.cli.progress import RowProgress
+    from nuner_embed.evaluation.tagging import score_tagger
+    from nuner_embed.probing.reading import read_annotated
+    from nuner_embed.probing.tagger import Tagger
+
+    documents, _ = read_annotated(data, format_)
+    tagger = Tagger.open(probe_, model=model, threads=threads)
+    with RowProgress("characters") as progress:
+        scores = score_tagger(tagger, documents, types=types, what=", ".join(data), progress=progress)
+    if as_json:
+        print_json(scores.to_dict())
+    else:
+        show_scores(scores)
+
+
+def show_scores(scores: "Scores") -> None:
+    """Prints scores for people: the three figures by their full names, each type, and what was taken for what."""
+    from nuner_embed.probing.words import SCHEME
+
+    total = scores.spans.total()
+    click.echo(f"labels: {SCHEME}")
+    click.echo(
+        f"token macro-F1, None left out  {scores.token_macro_f1:6.1%}\n"
+        f"token macro-F1 with None       {scores.token_macro_f1_with_none:6.1%}\n"
+        f"span micro-F1, exact           {scores.span_micro_f1:6.1%}   precision {total.precision()[0]:.1%}, "
+        f"recall {total.recall()[0]:.1%}"
+    )
+    click.echo(f"on {counted(scores.documents, 'sentence')}, {counted(int(scores.confusion.sum()), 'token')} (words)\n")
+    _show_types(scores)
+    click.echo()
+    _show_confusion(scores)
+
+
+def _show_types(scores: "Scores") -> None:
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("type", overflow="fold")
+    for name in ("tokens", "precision", "recall", "F1", "spans", "precision", "recall", "F1"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for i, name in enumerate(scores.types, start=1):
+        cells = []
+        for counts in (scores.tokens, scores.spans):
+            shares = (counts.precision()[i], counts.recall()[i], counts.f1()[i])
+            cells += [f"{counts.annotated[i]:,}", *(f"{share:.1%}" for share in shares)]
+        table.add_row(_text(name), *cells)
+    _print(table)
+
+
+def _show_confusion(scores: "Scores") -> None:
+    """The most frequent mistakes: a matrix of seventeen types fits no terminal; --json has it whole."""
+    classes = ["None", *scores.types]
+    mistakes = [
+        (int(count), classes[i], classes[j])
+        for i, row in enumerate(scores.confusion)
+        for j, count in enumerate(row)
+        if i != j and count
+    ]
+    click.echo("tokens most often taken for something else:" if mistakes else "no token was taken for something else")
+    for count, was, taken in sorted(mistakes, reverse=True)[:8]:
+        click.echo(f"  {count:>6,}  {was} -> {taken}")
+
+
+def _text(text: str) -> Any:
+    from rich.text import Text
+
+    from nuner_embed.cli.hits import plain
+
+    return Text(plain(text))
+
+
+def _print(table: Any) -> None:
+    from nuner_embed.cli.hits import result_console
+
+    result_console().print(table)

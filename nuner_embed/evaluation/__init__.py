@@ -1,0 +1,1 @@
+"""The paper's protocol: metrics, repeated draws, tables and figures."""

@@ -1,0 +1,263 @@
+"""The paper's protocol of section 4.1: probes on frozen features, from support sets of growing size, drawn repeatedly.
+
+Every model gets the same support sets, so that their differences can be compared draw by draw.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from nuner_embed.documents import Document
+from nuner_embed.encoding.tokens import Ints
+from nuner_embed.evaluation.metrics import Scores
+from nuner_embed.files import hash_of
+from nuner_embed.probing.defaults import DEFAULT_C, DEFAULT_CLASS_WEIGHT
+from nuner_embed.probing.linear import LinearProbe
+from nuner_embed.probing.sampling import draw_k, draw_words, short_types
+from nuner_embed.probing.words import (
+    Runs,
+    WordFeatures,
+    WordLabels,
+    count_matrix,
+    count_mentions,
+    runs_of,
+    shortened,
+    words_within,
+)
+
+Unit = Literal["mentions", "words"]
+ShortCells = Literal["blank", "drop", "keep"]
+METRICS = ("token_macro_f1", "token_macro_f1_with_none", "span_micro_f1")
+_ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """What is measured.
+
+    Attributes:
+        k: sizes of the support sets.
+        draws: support sets of each size.
+        seed: of the draws.
+        unit: whether k counts mentions, between k and 2k of each type, or words, exactly k of each (section 6).
+        short_types: what happens where a type has fewer than k: the cell stays blank, the type is dropped (its words
+            count as none, in training and test), or kept with as many as there are.
+        C, class_weight, tol: of the probes, see `LinearProbe`.
+    """
+
+    k: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    draws: int = 10
+    seed: int = 0
+    unit: Unit = "mentions"
+    short_types: ShortCells = "blank"
+    C: float = DEFAULT_C
+    class_weight: str | None = DEFAULT_CLASS_WEIGHT
+    tol: float = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class TypedSet:
+    """An annotated set with its own training and test part.
+
+    Attributes:
+        name: for tables.
+        train: support sets are drawn from it.
+        test: all of it is measured.
+        sha256: of both parts.
+    """
+
+    name: str
+    train: tuple[Document, ...]
+    test: tuple[Document, ...]
+    sha256: str
+
+    @property
+    def types(self) -> list[str]:
+        """The types of both parts, sorted."""
+        return sorted({*count_mentions(self.train), *count_mentions(self.test)})
+
+    def repeated(self) -> int:
+        """Test texts that also stand in the training part."""
+        seen = {document.text for document in self.train}
+        return sum(document.text in seen for document in self.test)
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """The support sets of one size.
+
+    Attributes:
+        k: the size.
+        types: the types told apart.
+        left_out: types that are not, for want of mentions.
+        sets: numbers of the training sentences of each draw; none where the cell is blank.
+        blank: why it is, else None.
+    """
+
+    k: int
+    types: tuple[str, ...]
+    left_out: tuple[str, ...]
+    sets: tuple[NDArray[np.intp], ...]
+    blank: str | None
+
+
+@dataclass(slots=True)
+class Cell:
+    """What one model reached on one set from support sets of one size.
+
+    Attributes:
+        model, set, k: which cell it is.
+        scores: token macro-F1 of each draw, None left out, fractions of 1; none where the cell is blank.
+        mean, std: of the scores; the deviation is that of a sample, None with fewer than two.
+        words: words of each support set.
+        types: how many types are told apart.
+        left_out: types that are not.
+        blank: why there are no scores.
+        others: token macro-F1 with None, and span micro-F1, of each draw.
+    """
+
+    model: str
+    set: str
+    k: int
+    scores: list[float]
+    mean: float | None
+    std: float | None
+    words: list[int]
+    types: int
+    left_out: list[str]
+    blank: str | None
+    others: dict[str, list[float]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def plan(typed: TypedSet, protocol: Protocol) -> list[Draws]:
+    """Draws the support sets of every size: the same for every model."""
+    unit = words_within if protocol.unit == "words" else lambda *_: 1
+    types = typed.types
+    counts = count_matrix(typed.train, types, unit)
+    return [_plan(counts, types, k, protocol) for k in protocol.k]
+
+
+def _plan(counts: Ints, types: list[str], k: int, protocol: Protocol) -> Draws:
+    sample = draw_words if protocol.unit == "words" else draw_k
+    lacking = short_types(counts, types, k)
+    if lacking and protocol.short_types == "blank":
+        return Draws(k, tuple(types), (), (), f"too few {protocol.unit}: {shortened([str(one) for one in lacking])}")
+    left_out = {one.type for one in lacking if protocol.short_types == "drop" or not one.count}
+    kept = [place for place, name in enumerate(types) if name not in left_out]
+    names = tuple(types[place] for place in kept)
+    if not kept:
+        return Draws(k, names, tuple(sorted(left_out)), (), f"no type has {k} {protocol.unit}")
+    sets = []
+    for number in range(protocol.draws):
+        chosen = sample(counts[:, kept], k, [protocol.seed, k, number])
+        if chosen is None:
+            bounds = f"{k}" if protocol.unit == "words" else f"{k} to {2 * k}"
+            return Draws(
+                k, names, tuple(sorted(left_out)), (), f"no sentences hold {bounds} {protocol.unit} of each type"
+            )
+        sets.append(chosen)
+    return Draws(k, names, tuple(sorted(left_out)), tuple(sets), None)
+
+
+def needed(draws: Sequence[Draws]) -> NDArray[np.intp]:
+    """The training sentences that any draw asks for, in order."""
+    return np.unique(np.concatenate([np.empty(0, np.intp), *(one for size in draws for one in size.sets)]))
+
+
+def key_of(typed: TypedSet, protocol: Protocol, encoder: tuple[str, str]) -> str:
+    """A hash of all that decides the cells of a model on a set; `encoder` is its semantic and numeric hash."""
+    return hash_of({"set": typed.sha256, "protocol": asdict(protocol), "encoder": encoder, "schema": 1})
+
+
+def measure(
+    model: str,
+    typed: TypedSet,
+    draws: Sequence[Draws],
+    protocol: Protocol,
+    train: WordFeatures,
+    test: WordFeatures,
+    *,
+    threads: int = 1,
+    progress: Callable[[int], None] = lambda probes: None,
+) -> list[Cell]:
+    """Fits and measures all probes of one model on one set.
+
+    Args:
+        model: its name.
+        typed: the set.
+        draws: see `plan`.
+        protocol: how to fit.
+        train: features of the training sentences that `needed` lists, in its order.
+        test: features of all test sentences.
+        threads: probes fitted at a time, each on one thread: two threads in one small product take turns, not halves.
+        progress: is told how many more probes are fitted.
+    """
+    place = {int(sentence): i for i, sentence in enumerate(needed(draws))}
+    chosen = [typed.train[sentence] for sentence in place]
+    cells = []
+    with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
+        for size in draws:
+            learnt = WordLabels.of(chosen, train, size.types)
+            rows = [train.take(np.array([place[int(sentence)] for sentence in one])) for one in size.sets]
+
+            def fit(words: NDArray[np.intp], codes: Ints = learnt.codes) -> LinearProbe:
+                probe = LinearProbe(C=protocol.C, class_weight=protocol.class_weight, tol=protocol.tol)
+                return probe.fit(train.vectors[words], codes[words])
+
+            probes = []
+            for probe in pool.map(fit, rows):
+                probes.append(probe)
+                progress(1)
+            scores = score_probes(probes, typed.test, test, size.types, pool)
+            cells.append(_cell(model, typed.name, size, scores, [len(words) for words in rows]))
+    return cells
+
+
+def score_probes(
+    probes: Sequence[LinearProbe],
+    documents: Sequence[Document],
+    features: WordFeatures,
+    types: Sequence[str],
+    pool: ThreadPoolExecutor,
+) -> list[Scores]:
+    """Scores of many probes on the same documents, which are read once for all of them."""
+    labels = WordLabels.of(documents, features, types)
+    if not probes:
+        return []
+    classes = len(types) + 1
+    coef = np.zeros((len(probes), classes, features.vectors.shape[1]), dtype=np.float32)
+    intercept = np.full((len(probes), classes), -np.inf, dtype=np.float32)  # a class that a probe never saw
+    for number, probe in enumerate(probes):
+        coef[number, probe.classes_], intercept[number, probe.classes_] = probe.coef_, probe.intercept_
+    flat, bias = coef.reshape(len(probes) * classes, -1).T, intercept.ravel()
+    predicted = np.empty((len(probes), len(labels.codes)), dtype=np.int64)
+
+    def label(first: int) -> None:
+        some = slice(first, first + _ROWS_AT_ONCE)
+        scores = features.vectors[some] @ flat + bias
+        predicted[:, some] = scores.reshape(-1, len(probes), classes).argmax(axis=2).T
+
+    list(pool.map(label, range(0, len(labels.codes), _ROWS_AT_ONCE)))
+
+    def score(codes: Ints) -> Scores:
+        found: Runs = runs_of(codes, features.bounds)
+        return Scores.of(types, labels.codes, labels.mentions, codes, found, len(documents))
+
+    return list(pool.map(score, predicted))
+
+
+def _cell(model: str, name: str, size: Draws, found: Sequence[Scores], words: list[int]) -> Cell:
+    values = {metric: [float(getattr(scores, metric)) for scores in found] for metric in METRICS}
+    main = values.pop(METRICS[0])
+    mean = float(np.mean(main)) if main else None
+    std = float(np.std(main, ddof=1)) if len(main) > 1 else None
+    return Cell(model, name, size.k, main, mean, std, words, len(size.types), list(size.left_out), size.blank, values)

@@ -1,0 +1,151 @@
+"""How well labelled words and mentions agree with the annotation; every figure is a fraction of 1.
+
+Three figures go by the name of F1 in the literature and differ by ten points and more on the same predictions, so each
+carries its name in full wherever it is printed:
+
+- token macro-F1: F1 of each type over words, averaged over types, None left out. The paper's "macro-averaged F1-score
+  of token classifications" (section 4.1); over the classes that occur in the annotation or the prediction.
+- token macro-F1 with None: the same with the class of words that are in no mention.
+- span micro-F1: over whole mentions with exact boundaries and type, as conlleval and seqeval count.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nuner_embed.encoding.tokens import Ints
+from nuner_embed.probing.words import SCHEME, Runs
+
+NONE = "None"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Hits and misses, from which precision, recall and F1 follow; sums of counts are counts.
+
+    Attributes:
+        right: predicted and annotated.
+        predicted: predicted.
+        annotated: annotated.
+    """
+
+    right: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    annotated: NDArray[np.int64]
+
+    def precision(self) -> NDArray[np.float64]:
+        """Share of what was predicted that is right; 0 where nothing was predicted."""
+        return _share(self.right, self.predicted)
+
+    def recall(self) -> NDArray[np.float64]:
+        """Share of what was annotated that was found; 0 where nothing was annotated."""
+        return _share(self.right, self.annotated)
+
+    def f1(self) -> NDArray[np.float64]:
+        """Harmonic mean of both; 0 where there is neither."""
+        return _share(2 * self.right, self.predicted + self.annotated)
+
+    def total(self) -> "Counts":
+        """Of all classes together."""
+        return Counts(*(np.atleast_1d(part.sum()) for part in (self.right, self.predicted, self.annotated)))
+
+
+def _share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How a prediction compares with the annotation of some documents; two of them can be added.
+
+    Attributes:
+        types: names of the types.
+        confusion: words by annotated (row) and predicted (column) class, None first, (types + 1, types + 1).
+        spans: mentions of each type, None first and empty, (types + 1,) each.
+        documents: how many.
+    """
+
+    types: tuple[str, ...]
+    confusion: NDArray[np.int64]
+    spans: Counts
+    documents: int
+
+    @classmethod
+    def of(
+        cls, types: Sequence[str], annotated: Ints, mentions: Runs, predicted: Ints, found: Runs, documents: int
+    ) -> Self:
+        """Compares predicted with annotated codes, (n,) each, and predicted with annotated mentions."""
+        size = len(types) + 1
+        confusion = np.bincount(annotated * size + predicted, minlength=size * size).reshape(size, size)
+        words = len(annotated) + 1
+        wanted, given = ((runs.first * words + runs.last) * size + runs.code for runs in (mentions, found))
+        right = np.intersect1d(wanted, given)
+        spans = Counts(*(np.bincount(codes, minlength=size) for codes in (right % size, found.code, mentions.code)))
+        return cls(tuple(types), confusion, spans, documents)
+
+    def __add__(self, other: "Scores") -> "Scores":
+        if self.types != other.types:
+            raise ValueError(f"scores over {self.types} and {other.types} cannot be added")
+        spans = Counts(
+            self.spans.right + other.spans.right,
+            self.spans.predicted + other.spans.predicted,
+            self.spans.annotated + other.spans.annotated,
+        )
+        return Scores(self.types, self.confusion + other.confusion, spans, self.documents + other.documents)
+
+    @property
+    def tokens(self) -> Counts:
+        """Words of each class, None first."""
+        return Counts(np.diagonal(self.confusion), self.confusion.sum(axis=0), self.confusion.sum(axis=1))
+
+    def _macro_f1(self, first: int) -> float:
+        tokens = self.tokens
+        occurs = (tokens.predicted + tokens.annotated)[first:] > 0
+        return float(tokens.f1()[first:][occurs].mean()) if occurs.any() else 0.0
+
+    @property
+    def token_macro_f1(self) -> float:
+        """Mean F1 over the types, None left out, of words."""
+        return self._macro_f1(1)
+
+    @property
+    def token_macro_f1_with_none(self) -> float:
+        """Mean F1 over the types and None, of words."""
+        return self._macro_f1(0)
+
+    @property
+    def span_micro_f1(self) -> float:
+        """F1 over all mentions, boundaries and type exact."""
+        return float(self.spans.total().f1()[0])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        total, tokens, spans = self.spans.total(), self.tokens, self.spans
+        per_type = {
+            name: {
+                "token_precision": float(tokens.precision()[i]),
+                "token_recall": float(tokens.recall()[i]),
+                "token_f1": float(tokens.f1()[i]),
+                "tokens": int(tokens.annotated[i]),
+                "span_precision": float(spans.precision()[i]),
+                "span_recall": float(spans.recall()[i]),
+                "span_f1": float(spans.f1()[i]),
+                "spans": int(spans.annotated[i]),
+            }
+            for i, name in enumerate(self.types, start=1)
+        }
+        return {
+            "token_macro_f1": self.token_macro_f1,
+            "token_macro_f1_with_none": self.token_macro_f1_with_none,
+            "span_micro_f1": self.span_micro_f1,
+            "span_micro_precision": float(total.precision()[0]),
+            "span_micro_recall": float(total.recall()[0]),
+            "scheme": SCHEME,
+            "per_type": per_type,
+            "confusion": {"classes": [NONE, *self.types], "counts": self.confusion.tolist()},
+            "sentences": self.documents,
+            "tokens": int(self.confusion.sum()),
+        }

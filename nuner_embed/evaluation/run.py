@@ -1,0 +1,147 @@
+"""A few-shot run over models and sets that can be interrupted and continued."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from nuner_embed.documents import Document
+from nuner_embed.encoding.load import load_encoder
+from nuner_embed.evaluation.fewshot import Cell, Draws, Protocol, TypedSet, key_of, measure, needed, plan
+from nuner_embed.evaluation.report import SetFacts, results, table
+from nuner_embed.files import atomic_write, hash_of, read_json, write_json
+from nuner_embed.machine import threads_for
+from nuner_embed.probing.features import FeatureCache, Progress, feature_folder, silent
+from nuner_embed.probing.reading import read_annotated
+from nuner_embed.probing.words import WordFeatures, WordLabels
+
+RESULTS_FILE, TABLE_FILE, FIGURE_FILE = "results.json", "table.md", "figure.png"
+_PARTS = "parts"
+
+
+def read_set(name: str, train: str | Path, test: str | Path, *, format: str | None = None) -> TypedSet:
+    """Reads a set's two parts.
+
+    Args:
+        name: of the set.
+        train, test: annotated corpora.
+        format: of both, in place of their suffixes.
+
+    Raises:
+        CorpusError: a part cannot be read.
+        ProbeError: a part holds no annotated mention.
+    """
+    (learnt, learnt_sha256), (asked, asked_sha256) = (read_annotated([part], format) for part in (train, test))
+    return TypedSet(name, learnt, asked, hash_of([learnt_sha256, asked_sha256]))
+
+
+def evaluate_fewshot(
+    models: Sequence[str],
+    sets: Sequence[TypedSet],
+    output: str | Path,
+    protocol: Protocol | None = None,
+    *,
+    threads: int = 0,
+    cache: Path | None = None,
+    progress: Progress = silent,
+    note: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Measures models on sets as section 4.1 of the paper does; called again, it does what is not done yet.
+
+    Args:
+        models: names or directories, as `load_encoder` takes them.
+        sets: see `read_set`.
+        output: directory for `results.json`, `table.md` and, where matplotlib is installed, `figure.png`.
+        protocol: what is measured.
+        threads: of the encoder, and probes fitted at a time; 0 for one a core.
+        cache: folder of the word embeddings; None for the user's cache folder.
+        progress: is told `(what, done, total)`.
+        note: is told what people should know.
+
+    Returns:
+        What `results.json` holds.
+
+    Raises:
+        ValueError: a name twice.
+        NunerEmbedError: a model, set or feature that cannot be read.
+    """
+    protocol = protocol or Protocol()
+    for what, names in (("model", list(models)), ("set", [typed.name for typed in sets])):
+        if len(set(names)) != len(names):
+            raise ValueError(f"each {what} must have a name of its own: {', '.join(names)}")
+    directory = Path(output).expanduser()
+    (directory / _PARTS).mkdir(parents=True, exist_ok=True)
+    drawn = [plan(typed, protocol) for typed in sets]
+    for typed, draws in zip(sets, drawn, strict=True):
+        for size in draws:
+            if size.blank:
+                note(f"{typed.name}, k = {size.k}: {size.blank}; the cell stays blank")
+    cells: list[Cell] = []
+    lost: dict[str, int] = {}
+    for model in models:
+        encoder = load_encoder(model, threads=threads)
+        features = FeatureCache(cache or feature_folder(), encoder)
+        for typed, draws in zip(sets, drawn, strict=True):
+            path = directory / _PARTS / f"{key_of(typed, protocol, (encoder.semantic_hash, encoder.numeric_hash))}.json"
+            part = _read_part(path)
+            if part is None:
+                part = _part(model, typed, draws, protocol, features, threads or threads_for(1), progress)
+                write_json(path, part)
+            cells += [Cell(**{**cell, "model": model, "set": typed.name}) for cell in part["cells"]]
+            lost[typed.name] = part["lost"]
+    facts = [
+        SetFacts(typed.name, len(typed.train), len(typed.test), len(typed.types), typed.repeated(), lost[typed.name])
+        for typed in sets
+    ]
+    found = results(cells, facts, protocol)
+    write_json(directory / RESULTS_FILE, found)
+    with atomic_write(directory / TABLE_FILE) as stream:
+        stream.write(table(cells, facts, protocol).encode())
+    _draw(directory / FIGURE_FILE, cells, note)
+    return found
+
+
+def _read_part(path: Path) -> dict[str, Any] | None:
+    try:
+        part = read_json(path)
+        return part if isinstance(part, dict) and {"cells", "lost"} <= part.keys() else None
+    except (OSError, ValueError):
+        return None
+
+
+def _part(
+    model: str,
+    typed: TypedSet,
+    draws: Sequence[Draws],
+    protocol: Protocol,
+    cache: FeatureCache,
+    threads: int,
+    progress: Progress,
+) -> dict[str, Any]:
+    def encode(documents: Sequence[Document], part: str) -> WordFeatures:
+        return cache.features(
+            documents, lambda what, done, total: progress(f"{model}, {typed.name}: {what} the {part} part", done, total)
+        )
+
+    train = encode([typed.train[i] for i in needed(draws)], "training")
+    test = encode(typed.test, "test")
+    total, done = sum(len(size.sets) for size in draws), 0
+
+    def fitted(probes: int) -> None:
+        nonlocal done
+        done += probes
+        progress(f"{model}, {typed.name}: probes", done, total)
+
+    cells = measure(model, typed, draws, protocol, train, test, threads=threads, progress=fitted)
+    return {"cells": [cell.to_dict() for cell in cells], "lost": WordLabels.of(typed.test, test, typed.types).lost}
+
+
+def _draw(path: Path, cells: Sequence[Cell], note: Callable[[str], None]) -> None:
+    from nuner_embed.evaluation.figure import figure
+
+    try:
+        content = figure(cells)
+    except ImportError:
+        note(f"no {path.name}: it needs matplotlib (pip install 'nuner-embed[plots]'); run again, nothing is lost")
+        return
+    with atomic_write(path) as stream:
+        stream.write(content)

@@ -1,0 +1,58 @@
+"""How well a trained probe does on annotated documents."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from nuner_embed.documents import Document
+from nuner_embed.errors import ProbeError
+from nuner_embed.evaluation.metrics import Scores
+from nuner_embed.probing.features import FeatureCache, Progress, feature_folder, silent
+from nuner_embed.probing.tagger import Tagger
+from nuner_embed.probing.words import WordLabels, count_mentions, require_known, runs_of
+
+_DOCUMENTS_AT_ONCE = 4096
+
+
+def score_tagger(
+    tagger: Tagger,
+    documents: Sequence[Document],
+    *,
+    types: Collection[str] | None = None,
+    cache: Path | None = None,
+    what: str = "the data",
+    progress: Progress = silent,
+) -> Scores:
+    """Compares what a probe finds with what is annotated.
+
+    Args:
+        tagger: the probe and its encoder.
+        documents: annotated.
+        types: to look at; words of other types count as words of none, in the annotation and the prediction. None for
+            all that the probe knows.
+        cache: folder of the word embeddings; None for the user's cache folder.
+        what: the data's name in messages.
+        progress: is told `(what, done, total)` while texts are encoded.
+
+    Raises:
+        ProbeError: no annotated mention, or types that the probe does not know.
+        OutOfMemory: one window alone does not fit.
+    """
+    found = count_mentions(documents)
+    if not found:
+        raise ProbeError(f"{what} holds no annotated mention; there is nothing to compare with")
+    if types is None:
+        require_known(set(found) - set(tagger.facts.training.left_out), tagger.types, what)
+    else:
+        require_known(types, tagger.types, "--types")
+    wanted = [name for name in tagger.types if types is None or name in types]
+    features = FeatureCache(cache or feature_folder(), tagger.encoder)
+    total = None
+    for first in range(0, len(documents), _DOCUMENTS_AT_ONCE):
+        some = documents[first : first + _DOCUMENTS_AT_ONCE]
+        words = features.features(some, progress)
+        labels = WordLabels.of(some, words, wanted)
+        codes = tagger.label(words, wanted)
+        scores = Scores.of(wanted, labels.codes, labels.mentions, codes, runs_of(codes, words.bounds), len(some))
+        total = scores if total is None else total + scores
+    assert total is not None
+    return total

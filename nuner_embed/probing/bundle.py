@@ -1,0 +1,154 @@
+"""A probe on disk: probe.json and weights beside it; never a pickle.
+
+The weights are written first, under the name of their own hash, then probe.json, which names them: a probe directory is
+the old one or the new one at any moment.
+"""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from nuner_embed.errors import ProbeError
+from nuner_embed.files import atomic_write, read_json, write_json
+from nuner_embed.probing.linear import LinearProbe
+from nuner_embed.probing.words import SCHEME
+
+PROBE_FILE: Final = "probe.json"
+SCHEMA_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a probe was trained on.
+
+    Attributes:
+        sentences: documents in the support set.
+        words: words in them.
+        mentions: mentions of each type in them.
+        k: mentions of each type that were asked for, between k and 2k; None where all the data was taken.
+        seed: of the draw, None where there was none.
+        left_out: types of the data that the probe does not know, with their mentions.
+        lost: mentions that no word stands for or that an earlier one overlaps.
+        gradient_norm: largest entry of the gradient of the mean loss in the end.
+        iterations: of the solver.
+    """
+
+    sentences: int
+    words: int
+    mentions: dict[str, int]
+    k: int | None
+    seed: int | None
+    left_out: dict[str, int]
+    lost: int
+    gradient_norm: float
+    iterations: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFacts:
+    """What a probe is, besides its weights.
+
+    Attributes:
+        semantic_hash: of the encoder whose embeddings it reads.
+        model: where that encoder was loaded from.
+        recipe: what its embeddings are.
+        types: names of the types; class 0 is none, class i is `types[i - 1]`.
+        training: see `Training`.
+    """
+
+    semantic_hash: str
+    model: str
+    recipe: dict[str, Any]
+    types: tuple[str, ...]
+    training: Training
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Reads what `asdict` gives.
+
+        Raises:
+            KeyError, TypeError, ValueError: it does not.
+        """
+        types = values["types"]
+        if not isinstance(types, list) or not all(isinstance(name, str) for name in types):
+            raise ValueError("types")
+        training = Training(**values["training"])
+        return cls(str(values["semantic_hash"]), str(values["model"]), dict(values["recipe"]), tuple(types), training)
+
+
+def save_probe(directory: Path, probe: LinearProbe, facts: ProbeFacts) -> None:
+    """Writes a probe into a directory, in place of one that is there.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    arrays = {
+        "classes": np.asarray(probe.classes_, dtype=np.int64),
+        "coef": np.ascontiguousarray(probe.coef_, dtype=np.float32),
+        "intercept": np.ascontiguousarray(probe.intercept_, dtype=np.float32),
+    }
+    content = save(arrays)
+    digest = hashlib.sha256(content).hexdigest()
+    named = directory / f"weights-{digest[:16]}.safetensors"
+    with atomic_write(named) as stream:
+        stream.write(content)
+    values = {
+        "schema_version": SCHEMA_VERSION,
+        "scheme": SCHEME,
+        **asdict(facts),
+        "parameters": probe.get_params(),
+        "weights": {"file": named.name, "sha256": digest},
+    }
+    write_json(directory / PROBE_FILE, values)
+    for stale in directory.glob("weights-*.safetensors"):
+        if stale != named:
+            stale.unlink(missing_ok=True)
+
+
+def read_probe(directory: Path) -> tuple[LinearProbe, ProbeFacts]:
+    """Reads a probe.
+
+    Raises:
+        ProbeError: there is none, it is damaged, or of another schema version.
+    """
+    path = directory / PROBE_FILE
+    try:
+        values = read_json(path)
+        if values["schema_version"] != SCHEMA_VERSION:
+            raise ProbeError(
+                f"{path} has schema version {values['schema_version']}, this program reads {SCHEMA_VERSION}; "
+                "train the probe again"
+            )
+        facts = ProbeFacts.from_dict(values)
+        weights = directory / Path(values["weights"]["file"]).name
+        content = weights.read_bytes()
+        if hashlib.sha256(content).hexdigest() != values["weights"]["sha256"]:
+            raise ProbeError(f"{weights} is not what was written (sha256 differs); train the probe again")
+        probe = LinearProbe(**values["parameters"])
+        probe.classes_, probe.coef_, probe.intercept_ = (
+            load(content)[name] for name in ("classes", "coef", "intercept")
+        )
+        _require_shapes(probe, facts)
+    except FileNotFoundError as error:
+        missing = Path(str(error.filename)).name
+        raise ProbeError(f"{directory} holds no probe (no {missing}); nuner-embed probe train makes one") from None
+    except (NotADirectoryError, KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
+        raise ProbeError(f"{directory} holds no probe that can be read: problem with {error} in {path}") from None
+    return probe, facts
+
+
+def _require_shapes(probe: LinearProbe, facts: ProbeFacts) -> None:
+    classes, width = len(probe.classes_), probe.coef_.shape[-1]
+    if probe.coef_.shape != (classes, width) or probe.intercept_.shape != (classes,):
+        raise ValueError(f"weights of shapes {probe.coef_.shape} and {probe.intercept_.shape} for {classes} classes")
+    if not np.isin(probe.classes_, np.arange(len(facts.types) + 1)).all():
+        raise ValueError(f"classes {probe.classes_.tolist()} for {len(facts.types)} types")
+    if not (np.isfinite(probe.coef_).all() and np.isfinite(probe.intercept_).all()):
+        raise ValueError("weights that are not finite numbers")
+    probe.n_features_in_ = width

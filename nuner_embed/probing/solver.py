@@ -1,0 +1,162 @@
+"""Multinomial logistic regression by L-BFGS, in coordinates in which its curvature is much the same in all directions.
+
+The loss is convex: there is one answer, whatever the seed, and how near it is stands in the gradient. In the features'
+own coordinates L-BFGS needs many steps, since hidden states vary along a few directions far more than along the rest;
+so the weights are written in a basis in which the curvature at zero weights is the identity. The search is ours and not
+scipy's because scipy's takes longer for a step than the loss does: benchmarks/probe.py.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cholesky, qr, solve_triangular
+
+Array = NDArray[np.floating[Any]]
+_MEMORY = 20  # steps that L-BFGS remembers
+_SUFFICIENT_DECREASE = 1e-4
+_SHORTEST_STEP = 1e-8
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """The weights found, and how near they are to the best.
+
+    Attributes:
+        coef: (classes, dim).
+        intercept: (classes,).
+        gradient_norm: largest absolute entry of the gradient of the mean loss.
+        iterations: steps taken.
+    """
+
+    coef: Array
+    intercept: Array
+    gradient_norm: float
+    iterations: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What is known of a point of the search: the loss there and its gradient in the search's coordinates."""
+
+    point: Array
+    loss: float
+    gradient: Array
+    gradient_norm: float
+
+
+class _Loss:
+    """`sum_i weight_i * cross_entropy_i + |coef|^2 / (2 C)`.
+
+    Rows stand along the last axis of all arrays: with a dozen classes, matrix products and sums then run along memory.
+    """
+
+    def __init__(self, x: Array, y: NDArray[np.intp], weight: Array, classes: int, c: float) -> None:
+        self.x, self.y, self.weight, self.classes, self.penalty = x, y, weight, classes, 1 / c
+        self._rows = np.arange(x.shape[1])
+        self._total = float(weight.sum())
+        # with equal probabilities the curvature is x weight x' / classes + penalty
+        weighted = x * np.sqrt(weight / classes)
+        curvature = weighted @ weighted.T
+        curvature[np.diag_indices(len(curvature))] += self.penalty
+        root = cholesky(curvature, lower=True, check_finite=False)
+        self._to_coef: Array = solve_triangular(root, np.eye(len(root), dtype=x.dtype), lower=True, check_finite=False)
+        self._to_intercept = float(np.sqrt(classes / self._total))
+
+    def weights(self, point: Array) -> tuple[Array, Array]:
+        """Coefficients (classes, dim) and intercepts (classes,) at a point of the search, (classes, dim + 1)."""
+        return point[:, :-1] @ self._to_coef, point[:, -1] * self._to_intercept
+
+    def __call__(self, point: Array) -> _Place:
+        coef, intercept = self.weights(point)
+        scores = coef @ self.x
+        scores += intercept[:, None]
+        scores -= scores.max(axis=0)
+        likelihood = scores[self.y, self._rows].astype(np.float64)
+        np.exp(scores, out=scores)
+        sums = scores.sum(axis=0)
+        likelihood -= np.log(sums)
+        scores *= self.weight / sums
+        scores[self.y, self._rows] -= self.weight
+        by_coef = scores @ self.x.T
+        by_coef += self.penalty * coef
+        by_intercept = scores.sum(axis=1)
+        loss = 0.5 * self.penalty * float(np.vdot(coef, coef)) - float(self.weight @ likelihood)
+        gradient = np.empty_like(point)
+        gradient[:, :-1] = by_coef @ self._to_coef.T
+        gradient[:, -1] = by_intercept * self._to_intercept
+        norm = float(max(np.abs(by_coef).max(), np.abs(by_intercept).max())) / self._total
+        return _Place(point, loss, gradient, norm)
+
+
+class _Memory:
+    """The last steps of L-BFGS, and the direction that they suggest."""
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[Array, Array, float]] = []  # step, change of gradient, 1 / their product
+
+    def add(self, step: Array, change: Array) -> None:
+        product = float(np.vdot(step, change))
+        if product > 0:  # always so in exact arithmetic, the loss being convex
+            self._steps = [*self._steps[1 - _MEMORY :], (step, change, 1 / product)]
+
+    def direction(self, gradient: Array) -> Array:
+        """The two loops of Nocedal's L-BFGS."""
+        direction = -gradient
+        factors = []
+        for step, change, inverse in reversed(self._steps):
+            factors.append(inverse * float(np.vdot(step, direction)))
+            direction -= factors[-1] * change
+        if self._steps:
+            _, change, inverse = self._steps[-1]
+            direction /= inverse * float(np.vdot(change, change))
+        for (step, change, inverse), factor in zip(self._steps, reversed(factors), strict=True):
+            direction += (factor - inverse * float(np.vdot(change, direction))) * step
+        return direction
+
+
+def _next_place(loss: _Loss, here: _Place, direction: Array) -> _Place | None:
+    """The first of ever shorter steps that lowers the loss enough; None where rounding hides any that would."""
+    slope = float(np.vdot(here.gradient, direction))
+    length = 1.0
+    while length > _SHORTEST_STEP:
+        there = loss(here.point + here.point.dtype.type(length) * direction)
+        if there.loss <= here.loss + _SUFFICIENT_DECREASE * length * slope:
+            return there
+        # the lowest point of the parabola through what is known
+        length = max(0.1 * length, -0.5 * slope * length**2 / (there.loss - here.loss - slope * length))
+    return None
+
+
+def solve(
+    x: Array, y: NDArray[np.intp], weight: Array, classes: int, *, c: float, tol: float, max_iter: int
+) -> Solution:
+    """Minimises the weighted cross-entropy with an L2 penalty on the coefficients, not on the intercepts.
+
+    Args:
+        x: features, (dim, n): a row of the data is a column here; float32 or float64, and so is the arithmetic.
+        y: class of each row, 0 to classes - 1, (n,).
+        weight: of each row, (n,), of the same type as `x`.
+        classes: how many.
+        c: inverse strength of the penalty, as in scikit-learn.
+        tol: the largest absolute entry that the gradient of the mean loss may have, as scikit-learn's L-BFGS has it.
+        max_iter: most steps.
+    """
+    basis = None
+    if 2 * x.shape[1] <= x.shape[0]:  # the best weights are sums of rows: few rows span few directions
+        basis, x = qr(x, mode="economic", check_finite=False)
+    loss = _Loss(x, y, weight, classes, c)
+    place: _Place | None = loss(np.zeros((classes, len(x) + 1), dtype=x.dtype))
+    memory, iterations = _Memory(), 0
+    assert place is not None
+    here = place
+    while here.gradient_norm > tol and iterations < max_iter:
+        place = _next_place(loss, here, memory.direction(here.gradient))
+        if place is None:
+            break
+        memory.add(place.point - here.point, place.gradient - here.gradient)
+        here, iterations = place, iterations + 1
+    coef, intercept = loss.weights(here.point)
+    # the gradient was measured along `basis`, where no entry is larger than its length: exact enough to stop by
+    return Solution(coef if basis is None else coef @ basis.T, intercept, here.gradient_norm, iterations)

@@ -1,0 +1,109 @@
+"""An encoder and a probe on it: texts in, mentions out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from nuner_embed.documents import Document, Span
+from nuner_embed.encoding.encoder import TextEncoder
+from nuner_embed.encoding.load import load_encoder
+from nuner_embed.encoding.tokens import Ints
+from nuner_embed.errors import ModelError, ProbeError
+from nuner_embed.probing.bundle import ProbeFacts, read_probe, save_probe
+from nuner_embed.probing.features import embed_words
+from nuner_embed.probing.linear import LinearProbe
+from nuner_embed.probing.words import WordFeatures, runs_of
+
+
+@dataclass(frozen=True, slots=True)
+class Tagger:
+    """Finds mentions of the types that a probe was trained on.
+
+    Attributes:
+        encoder: frozen; embeds the words.
+        probe: says of each word which type it belongs to, or none.
+        facts: what the probe is and what it was trained on.
+    """
+
+    encoder: TextEncoder
+    probe: LinearProbe
+    facts: ProbeFacts
+
+    @classmethod
+    def open(cls, path: str | Path, *, model: str | None = None, threads: int = 0) -> Self:
+        """Reads a probe and loads the encoder that it was trained on.
+
+        Args:
+            path: the probe's directory.
+            model: where the encoder is, in place of where it was.
+            threads: 0 for one a core.
+
+        Raises:
+            ProbeError: there is no probe, it is damaged, or the encoder is another one.
+            ModelError: the encoder cannot be loaded.
+        """
+        directory = Path(path).expanduser()
+        probe, facts = read_probe(directory)
+        try:
+            encoder = load_encoder(model or facts.model, threads=threads, **facts.recipe)
+        except ModelError as error:
+            if model is not None:
+                raise
+            raise ModelError(
+                f"the probe was trained on {facts.model!r}: {error}; name that model's place with --model"
+            ) from None
+        if encoder.semantic_hash != facts.semantic_hash:
+            raise ProbeError(
+                f"{directory} was trained on {facts.model} ({facts.semantic_hash[:12]}), not on "
+                f"{encoder.source or 'this encoder'} ({encoder.semantic_hash[:12]}); a probe reads the embeddings of "
+                "its own encoder and recipe only"
+            )
+        return cls(encoder, probe, facts)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the probe, not the encoder, into a directory, in place of a probe that is there."""
+        save_probe(Path(path).expanduser(), self.probe, self.facts)
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The types it knows."""
+        return self.facts.types
+
+    def label(self, features: WordFeatures, types: Sequence[str] | None = None) -> Ints:
+        """The class of each word, (n,): 0 for none, else 1 + the place of its type in `types`, which is the probe's own
+        list unless another is given; words of types that stand in the probe's list alone become none.
+        """
+        if not len(features.start):
+            return np.empty(0, np.int64)
+        codes = self.probe.predict(features.vectors).astype(np.int64)
+        if types is None:
+            return codes
+        place = {name: 1 + i for i, name in enumerate(types)}
+        renumbered: Ints = np.array([0, *(place.get(name, 0) for name in self.types)], dtype=np.int64)[codes]
+        return renumbered
+
+    def tag(self, documents: Sequence[Document]) -> list[Document]:
+        """Copies of documents whose spans are the mentions found, scored with the mean probability of their words.
+
+        Raises:
+            OutOfMemory: one window alone does not fit.
+        """
+        features = embed_words(self.encoder, documents)
+        if not len(features.start):
+            return [replace(document, spans=()) for document in documents]
+        probabilities = self.probe.predict_proba(features.vectors)
+        best = probabilities.argmax(axis=1)
+        runs = runs_of(self.probe.classes_[best].astype(np.int64), features.bounds)
+        sums = np.concatenate([[0.0], np.cumsum(probabilities[np.arange(len(best)), best], dtype=np.float64)])
+        scores = (sums[runs.last] - sums[runs.first]) / (runs.last - runs.first)
+        spans: list[list[Span]] = [[] for _ in documents]
+        owners = np.searchsorted(features.bounds, runs.first, side="right") - 1
+        for owner, first, last, code, score in zip(
+            owners.tolist(), runs.first, runs.last, runs.code, scores.tolist(), strict=True
+        ):
+            span = Span(int(features.start[first]), int(features.end[last - 1]), self.types[code - 1], score)
+            spans[owner].append(span)
+        return [replace(document, spans=tuple(found)) for document, found in zip(documents, spans, strict=True)]

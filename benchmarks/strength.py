@@ -92,7 +92,7 @@ def is_held_out(text: str) -> bool:
 
 def report(rows: dict[str, dict[str, list[float]]]) -> str:
     lines = [
-        f"Development parts of {', '.join(SETS)}; mean over sets and {DRAWS} draws, percent: token macro-F1 with None left",
+        f"Development parts of {', '.join(SETS)}; mean over sets and {DRAWS} draws, percent: token macro-F1, None left",
         "out / span micro-F1. all-MiniLM-L6-v2, last layer.",
         "",
         "| class weights | " + " | ".join(f"k = {k}" for k in K) + " | mean |",

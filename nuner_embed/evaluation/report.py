@@ -38,7 +38,7 @@ def results(cells: Sequence[Cell], sets: Sequence[SetFacts], protocol: Protocol)
         "metric": "token_macro_f1",
         "scheme": SCHEME,
         "k": list(protocol.k),
-        "protocol": asdict(protocol),
+        "protocol": {**asdict(protocol), "k": list(protocol.k)},
         "sets": [asdict(facts) for facts in sets],
         "averaged": grid.averaged,
         "cells": [cell.to_dict() for cell in cells],

@@ -122,7 +122,7 @@ class FeatureCache:
         vectors = np.empty((len(spans), self.encoder.dim), dtype=np.float32)
         bounds = np.cumsum([0, *map(len, places)], dtype=np.int64)
         for key, first, last in zip(keys, bounds[:-1], bounds[1:], strict=True):
-            vectors[first:last] = np.frombuffer(kept[key][1], dtype=np.float32).reshape(last - first, -1)
+            vectors[first:last] = np.frombuffer(kept[key][1], dtype=np.float32).reshape(-1, self.encoder.dim)
         return WordFeatures(bounds, spans[:, 0], spans[:, 1], vectors)
 
 

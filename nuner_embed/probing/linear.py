@@ -72,7 +72,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         classes = encoder.classes_
         if len(classes) < 2:
             raise ValueError(
-                f"a probe tells classes apart and needs two at least; all labels are one class: {classes[0]!r}"
+                f"a probe tells classes apart and needs two at least; all labels are one class: {classes[0]}"
             )
         number = encoder.transform(labels)
         weight = self._class_weights(classes, labels)[number].astype(features.dtype)
@@ -114,8 +114,9 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The most probable class of each row, (n,)."""
-        best: NDArray[Any] = self.classes_[self._scores(X).argmax(axis=1)]
-        return best
+        best = self._scores(X).argmax(axis=1)
+        labels: NDArray[Any] = self.classes_[best]
+        return labels
 
     def _scores(self, X: ArrayLike) -> Array:
         check_is_fitted(self)

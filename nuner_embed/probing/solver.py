@@ -117,12 +117,20 @@ class _Memory:
 
 
 def _next_place(loss: _Loss, here: _Place, direction: Array) -> _Place | None:
-    """The first of ever shorter steps that lowers the loss enough; None where rounding hides any that would."""
+    """The first of ever shorter steps that lowers the loss enough; None where rounding hides any that would.
+
+    Near the end the loss changes by less than it is rounded by. The slope at the new place, which rounding spares, then
+    says whether it is lower, as in Hager and Zhang's approximate Wolfe condition.
+    """
     slope = float(np.vdot(here.gradient, direction))
+    rounding = 10 * float(np.finfo(here.point.dtype).eps) * abs(here.loss)
     length = 1.0
     while length > _SHORTEST_STEP:
         there = loss(here.point + here.point.dtype.type(length) * direction)
         if there.loss <= here.loss + _SUFFICIENT_DECREASE * length * slope:
+            return there
+        new_slope = float(np.vdot(there.gradient, direction))
+        if there.loss <= here.loss + rounding and new_slope <= (2 * _SUFFICIENT_DECREASE - 1) * slope:
             return there
         # the lowest point of the parabola through what is known
         length = max(0.1 * length, -0.5 * slope * length**2 / (there.loss - here.loss - slope * length))

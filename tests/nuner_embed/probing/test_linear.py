@@ -1,0 +1,123 @@
+"""The probe is the logistic regression that it says it is, solved to the gradient that it says."""
+
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+from nuner_embed import LinearProbe
+
+
+def made_up(classes=4, n=200, dim=30, seed=0, dtype=np.float64):
+    """Features of very different scales, correlated, as hidden states are."""
+    random = np.random.default_rng(seed)
+    y = random.integers(0, classes, n)
+    mixing = random.standard_normal((dim, dim)) * np.geomspace(0.05, 20, dim)
+    x = (random.standard_normal((n, dim)) + 0.8 * np.eye(classes, dim)[y]) @ mixing + 3
+    return x.astype(dtype), y
+
+
+def test_scikit_learns_own_checks():
+    results = check_estimator(LinearProbe(), on_skip=None)
+    failed = [result["check_name"] for result in results if result["status"] not in ("passed", "skipped")]
+    assert not failed
+    assert sum(result["status"] == "passed" for result in results) > 40
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced", {0: 1.0, 1: 3.0, 2: 0.5, 3: 1.0}])
+@pytest.mark.parametrize("c", [0.02, 1.0])
+@pytest.mark.parametrize("n", [12, 200])  # fewer rows than features, and more
+def test_it_is_scikit_learns_logistic_regression_on_standardised_features(class_weight, c, n):
+    x, y = made_up(n=n)
+    y[:4] = range(4)
+    probe = LinearProbe(C=c, class_weight=class_weight, tol=1e-9).fit(x, y)
+    scaler = StandardScaler().fit(x)
+    peer = LogisticRegression(C=c, class_weight=class_weight, tol=1e-9, max_iter=10_000).fit(scaler.transform(x), y)
+    np.testing.assert_allclose(probe.coef_ * scaler.scale_, peer.coef_, atol=2e-5)
+    np.testing.assert_allclose(probe.predict_proba(x), peer.predict_proba(scaler.transform(x)), atol=1e-5)
+
+
+def gradient_norm(probe, x, y, weight):
+    """The gradient of the mean loss, written out once more."""
+    scale = x.std(axis=0)
+    z = (x - x.mean(axis=0)) / scale
+    coef = probe.coef_ * scale
+    intercept = probe.intercept_ + probe.coef_ @ x.mean(axis=0)
+    scores = z @ coef.T + intercept
+    residual = np.exp(scores - logsumexp(scores, axis=1, keepdims=True))
+    residual[np.arange(len(y)), y] -= 1
+    residual *= weight[:, None]
+    by_coef = residual.T @ z + coef / probe.C
+    return max(np.abs(by_coef).max(), np.abs(residual.sum(axis=0)).max()) / weight.sum()
+
+
+@pytest.mark.parametrize("tol", [1e-2, 1e-4, 1e-7])
+@pytest.mark.parametrize("n", [14, 300])
+def test_the_gradient_is_what_it_says(tol, n):
+    x, y = made_up(n=n)
+    y[:4] = range(4)
+    probe = LinearProbe(C=1.0, class_weight="sqrt", tol=tol).fit(x, y)
+    counts = np.bincount(y)
+    weight = np.sqrt(len(y) / (4 * counts))[y]
+    assert gradient_norm(probe, x, y, weight) <= max(tol, 1.01 * probe.gradient_norm_)
+    assert probe.gradient_norm_ <= tol
+
+
+def test_float32_gives_what_float64_gives():
+    x, y = made_up(seed=1)
+    wide = LinearProbe().fit(x, y)
+    narrow = LinearProbe().fit(x.astype(np.float32), y)
+    assert narrow.coef_.dtype == np.float32
+    np.testing.assert_allclose(narrow.predict_proba(x.astype(np.float32)), wide.predict_proba(x), atol=2e-3)
+
+
+def test_float32_reaches_the_gradient_where_it_cannot_show_the_loss_falling():
+    """A strong penalty, few rows: the last steps lower the loss by less than float32 rounds it by."""
+    x, y = made_up(classes=13, n=60, dim=200, seed=2, dtype=np.float32)
+    y[:13] = range(13)
+    probe = LinearProbe(C=0.003, class_weight="balanced").fit(x, y)
+    assert probe.gradient_norm_ <= probe.tol
+    assert probe.n_iter_ < 60
+
+
+def test_the_same_data_gives_the_same_probe():
+    x, y = made_up()
+    first, second = (LinearProbe().fit(x, y) for _ in range(2))
+    assert (first.coef_ == second.coef_).all()
+    assert (first.intercept_ == second.intercept_).all()
+
+
+def test_sqrt_lies_between_none_and_balanced():
+    x, y = made_up(n=400)
+    kept = (y != 3) | (np.arange(400) % 5 == 0)  # class 3 is rare
+    x, y = x[kept], y[kept]
+    mass = [LinearProbe(class_weight=w).fit(x, y).predict_proba(x)[:, 3].mean() for w in (None, "sqrt", "balanced")]
+    assert mass[0] < mass[1] < mass[2]
+
+
+def test_what_rounding_leaves_of_a_dead_dimension_is_not_made_a_feature():
+    """all-MiniLM-L6-v2 has one of 1e-8 and two of 1e-32; standardised they would weigh as much as any other."""
+    x, y = made_up(dtype=np.float32)
+    dead = x.copy()
+    random = np.random.default_rng(5)
+    dead[:, 3] = -1e-7 + 6e-9 * random.standard_normal(len(x))
+    dead[:, 4] = 2e-32 * random.standard_normal(len(x))
+    dead[:, 5] = 7.0
+    probe = LinearProbe().fit(dead, y)
+    alive = np.delete(np.arange(x.shape[1]), [3, 4, 5])
+    np.testing.assert_allclose(probe.coef_[:, alive], LinearProbe().fit(x[:, alive], y).coef_, atol=1e-4)
+    assert np.abs(probe.coef_[:, [3, 4, 5]]).max() < 1e-3
+
+
+def test_a_single_class_is_refused():
+    with pytest.raises(ValueError, match="tells classes apart and needs two at least; all labels are one class: x"):
+        LinearProbe().fit(np.ones((3, 2)), ["x", "x", "x"])
+
+
+def test_an_end_before_the_tolerance_is_said():
+    x, y = made_up()
+    with pytest.warns(ConvergenceWarning, match="after 3 steps, above the tol of 1.0e-08"):
+        LinearProbe(max_iter=3, tol=1e-8, C=1.0).fit(x, y)

@@ -1,0 +1,195 @@
+"""From annotated texts to a probe on disk and back to mentions."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from fakes import HashRuntime, hash_encoder
+
+from nuner_embed import score_tagger, train_probe
+from nuner_embed.documents import Document, Span
+from nuner_embed.errors import CorpusError, ProbeError
+from nuner_embed.evaluation.metrics import Scores
+from nuner_embed.probing import tagger as module
+from nuner_embed.probing.bundle import PROBE_FILE, read_probe
+from nuner_embed.probing.reading import read_annotated
+from nuner_embed.probing.tagger import Tagger
+from nuner_embed.probing.words import SCHEME
+
+TIMES = ("seven", "Vol kova")
+BOATS = ("ferry",)
+
+
+def annotated(text, number=0):
+    """Times and boats, wherever they stand."""
+    spans = [
+        Span(found.start(), found.end(), label)
+        for label, names in (("time", TIMES), ("boat", BOATS))
+        for name in names
+        for found in re.finditer(name, text)
+    ]
+    return Document(f"d{number}", text, spans=tuple(sorted(spans, key=lambda span: span.start)))
+
+
+def wide_encoder():
+    """Words are points of a space in which few of them can be told apart whichever way they are labelled."""
+    return hash_encoder(runtime=HashRuntime(dim=32))
+
+
+TRAINING = [
+    annotated(text, i)
+    for i, text in enumerate(
+        ["the ferry left at seven", "at seven the ferry", "Vol kova left in the ferry", "left in an ferry"]
+    )
+]
+
+
+@pytest.fixture
+def tagger(tmp_path):
+    return train_probe(TRAINING, wide_encoder(), C=10.0, cache=tmp_path)
+
+
+def test_it_finds_what_it_learnt_where_it_stands(tagger):
+    text = "😀 seven\r\nthe ferry, Vol kova!"
+    (found,) = tagger.tag([Document("x", text)])
+    assert [(text[span.start : span.end], span.label) for span in found.spans] == [
+        ("seven", "time"),
+        ("ferry", "boat"),
+        ("Vol kova", "time"),
+    ]
+    assert all(0 < span.score <= 1 for span in found.spans)
+    assert (found.id, found.text) == ("x", text)
+
+
+def test_documents_keep_their_order_and_old_spans_go(tagger):
+    given = [annotated("the ferry"), Document("empty", ""), Document("plain", "the the", spans=(Span(0, 3, "x"),))]
+    assert [len(document.spans) for document in tagger.tag(given)] == [1, 0, 0]
+    assert tagger.tag([Document("empty", "")])[0].spans == ()
+
+
+def test_scores_of_the_training_texts_are_perfect(tagger, tmp_path):
+    scores = score_tagger(tagger, TRAINING, cache=tmp_path)
+    assert isinstance(scores, Scores)
+    assert scores.token_macro_f1 == scores.span_micro_f1 == 1
+    assert scores.to_dict()["scheme"] == SCHEME
+    assert score_tagger(tagger, TRAINING, types=["boat"], cache=tmp_path).types == ("boat",)
+
+
+def test_what_is_saved_is_what_is_read(tagger, tmp_path, monkeypatch):
+    tagger.save(tmp_path / "probe")
+    monkeypatch.setattr(module, "load_encoder", lambda name, threads, **recipe: wide_encoder())
+    again = Tagger.open(tmp_path / "probe")
+    texts = [Document("x", "the ferry left at seven in Zürich")]
+    assert again.tag(texts) == tagger.tag(texts)
+    assert again.facts == tagger.facts
+    assert sorted(path.name.split("-")[0] for path in (tmp_path / "probe").iterdir()) == ["probe.json", "weights"]
+
+
+def test_saving_over_a_probe_leaves_nothing_of_it(tagger, tmp_path):
+    tagger.save(tmp_path / "probe")
+    train_probe(TRAINING[:2], hash_encoder(), C=9.0, cache=tmp_path).save(tmp_path / "probe")
+    assert len(list((tmp_path / "probe").iterdir())) == 2
+    assert read_probe(tmp_path / "probe")[0].C == 9.0
+
+
+def test_another_encoder_is_refused_naming_both(tagger, tmp_path, monkeypatch):
+    tagger.save(tmp_path / "probe")
+    other = hash_encoder(pooling="mean")
+    monkeypatch.setattr(module, "load_encoder", lambda name, threads, **recipe: other)
+    with pytest.raises(ProbeError) as caught:
+        Tagger.open(tmp_path / "probe", model="elsewhere")
+    assert tagger.encoder.semantic_hash[:12] in str(caught.value)
+    assert other.semantic_hash[:12] in str(caught.value)
+
+
+def damage(change):
+    def apply(folder):
+        values = json.loads((folder / PROBE_FILE).read_text())
+        change(values)
+        (folder / PROBE_FILE).write_text(json.dumps(values))
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda folder: (folder / PROBE_FILE).unlink(), "holds no probe .no probe.json.; nuner-embed probe train"),
+        (lambda folder: next(folder.glob("weights*")).unlink(), "holds no probe .no weights-"),
+        (lambda folder: next(folder.glob("weights*")).write_bytes(b"x"), "is not what was written"),
+        (lambda folder: (folder / PROBE_FILE).write_text("{"), "holds no probe that can be read"),
+        (lambda folder: (folder / PROBE_FILE).write_text("[]"), "holds no probe that can be read"),
+        (damage(lambda values: values.pop("types")), "holds no probe that can be read"),
+        (damage(lambda values: values.update(types=["time"])), "holds no probe that can be read"),
+        (damage(lambda values: values.update(parameters={"D": 1})), "holds no probe that can be read"),
+        (damage(lambda values: values["weights"].update(file="../../etc/passwd")), "holds no probe"),
+        (damage(lambda values: values.update(schema_version=9)), "has schema version 9, this program reads 1"),
+    ],
+)
+def test_a_damaged_probe_is_one_line(tagger, tmp_path, harm, said):
+    tagger.save(tmp_path / "probe")
+    harm(tmp_path / "probe")
+    with pytest.raises(ProbeError, match=said) as caught:
+        read_probe(tmp_path / "probe")
+    assert "\n" not in str(caught.value)
+
+
+def test_k_draws_a_support_set(tmp_path):
+    many = [annotated("the ferry left at seven", i) for i in range(20)]
+    facts = train_probe(many, hash_encoder(), k=3, seed=1, cache=tmp_path).facts.training
+    assert (facts.k, facts.seed) == (3, 1)
+    assert all(3 <= count <= 6 for count in facts.mentions.values())
+    assert facts.sentences < 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"types": ["river"]}, "the data holds no mention of river; its types are boat, time"),
+        ({"k": 4}, "too few mentions for k = 4: time has 3 of 4; take a smaller k, or --short-types drop"),
+        ({"k": 9, "short_types": "drop"}, "no type has 9 mentions; take a smaller k"),
+    ],
+)
+def test_what_cannot_be_learnt_is_one_line(tmp_path, arguments, said):
+    with pytest.raises(ProbeError, match=said):
+        train_probe(TRAINING, hash_encoder(), cache=tmp_path, **arguments)
+
+
+def test_short_types_are_dropped_or_kept(tmp_path):
+    dropped = train_probe(TRAINING, wide_encoder(), C=10.0, k=4, short_types="drop", cache=tmp_path)
+    assert dropped.types == ("boat",)
+    assert dropped.facts.training.left_out == {"time": 3}
+    assert score_tagger(dropped, TRAINING, cache=tmp_path).token_macro_f1 == 1  # times count as none
+    kept = train_probe(TRAINING, hash_encoder(), k=4, short_types="keep", cache=tmp_path)
+    assert kept.facts.training.mentions == {"boat": 4, "time": 3}
+
+
+def test_words_of_one_class_only(tmp_path):
+    with pytest.raises(ProbeError, match="holds words of one class only"):
+        train_probe([Document("d", "ferry", spans=(Span(0, 5, "boat"),))], hash_encoder(), cache=tmp_path)
+
+
+def test_types_that_the_probe_does_not_know(tagger, tmp_path):
+    with pytest.raises(ProbeError, match="holds the types river, which the probe does not know; it knows boat, time"):
+        score_tagger(tagger, [Document("d", "the", spans=(Span(0, 3, "river"),))], cache=tmp_path)
+
+
+def test_corpora_without_mentions(tmp_path):
+    (tmp_path / "a.txt").write_text("O\tthe\nB-boat\tferry\n")
+    with pytest.raises(CorpusError, match="holds no annotated mention; .* --format conll reads it as words and tags"):
+        read_annotated([tmp_path / "a.txt"])
+    documents, _ = read_annotated([tmp_path / "a.txt"], "conll")
+    assert [span.label for document in documents for span in document.spans] == ["boat"]
+    (tmp_path / "b.conll").write_text("the\tO\nferry\tO\n")
+    with pytest.raises(CorpusError, match="needed here$"):
+        read_annotated([tmp_path / "b.conll"])
+
+
+def test_a_probe_whose_data_never_showed_a_word_of_none(tmp_path):
+    texts = [Document(str(i), "ferry seven", spans=(Span(0, 5, "boat"), Span(6, 11, "time"))) for i in range(2)]
+    tagger = train_probe(texts, hash_encoder(), cache=tmp_path)
+    assert tagger.probe.classes_.tolist() == [1, 2]
+    (found,) = tagger.tag([Document("x", "seven ferry")])
+    assert [span.label for span in found.spans] == ["time", "boat"]
+    assert np.isfinite(tagger.probe.coef_).all()

@@ -20,13 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import WORK, data_file, keep, machine
+from common import WORK as ALL_WORK
+from common import data_file, keep, machine
 
 from nuner_embed import Document, encode, export_onnx, load_encoder
 from nuner_embed.encoding.tokens import TokenTable
 from nuner_embed.machine import cpu_features
 from nuner_embed.models import TextTokenizer, locate
 
+WORK = ALL_WORK / "encode"
 LAYERS, HIDDEN, INNER = 6, 384, 1536
 BUDGETS = (256, 512, 1024, 2048, 4096, 16384)
 # elsewhere bf16 is emulated, a hundred times slower than f32: nothing that anybody would run

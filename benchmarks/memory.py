@@ -13,9 +13,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from common import WORK, data_file, keep, machine
+from common import WORK as ALL_WORK
+from common import data_file, keep, machine
 
 from nuner_embed import encode, export_onnx
+
+WORK = ALL_WORK / "memory"
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import click
     help="Directory for the model, the store, the index and a page to look at.",
 )
 def demo(output: Path) -> None:
-    """The whole main job on a small bundled corpus: export, verify, encode, index, search."""
+    """The whole main job on a small bundled corpus: export, verify, encode, index, search, probe."""
     from nuner_embed.bundled import DOCUMENTS, SENTENCES
     from nuner_embed.cli.demo_page import write_page
     from nuner_embed.cli.export import show
@@ -23,12 +23,16 @@ def demo(output: Path) -> None:
     from nuner_embed.cli.index import show_index
     from nuner_embed.cli.progress import JobReporter, note
     from nuner_embed.cli.sample import look
+    from nuner_embed.cli.sample_probe import SHOTS, TYPES, run_probe
     from nuner_embed.cli.sample_searches import SEARCHES, run_searches
+    from nuner_embed.cli.tagged import Highlights
     from nuner_embed.encoding.encode import encode
+    from nuner_embed.encoding.load import load_encoder
     from nuner_embed.errors import ExportError
     from nuner_embed.export import export_onnx, verify
     from nuner_embed.indexes import Index
     from nuner_embed.models.exported import EXPORT_FILE
+    from nuner_embed.probing.reading import read_annotated
 
     model, directory = output / "model", output / "store"
     output.mkdir(parents=True, exist_ok=True)
@@ -51,12 +55,25 @@ def demo(output: Path) -> None:
         for search, hits in zip(SEARCHES, found, strict=True):
             click.echo(f"\n{search.command}")
             show_hits(hits)
-    page = write_page(output / "index.html", store, seen, found)
+    note(f"5. few-shot: a linear layer on frozen features, from {SHOTS} to {2 * SHOTS} examples a type")
+    encoder = load_encoder(str(model))
+    probed = run_probe(read_annotated([SENTENCES])[0], encoder, output / "features")
+    probed.tagger.save(output / "probe")
+    click.echo(
+        f"\nnuner-embed probe train sentences.jsonl -o probe --k {SHOTS} --types {','.join(TYPES)}\n"
+        f"{sum(probed.tagger.facts.training.mentions.values())} mentions in "
+        f"{probed.tagger.facts.training.sentences} sentences; on {probed.scores.documents} unseen ones, token macro-F1 "
+        f"with None left out {probed.scores.token_macro_f1:.1%}, span micro-F1 {probed.scores.span_micro_f1:.1%} "
+        "(toy data, sentence encoder)"
+    )
+    Highlights().show(probed.shown)
+    page = write_page(output / "index.html", store, seen, found, probed)
     click.echo(
         f"\nThe picture: {page}\n"
         "Next, on your own corpus:\n"
         f"  nuner-embed encode corpus.txt -o store --model {model}\n"
         "  nuner-embed index build store -o index\n"
         '  nuner-embed search index "He signed for the [[Falcons]] in 2018."\n'
+        f"  nuner-embed probe train annotated.jsonl -o probe --model {model}\n"
         "From Python: nuner_embed.Index.open('index').search(vectors); see README.md"
     )

@@ -77,24 +77,19 @@ def train(
     from nuner_embed.errors import ProbeError
     from nuner_embed.probing.bundle import PROBE_FILE
     from nuner_embed.probing.reading import read_annotated
-    from nuner_embed.probing.training import train_probe
+    from nuner_embed.probing.support import choose_support
 
     if (output / PROBE_FILE).exists() and not force:
         raise ProbeError(f"{output} holds a probe; name another directory, or replace it with --force")
     documents, _ = read_annotated(data, format_)
+    support = choose_support(  # what cannot be learnt is said before the encoder is loaded
+        documents, types=types, k=k, seed=seed, short=short_types, what=", ".join(data)
+    )
+    from nuner_embed.probing.training import fit_probe  # slow to import
+
     with RowProgress("characters") as progress:
-        tagger = train_probe(
-            documents,
-            load_encoder(model, threads=threads),
-            types=types,
-            k=k,
-            seed=seed,
-            short_types=short_types,
-            C=c,
-            class_weight=class_weight,
-            what=", ".join(data),
-            progress=progress,
-        )
+        encoder = load_encoder(model, threads=threads)
+        tagger = fit_probe(support, encoder, C=c, class_weight=class_weight, progress=progress)
     tagger.save(output)
     training = tagger.facts.training
     note(
@@ -181,14 +176,17 @@ def evaluate(
 ) -> None:
     """Compare what PROBE finds with what is annotated in DATA."""
     from nuner_embed.cli.progress import RowProgress
-    from nuner_embed.evaluation.tagging import score_tagger
+    from nuner_embed.evaluation.tagging import comparable_types, score_tagger
+    from nuner_embed.probing.bundle import read_probe
     from nuner_embed.probing.reading import read_annotated
     from nuner_embed.probing.tagger import Tagger
 
     documents, _ = read_annotated(data, format_)
+    what = ", ".join(data)
+    comparable_types(read_probe(probe_)[1], documents, types, what)  # before the encoder is loaded
     tagger = Tagger.open(probe_, model=model, threads=threads)
     with RowProgress("characters") as progress:
-        scores = score_tagger(tagger, documents, types=types, what=", ".join(data), progress=progress)
+        scores = score_tagger(tagger, documents, types=types, what=what, progress=progress)
     if as_json:
         print_json(scores.to_dict())
     else:
@@ -230,17 +228,20 @@ def _show_types(scores: "Scores") -> None:
 
 
 def _show_confusion(scores: "Scores") -> None:
-    """The most frequent mistakes: a matrix of seventeen types fits no terminal; --json has it whole."""
-    classes = ["None", *scores.types]
-    mistakes = [
-        (int(count), classes[i], classes[j])
-        for i, row in enumerate(scores.confusion)
-        for j, count in enumerate(row)
-        if i != j and count
-    ]
-    click.echo("tokens most often taken for something else:" if mistakes else "no token was taken for something else")
-    for count, was, taken in sorted(mistakes, reverse=True)[:8]:
-        click.echo(f"  {count:>6,}  {was} -> {taken}")
+    """What was taken for what: columns go by the numbers that stand before the rows' names."""
+    from rich.table import Table
+
+    table = Table(
+        box=None, header_style="bold", pad_edge=False, title="tokens by annotated (row) and found (column) class"
+    )
+    table.add_column("")
+    for number in range(len(scores.confusion)):
+        table.add_column(str(number), justify="right", no_wrap=True)
+    for number, (name, row) in enumerate(zip(("None", *scores.types), scores.confusion, strict=True)):
+        cells = [f"{count:,}" if count else "·" for count in row]
+        cells[number] = f"[bold]{cells[number]}[/bold]"
+        table.add_row(_text(f"{number} {name}"), *cells)
+    _print(table)
 
 
 def _text(text: str) -> Any:

@@ -167,7 +167,7 @@ class RowProgress(_WithBar):
             rate = 0.0  # what was done so far took a time that is not known
         else:
             rate = done / max(now - self._began, 1e-9)
-        shown = f"{rate:,.0f} {self._noun}/s" if rate else ""
+        shown = f"{rate:,.0f}{self._noun and ' '}{self._noun}/s" if rate else ""
         if self._bar and self._task is not None:
             self._bar.update(self._task, completed=done, rate=shown)
         elif rate and now - self._last_line >= _SECONDS_BETWEEN_LINES:

@@ -41,6 +41,7 @@ def figure(cells: Sequence[Cell]) -> bytes:
             (line,) = axes.plot(at, mean, marker="o", markersize=3.5, label=model)
             axes.fill_between(at, mean - spread, mean + spread, color=line.get_color(), alpha=0.18, linewidth=0)
         axes.set_xscale("log", base=2)
+        axes.set_xlim(grid.k[0] * 0.85, grid.k[-1] * 1.18)
         axes.set_xticks(grid.k, [str(k) for k in grid.k])
         axes.set_title(f"average of {len(grid.averaged)} sets" if name == AVERAGE else name, fontsize=10)
         axes.grid(alpha=0.25)

@@ -6,11 +6,30 @@ from pathlib import Path
 from nuner_embed.documents import Document
 from nuner_embed.errors import ProbeError
 from nuner_embed.evaluation.metrics import Scores
+from nuner_embed.probing.bundle import ProbeFacts
 from nuner_embed.probing.features import FeatureCache, Progress, feature_folder, silent
 from nuner_embed.probing.tagger import Tagger
 from nuner_embed.probing.words import WordLabels, count_mentions, require_known, runs_of
 
 _DOCUMENTS_AT_ONCE = 4096
+
+
+def comparable_types(
+    facts: ProbeFacts, documents: Sequence[Document], types: Collection[str] | None = None, what: str = "the data"
+) -> list[str]:
+    """The types on which a probe can be compared with annotated documents: those asked for, or all that it knows.
+
+    Raises:
+        ProbeError: no annotated mention, or types that the probe does not know.
+    """
+    found = count_mentions(documents)
+    if not found:
+        raise ProbeError(f"{what} holds no annotated mention; there is nothing to compare with")
+    if types is None:
+        require_known(set(found) - set(facts.training.left_out), facts.types, what)
+    else:
+        require_known(types, facts.types, "--types")
+    return [name for name in facts.types if types is None or name in types]
 
 
 def score_tagger(
@@ -37,14 +56,7 @@ def score_tagger(
         ProbeError: no annotated mention, or types that the probe does not know.
         OutOfMemory: one window alone does not fit.
     """
-    found = count_mentions(documents)
-    if not found:
-        raise ProbeError(f"{what} holds no annotated mention; there is nothing to compare with")
-    if types is None:
-        require_known(set(found) - set(tagger.facts.training.left_out), tagger.types, what)
-    else:
-        require_known(types, tagger.types, "--types")
-    wanted = [name for name in tagger.types if types is None or name in types]
+    wanted = comparable_types(tagger.facts, documents, types, what)
     features = FeatureCache(cache or feature_folder(), tagger.encoder)
     total = None
     for first in range(0, len(documents), _DOCUMENTS_AT_ONCE):

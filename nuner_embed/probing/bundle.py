@@ -15,7 +15,7 @@ from safetensors.numpy import load, save
 
 from nuner_embed.errors import ProbeError
 from nuner_embed.files import atomic_write, read_json, write_json
-from nuner_embed.probing.linear import LinearProbe
+from nuner_embed.probing.weights import ProbeWeights
 from nuner_embed.probing.words import SCHEME
 
 PROBE_FILE: Final = "probe.json"
@@ -58,6 +58,7 @@ class ProbeFacts:
         model: where that encoder was loaded from.
         recipe: what its embeddings are.
         types: names of the types; class 0 is none, class i is `types[i - 1]`.
+        parameters: of the `LinearProbe`.
         training: see `Training`.
     """
 
@@ -65,6 +66,7 @@ class ProbeFacts:
     model: str
     recipe: dict[str, Any]
     types: tuple[str, ...]
+    parameters: dict[str, Any]
     training: Training
 
     @classmethod
@@ -78,10 +80,11 @@ class ProbeFacts:
         if not isinstance(types, list) or not all(isinstance(name, str) for name in types):
             raise ValueError("types")
         training = Training(**values["training"])
-        return cls(str(values["semantic_hash"]), str(values["model"]), dict(values["recipe"]), tuple(types), training)
+        named = str(values["semantic_hash"]), str(values["model"]), dict(values["recipe"])
+        return cls(*named, tuple(types), dict(values["parameters"]), training)
 
 
-def save_probe(directory: Path, probe: LinearProbe, facts: ProbeFacts) -> None:
+def save_probe(directory: Path, weights: ProbeWeights, facts: ProbeFacts) -> None:
     """Writes a probe into a directory, in place of one that is there.
 
     Raises:
@@ -89,9 +92,9 @@ def save_probe(directory: Path, probe: LinearProbe, facts: ProbeFacts) -> None:
     """
     directory.mkdir(parents=True, exist_ok=True)
     arrays = {
-        "classes": np.asarray(probe.classes_, dtype=np.int64),
-        "coef": np.ascontiguousarray(probe.coef_, dtype=np.float32),
-        "intercept": np.ascontiguousarray(probe.intercept_, dtype=np.float32),
+        "classes": weights.classes,
+        "coef": np.ascontiguousarray(weights.coef, dtype=np.float32),
+        "intercept": np.ascontiguousarray(weights.intercept, dtype=np.float32),
     }
     content = save(arrays)
     digest = hashlib.sha256(content).hexdigest()
@@ -102,7 +105,6 @@ def save_probe(directory: Path, probe: LinearProbe, facts: ProbeFacts) -> None:
         "schema_version": SCHEMA_VERSION,
         "scheme": SCHEME,
         **asdict(facts),
-        "parameters": probe.get_params(),
         "weights": {"file": named.name, "sha256": digest},
     }
     write_json(directory / PROBE_FILE, values)
@@ -111,7 +113,7 @@ def save_probe(directory: Path, probe: LinearProbe, facts: ProbeFacts) -> None:
             stale.unlink(missing_ok=True)
 
 
-def read_probe(directory: Path) -> tuple[LinearProbe, ProbeFacts]:
+def read_probe(directory: Path) -> tuple[ProbeWeights, ProbeFacts]:
     """Reads a probe.
 
     Raises:
@@ -126,29 +128,16 @@ def read_probe(directory: Path) -> tuple[LinearProbe, ProbeFacts]:
                 "train the probe again"
             )
         facts = ProbeFacts.from_dict(values)
-        weights = directory / Path(values["weights"]["file"]).name
-        content = weights.read_bytes()
+        file = directory / Path(values["weights"]["file"]).name
+        content = file.read_bytes()
         if hashlib.sha256(content).hexdigest() != values["weights"]["sha256"]:
-            raise ProbeError(f"{weights} is not what was written (sha256 differs); train the probe again")
-        probe = LinearProbe(**values["parameters"])
-        probe.classes_, probe.coef_, probe.intercept_ = (
-            load(content)[name] for name in ("classes", "coef", "intercept")
-        )
-        _require_shapes(probe, facts)
+            raise ProbeError(f"{file} is not what was written (sha256 differs); train the probe again")
+        weights = ProbeWeights(**load(content))
+        if not np.isin(weights.classes, np.arange(len(facts.types) + 1)).all():
+            raise ValueError(f"classes {weights.classes.tolist()} for {len(facts.types)} types")
     except FileNotFoundError as error:
         missing = Path(str(error.filename)).name
         raise ProbeError(f"{directory} holds no probe (no {missing}); nuner-embed probe train makes one") from None
     except (NotADirectoryError, KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
         raise ProbeError(f"{directory} holds no probe that can be read: problem with {error} in {path}") from None
-    return probe, facts
-
-
-def _require_shapes(probe: LinearProbe, facts: ProbeFacts) -> None:
-    classes, width = len(probe.classes_), probe.coef_.shape[-1]
-    if probe.coef_.shape != (classes, width) or probe.intercept_.shape != (classes,):
-        raise ValueError(f"weights of shapes {probe.coef_.shape} and {probe.intercept_.shape} for {classes} classes")
-    if not np.isin(probe.classes_, np.arange(len(facts.types) + 1)).all():
-        raise ValueError(f"classes {probe.classes_.tolist()} for {len(facts.types)} types")
-    if not (np.isfinite(probe.coef_).all() and np.isfinite(probe.intercept_).all()):
-        raise ValueError("weights that are not finite numbers")
-    probe.n_features_in_ = width
+    return weights, facts

@@ -73,7 +73,7 @@ class FeatureCache:
         """The words of documents with their embeddings.
 
         Raises:
-            ProbeError: the file is damaged or cannot be written.
+            ProbeError: the file is damaged, locked for a minute, or cannot be written.
             OutOfMemory: one window alone does not fit.
         """
         keys = [_key(document) for document in documents]
@@ -82,7 +82,12 @@ class FeatureCache:
                 database.execute(_TABLE)
                 self._fill(database, dict(zip(keys, documents, strict=True)), progress)
                 return self._read(database, keys)
-        except (sqlite3.Error, ValueError) as error:
+        except sqlite3.OperationalError as error:
+            raise ProbeError(
+                f"the features kept in {self.path} cannot be reached ({error}): another process may be writing them, "
+                "or the disk is full; try again, or name another folder with NUNER_EMBED_CACHE"
+            ) from error
+        except (sqlite3.DatabaseError, ValueError) as error:
             raise ProbeError(
                 f"the features kept in {self.path} cannot be used ({error}); remove that file, they are computed again"
             ) from error

@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, milp
 
 Counts = NDArray[np.int64]
 Unit = Literal["mentions", "words"]
@@ -101,6 +100,8 @@ def _by_integer_program(
     counts: Counts, low: Counts, high: Counts, random: np.random.Generator
 ) -> NDArray[np.intp] | None:
     """The cheapest set within the bounds at random prices, so that each seed finds another."""
+    from scipy.optimize import Bounds, LinearConstraint, milp  # slow to import, and seldom needed
+
     useful = np.flatnonzero(counts.any(axis=1) & (counts <= high).all(axis=1))
     if not len(useful) or (counts[useful].sum(axis=0) < low).any():
         return None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cholesky, qr, solve_triangular
 
 Array = NDArray[np.floating[Any]]
-_MEMORY = 20  # steps that L-BFGS remembers
+_MEMORY = 10  # steps that L-BFGS remembers
 _SUFFICIENT_DECREASE = 1e-4
 _SHORTEST_STEP = 1e-8
 

@@ -14,7 +14,7 @@ from nuner_embed.encoding.tokens import Ints
 from nuner_embed.errors import ModelError, ProbeError
 from nuner_embed.probing.bundle import ProbeFacts, read_probe, save_probe
 from nuner_embed.probing.features import embed_words
-from nuner_embed.probing.linear import LinearProbe
+from nuner_embed.probing.weights import ProbeWeights
 from nuner_embed.probing.words import WordFeatures, runs_of
 
 
@@ -24,12 +24,12 @@ class Tagger:
 
     Attributes:
         encoder: frozen; embeds the words.
-        probe: says of each word which type it belongs to, or none.
+        weights: of the probe, which says of each word which type it belongs to, or none.
         facts: what the probe is and what it was trained on.
     """
 
     encoder: TextEncoder
-    probe: LinearProbe
+    weights: ProbeWeights
     facts: ProbeFacts
 
     @classmethod
@@ -46,7 +46,7 @@ class Tagger:
             ModelError: the encoder cannot be loaded.
         """
         directory = Path(path).expanduser()
-        probe, facts = read_probe(directory)
+        weights, facts = read_probe(directory)
         try:
             encoder = load_encoder(model or facts.model, threads=threads, **facts.recipe)
         except ModelError as error:
@@ -61,11 +61,11 @@ class Tagger:
                 f"{encoder.source or 'this encoder'} ({encoder.semantic_hash[:12]}); a probe reads the embeddings of "
                 "its own encoder and recipe only"
             )
-        return cls(encoder, probe, facts)
+        return cls(encoder, weights, facts)
 
     def save(self, path: str | Path) -> None:
         """Writes the probe, not the encoder, into a directory, in place of a probe that is there."""
-        save_probe(Path(path).expanduser(), self.probe, self.facts)
+        save_probe(Path(path).expanduser(), self.weights, self.facts)
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -76,9 +76,7 @@ class Tagger:
         """The class of each word, (n,): 0 for none, else 1 + the place of its type in `types`, which is the probe's own
         list unless another is given; words of types that stand in the probe's list alone become none.
         """
-        if not len(features.start):
-            return np.empty(0, np.int64)
-        codes = self.probe.predict(features.vectors).astype(np.int64)
+        codes = self.weights.predict(features.vectors)
         if types is None:
             return codes
         place = {name: 1 + i for i, name in enumerate(types)}
@@ -92,11 +90,9 @@ class Tagger:
             OutOfMemory: one window alone does not fit.
         """
         features = embed_words(self.encoder, documents)
-        if not len(features.start):
-            return [replace(document, spans=()) for document in documents]
-        probabilities = self.probe.predict_proba(features.vectors)
+        probabilities = self.weights.probabilities(features.vectors)
         best = probabilities.argmax(axis=1)
-        runs = runs_of(self.probe.classes_[best].astype(np.int64), features.bounds)
+        runs = runs_of(self.weights.classes[best], features.bounds)
         sums = np.concatenate([[0.0], np.cumsum(probabilities[np.arange(len(best)), best], dtype=np.float64)])
         scores = (sums[runs.last] - sums[runs.first]) / (runs.last - runs.first)
         spans: list[list[Span]] = [[] for _ in documents]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nuner_embed.documents import OUTSIDE, Document, spans_to_tags
 from nuner_embed.encoding.tokens import Ints
+from nuner_embed.encoding.words import split_words
 from nuner_embed.errors import ProbeError
 
 SCHEME = "one type or none a word, no BIO; adjacent words of one type are one mention"
@@ -150,8 +151,6 @@ def count_matrix(
 
 def words_within(document: Document, start: int, end: int) -> int:
     """How many words share a character with `[start, end)`: what a mention counts where words are sampled."""
-    from nuner_embed.encoding.words import split_words
-
     words = document.words if document.words is not None else split_words(document.text)
     return sum(first < end and last > start for first, last in words)
 

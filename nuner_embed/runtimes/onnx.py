@@ -1,5 +1,8 @@
 """ONNX Runtime, on CPU and CUDA."""
 
+import contextlib
+import functools
+import io
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +123,13 @@ def choose_device(asked: str, available: list[str]) -> str:
     return asked
 
 
+@functools.cache
+def _load_cuda_wheels() -> None:
+    """CUDA and cuDNN from NVIDIA's wheels, which no search path names; the system's own where there are none."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Exception):  # the session tells what is missing
+        ort.preload_dlls()
+
+
 def open_session(model: Path | bytes, device: str, threads: int) -> ort.InferenceSession:
     """A session that provably runs on the device.
 
@@ -139,6 +149,8 @@ def open_session(model: Path | bytes, device: str, threads: int) -> ort.Inferenc
     cpu: tuple[str, dict[str, str]] = (_PROVIDERS["cpu"], {})
     # TF32, the provider's default, keeps ten bits of a factor: that is not the f32 which we say and hash
     wanted = [cpu] if device == "cpu" else [(_PROVIDERS["cuda"], {"use_tf32": "0"}), cpu]
+    if device == "cuda":
+        _load_cuda_wheels()
     try:
         session = ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=wanted)
     except Exception as error:  # as in OnnxRuntime.run

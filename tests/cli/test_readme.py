@@ -33,7 +33,7 @@ def test_the_python_snippets(folder):
     test_the_console_snippets_ran = folder / "model" / "export.json"
     assert test_the_console_snippets_ran.exists()
     snippets = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert len(snippets) == 2
+    assert len(snippets) == 3
     done = subprocess.run([sys.executable, "-c", "\n".join(snippets)], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "(1, 384)" in done.stdout
@@ -47,6 +47,18 @@ def test_the_first_two_commands_are_make_demo_and_make_test():
 def test_links_lead_somewhere():
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_example_of_a_type_of_ones_own(minilm, tmp_path):
+    (tmp_path / "model").symlink_to(minilm)
+    script = ROOT / "examples" / "custom_type.py"
+    done = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4
+    found = [name for name in ("clarinet", "banjo", "accordion") if any(line.startswith(name) for line in lines)]
+    assert len(found) >= 2
+    assert (tmp_path / "instruments" / "probe.json").exists()
 
 
 def test_the_example(minilm, tmp_path):

@@ -153,7 +153,7 @@ def test_exactly_k_words(sets):
     for size in plan(sets[0], Protocol(k=(3,), draws=2, unit="words")):
         for chosen in size.sets:
             documents = [sets[0].train[i] for i in chosen]
-            counts = {name: 0 for name in NAMES}
+            counts = dict.fromkeys(NAMES, 0)
             for document in documents:
                 for span in document.spans:
                     counts[span.label] += 1  # every mention here is one word

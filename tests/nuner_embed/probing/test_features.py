@@ -1,5 +1,7 @@
 """Word embeddings are computed once, and are those that the encoder gives."""
 
+import sqlite3
+
 import numpy as np
 import pytest
 from fakes import HashRuntime, hash_encoder
@@ -80,6 +82,18 @@ def test_progress_ends_at_the_end(tmp_path):
     seen.clear()
     FeatureCache(tmp_path, hash_encoder()).features(documents(), lambda *progress: seen.append(progress))
     assert not seen
+
+
+def test_a_file_that_another_process_holds_is_not_called_damaged(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_LOCK_SECONDS", 0.1)
+    cache = FeatureCache(tmp_path, hash_encoder())
+    cache.features(documents()[:1])
+    with sqlite3.connect(cache.path) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(ProbeError, match="cannot be reached .database is locked.: another process may be writing"):
+            cache.features(documents())
+    other.close()
+    cache.features(documents())
 
 
 def test_a_damaged_file_is_named_with_the_cure(tmp_path):

@@ -1,0 +1,84 @@
+"""What a probe is to learn from: all of a corpus, or sentences drawn from it."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from nuner_embed.documents import Document
+from nuner_embed.errors import ProbeError
+from nuner_embed.probing.sampling import draw_k, short_types
+from nuner_embed.probing.words import count_matrix, count_mentions, shortened
+
+ShortTypes = Literal["fail", "drop", "keep"]
+
+
+@dataclass(frozen=True, slots=True)
+class SupportSet:
+    """What a probe is to learn from.
+
+    Attributes:
+        documents: annotated.
+        types: to tell apart, sorted.
+        left_out: other types of the data, with their mentions.
+        k: mentions of each type that were asked for, None where all the data was taken.
+        seed: of the draw, None where there was none.
+        what: the data's name in messages.
+    """
+
+    documents: tuple[Document, ...]
+    types: tuple[str, ...]
+    left_out: dict[str, int]
+    k: int | None
+    seed: int | None
+    what: str
+
+
+def choose_support(
+    documents: Sequence[Document],
+    *,
+    types: Collection[str] | None = None,
+    k: int | None = None,
+    seed: int = 0,
+    short: ShortTypes = "fail",
+    what: str = "the data",
+) -> SupportSet:
+    """Chooses types, and draws a support set if `k` is given; the arguments are `train_probe`'s, `short_types` is `short`.
+
+    Raises:
+        ProbeError: no mention, a type that is wanted and does not occur or is short of k, or no sentences within the
+            bounds.
+    """
+    counts = count_mentions(documents)
+    if not counts:
+        raise ProbeError(f"{what} holds no annotated mention; a probe learns from spans or from BIO tags")
+    missing = sorted(set(types or ()) - set(counts))
+    if missing:
+        raise ProbeError(f"{what} holds no mention of {shortened(missing)}; its types are {shortened(sorted(counts))}")
+    names = sorted(types or counts)
+    chosen = tuple(documents)
+    if k is not None:
+        names = _long_enough(documents, names, k, short, what)
+        drawn = draw_k(count_matrix(documents, names), k, [seed, k])
+        if drawn is None:
+            raise ProbeError(
+                f"{what}: no choice of its sentences holds between {k} and {2 * k} mentions of every type; take "
+                "another k, or fewer --types"
+            )
+        chosen = tuple(documents[i] for i in drawn)
+    left_out = {name: count for name, count in sorted(counts.items()) if name not in names}
+    return SupportSet(chosen, tuple(names), left_out, k, None if k is None else seed, what)
+
+
+def _long_enough(documents: Sequence[Document], types: list[str], k: int, short: ShortTypes, what: str) -> list[str]:
+    """The types that are left where some have fewer than k mentions."""
+    lacking = short_types(count_matrix(documents, types), types, k)
+    if lacking and short == "fail":
+        raise ProbeError(
+            f"{what}: too few mentions for k = {k}: {shortened([str(one) for one in lacking])}; take a smaller k, or "
+            "--short-types drop (without these types) or keep (with as many as there are)"
+        )
+    if short == "drop":
+        types = [name for name in types if name not in {one.type for one in lacking}]
+        if not types:
+            raise ProbeError(f"{what}: no type has {k} mentions; take a smaller k")
+    return types

@@ -1,0 +1,54 @@
+"""What a trained probe is at work: a matrix and a vector. scikit-learn is needed to fit one, not to use it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nuner_embed.encoding.tokens import Ints
+
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeWeights:
+    """Scores words.
+
+    Attributes:
+        classes: the class of each row: 0 for none, i for the i-th type, (classes,).
+        coef: (classes, dim).
+        intercept: (classes,).
+
+    Raises:
+        ValueError: shapes that do not fit, or numbers that are not finite.
+    """
+
+    classes: Ints
+    coef: Floats
+    intercept: Floats
+
+    def __post_init__(self) -> None:
+        classes = len(self.classes)
+        if self.coef.ndim != 2 or len(self.coef) != classes or self.intercept.shape != (classes,):
+            raise ValueError(f"weights of shapes {self.coef.shape}, {self.intercept.shape} for {classes} classes")
+        if not (np.isfinite(self.coef).all() and np.isfinite(self.intercept).all()):
+            raise ValueError("weights that are not finite numbers")
+
+    def scores(self, vectors: Floats) -> Floats:
+        """A score for each class, (n, classes), of word vectors (n, dim)."""
+        scores: Floats = vectors @ self.coef.T + self.intercept
+        return scores
+
+    def probabilities(self, vectors: Floats) -> Floats:
+        """The probability of each class, (n, classes)."""
+        scores = self.scores(vectors)
+        scores -= scores.max(axis=1, keepdims=True)
+        np.exp(scores, out=scores)
+        scores /= scores.sum(axis=1, keepdims=True)
+        return scores
+
+    def predict(self, vectors: Floats) -> Ints:
+        """The most probable class of each word, (n,)."""
+        codes: Ints = self.classes[self.scores(vectors).argmax(axis=1)]
+        return codes

@@ -1,0 +1,171 @@
+"""`nuner-embed probe` and `nuner-embed evaluate` as a user meets them."""
+
+import json
+
+import pytest
+from command import run
+
+from nuner_embed import Corpus
+
+TRAIN = """\
+the\tO
+ferry\tB-boat
+left\tO
+Kiel\tB-city
+at\tO
+seven\tO
+
+a\tO
+raft\tB-boat
+in\tO
+New\tB-city
+York\tI-city
+
+the\tO
+canoe\tB-boat
+from\tO
+Oslo\tB-city
+sank\tO
+
+Oslo\tB-city
+saw\tO
+a\tO
+yacht\tB-boat
+
+"""
+TEST = """\
+a\tO
+ferry\tB-boat
+in\tO
+Oslo\tB-city
+
+the\tO
+raft\tB-boat
+left\tO
+New\tB-city
+York\tI-city
+
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(minilm, tmp_path_factory):
+    """A model, two parts of a set, and a probe trained on the first."""
+    folder = tmp_path_factory.mktemp("probe")
+    (folder / "m").symlink_to(minilm)
+    (folder / "train.conll").write_text(TRAIN)
+    (folder / "test.conll").write_text(TEST)
+    done = run("probe", "train", "train.conll", "-o", "p", "--model", "m", cwd=folder, check=0)
+    assert "4 sentences, 20 words; gradient norm" in done.stderr
+    assert done.stdout.split() == ["mentions", "of", "in", "the", "support", "set", "boat", "4", "city", "4"]
+    return folder
+
+
+def test_texts_come_out_as_jsonl_from_another_folder(folder, tmp_path):
+    (tmp_path / "t.txt").write_text("the ferry left Kiel at seven\n😀 a raft in New York\n")
+    done = run("probe", "predict", folder / "p", "t.txt", "-o", "found.jsonl", cwd=tmp_path, check=0)
+    assert "mentions in 2 documents: found.jsonl" in done.stderr
+    assert not done.stdout
+    found = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
+    assert [record["id"] for record in found] == ["t.txt:1", "t.txt:2"]
+    named = [(r["text"][s["start"] : s["end"]], s["label"]) for r in found for s in r["spans"]]
+    assert {("ferry", "boat"), ("Kiel", "city"), ("raft", "boat"), ("New York", "city")} <= set(named)
+    assert all(0 < span["score"] <= 1 for record in found for span in record["spans"])
+    assert [document.spans for document in Corpus([tmp_path / "found.jsonl"])]
+
+
+def test_conll_comes_out_as_it_went_in(folder, tmp_path):
+    run("probe", "predict", "p", "train.conll", "-o", tmp_path / "found.conll", cwd=folder, check=0)
+    assert (tmp_path / "found.conll").read_text() == TRAIN
+
+
+def test_highlights_and_json_on_standard_output(folder):
+    done = run("probe", "predict", "p", "-", cwd=folder, stdin="the ferry left Kiel at \x1b[31mseven\n", check=0)
+    assert done.stdout == "the [ferry|boat] left [Kiel|city] at \N{REPLACEMENT CHARACTER}[31mseven\n"
+    done = run("probe", "predict", "p", "-", "--json", cwd=folder, stdin="the ferry\n", check=0)
+    assert [span["label"] for span in json.loads(done.stdout)["spans"]] == ["boat"]
+
+
+def test_evaluate_names_its_metrics_and_says_the_scheme(folder):
+    done = run("probe", "evaluate", "p", "test.conll", cwd=folder, check=0)
+    for line in (
+        "token macro-F1, None left out  100.0%",
+        "token macro-F1 with None       100.0%",
+        "span micro-F1, exact",
+    ):
+        assert line in done.stdout
+    assert "adjacent words of one type are one mention" in done.stdout
+    assert ["2", "city", "·", "·", "3"] in [line.split() for line in done.stdout.splitlines()]
+    found = json.loads(run("probe", "evaluate", "p", "test.conll", "--json", cwd=folder, check=0).stdout)
+    assert found["token_macro_f1"] == found["span_micro_f1"] == 1
+    assert (found["sentences"], found["tokens"]) == (2, 9)
+    some = json.loads(
+        run("probe", "evaluate", "p", "test.conll", "--types", "city", "--json", cwd=folder, check=0).stdout
+    )
+    assert list(some["per_type"]) == ["city"]
+
+
+def test_twice_is_refused_and_force_replaces(folder, tmp_path):
+    train = ["probe", "train", "train.conll", "-o", tmp_path / "q", "--model", "m", "--k", "2", "--seed", "3"]
+    first = json.loads(run(*train, "--json", cwd=folder, check=0).stdout)
+    assert (first["training"]["k"], first["training"]["seed"]) == (2, 3)
+    again = run(*train, cwd=folder, check=1)
+    assert (
+        again.stderr == f"Error: {tmp_path / 'q'} holds a probe; name another directory, or replace it with --force\n"
+    )
+    assert json.loads(run(*train, "--json", "--force", cwd=folder, check=0).stdout) == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["train", "train.conll", "-o", "x", "--model", "m", "--k", "9"], 1,
+         "train.conll: too few mentions for k = 9: boat has 4 of 9, city has 4 of 9; take a smaller k"),
+        (["train", "none.conll", "-o", "x", "--model", "m"], 1, "none.conll: holds no annotated mention"),
+        (["train", "empty.conll", "-o", "x", "--model", "m"], 1, "empty.conll: the corpus holds no documents"),
+        (["train", "wordless.conll", "-o", "x", "--model", "m"], 1, "wordless.conll:2: expected 2 tab-separated"),
+        (["train", "train.conll", "-o", "x", "--model", "m", "--types", "boat,boat"], 2, "is not a list of different"),
+        (["train", "train.conll", "-o", "x", "--model", "m", "--types", "river"], 1, "holds no mention of river"),
+        (["train", "one.conll", "-o", "x", "--model", "m"], 1, "holds words of one class only"),
+        (["train", "gone.conll", "-o", "x"], 1, "gone.conll"),
+        (["predict", "nowhere", "train.conll"], 1, "nowhere holds no probe (no probe.json); nuner-embed probe train"),
+        (["predict", "p", "train.conll", "-o", "found.txt"], 2, "the name must end in .jsonl or in one of .conll"),
+        (["predict", "p", "train.conll", "--model", "gone"], 1, "gone"),
+        (["evaluate", "p", "river.conll"], 1, "holds the types river, which the probe does not know; it knows boat"),
+        (["evaluate", "p", "none.conll"], 1, "none.conll: holds no annotated mention"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_leaves_nothing(folder, arguments, code, said):
+    (folder / "none.conll").write_text("the\tO\nferry\tO\n")
+    (folder / "empty.conll").write_text("")
+    (folder / "wordless.conll").write_text("the\tO\n\tB-boat\n")
+    (folder / "one.conll").write_text("ferry\tB-boat\nraft\tB-boat\n")
+    (folder / "river.conll").write_text("the\tO\nRhine\tB-river\n")
+    done = run("probe", *arguments, cwd=folder, check=code)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    if code == 1:
+        *notes, last = done.stderr.strip().splitlines()
+        assert last.startswith("Error: ")
+        assert all(note.startswith("fastest here") for note in notes)
+    assert not (folder / "x").exists()
+    assert not list(folder.glob("found*"))
+
+
+def test_fewshot_on_the_command_line(folder, tmp_path):
+    command = [
+        "evaluate", "fewshot", "--model", "m", "--set", "boats", "train.conll", "test.conll",
+        "--k", "1,2,8", "--draws", "2", "-o", tmp_path / "out",
+    ]  # fmt: skip
+    done = run(*command, cwd=folder, check=0)
+    assert "boats, k = 8: too few mentions: boat has 4 of 8, city has 4 of 8; the cell stays blank" in done.stderr
+    assert "Token macro-F1 over the types, None left out" in done.stdout
+    found = json.loads(run(*command, "--json", cwd=folder, check=0).stdout)
+    assert [(cell["k"], len(cell["scores"])) for cell in found["cells"]] == [(1, 2), (2, 2), (8, 0)]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "figure.png", "parts", "results.json", "table.md",
+    ]  # fmt: skip
+    wrong = run(*command[:4], "--k", "1,1", *command[4:8], "-o", tmp_path / "out2", cwd=folder, check=2)
+    assert "'1,1' is not a list of different numbers such as 1,2,4" in wrong.stderr
+    twice = run(*command, "--model", "m", cwd=folder, check=2)
+    assert "each --model must have a name of its own" in twice.stderr

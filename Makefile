@@ -11,7 +11,7 @@ demo: $(STAMP)
 	$(VENV)/bin/nuner-embed demo -o demo
 
 test: $(STAMP)
-	$(RUN) pytest
+	$(RUN) pytest --numprocesses 2 --dist loadfile
 
 check: $(STAMP) types
 	$(RUN) ruff check .

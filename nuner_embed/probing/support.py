@@ -42,7 +42,7 @@ def choose_support(
     short: ShortTypes = "fail",
     what: str = "the data",
 ) -> SupportSet:
-    """Chooses types, and draws a support set if `k` is given; the arguments are `train_probe`'s, `short_types` is `short`.
+    """Chooses types, and draws a support set if `k` is given; the arguments are `train_probe`'s.
 
     Raises:
         ProbeError: no mention, a type that is wanted and does not occur or is short of k, or no sentences within the

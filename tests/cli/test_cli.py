@@ -17,11 +17,13 @@ from nuner_embed.models.exported import graph_sha256
 
 def test_help_lists_every_command_and_each_has_an_example():
     overview = run("--help", check=0).stdout
-    for command in ("demo", "export", "verify", "encode", "index", "search", "store", "models", "doctor"):
+    for command in "demo export verify encode index search probe evaluate store models doctor".split():
         assert command in overview
     of_index = (["index", name] for name in ("build", "add", "remove", "compact", "info", "verify"))
+    of_probe = (["probe", name] for name in ("train", "predict", "evaluate"))
     for command in (["demo"], ["export"], ["verify"], ["encode"], ["store"], ["store", "info"], ["store", "verify"],
-                    ["models"], ["models", "list"], ["doctor"], ["search"], ["index"], *of_index):  # fmt: skip
+                    ["models"], ["models", "list"], ["doctor"], ["search"], ["index"], *of_index,
+                    *of_probe, ["evaluate", "fewshot"]):  # fmt: skip
         assert f"Example: nuner-embed {command[0]}" in " ".join(run(*command, "--help", check=0).stdout.split())
 
 

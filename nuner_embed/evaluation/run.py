@@ -84,7 +84,7 @@ def evaluate_fewshot(
             path = directory / _PARTS / f"{key_of(typed, protocol, (encoder.semantic_hash, encoder.numeric_hash))}.json"
             part = _read_part(path)
             if part is None:
-                part = _part(model, typed, draws, protocol, features, threads or threads_for(1), progress)
+                part = _measured(model, typed, draws, protocol, features, threads or threads_for(1), progress)
                 write_json(path, part)
             cells += [Cell(**{**cell, "model": model, "set": typed.name}) for cell in part["cells"]]
             lost[typed.name] = part["lost"]
@@ -108,7 +108,7 @@ def _read_part(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _part(
+def _measured(
     model: str,
     typed: TypedSet,
     draws: Sequence[Draws],

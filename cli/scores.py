@@ -1,0 +1,54 @@
+"""Scores of a probe, for people."""
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from nuner_embed.cli.hits import plain, result_console
+from nuner_embed.cli.options import counted
+from nuner_embed.evaluation.metrics import NONE, Scores
+from nuner_embed.probing.words import SCHEME
+
+
+def show_scores(scores: Scores) -> None:
+    """Prints scores for people: the three figures by their full names, each type, and what was taken for what."""
+    total = scores.spans.total()
+    click.echo(f"labels: {SCHEME}")
+    click.echo(
+        f"token macro-F1, None left out  {scores.token_macro_f1:6.1%}\n"
+        f"token macro-F1 with None       {scores.token_macro_f1_with_none:6.1%}\n"
+        f"span micro-F1, exact           {scores.span_micro_f1:6.1%}   precision {total.precision()[0]:.1%}, "
+        f"recall {total.recall()[0]:.1%}"
+    )
+    click.echo(f"on {counted(scores.documents, 'sentence')}, {counted(int(scores.confusion.sum()), 'token')} (words)\n")
+    _show_types(scores)
+    click.echo()
+    _show_confusion(scores)
+
+
+def _show_types(scores: Scores) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("type", overflow="fold")
+    for name in ("tokens", "precision", "recall", "F1", "spans", "precision", "recall", "F1"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for i, name in enumerate(scores.types, start=1):
+        cells = []
+        for counts in (scores.tokens, scores.spans):
+            shares = (counts.precision()[i], counts.recall()[i], counts.f1()[i])
+            cells += [f"{counts.annotated[i]:,}", *(f"{share:.1%}" for share in shares)]
+        table.add_row(Text(plain(name)), *cells)
+    result_console().print(table)
+
+
+def _show_confusion(scores: Scores) -> None:
+    """What was taken for what: columns go by the numbers that stand before the rows' names."""
+    click.echo("tokens by annotated (row) and found (column) class")
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("")
+    for number in range(len(scores.confusion)):
+        table.add_column(str(number), justify="right", no_wrap=True)
+    for number, (name, row) in enumerate(zip((NONE, *scores.types), scores.confusion, strict=True)):
+        cells = [f"{count:,}" if count else "·" for count in row]
+        cells[number] = f"[bold]{cells[number]}[/bold]"
+        table.add_row(Text(plain(f"{number} {name}")), *cells)
+    result_console().print(table)

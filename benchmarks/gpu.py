@@ -21,7 +21,8 @@ from common import WORK, data_file, keep, machine
 from nuner_embed import Document, Protocol, encode, export_onnx, load_encoder, read_set, verify
 from nuner_embed.encoding.encoder import TextEncoder
 from nuner_embed.encoding.tokens import TokenTable
-from nuner_embed.evaluation.fewshot import measure, needed, plan
+from nuner_embed.evaluation.fewshot import measure
+from nuner_embed.evaluation.protocol import needed, plan
 from nuner_embed.probing.features import FeatureCache
 
 BUDGETS = (4096, 16384, 65536, 262144)

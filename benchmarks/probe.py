@@ -27,7 +27,8 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from nuner_embed import LinearProbe, Protocol, export_onnx, load_encoder, read_set
-from nuner_embed.evaluation.fewshot import measure, needed, plan
+from nuner_embed.evaluation.fewshot import measure
+from nuner_embed.evaluation.protocol import needed, plan
 from nuner_embed.machine import cores
 from nuner_embed.probing.features import FeatureCache
 from nuner_embed.probing.words import WordLabels

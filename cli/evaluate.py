@@ -75,7 +75,7 @@ def fewshot(
     measures what is missing.
     """
     from nuner_embed.cli.progress import RowProgress, note
-    from nuner_embed.evaluation.fewshot import Protocol
+    from nuner_embed.evaluation.protocol import Protocol
     from nuner_embed.evaluation.run import TABLE_FILE, evaluate_fewshot, read_set
 
     for what, names in (("--model", models), ("--set", [name for name, _, _ in sets])):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nuner_embed.encoding.load import load_encoder
     from nuner_embed.encoding.store import Store
     from nuner_embed.errors import NunerEmbedError
-    from nuner_embed.evaluation.fewshot import Protocol
+    from nuner_embed.evaluation.protocol import Protocol
     from nuner_embed.evaluation.run import evaluate_fewshot, read_set
     from nuner_embed.evaluation.tagging import score_tagger
     from nuner_embed.export import export_onnx, verify
@@ -37,7 +37,7 @@ _HOMES = {
     "Index": "nuner_embed.indexes",
     "LinearProbe": "nuner_embed.probing.linear",
     "NunerEmbedError": "nuner_embed.errors",
-    "Protocol": "nuner_embed.evaluation.fewshot",
+    "Protocol": "nuner_embed.evaluation.protocol",
     "Recipe": "nuner_embed.models",
     "Span": "nuner_embed.documents",
     "Store": "nuner_embed.encoding.store",

@@ -4,7 +4,9 @@ import shutil
 import tempfile
 
 import pytest
+from command import run
 from fakes import TOKENIZERS
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from nuner_embed.models import TextTokenizer
@@ -22,3 +24,17 @@ def any_tokenizer(request: pytest.FixtureRequest) -> TextTokenizer:
     """WordPiece, byte-level BPE with and without prefix space, Unigram with and without splitting first."""
     tokenizer: TextTokenizer = TOKENIZERS[request.param]()
     return tokenizer
+
+
+@pytest.fixture(scope="session")
+def minilm(tmp_path_factory):
+    """The default model, exported once for all tests that only use it, whichever worker runs them."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    directory = folder / "minilm" / "model"
+    with FileLock(folder / "minilm.lock"):
+        if not directory.exists():
+            directory.parent.mkdir()
+            run("export", "minilm-l6", "-o", directory, check=0)
+    return directory

@@ -68,7 +68,18 @@ def test_no_mapped_folder_is_imported_by_its_bare_name():
 
 
 def test_stages_read_in_the_order_of_the_data():
-    order = ["errors", "files", "machine", "documents", "corpora", "models", "runtimes", "encoding"]
+    order = [
+        "errors",
+        "files",
+        "machine",
+        "documents",
+        "corpora",
+        "models",
+        "runtimes",
+        "encoding",
+        "probing",
+        "evaluation",
+    ]
     for path in SOURCES:
         parts = path.relative_to(ROOT).with_suffix("").parts
         if parts[0] != "nuner_embed" or parts[1] not in order:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from nuner_embed.evaluation.comparing import AVERAGE, Grid
-from nuner_embed.evaluation.fewshot import Cell, Protocol
+from nuner_embed.evaluation.fewshot import Cell
+from nuner_embed.evaluation.protocol import Protocol
 from nuner_embed.probing.words import SCHEME, shortened
 
 

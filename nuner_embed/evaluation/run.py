@@ -6,7 +6,8 @@ from typing import Any
 
 from nuner_embed.documents import Document
 from nuner_embed.encoding.load import load_encoder
-from nuner_embed.evaluation.fewshot import Cell, Draws, Protocol, TypedSet, key_of, measure, needed, plan
+from nuner_embed.evaluation.fewshot import Cell, measure
+from nuner_embed.evaluation.protocol import Draws, Protocol, TypedSet, key_of, needed, plan
 from nuner_embed.evaluation.report import SetFacts, results, table
 from nuner_embed.files import atomic_write, hash_of, read_json, write_json
 from nuner_embed.machine import threads_for

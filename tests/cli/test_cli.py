@@ -185,7 +185,11 @@ def test_demo(minilm, tmp_path):
     assert "Next, on your own corpus" in first.stdout
     assert "[[" in first.stdout.partition("nuner-embed search index")[2]
     page = (tmp_path / "demo/index.html").read_text()
-    assert page.count("<mark>") == 15
+    searches, _, probe = page.partition("A few-shot probe")
+    assert searches.count("<mark>") == 15
+    assert probe.count("<mark>")
+    assert "unseen ones, token macro-F1 with None left out" in first.stdout
+    assert (tmp_path / "demo/probe/probe.json").exists()
     assert page.count("<circle") == len(Store.open(tmp_path / "demo/store"))
     second = run("demo", "-o", "demo", cwd=tmp_path, check=0)
     assert "passed" in second.stdout

@@ -11,9 +11,10 @@ from scipy import stats
 from nuner_embed import LinearProbe, Protocol, evaluate_fewshot, read_set
 from nuner_embed.evaluation import run as module
 from nuner_embed.evaluation.comparing import AVERAGE, Grid
-from nuner_embed.evaluation.fewshot import Cell, TypedSet, measure, needed, plan
+from nuner_embed.evaluation.fewshot import Cell, measure
 from nuner_embed.evaluation.figure import figure
 from nuner_embed.evaluation.metrics import Scores
+from nuner_embed.evaluation.protocol import TypedSet, needed, plan
 from nuner_embed.evaluation.report import table
 from nuner_embed.probing.features import FeatureCache, embed_words
 from nuner_embed.probing.words import WordLabels, runs_of

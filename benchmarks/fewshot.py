@@ -8,7 +8,6 @@ cut off goes on.
 """
 
 import argparse
-import os
 import sys
 from typing import Any
 
@@ -42,15 +41,15 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     folder = WORK / "probing"
     folder.mkdir(parents=True, exist_ok=True)
-    os.chdir(folder)  # the models' names are what the tables show
     for name, layers in LAYERS.items():
         if not (folder / name).exists():
-            export_onnx("minilm-l6", name, layers=layers)
+            export_onnx("minilm-l6", folder / name, layers=layers)
     sets = [read_set(name, *map(data_file, parts), format="conll") for name, parts in SETS.items()]
+    models = {name: str(folder / name) for name in LAYERS}
     found = {}
     for name, protocol in PROTOCOLS.items():
         found[name] = evaluate_fewshot(
-            list(LAYERS), sets, folder / name, protocol, cache=folder / "features", progress=tell, note=print
+            models, sets, folder / name, protocol, cache=folder / "features", progress=tell, note=print
         )
     result = {"machine": machine("numpy", "scipy", "scikit-learn", "onnxruntime"), **found}
     tables = {name: (folder / name / TABLE_FILE).read_text() for name in PROTOCOLS}

@@ -22,10 +22,16 @@ def evaluate() -> None:
 
 
 @evaluate.command(
-    epilog="Example: nuner-embed evaluate fewshot --model base --model mine --set movie train.txt test.txt -o results"
+    epilog="Example: nuner-embed evaluate fewshot --model base=minilm-l6 --model mine=model --set movie train.conll "
+    "test.conll -o results"
 )
 @click.option(
-    "--model", "models", multiple=True, required=True, help="Repeatable; the first is compared with the others."
+    "--model",
+    "models",
+    multiple=True,
+    required=True,
+    metavar="[NAME=]MODEL",
+    help="Repeatable; the others are compared with the first. NAME is what the tables show.",
 )
 @click.option(
     "--set",
@@ -78,16 +84,23 @@ def fewshot(
     from nuner_embed.evaluation.protocol import Protocol
     from nuner_embed.evaluation.run import TABLE_FILE, evaluate_fewshot, read_set
 
-    for what, names in (("--model", models), ("--set", [name for name, _, _ in sets])):
-        if len(set(names)) != len(names):
+    named = dict(map(_named, models))
+    for what, names, count in (("--model", named, len(models)), ("--set", {name for name, _, _ in sets}, len(sets))):
+        if len(names) != count:
             raise click.UsageError(f"each {what} must have a name of its own")
     typed = [read_set(*one, format=format_) for one in sets]
     with RowProgress("") as progress:
         found = evaluate_fewshot(
-            models, typed, output, Protocol(C=c, **protocol), threads=threads, progress=progress, note=note
+            named, typed, output, Protocol(C=c, **protocol), threads=threads, progress=progress, note=note
         )
     if as_json:
         print_json(found)
     else:
         click.echo((output / TABLE_FILE).read_text(encoding="utf-8"))
     note(f"results.json, table.md and figure.png: {output}")
+
+
+def _named(model: str) -> tuple[str, str]:
+    """NAME=MODEL, or a model that goes by its own name."""
+    name, equals, place = model.partition("=")
+    return (name, place) if equals and name and place and not Path(model).exists() else (model, model)

@@ -1,6 +1,6 @@
 """A few-shot run over models and sets that can be interrupted and continued."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def read_set(name: str, train: str | Path, test: str | Path, *, format: str | No
 
 
 def evaluate_fewshot(
-    models: Sequence[str],
+    models: Mapping[str, str] | Sequence[str],
     sets: Sequence[TypedSet],
     output: str | Path,
     protocol: Protocol | None = None,
@@ -49,7 +49,7 @@ def evaluate_fewshot(
     """Measures models on sets as section 4.1 of the paper does; called again, it does what is not done yet.
 
     Args:
-        models: names or directories, as `load_encoder` takes them.
+        models: names or directories, as `load_encoder` takes them; or such by the names that the tables are to show.
         sets: see `read_set`.
         output: directory for `results.json`, `table.md` and, where matplotlib is installed, `figure.png`.
         protocol: what is measured.
@@ -66,6 +66,7 @@ def evaluate_fewshot(
         NunerEmbedError: a model, set or feature that cannot be read.
     """
     protocol = protocol or Protocol()
+    named = models if isinstance(models, Mapping) else dict(zip(models, models, strict=True))
     for what, names in (("model", list(models)), ("set", [typed.name for typed in sets])):
         if len(set(names)) != len(names):
             raise ValueError(f"each {what} must have a name of its own: {', '.join(names)}")
@@ -78,8 +79,8 @@ def evaluate_fewshot(
                 note(f"{typed.name}, k = {size.k}: {size.blank}; the cell stays blank")
     cells: list[Cell] = []
     lost: dict[str, int] = {}
-    for model in models:
-        encoder = load_encoder(model, threads=threads)
+    for model, place in named.items():
+        encoder = load_encoder(place, threads=threads)
         features = FeatureCache(cache or feature_folder(), encoder)
         for typed, draws in zip(sets, drawn, strict=True):
             path = directory / _PARTS / f"{key_of(typed, protocol, (encoder.semantic_hash, encoder.numeric_hash))}.json"

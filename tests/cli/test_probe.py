@@ -154,7 +154,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(folder, arguments, code, said)
 
 def test_fewshot_on_the_command_line(folder, tmp_path):
     command = [
-        "evaluate", "fewshot", "--model", "m", "--set", "boats", "train.conll", "test.conll",
+        "evaluate", "fewshot", "--model", "mine=m", "--set", "boats", "train.conll", "test.conll",
         "--k", "1,2,8", "--draws", "2", "-o", tmp_path / "out",
     ]  # fmt: skip
     done = run(*command, cwd=folder, check=0)
@@ -167,5 +167,6 @@ def test_fewshot_on_the_command_line(folder, tmp_path):
     ]  # fmt: skip
     wrong = run(*command[:4], "--k", "1,1", *command[4:8], "-o", tmp_path / "out2", cwd=folder, check=2)
     assert "'1,1' is not a list of different numbers such as 1,2,4" in wrong.stderr
-    twice = run(*command, "--model", "m", cwd=folder, check=2)
+    assert {cell["model"] for cell in found["cells"]} == {"mine"}
+    twice = run(*command, "--model", "mine=m", cwd=folder, check=2)
     assert "each --model must have a name of its own" in twice.stderr

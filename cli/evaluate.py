@@ -82,16 +82,17 @@ def fewshot(
     """
     from nuner_embed.cli.progress import RowProgress, note
     from nuner_embed.evaluation.protocol import Protocol
-    from nuner_embed.evaluation.run import TABLE_FILE, evaluate_fewshot, read_set
+    from nuner_embed.evaluation.run import TABLE_FILE, evaluate_fewshot, read_set, wrong_names
 
-    named = dict(map(_named, models))
-    for what, names, count in (("--model", named, len(models)), ("--set", {name for name, _, _ in sets}, len(sets))):
-        if len(names) != count:
-            raise click.UsageError(f"each {what} must have a name of its own")
+    pairs = [_named(model) for model in models]
+    for what, names in (("model", [name for name, _ in pairs]), ("set", [name for name, _, _ in sets])):
+        problem = wrong_names(what, names)
+        if problem:
+            raise click.UsageError(problem)
     typed = [read_set(*one, format=format_) for one in sets]
     with RowProgress("") as progress:
         found = evaluate_fewshot(
-            named, typed, output, Protocol(C=c, **protocol), threads=threads, progress=progress, note=note
+            dict(pairs), typed, output, Protocol(C=c, **protocol), threads=threads, progress=progress, note=note
         )
     if as_json:
         print_json(found)

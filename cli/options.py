@@ -1,6 +1,7 @@
 """Options and values that several commands share."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -73,10 +74,19 @@ format_option = click.option(
     type=click.Choice(["txt", "jsonl", "conll", "parquet"]),
     help="Of the corpus.  [default: by suffix; standard input is txt]",
 )
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a number that could be meant")
+    return value
+
+
 c_option = click.option(
     "--C",
     "c",
     type=click.FloatRange(0, min_open=True),
+    callback=lambda _, __, value: _finite(value),
     default=DEFAULT_C,
     show_default=True,
     help="Inverse strength of the probe's penalty.",

@@ -69,6 +69,7 @@ def train(
     """
     from dataclasses import asdict
 
+    from nuner_embed.cli.hits import plain
     from nuner_embed.cli.progress import RowProgress, note
     from nuner_embed.encoding.load import load_encoder
     from nuner_embed.errors import ProbeError
@@ -76,6 +77,8 @@ def train(
     from nuner_embed.probing.reading import read_annotated
     from nuner_embed.probing.support import choose_support
 
+    if output.exists() and not output.is_dir():
+        raise ProbeError(f"{output} is a file; name a directory for the probe")
     if (output / PROBE_FILE).exists() and not force:
         raise ProbeError(f"{output} holds a probe; name another directory, or replace it with --force")
     documents, _ = read_annotated(data, format_)
@@ -94,13 +97,14 @@ def train(
         f"{training.gradient_norm:.0e} after {counted(training.iterations, 'step')}"
     )
     if training.left_out:
-        note(f"left out: {', '.join(f'{name} ({count})' for name, count in training.left_out.items())}")
+        note(f"left out: {', '.join(f'{plain(name)} ({count})' for name, count in training.left_out.items())}")
     if training.lost:
-        note(f"{counted(training.lost, 'mention')} overlap an earlier one or hold no word, and were not learnt from")
+        note(f"not learnt from: {counted(training.lost, 'mention')}, overlapping an earlier one or holding no word")
     if as_json:
         print_json(asdict(tagger.facts))
     else:
-        print_facts({"mentions of": "in the support set", **training.mentions})
+        click.echo("mentions in the support set:")
+        print_facts({plain(name): count for name, count in training.mentions.items()})
         note(f"Next: nuner-embed probe predict {output} CORPUS")
 
 

@@ -6,8 +6,8 @@ from rich.text import Text
 
 from nuner_embed.cli.hits import plain, result_console
 from nuner_embed.cli.options import counted
-from nuner_embed.evaluation.metrics import NONE, Scores
-from nuner_embed.probing.words import SCHEME
+from nuner_embed.evaluation.metrics import Scores
+from nuner_embed.probing.words import NONE, SCHEME
 
 
 def show_scores(scores: Scores) -> None:
@@ -20,7 +20,13 @@ def show_scores(scores: Scores) -> None:
         f"span micro-F1, exact           {scores.span_micro_f1:6.1%}   precision {total.precision()[0]:.1%}, "
         f"recall {total.recall()[0]:.1%}"
     )
-    click.echo(f"on {counted(scores.documents, 'sentence')}, {counted(int(scores.confusion.sum()), 'token')} (words)\n")
+    click.echo(f"on {counted(scores.documents, 'sentence')}, {counted(int(scores.confusion.sum()), 'token')} (words)")
+    if scores.lost:
+        click.echo(
+            f"not counted: {counted(scores.lost, 'annotated mention')} that words cannot show, overlapping an earlier "
+            "one or holding no word"
+        )
+    click.echo()
     _show_types(scores)
     click.echo()
     _show_confusion(scores)
@@ -41,14 +47,16 @@ def _show_types(scores: Scores) -> None:
 
 
 def _show_confusion(scores: Scores) -> None:
-    """What was taken for what: columns go by the numbers that stand before the rows' names."""
+    """What was taken for what: columns go by the numbers that stand before the rows' names.
+
+    Seventeen types are wider than many a terminal, which then wraps the lines: nothing is left out or cut.
+    """
     click.echo("tokens by annotated (row) and found (column) class")
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("")
-    for number in range(len(scores.confusion)):
-        table.add_column(str(number), justify="right", no_wrap=True)
-    for number, (name, row) in enumerate(zip((NONE, *scores.types), scores.confusion, strict=True)):
-        cells = [f"{count:,}" if count else "·" for count in row]
-        cells[number] = f"[bold]{cells[number]}[/bold]"
-        table.add_row(Text(plain(f"{number} {name}")), *cells)
-    result_console().print(table)
+    names = [f"{number} {plain(name)}" for number, name in enumerate((NONE, *scores.types))]
+    cells = [[f"{count:,}" if count else "·" for count in row] for row in scores.confusion]
+    heads = [str(number) for number in range(len(names))]
+    first = max(map(len, names))
+    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    for name, row in zip(["", *names], [heads, *cells], strict=True):
+        shown = "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
+        click.echo(f"{name:<{first}}  {shown}")

@@ -28,10 +28,23 @@ def writer(output: Path | None, *, as_json: bool) -> Iterator[Write]:
         yield _print_jsonl if as_json else Highlights().show
         return
     lines = _line_format(output)
+    from nuner_embed.cli.options import counted
+    from nuner_embed.cli.progress import note
     from nuner_embed.files import atomic_write
 
+    empty = 0
     with atomic_write(output) as stream:
-        yield lambda documents: stream.writelines(lines(document).encode() for document in documents)
+
+        def write(documents: Sequence["Document"]) -> None:
+            nonlocal empty
+            for document in documents:
+                text = lines(document)
+                empty += not text
+                stream.write(text.encode())
+
+        yield write
+    if empty:
+        note(f"{counted(empty, 'document')} without a word left out: CoNLL has no place for them")
 
 
 def _line_format(path: Path) -> Callable[["Document"], str]:
@@ -52,14 +65,23 @@ def json_line(document: "Document") -> str:
 
 
 def conll_block(document: "Document") -> str:
-    """A document as lines of word, tab and BIO tag, and an empty line."""
+    """A document as lines of word, tab and BIO tag, and an empty line; nothing for one without words.
+
+    Raises:
+        ProbeError: a label that no line of CoNLL can hold.
+    """
     from nuner_embed.documents import spans_to_tags
     from nuner_embed.encoding.words import split_words
+    from nuner_embed.errors import ProbeError
+
+    for span in document.spans:
+        if span.label and not span.label.isprintable():
+            raise ProbeError(f"the type {span.label!r} holds what CoNLL cannot; write a .jsonl file")
 
     words = list(document.words) if document.words is not None else split_words(document.text)
     tags = spans_to_tags(document.spans, words)
     lines = [f"{document.text[start:end]}\t{tag}\n" for (start, end), tag in zip(words, tags, strict=True)]
-    return "".join(lines) + "\n"
+    return "".join(lines) + "\n" if lines else ""
 
 
 def _print_jsonl(documents: Sequence["Document"]) -> None:

@@ -127,7 +127,7 @@ def score_probes(
 
     def score(codes: Ints) -> Scores:
         found: Runs = runs_of(codes, features.bounds)
-        return Scores.of(types, labels.codes, labels.mentions, codes, found, len(documents))
+        return Scores.of(types, labels, codes, found, len(documents))
 
     return list(pool.map(score, predicted))
 

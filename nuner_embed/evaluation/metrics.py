@@ -17,9 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.encoding.tokens import Ints
-from nuner_embed.probing.words import SCHEME, Runs
-
-NONE = "None"
+from nuner_embed.probing.words import NONE, SCHEME, Runs, WordLabels
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,25 +64,26 @@ class Scores:
         confusion: words by annotated (row) and predicted (column) class, None first, (types + 1, types + 1).
         spans: mentions of each type, None first and empty, (types + 1,) each.
         documents: how many.
+        lost: annotated mentions that do not count, since words cannot show them: they overlap an earlier one, or
+            hold no word.
     """
 
     types: tuple[str, ...]
     confusion: NDArray[np.int64]
     spans: Counts
     documents: int
+    lost: int = 0
 
     @classmethod
-    def of(
-        cls, types: Sequence[str], annotated: Ints, mentions: Runs, predicted: Ints, found: Runs, documents: int
-    ) -> Self:
-        """Compares predicted with annotated codes, (n,) each, and predicted with annotated mentions."""
+    def of(cls, types: Sequence[str], annotated: WordLabels, predicted: Ints, found: Runs, documents: int) -> Self:
+        """Compares predicted codes, (n,), and mentions with what is annotated."""
         size = len(types) + 1
-        confusion = np.bincount(annotated * size + predicted, minlength=size * size).reshape(size, size)
-        words = len(annotated) + 1
+        confusion = np.bincount(annotated.codes * size + predicted, minlength=size * size).reshape(size, size)
+        words, mentions = len(predicted) + 1, annotated.mentions
         wanted, given = ((runs.first * words + runs.last) * size + runs.code for runs in (mentions, found))
         right = np.intersect1d(wanted, given)
         spans = Counts(*(np.bincount(codes, minlength=size) for codes in (right % size, found.code, mentions.code)))
-        return cls(tuple(types), confusion, spans, documents)
+        return cls(tuple(types), confusion, spans, documents, annotated.lost)
 
     def __add__(self, other: "Scores") -> "Scores":
         if self.types != other.types:
@@ -94,7 +93,8 @@ class Scores:
             self.spans.predicted + other.spans.predicted,
             self.spans.annotated + other.spans.annotated,
         )
-        return Scores(self.types, self.confusion + other.confusion, spans, self.documents + other.documents)
+        documents, lost = self.documents + other.documents, self.lost + other.lost
+        return Scores(self.types, self.confusion + other.confusion, spans, documents, lost)
 
     @property
     def tokens(self) -> Counts:
@@ -148,4 +148,5 @@ class Scores:
             "confusion": {"classes": [NONE, *self.types], "counts": self.confusion.tolist()},
             "sentences": self.documents,
             "tokens": int(self.confusion.sum()),
+            "lost_mentions": self.lost,
         }

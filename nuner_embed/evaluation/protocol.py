@@ -12,9 +12,8 @@ from nuner_embed.encoding.tokens import Ints
 from nuner_embed.files import hash_of
 from nuner_embed.probing.defaults import DEFAULT_C, DEFAULT_CLASS_WEIGHT
 from nuner_embed.probing.sampling import draw_k, draw_words, short_types
-from nuner_embed.probing.words import count_matrix, count_mentions, shortened, words_within
+from nuner_embed.probing.words import Unit, count_matrix, count_mentions, shortened
 
-Unit = Literal["mentions", "words"]
 ShortCells = Literal["blank", "drop", "keep"]
 
 
@@ -90,9 +89,8 @@ class Draws:
 
 def plan(typed: TypedSet, protocol: Protocol) -> list[Draws]:
     """Draws the support sets of every size: the same for every model."""
-    unit = words_within if protocol.unit == "words" else lambda *_: 1
     types = typed.types
-    counts = count_matrix(typed.train, types, unit)
+    counts = count_matrix(typed.train, types, protocol.unit)
     return [_plan(counts, types, k, protocol) for k in protocol.k]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from nuner_embed.documents import Document
 from nuner_embed.encoding.load import load_encoder
+from nuner_embed.evaluation.comparing import AVERAGE
 from nuner_embed.evaluation.fewshot import Cell, measure
 from nuner_embed.evaluation.protocol import Draws, Protocol, TypedSet, key_of, needed, plan
 from nuner_embed.evaluation.report import SetFacts, results, table
@@ -35,6 +36,16 @@ def read_set(name: str, train: str | Path, test: str | Path, *, format: str | No
     return TypedSet(name, learnt, asked, hash_of([learnt_sha256, asked_sha256]))
 
 
+def wrong_names(what: str, names: Sequence[str]) -> str | None:
+    """What is wrong with the names of models or sets, as tables show them; None if nothing is."""
+    if len(set(names)) != len(names):
+        return f"each {what} must have a name of its own: {', '.join(names)}"
+    for name in names:
+        if name == AVERAGE or "|" in name or not name.isprintable():
+            return f"a {what} cannot be called {name!r}: tables have {AVERAGE!r}, | and line ends for themselves"
+    return None
+
+
 def evaluate_fewshot(
     models: Mapping[str, str] | Sequence[str],
     sets: Sequence[TypedSet],
@@ -62,14 +73,15 @@ def evaluate_fewshot(
         What `results.json` holds.
 
     Raises:
-        ValueError: a name twice.
+        ValueError: a name twice, or one that tables cannot show.
         NunerEmbedError: a model, set or feature that cannot be read.
     """
     protocol = protocol or Protocol()
     named = models if isinstance(models, Mapping) else dict(zip(models, models, strict=True))
     for what, names in (("model", list(models)), ("set", [typed.name for typed in sets])):
-        if len(set(names)) != len(names):
-            raise ValueError(f"each {what} must have a name of its own: {', '.join(names)}")
+        problem = wrong_names(what, names)
+        if problem:
+            raise ValueError(problem)
     directory = Path(output).expanduser()
     (directory / _PARTS).mkdir(parents=True, exist_ok=True)
     drawn = [plan(typed, protocol) for typed in sets]
@@ -84,12 +96,14 @@ def evaluate_fewshot(
         features = FeatureCache(cache or feature_folder(), encoder)
         for typed, draws in zip(sets, drawn, strict=True):
             path = directory / _PARTS / f"{key_of(typed, protocol, (encoder.semantic_hash, encoder.numeric_hash))}.json"
-            part = _read_part(path)
+            part = _read_part(path, model, typed, protocol)
             if part is None:
-                part = _measured(model, typed, draws, protocol, features, threads or threads_for(1), progress)
-                write_json(path, part)
-            cells += [Cell(**{**cell, "model": model, "set": typed.name}) for cell in part["cells"]]
-            lost[typed.name] = part["lost"]
+                measured = _measured(model, typed, draws, protocol, features, threads or threads_for(1), progress)
+                write_json(path, measured)
+                part = _read_part(path, model, typed, protocol)
+            assert part is not None
+            cells += part[0]
+            lost[typed.name] = part[1]
     facts = [
         SetFacts(typed.name, len(typed.train), len(typed.test), len(typed.types), typed.repeated(), lost[typed.name])
         for typed in sets
@@ -102,12 +116,16 @@ def evaluate_fewshot(
     return found
 
 
-def _read_part(path: Path) -> dict[str, Any] | None:
+def _read_part(path: Path, model: str, typed: TypedSet, protocol: Protocol) -> tuple[list[Cell], int] | None:
+    """The cells of a part that was measured before, and the test mentions it lost; None if it is not whole."""
     try:
         part = read_json(path)
-        return part if isinstance(part, dict) and {"cells", "lost"} <= part.keys() else None
-    except (OSError, ValueError):
+        cells = [Cell(**{**cell, "model": model, "set": typed.name}) for cell in part["cells"]]
+        lost = int(part["lost"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None
+    whole = [cell.k for cell in cells] == list(protocol.k)
+    return (cells, lost) if whole and all(len(cell.scores) in (0, protocol.draws) for cell in cells) else None
 
 
 def _measured(

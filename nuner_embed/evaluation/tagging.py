@@ -64,7 +64,7 @@ def score_tagger(
         words = features.features(some, progress)
         labels = WordLabels.of(some, words, wanted)
         codes = tagger.label(words, wanted)
-        scores = Scores.of(wanted, labels.codes, labels.mentions, codes, runs_of(codes, words.bounds), len(some))
+        scores = Scores.of(wanted, labels, codes, runs_of(codes, words.bounds), len(some))
         total = scores if total is None else total + scores
     assert total is not None
     return total

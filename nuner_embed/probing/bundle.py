@@ -15,6 +15,7 @@ from safetensors.numpy import load, save
 
 from nuner_embed.errors import ProbeError
 from nuner_embed.files import atomic_write, read_json, write_json
+from nuner_embed.models import Recipe
 from nuner_embed.probing.weights import ProbeWeights
 from nuner_embed.probing.words import SCHEME
 
@@ -78,7 +79,10 @@ class ProbeFacts:
         """
         types = values["types"]
         if not isinstance(types, list) or not all(isinstance(name, str) for name in types):
-            raise ValueError("types")
+            raise ValueError(f"types that are no names: {types!r}")
+        if len(set(types)) != len(types):
+            raise ValueError(f"a type that is named twice: {types!r}")
+        Recipe.from_dict(values["recipe"])
         training = Training(**values["training"])
         named = str(values["semantic_hash"]), str(values["model"]), dict(values["recipe"])
         return cls(*named, tuple(types), dict(values["parameters"]), training)
@@ -91,6 +95,7 @@ def save_probe(directory: Path, weights: ProbeWeights, facts: ProbeFacts) -> Non
         OSError: it cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    before = _weights_named_in(directory)
     arrays = {
         "classes": weights.classes,
         "coef": np.ascontiguousarray(weights.coef, dtype=np.float32),
@@ -108,9 +113,16 @@ def save_probe(directory: Path, weights: ProbeWeights, facts: ProbeFacts) -> Non
         "weights": {"file": named.name, "sha256": digest},
     }
     write_json(directory / PROBE_FILE, values)
-    for stale in directory.glob("weights-*.safetensors"):
-        if stale != named:
-            stale.unlink(missing_ok=True)
+    if before and before != named:
+        before.unlink(missing_ok=True)
+
+
+def _weights_named_in(directory: Path) -> Path | None:
+    """The weights of the probe that is there, if there is one: nothing else in the folder is ours to remove."""
+    try:
+        return directory / Path(read_json(directory / PROBE_FILE)["weights"]["file"]).name
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def read_probe(directory: Path) -> tuple[ProbeWeights, ProbeFacts]:

@@ -82,14 +82,10 @@ class FeatureCache:
                 database.execute(_TABLE)
                 self._fill(database, dict(zip(keys, documents, strict=True)), progress)
                 return self._read(database, keys)
-        except sqlite3.OperationalError as error:
+        except (sqlite3.Error, ValueError) as error:
             raise ProbeError(
-                f"the features kept in {self.path} cannot be reached ({error}): another process may be writing them, "
-                "or the disk is full; try again, or name another folder with NUNER_EMBED_CACHE"
-            ) from error
-        except (sqlite3.DatabaseError, ValueError) as error:
-            raise ProbeError(
-                f"the features kept in {self.path} cannot be used ({error}); remove that file, they are computed again"
+                f"the features kept in {self.path} cannot be used ({error}); if another process writes them, or the "
+                "disk is full, try again, else remove that file: they are computed anew"
             ) from error
 
     def _fill(self, database: sqlite3.Connection, wanted: dict[bytes, Document], progress: Progress) -> None:

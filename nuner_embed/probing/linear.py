@@ -64,8 +64,8 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             ValueError: fewer than two classes, or features that are not finite numbers.
         """
-        if not self.C > 0 or not self.tol > 0:
-            raise ValueError(f"C and tol must be above 0, not {self.C!r} and {self.tol!r}")
+        if not (0 < self.C < np.inf and 0 < self.tol < np.inf):
+            raise ValueError(f"C and tol must be numbers above 0, not {self.C!r} and {self.tol!r}")
         features, labels = validate_data(self, X, y, dtype=_COMPUTED_IN)
         check_classification_targets(labels)
         encoder = LabelEncoder().fit(labels)
@@ -76,6 +76,8 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         number = encoder.transform(labels)
         weight = self._class_weights(classes, labels)[number].astype(features.dtype)
+        if not (np.isfinite(weight).all() and (weight >= 0).all() and weight.any()):
+            raise ValueError(f"class weights must not be below 0, nor all 0: {self.class_weight!r}")
         standardised, mean, scale = _standardised(features)
         found = solve(
             standardised, number, weight, len(classes), c=float(self.C), tol=float(self.tol), max_iter=self.max_iter
@@ -133,7 +135,11 @@ def _standardised(features: Array) -> tuple[Array, Array, Array]:
     columns = np.array(features.T, order="C")  # sums along memory are fast, and exact enough in float32
     mean = columns.mean(axis=1)
     columns -= mean[:, None]
-    scale = np.sqrt(np.einsum("ij,ij->i", columns, columns) / columns.shape[1])
+    peak = np.abs(columns).max() or columns.dtype.type(1)  # so that no square leaves the range of float32
+    columns /= peak
+    scale = peak * np.sqrt(np.einsum("ij,ij->i", columns, columns) / columns.shape[1])
+    if not np.isfinite(scale).all():
+        raise ValueError("features too large for float32; scale them down, or give them in float64")
     scale[scale <= _DEAD * np.maximum(np.abs(mean), scale.max())] = 1.0
-    columns /= scale[:, None]
+    columns *= (peak / scale)[:, None]
     return columns, mean, scale

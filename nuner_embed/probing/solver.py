@@ -59,7 +59,10 @@ class _Loss:
         # with equal probabilities the curvature is x weight x' / classes + penalty
         weighted = x * np.sqrt(weight / classes)
         curvature = weighted @ weighted.T
-        curvature[np.diag_indices(len(curvature))] += self.penalty
+        diagonal = np.diag_indices(len(curvature))
+        # any basis will do: what rounding leaves of directions in which nothing varies must not spoil it
+        rounding = 10 * np.finfo(x.dtype).eps * float(curvature[diagonal].sum())
+        curvature[diagonal] += self.penalty + rounding
         root = cholesky(curvature, lower=True, check_finite=False)
         self._to_coef: Array = solve_triangular(root, np.eye(len(root), dtype=x.dtype), lower=True, check_finite=False)
         self._to_intercept = float(np.sqrt(classes / self._total))

@@ -16,7 +16,7 @@ from nuner_embed.probing.linear import LinearProbe
 from nuner_embed.probing.support import ShortTypes, SupportSet, choose_support
 from nuner_embed.probing.tagger import Tagger
 from nuner_embed.probing.weights import ProbeWeights
-from nuner_embed.probing.words import WordLabels, count_mentions
+from nuner_embed.probing.words import WordLabels, shortened
 
 
 def fit_probe(
@@ -37,14 +37,21 @@ def fit_probe(
     """
     features = FeatureCache(cache or feature_folder(), encoder).features(support.documents, progress)
     labels = WordLabels.of(support.documents, features, support.types)
+    held = np.bincount(labels.codes, minlength=len(support.types) + 1)[1:]
+    empty = [name for name, count in zip(support.types, held, strict=True) if not count]
+    if empty:
+        raise ProbeError(
+            f"{support.what}: no mention of {shortened(empty)} holds a word that the encoder has tokens for and "
+            "that no earlier mention holds; leave such types out with --types"
+        )
     if len(set(labels.codes.tolist())) < 2:
         raise ProbeError(f"{support.what} holds words of one class only; a probe needs words of a type and of none")
     probe = LinearProbe(C=C, class_weight=class_weight, tol=tol).fit(features.vectors, labels.codes)
-    held = count_mentions(support.documents)
+    mentions = np.bincount(labels.mentions.code, minlength=len(support.types) + 1)[1:].tolist()
     training = Training(
         sentences=len(support.documents),
         words=len(labels.codes),
-        mentions={name: held[name] for name in support.types},
+        mentions=dict(zip(support.types, mentions, strict=True)),
         k=support.k,
         seed=support.seed,
         left_out=support.left_out,

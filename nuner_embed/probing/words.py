@@ -5,9 +5,9 @@ of one type are one mention (`SCHEME`). Two mentions of a type that touch cannot
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from nuner_embed.errors import ProbeError
 
 SCHEME = "one type or none a word, no BIO; adjacent words of one type are one mention"
 UNLABELLED = "ENTITY"
+NONE = "None"  # how the class of words in no mention is shown
+Unit = Literal["mentions", "words"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,31 +130,31 @@ def count_mentions(documents: Sequence[Document]) -> Counter[str]:
     """How many mentions of each type the documents hold.
 
     Raises:
-        ProbeError: a type called "O", which means no entity.
+        ProbeError: a type called "O" or "None", which mean no entity.
     """
     counts = Counter(type_of(span.label) for document in documents for span in document.spans)
-    if OUTSIDE in counts:
-        raise ProbeError(f'a type cannot be called "{OUTSIDE}", which stands for no entity; rename it')
+    for name in (OUTSIDE, NONE):
+        if name in counts:
+            raise ProbeError(f'a type cannot be called "{name}", which stands for no entity; rename it')
     return counts
 
 
-def count_matrix(
-    documents: Sequence[Document], types: Sequence[str], size: Callable[[Document, int, int], int] = lambda *_: 1
-) -> Ints:
-    """How often each document holds each type, (d, types); `size(document, start, end)` is what a mention counts."""
+def count_matrix(documents: Sequence[Document], types: Sequence[str], unit: Unit = "mentions") -> Ints:
+    """How often each document holds each type, in mentions or in words that a probe could learn from, (d, types).
+
+    A mention that overlaps an earlier one, or holds no word, does not count.
+    """
     place = {name: i for i, name in enumerate(types)}
     counts = np.zeros((len(documents), len(types)), dtype=np.int64)
     for number, document in enumerate(documents):
-        for span in document.spans:
-            if (column := place.get(type_of(span.label))) is not None:
-                counts[number, column] += size(document, span.start, span.end)
+        spans = [span for span in document.spans if type_of(span.label) in place]
+        if not spans:
+            continue
+        words = document.words if document.words is not None else split_words(document.text)
+        for tag in spans_to_tags(spans, words):
+            if tag != OUTSIDE and (unit == "words" or tag[0] == "B"):
+                counts[number, place[tag[2:]]] += 1
     return counts
-
-
-def words_within(document: Document, start: int, end: int) -> int:
-    """How many words share a character with `[start, end)`: what a mention counts where words are sampled."""
-    words = document.words if document.words is not None else split_words(document.text)
-    return sum(first < end and last > start for first, last in words)
 
 
 def require_known(found: Collection[str], known: Collection[str], what: str) -> None:
@@ -170,6 +172,6 @@ def require_known(found: Collection[str], known: Collection[str], what: str) -> 
 
 
 def shortened(names: Sequence[str], most: int = 8) -> str:
-    """Names for a message, the first few of them."""
+    """Names for a message, the first few of them; control characters are spelt out."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(name if name.isprintable() else repr(name) for name in names[:most]) + more

@@ -5,7 +5,9 @@ import json
 import pytest
 from command import run
 
-from nuner_embed import Corpus
+from nuner_embed import Corpus, Document, Span
+from nuner_embed.cli.tagged import writer
+from nuner_embed.errors import ProbeError
 
 TRAIN = """\
 the\tO
@@ -57,7 +59,7 @@ def folder(minilm, tmp_path_factory):
     (folder / "test.conll").write_text(TEST)
     done = run("probe", "train", "train.conll", "-o", "p", "--model", "m", cwd=folder, check=0)
     assert "4 sentences, 20 words; gradient norm" in done.stderr
-    assert done.stdout.split() == ["mentions", "of", "in", "the", "support", "set", "boat", "4", "city", "4"]
+    assert done.stdout.split() == ["mentions", "in", "the", "support", "set:", "boat", "4", "city", "4"]
     return folder
 
 
@@ -105,6 +107,34 @@ def test_evaluate_names_its_metrics_and_says_the_scheme(folder):
     assert list(some["per_type"]) == ["city"]
 
 
+def test_mentions_that_overlap_are_said_in_training_and_evaluation(folder, tmp_path):
+    spans = [{"start": 4, "end": 9, "label": "boat"}, {"start": 0, "end": 9, "label": "thing"},
+             {"start": 15, "end": 19, "label": "thing"}]  # fmt: skip
+    (tmp_path / "c.jsonl").write_text(json.dumps({"text": "the ferry from Kiel left", "spans": spans}) + "\n")
+    done = run("probe", "train", "c.jsonl", "-o", "p", "--model", folder / "m", cwd=tmp_path, check=0)
+    assert "not learnt from: 1 mention, overlapping an earlier one or holding no word" in done.stderr
+    assert done.stdout.split()[-4:] == ["boat", "1", "thing", "1"]
+    assert (
+        "not counted: 1 annotated mention that words" in run("probe", "evaluate", "p", "c.jsonl", cwd=tmp_path).stdout
+    )
+    found = json.loads(run("probe", "evaluate", "p", "c.jsonl", "--json", cwd=tmp_path, check=0).stdout)
+    assert found["lost_mentions"] == 1
+
+
+def test_conll_has_no_place_for_empty_texts_and_odd_labels(tmp_path):
+    texts = [Document("a", "ferry", spans=(Span(0, 5, "boat"),)), Document("b", "  ")]
+    with writer(tmp_path / "f.conll", as_json=False) as write:
+        write(texts)
+    assert (tmp_path / "f.conll").read_text() == "ferry\tB-boat\n\n"
+    odd = Document("a", "ferry", spans=(Span(0, 5, "a\tb"),))
+    with (
+        pytest.raises(ProbeError, match="holds what CoNLL cannot"),
+        writer(tmp_path / "g.conll", as_json=False) as write,
+    ):
+        write([odd])
+    assert not (tmp_path / "g.conll").exists()
+
+
 def test_twice_is_refused_and_force_replaces(folder, tmp_path):
     train = ["probe", "train", "train.conll", "-o", tmp_path / "q", "--model", "m", "--k", "2", "--seed", "3"]
     first = json.loads(run(*train, "--json", cwd=folder, check=0).stdout)
@@ -128,6 +158,8 @@ def test_twice_is_refused_and_force_replaces(folder, tmp_path):
         (["train", "train.conll", "-o", "x", "--model", "m", "--types", "river"], 1, "holds no mention of river"),
         (["train", "one.conll", "-o", "x", "--model", "m"], 1, "holds words of one class only"),
         (["train", "gone.conll", "-o", "x"], 1, "gone.conll"),
+        (["train", "train.conll", "-o", "test.conll"], 1, "test.conll is a file; name a directory for the probe"),
+        (["train", "train.conll", "-o", "x", "--C", "nan"], 2, "Invalid value for '--C'"),
         (["predict", "nowhere", "train.conll"], 1, "nowhere holds no probe (no probe.json); nuner-embed probe train"),
         (["predict", "p", "train.conll", "-o", "found.txt"], 2, "the name must end in .jsonl or in one of .conll"),
         (["predict", "p", "train.conll", "--model", "gone"], 1, "gone"),
@@ -169,4 +201,6 @@ def test_fewshot_on_the_command_line(folder, tmp_path):
     assert "'1,1' is not a list of different numbers such as 1,2,4" in wrong.stderr
     assert {cell["model"] for cell in found["cells"]} == {"mine"}
     twice = run(*command, "--model", "mine=m", cwd=folder, check=2)
-    assert "each --model must have a name of its own" in twice.stderr
+    assert "each model must have a name of its own" in twice.stderr
+    average = run(*command[:5], "average", *command[6:], cwd=folder, check=2)
+    assert "a set cannot be called 'average'" in average.stderr

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -74,9 +75,7 @@ def test_a_cell_is_what_probes_one_by_one_give(sets, tmp_path):
             labels = WordLabels.of(documents, features, size.types)
             probe = LinearProbe().fit(features.vectors, labels.codes)
             gold, codes = WordLabels.of(sets[0].test, test, size.types), probe.predict(test.vectors)
-            scores = Scores.of(
-                size.types, gold.codes, gold.mentions, codes, runs_of(codes, test.bounds), len(sets[0].test)
-            )
+            scores = Scores.of(size.types, gold, codes, runs_of(codes, test.bounds), len(sets[0].test))
             assert cell.scores[number] == pytest.approx(scores.token_macro_f1)
             assert cell.others["span_micro_f1"][number] == pytest.approx(scores.span_micro_f1)
             assert cell.words[number] == len(features.start)
@@ -119,6 +118,14 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(sets, loaded, tmp_path, mo
     assert len(calls) == 12
     evaluate_fewshot(["wide"], sets, tmp_path / "out", Protocol(k=(1, 2, 4), draws=3, C=1.0), cache=tmp_path / "cache")
     assert len(calls) == 14  # another protocol is measured anew
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"cells": [{"a": 1}], "lost": 0}', '{"cells": [], "lost": 0}'])
+def test_a_damaged_part_is_measured_again(sets, loaded, tmp_path, content):
+    whole = evaluate_fewshot(["wide"], sets[:1], tmp_path / "out", SMALL, cache=tmp_path / "cache")
+    (part,) = (tmp_path / "out" / "parts").iterdir()
+    part.write_text(content)
+    assert evaluate_fewshot(["wide"], sets[:1], tmp_path / "out", SMALL, cache=tmp_path / "cache") == whole
 
 
 def test_a_second_run_encodes_nothing(sets, loaded, tmp_path):
@@ -190,6 +197,12 @@ def test_the_average_leaves_sets_with_blank_cells_out_and_says_so():
     assert grid.scores("a", AVERAGE, 1).tolist() == pytest.approx([0.4, 0.5])
     assert "## average of s, t (without u: cells are blank)" in table(cells, [], Protocol(k=(1,), draws=2))
     assert figure(cells).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["average", "a|b", "a\nb"])
+def test_names_that_tables_cannot_show(sets, tmp_path, name):
+    with pytest.raises(ValueError, match="a set cannot be called"):
+        evaluate_fewshot(["a"], [replace(sets[0], name=name)], tmp_path)
 
 
 def test_names_must_differ(sets, tmp_path):

@@ -9,7 +9,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from nuner_embed.documents import tags_to_spans
 from nuner_embed.evaluation.metrics import Counts, Scores
-from nuner_embed.probing.words import Runs, runs_of
+from nuner_embed.probing.words import Runs, WordLabels, runs_of
 
 TYPES = ("A", "B", "C")
 TAGS = ["O", *(f"{prefix}-{name}" for name in TYPES for prefix in "BI")]
@@ -42,7 +42,8 @@ def scored(pairs):
         for span in spans
     ]
     runs = Runs(*np.array(mentions, dtype=np.int64).reshape(-1, 3).T)
-    return Scores.of(TYPES, gold_codes, runs, codes, runs_of(codes, bounds), len(pairs)), gold_codes, codes, gold, found
+    labels = WordLabels(gold_codes, runs, lost=0)
+    return Scores.of(TYPES, labels, codes, runs_of(codes, bounds), len(pairs)), gold_codes, codes, gold, found
 
 
 @given(sentences)
@@ -117,7 +118,7 @@ def test_the_keys_that_others_rely_on():
     found = scored([(["B-A", "O"], [1, 2])])[0].to_dict()
     assert list(found) == [
         "token_macro_f1", "token_macro_f1_with_none", "span_micro_f1", "span_micro_precision", "span_micro_recall",
-        "scheme", "per_type", "confusion", "sentences", "tokens",
+        "scheme", "per_type", "confusion", "sentences", "tokens", "lost_mentions",
     ]  # fmt: skip
     assert (found["sentences"], found["tokens"]) == (1, 2)
     assert found["span_micro_precision"] == 0.5

@@ -90,7 +90,7 @@ def test_a_file_that_another_process_holds_is_not_called_damaged(tmp_path, monke
     cache.features(documents()[:1])
     with sqlite3.connect(cache.path) as other:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(ProbeError, match="cannot be reached .database is locked.: another process may be writing"):
+        with pytest.raises(ProbeError, match="cannot be used .database is locked.; if another process writes them"):
             cache.features(documents())
     other.close()
     cache.features(documents())
@@ -99,5 +99,5 @@ def test_a_file_that_another_process_holds_is_not_called_damaged(tmp_path, monke
 def test_a_damaged_file_is_named_with_the_cure(tmp_path):
     cache = FeatureCache(tmp_path, hash_encoder())
     cache.path.write_bytes(b"no database" * 100)
-    with pytest.raises(ProbeError, match="cannot be used .*; remove that file, they are computed again"):
+    with pytest.raises(ProbeError, match="cannot be used .*remove that file: they are computed anew"):
         cache.features(documents())

@@ -112,6 +112,32 @@ def test_what_rounding_leaves_of_a_dead_dimension_is_not_made_a_feature():
     assert np.abs(probe.coef_[:, [3, 4, 5]]).max() < 1e-3
 
 
+@pytest.mark.parametrize("scale", [1e-25, 1e18, 1.0])
+def test_the_scale_of_the_features_does_not_matter(scale):
+    x, y = made_up(dtype=np.float32)
+    expected = LinearProbe().fit(x, y).predict(x)
+    assert (LinearProbe().fit(x * np.float32(scale), y).predict(x * np.float32(scale)) == expected).mean() > 0.98
+
+
+def test_hardly_any_penalty_on_features_that_stand_twice():
+    x, y = made_up(n=25, dim=30, dtype=np.float32)
+    twice = np.hstack([x, x])
+    probe = LinearProbe(C=1e9, tol=1e-3).fit(twice, y)
+    assert (probe.predict(twice) == y).all()
+
+
+@pytest.mark.parametrize("wrong", [{"C": np.inf}, {"C": np.nan}, {"C": 0}, {"tol": -1}])
+def test_strengths_that_are_none(wrong):
+    with pytest.raises(ValueError, match="C and tol must be numbers above 0"):
+        LinearProbe(**wrong).fit(*made_up())
+
+
+@pytest.mark.parametrize("weights", [dict.fromkeys(range(4), 0), {0: -1.0, 1: 1.0, 2: 1.0, 3: 1.0}])
+def test_class_weights_that_are_none(weights):
+    with pytest.raises(ValueError, match="class weights must not be below 0, nor all 0"):
+        LinearProbe(class_weight=weights).fit(*made_up())
+
+
 def test_a_single_class_is_refused():
     with pytest.raises(ValueError, match="tells classes apart and needs two at least; all labels are one class: x"):
         LinearProbe().fit(np.ones((3, 2)), ["x", "x", "x"])

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from nuner_embed import Corpus
 from nuner_embed.probing import sampling
 from nuner_embed.probing.sampling import draw, draw_k, draw_words, short_types
-from nuner_embed.probing.words import count_matrix, count_mentions, words_within
+from nuner_embed.probing.words import count_matrix, count_mentions
 
 SETS = {
     "mit-movie": "mit-movie/train.txt",
@@ -88,7 +88,7 @@ def test_on_real_sets(name):
     documents = list(Corpus([path], format="conll"))
     types = sorted(count_mentions(documents))
     mentions = count_matrix(documents, types)
-    words = count_matrix(documents, types, words_within)
+    words = count_matrix(documents, types, "words")
     drawn = 0
     for k, seed in itertools.product((1, 2, 4, 8, 16, 32, 64), range(3)):
         lacking = short_types(mentions, types, k)

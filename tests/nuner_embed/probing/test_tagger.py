@@ -93,6 +93,15 @@ def test_saving_over_a_probe_leaves_nothing_of_it(tagger, tmp_path):
     assert read_probe(tmp_path / "probe")[1].parameters["C"] == 9.0
 
 
+def test_saving_leaves_other_files_alone(tagger, tmp_path):
+    (tmp_path / "probe").mkdir()
+    (tmp_path / "probe" / "weights-final.safetensors").write_text("somebody else's")
+    tagger.save(tmp_path / "probe")
+    tagger.save(tmp_path / "probe")
+    assert (tmp_path / "probe" / "weights-final.safetensors").read_text() == "somebody else's"
+    assert len(list((tmp_path / "probe").iterdir())) == 3
+
+
 def test_another_encoder_is_refused_naming_both(tagger, tmp_path, monkeypatch):
     tagger.save(tmp_path / "probe")
     other = hash_encoder(pooling="mean")
@@ -121,6 +130,8 @@ def damage(change):
         (lambda folder: (folder / PROBE_FILE).write_text("{"), "holds no probe that can be read"),
         (lambda folder: (folder / PROBE_FILE).write_text("[]"), "holds no probe that can be read"),
         (damage(lambda values: values.pop("types")), "holds no probe that can be read"),
+        (damage(lambda values: values.update(types=["time", "time"])), "holds no probe that can be read"),
+        (damage(lambda values: values.update(recipe={"foo": 1})), "holds no probe that can be read"),
         (damage(lambda values: values.update(types=["time"])), "holds no probe that can be read"),
         (damage(lambda values: values.pop("parameters")), "holds no probe that can be read"),
         (damage(lambda values: values["weights"].update(file="../../etc/passwd")), "holds no probe"),
@@ -169,6 +180,13 @@ def test_short_types_are_dropped_or_kept(tmp_path):
     assert score_tagger(dropped, TRAINING, cache=tmp_path).token_macro_f1 == 1  # times count as none
     kept = train_probe(TRAINING, hash_encoder(), k=4, short_types="keep", cache=tmp_path)
     assert kept.facts.training.mentions == {"boat": 4, "time": 3}
+
+
+def test_a_type_without_a_word_is_named(tmp_path):
+    text = "the ferry \u200b left"
+    spans = (Span(4, 9, "boat"), Span(10, 11, "nothing"))
+    with pytest.raises(ProbeError, match="no mention of nothing holds a word that the encoder has tokens for"):
+        train_probe([Document("d", text, spans=spans)], hash_encoder(), cache=tmp_path)
 
 
 def test_words_of_one_class_only(tmp_path):

@@ -10,10 +10,10 @@ from nuner_embed.errors import ProbeError
 from nuner_embed.probing.words import (
     WordFeatures,
     WordLabels,
+    count_matrix,
     count_mentions,
     require_known,
     runs_of,
-    words_within,
 )
 
 TYPES = ["A", "B"]
@@ -80,18 +80,24 @@ def test_overlapping_mentions_are_counted_as_lost_only_among_the_types_asked_for
     assert (one.codes.tolist(), one.lost) == ([1, 1, 1], 0)
 
 
-def test_a_type_called_o_is_refused():
-    with pytest.raises(ProbeError, match='a type cannot be called "O"'):
-        count_mentions([Document("d", "x", spans=(Span(0, 1, "O"),))])
+@pytest.mark.parametrize("name", ["O", "None"])
+def test_a_type_that_is_called_as_none_is_refused(name):
+    with pytest.raises(ProbeError, match=f'a type cannot be called "{name}"'):
+        count_mentions([Document("d", "x", spans=(Span(0, 1, name),))])
 
 
 def test_unlabelled_spans_are_entities():
     assert count_mentions([Document("d", "x", spans=(Span(0, 1),))]) == {"ENTITY": 1}
 
 
-def test_words_within_a_mention():
-    assert words_within(Document("d", "New York Times"), 0, 8) == 2
-    assert words_within(Document("d", "ab", words=((0, 2),)), 1, 2) == 1
+def test_only_what_can_be_learnt_counts():
+    text = "New York Times \u200b"
+    spans = (Span(0, 8, "A"), Span(0, 14, "B"), Span(9, 14, "B"), Span(14, 15, "A"), Span(4, 8, "C"))
+    document = Document("d", text, spans=spans)
+    assert count_matrix([document], ["A", "B"]).tolist() == [[1, 1]]
+    assert count_matrix([document], ["B"]).tolist() == [[1]]
+    assert count_matrix([document, Document("e", "")], ["A", "B"], "words").tolist() == [[2, 1], [0, 0]]
+    assert count_matrix([Document("d", "ab", words=((0, 2),), spans=(Span(1, 2, "A"),))], ["A"], "words") == [[1]]
 
 
 def test_unknown_types_are_named():

@@ -16,7 +16,7 @@ from nuner_embed.probing.linear import LinearProbe
 from nuner_embed.probing.support import ShortTypes, SupportSet, choose_support
 from nuner_embed.probing.tagger import Tagger
 from nuner_embed.probing.weights import ProbeWeights
-from nuner_embed.probing.words import WordLabels, shortened
+from nuner_embed.probing.words import WordLabels, count_mentions
 
 
 def fit_probe(
@@ -31,6 +31,9 @@ def fit_probe(
 ) -> Tagger:
     """Trains a probe on a support set; see `train_probe` for the arguments.
 
+    A type of which no word can be learnt, since each of its mentions overlaps an earlier one or holds no token, is
+    left out, and stands in `facts.training.left_out`.
+
     Raises:
         ProbeError: all words are of one class.
         OutOfMemory: one window alone does not fit.
@@ -38,30 +41,30 @@ def fit_probe(
     features = FeatureCache(cache or feature_folder(), encoder).features(support.documents, progress)
     labels = WordLabels.of(support.documents, features, support.types)
     held = np.bincount(labels.codes, minlength=len(support.types) + 1)[1:]
-    empty = [name for name, count in zip(support.types, held, strict=True) if not count]
-    if empty:
-        raise ProbeError(
-            f"{support.what}: no mention of {shortened(empty)} holds a word that the encoder has tokens for and "
-            "that no earlier mention holds; leave such types out with --types"
-        )
+    types = tuple(name for name, count in zip(support.types, held, strict=True) if count)
+    left_out = dict(support.left_out)
+    if types != support.types:
+        counts = count_mentions(support.documents)
+        left_out |= {name: counts[name] for name in support.types if name not in types}
+        labels = WordLabels.of(support.documents, features, types)
     if len(set(labels.codes.tolist())) < 2:
         raise ProbeError(f"{support.what} holds words of one class only; a probe needs words of a type and of none")
     probe = LinearProbe(C=C, class_weight=class_weight, tol=tol).fit(features.vectors, labels.codes)
-    mentions = np.bincount(labels.mentions.code, minlength=len(support.types) + 1)[1:].tolist()
+    mentions = np.bincount(labels.mentions.code, minlength=len(types) + 1)[1:].tolist()
     training = Training(
         sentences=len(support.documents),
         words=len(labels.codes),
-        mentions=dict(zip(support.types, mentions, strict=True)),
+        mentions=dict(zip(types, mentions, strict=True)),
         k=support.k,
         seed=support.seed,
-        left_out=support.left_out,
+        left_out=dict(sorted(left_out.items())),
         lost=labels.lost,
         gradient_norm=probe.gradient_norm_,
         iterations=probe.n_iter_,
     )
     weights = ProbeWeights(probe.classes_.astype(np.int64), probe.coef_, probe.intercept_)
     recipe = encoder.recipe.to_dict()
-    facts = ProbeFacts(encoder.semantic_hash, encoder.source, recipe, support.types, probe.get_params(), training)
+    facts = ProbeFacts(encoder.semantic_hash, encoder.source, recipe, types, probe.get_params(), training)
     return Tagger(encoder, weights, facts)
 
 

@@ -182,11 +182,16 @@ def test_short_types_are_dropped_or_kept(tmp_path):
     assert kept.facts.training.mentions == {"boat": 4, "time": 3}
 
 
-def test_a_type_without_a_word_is_named(tmp_path):
+def test_a_type_of_which_no_word_can_be_learnt_is_left_out_and_said(tmp_path):
     text = "the ferry \u200b left"
-    spans = (Span(4, 9, "boat"), Span(10, 11, "nothing"))
-    with pytest.raises(ProbeError, match="no mention of nothing holds a word that the encoder has tokens for"):
-        train_probe([Document("d", text, spans=spans)], hash_encoder(), cache=tmp_path)
+    spans = (Span(4, 9, "boat"), Span(10, 11, "nothing"), Span(0, 9, "shadowed"))
+    documents = [Document("d", text, spans=spans)]
+    tagger = train_probe(documents, wide_encoder(), C=10.0, cache=tmp_path)
+    assert tagger.types == ("boat",)
+    assert tagger.facts.training.left_out == {"nothing": 1, "shadowed": 1}
+    assert score_tagger(tagger, documents, cache=tmp_path).token_macro_f1 == 1
+    with pytest.raises(ProbeError, match="words of one class only"):
+        train_probe([Document("d", text, spans=spans[1:2])], wide_encoder(), cache=tmp_path)
 
 
 def test_words_of_one_class_only(tmp_path):

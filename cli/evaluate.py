@@ -98,7 +98,7 @@ def fewshot(
         print_json(found)
     else:
         click.echo((output / TABLE_FILE).read_text(encoding="utf-8"))
-    note(f"results.json, table.md and figure.png: {output}")
+    note(f"the results: {output}")
 
 
 def _named(model: str) -> tuple[str, str]:

@@ -17,18 +17,14 @@ def figure(cells: Sequence[Cell]) -> bytes:
     Raises:
         ImportError: matplotlib, of the extra `plots`, is not installed.
     """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure  # and not pyplot, which has a backend and figures for the whole process
 
     grid = Grid(cells)
     names = [AVERAGE, *grid.sets] if len(grid.averaged) > 1 else grid.sets
     columns = min(_COLUMNS, len(names))
     rows = -(-len(names) // columns)
-    drawn, panels = plt.subplots(
-        rows, columns, figsize=(4.2 * columns, 3.4 * rows), squeeze=False, sharey=True, layout="constrained"
-    )
+    drawn = Figure(figsize=(4.2 * columns, 3.4 * rows), layout="constrained")
+    panels = drawn.subplots(rows, columns, squeeze=False, sharey=True)
     for axes, name in zip(panels.ravel(), names, strict=False):
         for model in grid.models:
             scores = [(k, grid.scores(model, name, k)) for k in grid.k]
@@ -52,5 +48,4 @@ def figure(cells: Sequence[Cell]) -> bytes:
     drawn.supylabel("token macro-F1, None left out, percent", fontsize=10)
     content = io.BytesIO()
     drawn.savefig(content, format="png", dpi=120)
-    plt.close(drawn)
     return content.getvalue()

@@ -52,6 +52,10 @@ def embed_words(encoder: TextEncoder, documents: Sequence[Document]) -> WordFeat
     return WordFeatures(bounds, rows.start, rows.end, embedded.vectors)
 
 
+class _Damaged(Exception):
+    """A row that does not hold what it should."""
+
+
 class FeatureCache:
     """What an encoder made of texts, in a file of its own.
 
@@ -82,7 +86,7 @@ class FeatureCache:
                 database.execute(_TABLE)
                 self._fill(database, dict(zip(keys, documents, strict=True)), progress)
                 return self._read(database, keys)
-        except (sqlite3.Error, ValueError) as error:
+        except (sqlite3.Error, _Damaged) as error:
             raise ProbeError(
                 f"the features kept in {self.path} cannot be used ({error}); if another process writes them, or the "
                 "disk is full, try again, else remove that file: they are computed anew"
@@ -118,12 +122,18 @@ class FeatureCache:
             marks = ",".join("?" * len(some))
             for key, spans, vectors in database.execute(f"SELECT * FROM texts WHERE key IN ({marks})", some):  # noqa: S608
                 kept[key] = spans, vectors
-        places = [np.frombuffer(kept[key][0], dtype=np.int64).reshape(-1, 2) for key in keys]
+        try:
+            return self._unpack([kept[key] for key in keys])
+        except ValueError as error:  # not in the encoder, whose errors say nothing of this file
+            raise _Damaged(str(error)) from None
+
+    def _unpack(self, kept: list[tuple[bytes, bytes]]) -> WordFeatures:
+        places = [np.frombuffer(spans, dtype=np.int64).reshape(-1, 2) for spans, _ in kept]
         spans = np.concatenate([np.empty((0, 2), np.int64), *places])
         vectors = np.empty((len(spans), self.encoder.dim), dtype=np.float32)
         bounds = np.cumsum([0, *map(len, places)], dtype=np.int64)
-        for key, first, last in zip(keys, bounds[:-1], bounds[1:], strict=True):
-            vectors[first:last] = np.frombuffer(kept[key][1], dtype=np.float32).reshape(-1, self.encoder.dim)
+        for (_, packed), first, last in zip(kept, bounds[:-1], bounds[1:], strict=True):
+            vectors[first:last] = np.frombuffer(packed, dtype=np.float32).reshape(-1, self.encoder.dim)
         return WordFeatures(bounds, spans[:, 0], spans[:, 1], vectors)
 
 

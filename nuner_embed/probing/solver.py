@@ -2,8 +2,9 @@
 
 The loss is convex: there is one answer, whatever the seed, and how near it is stands in the gradient. In the features'
 own coordinates L-BFGS needs many steps, since hidden states vary along a few directions far more than along the rest;
-so the weights are written in a basis in which the curvature at zero weights is the identity. The search is ours and not
-scipy's because scipy's takes longer for a step than the loss does: benchmarks/probe.py.
+so the weights are written in a basis in which the curvature at zero weights is the identity. The search is ours
+and not scipy's because on few rows scipy's takes longer for a step than the loss does; the whole is measured by
+benchmarks/probe.py.
 """
 
 from dataclasses import dataclass

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nuner_embed.documents import Document
+from nuner_embed.encoding.tokens import Ints
 from nuner_embed.errors import ProbeError
 from nuner_embed.probing.sampling import draw_k, short_types
 from nuner_embed.probing.words import count_matrix, count_mentions, shortened
@@ -57,8 +58,8 @@ def choose_support(
     names = sorted(types or counts)
     chosen = tuple(documents)
     if k is not None:
-        names = _long_enough(documents, names, k, short, what)
-        drawn = draw_k(count_matrix(documents, names), k, [seed, k])
+        names, held = _long_enough(documents, names, k, short, what)
+        drawn = draw_k(held, k, [seed, k])
         if drawn is None:
             raise ProbeError(
                 f"{what}: no choice of its sentences holds between {k} and {2 * k} mentions of every type; take "
@@ -69,16 +70,20 @@ def choose_support(
     return SupportSet(chosen, tuple(names), left_out, k, None if k is None else seed, what)
 
 
-def _long_enough(documents: Sequence[Document], types: list[str], k: int, short: ShortTypes, what: str) -> list[str]:
-    """The types that are left where some have fewer than k mentions."""
-    lacking = short_types(count_matrix(documents, types), types, k)
+def _long_enough(
+    documents: Sequence[Document], types: list[str], k: int, short: ShortTypes, what: str
+) -> tuple[list[str], Ints]:
+    """The types that are left where some have fewer than k mentions, and how often each document holds them."""
+    counts = count_matrix(documents, types)
+    lacking = short_types(counts, types, k)
     if lacking and short == "fail":
         raise ProbeError(
             f"{what}: too few mentions for k = {k}: {shortened([str(one) for one in lacking])}; take a smaller k, or "
             "--short-types drop (without these types) or keep (with as many as there are)"
         )
-    if short == "drop":
+    if lacking and short == "drop":
         types = [name for name in types if name not in {one.type for one in lacking}]
         if not types:
             raise ProbeError(f"{what}: no type has {k} mentions; take a smaller k")
-    return types
+        counts = count_matrix(documents, types)  # without the others fewer mentions overlap an earlier one
+    return types, counts

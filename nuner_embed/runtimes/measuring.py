@@ -18,7 +18,7 @@ from nuner_embed.runtimes.choose import MODULES, installed, load_runtime, requir
 from nuner_embed.runtimes.reference import Reference
 
 SCHEMA_VERSION = 1
-# Measured by benchmarks/gpu.py on an H200: smaller and larger batches are both slower, for torch and ONNX Runtime.
+# Measured by benchmarks/gpu.py on an H200: smaller batches are no faster, larger ones slower.
 CUDA_BATCH_TOKENS = 16384
 _LOG = logging.getLogger(__name__)
 

@@ -96,6 +96,25 @@ def test_a_file_that_another_process_holds_is_not_called_damaged(tmp_path, monke
     cache.features(documents())
 
 
+def test_an_error_of_the_encoder_is_not_blamed_on_the_file(tmp_path, monkeypatch):
+    def fails(*_):
+        raise ValueError("of the encoder")
+
+    monkeypatch.setattr(module, "embed_words", fails)
+    with pytest.raises(ValueError, match="^of the encoder$"):
+        FeatureCache(tmp_path, hash_encoder()).features(documents())
+
+
+def test_a_row_that_was_cut_is_named_with_the_cure(tmp_path):
+    cache = FeatureCache(tmp_path, hash_encoder())
+    cache.features(documents())
+    with sqlite3.connect(cache.path) as other:
+        other.execute("UPDATE texts SET vectors = x'0000'")
+    other.close()
+    with pytest.raises(ProbeError, match="remove that file"):
+        cache.features(documents())
+
+
 def test_a_damaged_file_is_named_with_the_cure(tmp_path):
     cache = FeatureCache(tmp_path, hash_encoder())
     cache.path.write_bytes(b"no database" * 100)

@@ -6,6 +6,8 @@
     |-- RuntimeUnavailable a runtime, provider or device that was asked for and is not there
     |-- OutOfMemory        one window alone does not fit into memory
     |-- ExportError        an exported graph that is not its source
+    |-- AnnotationError    an LLM cannot be asked, or what it said cannot be kept
+    |-- PretrainingError   a bi-encoder that cannot be trained, or training that cannot go on
     |-- ProbeError         a probe that cannot be trained, read or used, or data that does not fit it
     |-- IndexBundleError   an index that cannot be built, read or trusted
     |   `-- IndexLocked    somebody else is changing it
@@ -56,6 +58,14 @@ class OutOfMemory(NunerEmbedError):
 
 class ExportError(NunerEmbedError):
     """An exported graph does not compute what its source computes."""
+
+
+class AnnotationError(NunerEmbedError):
+    """An LLM cannot be asked, or what it said cannot be kept."""
+
+
+class PretrainingError(NunerEmbedError):
+    """A bi-encoder cannot be trained, or training cannot go on."""
 
 
 class ProbeError(NunerEmbedError):

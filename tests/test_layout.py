@@ -74,11 +74,13 @@ def test_stages_read_in_the_order_of_the_data():
         "machine",
         "documents",
         "corpora",
+        "annotation",
         "models",
         "runtimes",
         "encoding",
         "probing",
         "evaluation",
+        "pretraining",
     ]
     for path in SOURCES:
         parts = path.relative_to(ROOT).with_suffix("").parts

@@ -1,0 +1,264 @@
+"""`nuner-embed annotate`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nuner_embed.cli.options import counted, format_option, json_option, print_facts, print_json
+
+if TYPE_CHECKING:
+    from nuner_embed.annotation.annotate import Asking
+    from nuner_embed.annotation.asking import Server
+    from nuner_embed.annotation.instruction import Instruction
+    from nuner_embed.annotation.report import AnnotationReport
+
+_SHOWN = 8
+
+
+@click.command(
+    epilog="Example: nuner-embed annotate sentences.txt -o annotated.jsonl --llm qwen3 --base-url http://localhost:8000/v1"
+)
+@click.argument("corpus", nargs=-1, required=True)
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The annotated corpus, .jsonl or .jsonl.gz."
+)
+@click.option("--llm", help="The model to ask, by its server's name.  [default: CORPUS holds replies already]")
+@click.option("--base-url", help="Of an OpenAI-compatible server.  [default: $OPENAI_BASE_URL, else OpenAI's own]")
+@click.option(
+    "--key-variable",
+    default="OPENAI_API_KEY",
+    show_default=True,
+    help="The environment variable that holds the key; servers of one's own may need none.",
+)
+@click.option(
+    "--instruction",
+    type=click.Path(path_type=Path),
+    help="A file with another instruction; {text} stands where the text goes.",
+)
+@click.option(
+    "--occurrences",
+    type=click.Choice(["all", "first"]),
+    default="all",
+    show_default=True,
+    help="Which matches of an entity in its text are annotated.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 1000),
+    default=8,
+    show_default=True,
+    help="Requests under way at a time.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=120,
+    show_default=True,
+    metavar="SECONDS",
+    help="For a request, up to the last byte of its answer.",
+)
+@click.option("--retries", type=click.IntRange(0), default=5, show_default=True, help="Further tries for one text.")
+@click.option("--max-requests", type=click.IntRange(1), help="Stop after so many requests, retries included.")
+@click.option("--temperature", type=click.FloatRange(0), help="Of the model's sampling.  [default: the server's]")
+@click.option("--dry-run", is_flag=True, help="Ask nothing: estimate the tokens, and with --prices the cost.")
+@click.option(
+    "--prices",
+    nargs=2,
+    type=click.FloatRange(0),
+    metavar="IN OUT",
+    help="Of a million tokens in requests and in replies, for --dry-run.",
+)
+@click.option(
+    "--sample-review",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Also write a page on which a person judges N of the annotations.",
+)
+@format_option
+@json_option
+def annotate(
+    corpus: tuple[str, ...],
+    output: Path,
+    llm: str | None,
+    base_url: str | None,
+    key_variable: str,
+    instruction: Path | None,
+    occurrences: Any,
+    max_requests: int | None,
+    dry_run: bool,
+    prices: tuple[float, float] | None,
+    sample_review: int | None,
+    format_: str | None,
+    as_json: bool,
+    **patience: Any,
+) -> None:
+    """Let an LLM label the texts of CORPUS, a sentence a document, with entities and concepts of its own choice.
+
+    Replies are kept beside the output; the same command again goes on and pays for nothing twice. Without --llm, CORPUS
+    holds replies: JSONL with "text" and "reply", or rows of numind/NuNER as .csv, .parquet or .jsonl.
+    """
+    from nuner_embed.annotation.instruction import Instruction
+    from nuner_embed.errors import AnnotationError
+
+    if not output.name.endswith((".jsonl", ".jsonl.gz")):
+        raise click.UsageError(f"-o {output}: the name must end in .jsonl or .jsonl.gz")
+    if not output.parent.is_dir():
+        raise AnnotationError(f"{output.parent} is no directory; make it first")
+    if llm is None:
+        if dry_run:
+            raise click.UsageError("--dry-run goes with --llm: nothing is asked without one")
+        report, asking = _convert(corpus, output, occurrences), None
+    else:
+        import importlib.util
+
+        if importlib.util.find_spec("openai") is None:
+            raise AnnotationError("asking an LLM needs the openai package; pip install 'nuner-embed[annotate]'")
+        from nuner_embed.annotation.asking import Server
+
+        wording = Instruction.read(instruction) if instruction else Instruction.open_ended()
+        timeout = patience.pop("timeout")
+        server = Server(llm, base_url, key_variable, timeout_seconds=timeout, **patience)
+        if dry_run:
+            _estimate(corpus, output, server, wording, prices, format_, as_json)
+            return
+        report, asking = _ask(corpus, output, server, wording, occurrences, max_requests, format_)
+    _finish(output, report, asking, sample_review, as_json)
+
+
+def _convert(corpus: tuple[str, ...], output: Path, occurrences: Any) -> "AnnotationReport":
+    from nuner_embed.annotation.convert import annotated, write_annotated
+    from nuner_embed.annotation.replies import read_replies
+    from nuner_embed.annotation.report import AnnotationReport
+    from nuner_embed.errors import AnnotationError
+
+    if any(Path(path).exists() and output.exists() and Path(path).samefile(output) for path in corpus):
+        raise AnnotationError(f"{output} is the file that is read; name another output")
+    report = AnnotationReport()
+    write_annotated(output, annotated(read_replies(corpus), report, occurrences=occurrences))
+    return report
+
+
+def _ask(
+    corpus: tuple[str, ...],
+    output: Path,
+    server: "Server",
+    instruction: "Instruction",
+    occurrences: Any,
+    max_requests: int | None,
+    format_: str | None,
+) -> "tuple[AnnotationReport, Asking]":
+    from nuner_embed import Corpus
+    from nuner_embed.annotation.annotate import annotate as run
+    from nuner_embed.cli.progress import RowProgress, note
+
+    with Corpus(corpus, format=format_) as opened, RowProgress("texts") as progress:
+        report, asking = run(
+            opened, output, server, instruction=instruction, occurrences=occurrences, max_requests=max_requests,
+            progress=progress,
+        )  # fmt: skip
+    note(
+        f"{counted(asking.texts, 'text')}: {asking.kept:,} answered before, {asking.answered:,} now in "
+        f"{counted(asking.requests, 'request')}, {asking.unanswered:,} without a reply"
+    )
+    others = [name for name in asking.served_by if name != server.llm]
+    if others:
+        note(f"asked for {server.llm!r}, the server says that {', '.join(map(repr, others))} answered")
+    if asking.prompt_tokens:
+        note(f"tokens so far: {asking.prompt_tokens:,} in requests, {asking.completion_tokens:,} in replies")
+    return report, asking
+
+
+def _estimate(
+    corpus: tuple[str, ...],
+    output: Path,
+    server: "Server",
+    instruction: "Instruction",
+    prices: tuple[float, float] | None,
+    format_: str | None,
+    as_json: bool,
+) -> None:
+    from dataclasses import asdict
+
+    from nuner_embed import Corpus
+    from nuner_embed.annotation.annotate import estimate
+
+    with Corpus(corpus, format=format_) as opened:
+        found = estimate(opened, output, server, instruction, prices)
+    if as_json:
+        print_json(asdict(found))
+        return
+    print_facts(
+        {
+            "texts": f"{found.texts:,}, {found.kept:,} of them answered already",
+            "requests": f"{found.texts - found.kept:,} at least",
+            "tokens in requests": f"about {found.prompt_tokens:,}",
+            "tokens in replies": f"about {found.completion_tokens:,}",
+            "cost": "unknown; say --prices IN OUT" if found.cost is None else f"about {found.cost:,.2f}",
+        }
+    )
+
+
+def _finish(
+    output: Path, report: "AnnotationReport", asking: "Asking | None", sample_review: int | None, as_json: bool
+) -> None:
+    """Writes what belongs to the corpus, shows the report, and ends with 1 if texts have no reply."""
+    from nuner_embed import Corpus, Document
+    from nuner_embed.annotation.annotate import beside
+    from nuner_embed.annotation.report import frequency_figure
+    from nuner_embed.cli.progress import note
+    from nuner_embed.errors import AnnotationError
+    from nuner_embed.files import atomic_write, write_json
+
+    facts = report.to_dict()
+    write_json(beside(output, ".report.json"), facts)
+    if report.mentions:
+        try:
+            figure = frequency_figure(report.concepts)
+        except ImportError:
+            note("no curve of frequencies: pip install 'nuner-embed[plots]'")
+        else:
+            with atomic_write(beside(output, ".frequencies.png")) as stream:
+                stream.write(figure)
+    if sample_review and report.mentions:
+        from nuner_embed.annotation.review import sample_mentions, write_review
+
+        with Corpus([output]) as corpus:
+            sample = sample_mentions((item for item in corpus if isinstance(item, Document)), sample_review)
+        page = beside(output, ".review.html")
+        write_review(page, sample, output.name)
+        note(f"to judge {counted(len(sample), 'annotation')}, open {page}")
+    if as_json:
+        print_json(facts)
+    else:
+        _show(report)
+    note(f"the annotated corpus: {output}")
+    if asking is None:
+        return
+    if asking.stopped:
+        note(f"stopped: {asking.stopped}; {asking.unanswered:,} texts are left, the same command goes on")
+    elif asking.unanswered:
+        reasons = "; ".join(f"{count:,}: {reason}" for reason, count in list(asking.failures.items())[:_SHOWN])
+        raise AnnotationError(
+            f"{counted(asking.unanswered, 'text')} got no reply ({reasons}); the same command asks again"
+        )
+
+
+def _show(report: "AnnotationReport") -> None:
+    from nuner_embed.cli.hits import plain
+
+    kept = f"{report.sentences:,} of {report.replies:,} with a reply"
+    print_facts(
+        {
+            "sentences": kept,
+            "annotations": f"{report.mentions:,}, from {counted(report.lines, 'line')}",
+            "unique concepts": f"{len(report.concepts):,}, {report.once:,} of them seen once",
+        }
+    )
+    for what, drops in (("sentences", report.dropped_sentences), ("annotations", report.dropped_annotations)):
+        for reason, count in drops.most_common():
+            click.echo(f"dropped {what}: {count:,}, {reason}")
+    if report.concepts:
+        frequent = (f"{plain(name)} {count:,}" for name, count in report.concepts.most_common(_SHOWN))
+        click.echo(f"most frequent: {', '.join(frequent)}")
+        click.echo(f"among the rarest: {', '.join(map(plain, report.rarest(_SHOWN)))}")

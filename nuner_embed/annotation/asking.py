@@ -1,0 +1,303 @@
+"""Asking an LLM about many texts at once: limits, deadlines, retries, and when to stop."""
+
+import asyncio
+import email.utils
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import openai
+from openai.types.chat import ChatCompletion
+
+from nuner_embed.annotation.instruction import Instruction
+from nuner_embed.annotation.ledger import KeptReply
+from nuner_embed.annotation.replies import is_text
+from nuner_embed.errors import AnnotationError
+
+Asked = Callable[[KeptReply], None]
+_LONGEST_WAIT_SECONDS = 600.0
+_LONGEST_BACKOFF_SECONDS = 30.0
+_FAILURES_IN_A_ROW = 20
+_LONGEST_REASON = 300
+# the account, the address or the model is wrong: no other text would fare better
+_HOPELESS = frozenset({401, 402, 403, 404, 405})
+_WORTH_ANOTHER_TRY = frozenset({408, 409, 425, 429})
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Whom to ask, and how patiently.
+
+    Attributes:
+        llm: the model's name on the server.
+        base_url: of the OpenAI-compatible server; None for OPENAI_BASE_URL, or OpenAI's own.
+        key_variable: the environment variable with the key.
+        concurrency: requests under way at a time.
+        timeout_seconds: for one request, from sending it to the last byte of its answer.
+        retries: further tries for one text.
+        backoff_seconds: before the first of them; doubled before each other, up to 30 s.
+        temperature: of sampling; None for the server's own.
+    """
+
+    llm: str
+    base_url: str | None = None
+    key_variable: str = "OPENAI_API_KEY"
+    concurrency: int = 8
+    timeout_seconds: float = 120.0
+    retries: int = 5
+    backoff_seconds: float = 1.0
+    temperature: float | None = None
+
+    @property
+    def address(self) -> str:
+        """The base URL for people, without what may be secret in it."""
+        url = urlsplit(self.base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1")
+        return urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", ""))
+
+    def key(self) -> str:
+        """The API key; a server of one's own may need none.
+
+        Raises:
+            AnnotationError: OpenAI's own server is meant and the variable is not set.
+        """
+        key = os.environ.get(self.key_variable, "").strip()
+        if not key and not (self.base_url or os.environ.get("OPENAI_BASE_URL")):
+            raise AnnotationError(
+                f"the environment variable {self.key_variable} holds no API key; set it, or name a server of your own "
+                "with --base-url"
+            )
+        return key
+
+
+class Asker:
+    """Asks a server about texts; the results come as they arrive.
+
+    Args:
+        server: whom.
+        instruction: what.
+        max_requests: HTTP requests, retries included; None for as many as it takes.
+    """
+
+    def __init__(self, server: Server, instruction: Instruction, max_requests: int | None = None) -> None:
+        self._server, self._instruction = server, instruction
+        self._left = max_requests
+        self._not_before = 0.0
+        self._in_a_row = 0
+        self.requests = 0
+        self.answered = 0
+        self.failures: Counter[str] = Counter()
+        self.stopped: str | None = None
+        self._secret = server.key()
+
+    def ask(self, texts: Iterable[tuple[str, str]], asked: Asked) -> None:
+        """Asks about `(key, text)` pairs and hands every reply to `asked` at once, in no order.
+
+        Texts whose tries are used up are counted in `failures`. `stopped` says why it ended early, if it did: the
+        limit of requests.
+
+        Raises:
+            AnnotationError: the server refuses everything: the key, the model's name or the address is wrong, or it
+                cannot be reached.
+        """
+        work = self._run(iter(texts), asked)
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            asyncio.run(work)
+            return
+        from concurrent.futures import ThreadPoolExecutor  # in a notebook, whose own loop is running
+
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(asyncio.run, work).result()
+
+    async def _run(self, texts: Iterator[tuple[str, str]], asked: Asked) -> None:
+        client = openai.AsyncOpenAI(
+            api_key=self._secret or "none",  # the library insists on one
+            base_url=self._server.base_url,
+            max_retries=0,  # its own retries know neither a Retry-After beyond a minute nor the other requests
+            timeout=self._server.timeout_seconds,
+        )
+        async with client:
+            workers = [self._work(client, texts, asked) for _ in range(self._server.concurrency)]
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for worker in workers:
+                        group.create_task(worker)
+            except BaseExceptionGroup as errors:
+                raise errors.exceptions[0] from None
+
+    async def _work(self, client: openai.AsyncOpenAI, texts: Iterator[tuple[str, str]], asked: Asked) -> None:
+        for key, text in texts:
+            kept = await self._ask_until_answered(client, key, text)
+            if kept is not None:
+                self.answered += 1
+                self._in_a_row = 0
+                asked(kept)
+            if self.stopped:
+                return
+
+    async def _ask_until_answered(self, client: openai.AsyncOpenAI, key: str, text: str) -> KeptReply | None:
+        for attempt in range(self._server.retries + 1):
+            await self._wait_for_turn()
+            if self.stopped or not self._take_request():
+                return None
+            try:
+                async with asyncio.timeout(self._server.timeout_seconds):  # also for an answer that trickles
+                    return self._kept(key, text, await self._request(client, text))
+            except (openai.OpenAIError, TimeoutError, ValueError, _Garbage) as error:
+                another_try = self._worth_another_try(error)
+                if not another_try or attempt == self._server.retries:
+                    self._fail(self._reason(error), of_this_text=not another_try)
+                    return None
+                await asyncio.sleep(self._pause(error, attempt))
+        return None
+
+    async def _request(self, client: openai.AsyncOpenAI, text: str) -> Any:
+        return await client.chat.completions.create(
+            model=self._server.llm,
+            messages=[{"role": "user", "content": self._instruction.about(text)}],
+            temperature=openai.omit if self._server.temperature is None else self._server.temperature,
+        )
+
+    async def _wait_for_turn(self) -> None:
+        while (seconds := self._not_before - time.monotonic()) > 0:
+            await asyncio.sleep(seconds)
+
+    def _take_request(self) -> bool:
+        if self._left is not None:
+            if self._left == 0:
+                self.stopped = f"the limit of {self.requests:,} requests is reached"
+                return False
+            self._left -= 1
+        self.requests += 1
+        return True
+
+    def _kept(self, key: str, text: str, answer: Any) -> KeptReply:
+        if not isinstance(answer, ChatCompletion) or not answer.choices:
+            raise _Garbage("the answer is no chat completion")
+        choice = answer.choices[0]
+        content = getattr(choice.message, "content", None)
+        refusal = getattr(choice.message, "refusal", None)
+        finish = "content_filter" if refusal else str(getattr(choice, "finish_reason", None) or "")
+        if not isinstance(content, str) and finish != "content_filter":
+            raise _Garbage("the answer holds no text")
+        reply = content if isinstance(content, str) else ""
+        if not is_text(reply):
+            raise _Garbage("the answer is not valid Unicode")
+        usage = answer.usage
+        return KeptReply(
+            key,
+            text,
+            self._redacted(reply),
+            self._redacted(finish),
+            self._server.llm,
+            self._redacted(str(answer.model or "")),
+            int(getattr(usage, "prompt_tokens", 0) or 0),
+            int(getattr(usage, "completion_tokens", 0) or 0),
+        )
+
+    def _fail(self, reason: str, of_this_text: bool) -> None:
+        """Counts a text without a reply; gives up where no other is likely to get one.
+
+        Raises:
+            AnnotationError: nothing was ever answered, or nothing for a while.
+        """
+        self.failures[reason] += 1
+        self._in_a_row += 1
+        if (not self.answered and not of_this_text) or self._in_a_row >= _FAILURES_IN_A_ROW:
+            since = "no text got a reply" if not self.answered else f"{self._in_a_row} texts in a row got no reply"
+            raise AnnotationError(
+                f"{self._server.address} does not answer: {since} ({reason}); what was answered is kept, the same "
+                "command goes on"
+            )
+
+    def _worth_another_try(self, error: Exception) -> bool:
+        """Whether the same request may succeed later.
+
+        Raises:
+            AnnotationError: neither this nor any other request will.
+        """
+        status = getattr(error, "status_code", None)
+        code = getattr(error, "code", None)
+        if status in _HOPELESS or code == "insufficient_quota":
+            raise AnnotationError(
+                f"{self._server.address} refuses model {self._server.llm!r}: {self._reason(error)}; check --llm, "
+                f"--base-url and the key in {self._server.key_variable}"
+            ) from None
+        if isinstance(error, openai.APIStatusError):
+            return status in _WORTH_ANOTHER_TRY or (status or 0) >= 500
+        return isinstance(error, openai.APIError | TimeoutError | ValueError | _Garbage)
+
+    def _pause(self, error: Exception, attempt: int) -> float:
+        """Seconds before the next try; a Retry-After holds every other request back too.
+
+        Raises:
+            AnnotationError: the server wants more patience than anybody has.
+        """
+        headers = error.response.headers if isinstance(error, openai.APIStatusError) else {}
+        asked = retry_after_seconds(headers)
+        if asked is None:
+            longest = min(_LONGEST_BACKOFF_SECONDS, self._server.backoff_seconds * 2**attempt)
+            return longest * random.uniform(0.5, 1.0)  # noqa: S311  # so that workers do not come back together
+        if asked > _LONGEST_WAIT_SECONDS:
+            raise AnnotationError(
+                f"{self._server.address} asks to wait {asked:,.0f} s; what was answered is kept, the same command "
+                "goes on then"
+            )
+        self._not_before = max(self._not_before, time.monotonic() + asked)
+        return 0.0
+
+    def _reason(self, error: Exception) -> str:
+        """One line about an error, without the key."""
+        status = getattr(error, "status_code", None)
+        if isinstance(error, TimeoutError | openai.APITimeoutError):
+            return f"no whole answer within {self._server.timeout_seconds:g} s"
+        if isinstance(error, openai.APIConnectionError):
+            return self._one_line(f"the connection failed: {_deepest(error)}")
+        if isinstance(error, openai.APIStatusError):
+            body = error.body.get("message") if isinstance(error.body, dict) else None
+            said = body if isinstance(body, str) else f"HTTP {status}"
+            return self._one_line(said if str(status) in said else f"HTTP {status}: {said}")
+        if isinstance(error, ValueError) and not isinstance(error, _Garbage):
+            return "the answer is no JSON"
+        return self._one_line(str(error) or type(error).__name__)
+
+    def _one_line(self, text: str) -> str:
+        shown = " ".join("".join(c if c.isprintable() else " " for c in self._redacted(text)).split())
+        return shown if len(shown) <= _LONGEST_REASON else shown[: _LONGEST_REASON - 3] + "..."
+
+    def _redacted(self, text: str) -> str:
+        """Text without the key, which never leaves this class."""
+        return text.replace(self._secret, "[key]") if self._secret else text
+
+
+class _Garbage(Exception):
+    """An answer of status 200 that is none."""
+
+
+def _deepest(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error) or type(error).__name__
+
+
+def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+    """What `Retry-After` (seconds or a date) or `retry-after-ms` asks for; None without a usable one."""
+    try:
+        return max(0.0, float(headers.get("retry-after-ms", "")) / 1000)
+    except ValueError:
+        pass
+    value = headers.get("retry-after", "")
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        date = email.utils.parsedate_tz(value)
+        if date is None:
+            return None
+        seconds: float = email.utils.mktime_tz(date) - time.time()
+        return max(0.0, seconds)

@@ -1,0 +1,62 @@
+"""Replies in, an annotated corpus out."""
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+from nuner_embed.annotation.aligning import Occurrences, align, is_uninformative
+from nuner_embed.annotation.parsing import parse_reply
+from nuner_embed.annotation.replies import Reply
+from nuner_embed.annotation.report import EMPTY, REFUSED, UNINFORMATIVE, UNREADABLE, AnnotationReport
+from nuner_embed.documents import Document
+from nuner_embed.files import atomic_write
+
+
+def annotated(
+    replies: Iterable[Reply], report: AnnotationReport, *, occurrences: Occurrences = "all"
+) -> Iterator[Document]:
+    """The sentences that are kept, with concepts as labels of their spans, counting into the report.
+
+    A sentence is left out if its reply cannot be read, holds no annotation or is a refusal, or has the concept
+    "concept" (section 3.1 of the paper).
+    """
+    for reply in replies:
+        report.replies += 1
+        if reply.reply is None:
+            report.dropped_sentences[UNREADABLE] += 1
+            continue
+        parsed = parse_reply(reply.reply, cut=reply.cut)
+        if not parsed.entries:
+            report.dropped_sentences[REFUSED if parsed.refused or reply.refused else EMPTY] += 1
+        elif is_uninformative(parsed.entries):
+            report.dropped_sentences[UNINFORMATIVE] += 1
+        else:
+            alignment = align(reply.text, parsed.entries, occurrences)
+            report.keep(len(parsed.entries), alignment, parsed.drops)
+            yield Document(reply.id, reply.text, spans=alignment.spans)
+
+
+def write_annotated(path: Path, documents: Iterable[Document]) -> None:
+    """Writes JSONL, `{"id", "text", "spans"}` a line, atomically; gzip where the name ends in `.gz`."""
+    with atomic_write(path) as stream:
+        if path.suffix.lower() == ".gz":
+            with gzip.GzipFile(fileobj=stream, mode="wb", filename="", mtime=0) as packed:
+                _write(packed, documents)
+        else:
+            _write(stream, documents)
+
+
+def _write(stream: IO[bytes] | gzip.GzipFile, documents: Iterable[Document]) -> None:
+    ids: Counter[str] = Counter()
+    for document in documents:
+        ids[document.id] += 1
+        again = ids[document.id]  # records of several files may share an id, and a corpus may not
+        record = {
+            "id": document.id if again == 1 else f"{document.id}#{again}",
+            "text": document.text,
+            "spans": [{"start": span.start, "end": span.end, "label": span.label} for span in document.spans],
+        }
+        stream.write((json.dumps(record, ensure_ascii=False) + "\n").encode())

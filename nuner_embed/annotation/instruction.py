@@ -1,0 +1,70 @@
+"""What the LLM is told: the paper's open instruction (its Figure 2) in our own words."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from nuner_embed.errors import AnnotationError
+from nuner_embed.files import hash_of
+
+PLACE = "{text}"
+# Replies are kept by the whole wording, so that a change here asks anew; the version is for people.
+VERSION = "open-1"
+_OPEN = """\
+You are annotating text for a data set from which models learn to recognise entities of any kind.
+
+List everything in the text below that deserves a type: people, places and organisations, but also things, events, \
+quantities, roles, topics and abstract ideas. Mark as much as you can. Choose the types freely and as specific as is \
+natural; invent types that no usual list of entity types has. A type must say what the thing is, never its part of \
+speech, and things without meaning are to be left out.
+
+Write one annotation a line and nothing else, in three parts with <> between them:
+the entity, copied exactly from the text <> its concept <> a few words that describe the concept
+Give an entity a line for each concept that fits it.
+
+Text:
+{text}"""
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """A wording with a place for the text.
+
+    Attributes:
+        name: for people: the version of the built-in one, or a file's name.
+        wording: holds `{text}` once.
+    """
+
+    name: str
+    wording: str
+
+    @classmethod
+    def open_ended(cls) -> Self:
+        """The built-in one."""
+        return cls(VERSION, _OPEN)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """A file's contents.
+
+        Raises:
+            AnnotationError: it cannot be read, or has no single place for the text.
+        """
+        try:
+            wording = path.read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            said = error.strerror if isinstance(error, OSError) else "not valid UTF-8"
+            raise AnnotationError(f"{path}: the instruction cannot be read: {said}") from None
+        if wording.count(PLACE) != 1:
+            raise AnnotationError(
+                f"{path}: an instruction holds {PLACE} once, where the text goes; found {wording.count(PLACE)} times"
+            )
+        return cls(path.name, wording)
+
+    def about(self, text: str) -> str:
+        """The message for one text."""
+        return self.wording.replace(PLACE, text)
+
+    def key(self, text: str, model: str, temperature: float | None) -> str:
+        """What a reply is kept by: all that decides what the LLM is asked, as 32 hex digits."""
+        return hash_of([text, self.wording, model, temperature])[:32]

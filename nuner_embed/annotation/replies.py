@@ -1,0 +1,162 @@
+"""Texts with an LLM's replies to them, from whoever asked: ours, `replies.jsonl`, rows of `numind/NuNER`."""
+
+import ast
+import csv
+import io
+import json
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from nuner_embed.corpora.compression import SUFFIXES, open_bytes
+from nuner_embed.corpora.decoding import read_lines
+from nuner_embed.corpora.records import shown
+from nuner_embed.errors import CorpusError
+
+_TEXT_KEYS = ("text", "input")
+_REPLY_KEYS = ("reply", "output")
+_EXPECTED = 'a text ("text" or "input") and an LLM\'s reply to it ("reply" or "output")'
+_SUFFIXES = (".jsonl", ".csv", ".parquet")
+_LARGEST_FIELD = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One text and what an LLM said of it.
+
+    Attributes:
+        id: FILE:LINE unless the record has one.
+        text: what it was asked about.
+        reply: its answer, as text or in lines; None for a record that cannot be read (a `numind/NuNER` row whose
+            list is broken).
+        cut: the answer was cut short.
+        refused: the server says that it refused.
+    """
+
+    id: str
+    text: str
+    reply: str | Sequence[str] | None
+    cut: bool = False
+    refused: bool = False
+
+
+def read_replies(paths: Sequence[str | os.PathLike[str]]) -> Iterator[Reply]:
+    """All records of `.jsonl`, `.csv` and `.parquet` files, each also `.gz` or `.zst`.
+
+    Raises:
+        CorpusError: a file that cannot be read, is of another kind, or has a record without text or reply.
+    """
+    for argument in paths:
+        path = Path(argument).expanduser()
+        plain = path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
+        kind = plain.suffix.lower()
+        if not path.is_file():
+            raise CorpusError(str(argument), None, "no such file")
+        if kind not in _SUFFIXES:
+            reason = (
+                f"holds no replies that can be read: expected {', '.join(_SUFFIXES)} with {_EXPECTED}; "
+                "to ask an LLM about plain texts, name it with --llm"
+            )
+            raise CorpusError(str(argument), None, reason)
+        for line, record in _records(path, kind):
+            yield _reply(record, path.name, line)
+
+
+def _records(path: Path, kind: str) -> Iterator[tuple[int, Any]]:
+    if kind == ".parquet":
+        yield from _parquet_rows(path)
+        return
+    with open_bytes(path, path.name) as stream:
+        yield from _json_lines(stream, path.name) if kind == ".jsonl" else _csv_rows(stream, path.name)
+
+
+def _json_lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, Any]]:
+    for number, line in read_lines(stream, name):
+        if not isinstance(line, str):
+            raise CorpusError(name, number, getattr(line, "reason", "not valid UTF-8"))
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise CorpusError(name, number, f"broken JSON: {error}") from None
+
+
+def _csv_rows(stream: IO[bytes], name: str) -> Iterator[tuple[int, Any]]:
+    csv.field_size_limit(_LARGEST_FIELD)
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+    rows = csv.DictReader(text)
+    try:
+        for row in rows:
+            yield rows.line_num, row
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise CorpusError(name, rows.line_num + 1, f"not valid CSV in UTF-8: {error}") from None
+    finally:
+        text.detach()  # or it would close what is closed elsewhere
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            there = file.schema_arrow.names
+            columns = [name for name in ("id", *_TEXT_KEYS, *_REPLY_KEYS) if name in there]
+            number = 0
+            for batch in file.iter_batches(1024, columns=columns):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = f"not a readable Parquet file ({str(error).splitlines()[0][:100]})"
+        raise CorpusError(path.name, None, reason) from None
+
+
+def _reply(record: Any, name: str, line: int) -> Reply:
+    if not isinstance(record, dict):
+        raise CorpusError(name, line, f"expected an object with {_EXPECTED}, found {shown(record)}")
+    text = next((record[key] for key in _TEXT_KEYS if isinstance(record.get(key), str)), None)
+    key = next((key for key in _REPLY_KEYS if key in record), None)
+    if text is None or key is None:
+        raise CorpusError(name, line, f"expected {_EXPECTED}, found {shown(sorted(map(str, record)))}")
+    if not is_text(text):
+        raise CorpusError(name, line, "the text holds a lone surrogate, which is not text")
+    finish = record.get("finish_reason")
+    return Reply(
+        str(record.get("id") or f"{name}:{line}"),
+        text,
+        _listed(record[key]) if key == "output" else _plain(record[key]),
+        cut=finish == "length",
+        refused=finish == "content_filter",
+    )
+
+
+def is_text(value: str) -> bool:
+    """Whether it can be written as UTF-8; JSON may hold halves of a surrogate pair."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _plain(value: Any) -> str | Sequence[str] | None:
+    lines = value if isinstance(value, list) else [value]
+    if not all(isinstance(line, str) and is_text(line) for line in lines):
+        return None
+    return lines if isinstance(value, list) else str(value)
+
+
+def _listed(value: Any) -> str | Sequence[str] | None:
+    """An `output` of numind/NuNER: a list of annotations, mostly written out as Python would write it."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of "\\d" in somebody's text, which Python takes for a bad escape
+                value = ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None
+    return _plain(value)

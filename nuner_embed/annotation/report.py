@@ -1,0 +1,101 @@
+"""What became of an LLM's replies: counts, drops by reason, concepts from frequent to rare."""
+
+import io
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nuner_embed.annotation.aligning import Alignment
+
+_SHOWN = 20
+# Why a sentence is left out.
+UNINFORMATIVE = 'sentence with the concept "concept"'
+REFUSED = "refusal"
+EMPTY = "reply without an annotation"
+UNREADABLE = "reply that cannot be read"
+
+
+@dataclass
+class AnnotationReport:
+    """The counts of one conversion.
+
+    Attributes:
+        replies: read.
+        sentences: kept.
+        mentions: spans in them, a concept each.
+        lines: annotations that the LLM gave in the kept sentences, before alignment.
+        concepts: how often each was given, by span.
+        dropped_sentences: by reason.
+        dropped_annotations: lines and annotations of kept sentences, by reason.
+    """
+
+    replies: int = 0
+    sentences: int = 0
+    mentions: int = 0
+    lines: int = 0
+    concepts: Counter[str] = field(default_factory=Counter)
+    dropped_sentences: Counter[str] = field(default_factory=Counter)
+    dropped_annotations: Counter[str] = field(default_factory=Counter)
+
+    def keep(self, lines: int, alignment: Alignment, drops: Counter[str]) -> None:
+        """Counts a sentence that is kept."""
+        self.sentences += 1
+        self.lines += lines
+        self.mentions += len(alignment.spans)
+        self.concepts.update(span.label for span in alignment.spans if span.label)
+        self.dropped_annotations.update(drops)
+        self.dropped_annotations.update(alignment.drops)
+
+    @property
+    def once(self) -> int:
+        """Concepts that were given a single time."""
+        return sum(count == 1 for count in self.concepts.values())
+
+    def rarest(self, number: int = _SHOWN, seed: int = 0) -> list[str]:
+        """Some of the concepts that are given least often, drawn evenly."""
+        if not self.concepts:
+            return []
+        least = min(self.concepts.values())
+        names = sorted(name for name, count in self.concepts.items() if count == least)
+        drawn = np.random.default_rng(seed).choice(len(names), min(number, len(names)), replace=False)
+        return [names[i] for i in sorted(drawn)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "replies": self.replies,
+            "sentences": self.sentences,
+            "annotations": self.mentions,
+            "annotations_before_alignment": self.lines,
+            "unique_concepts": len(self.concepts),
+            "concepts_seen_once": self.once,
+            "dropped_sentences": dict(self.dropped_sentences.most_common()),
+            "dropped_annotations": dict(self.dropped_annotations.most_common()),
+            "most_frequent": dict(self.concepts.most_common(_SHOWN)),
+            "some_of_the_rarest": self.rarest(),
+        }
+
+
+def frequency_figure(concepts: Counter[str]) -> bytes:
+    """How often each concept was given, from the most to the least common, as in the paper's Figure 4; PNG.
+
+    Raises:
+        ImportError: matplotlib, of the extra `plots`, is not installed.
+    """
+    from matplotlib.figure import Figure  # and not pyplot, which has a backend and figures for the whole process
+
+    counts = np.sort(np.array(list(concepts.values()), np.int64))[::-1]
+    drawn = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = drawn.subplots()
+    axes.plot(np.arange(1, len(counts) + 1), counts, linewidth=1.8)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("concept, by rank")
+    axes.set_ylabel("annotations")
+    axes.set_title(f"{len(counts):,} concepts, {counts.sum():,} annotations", fontsize=10)
+    axes.grid(alpha=0.25)
+    content = io.BytesIO()
+    drawn.savefig(content, format="png", dpi=120)
+    return content.getvalue()

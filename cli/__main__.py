@@ -17,6 +17,7 @@ from nuner_embed.errors import NunerEmbedError
 _COMMANDS = {
     "demo": ("nuner_embed.cli.demo", "The whole main job on a small bundled corpus."),
     "annotate": ("nuner_embed.cli.annotate", "Let an LLM label sentences with concepts of its own choice."),
+    "pretrain": ("nuner_embed.cli.pretrain", "Pre-train a text and a concept encoder on an annotated corpus."),
     "export": ("nuner_embed.cli.export", "Write a text encoder as an ONNX graph that passes its gate."),
     "verify": ("nuner_embed.cli.export", "Compare an exported model with its source in every runtime here."),
     "encode": ("nuner_embed.cli.encode", "Encode a corpus into a store; the same command resumes it."),

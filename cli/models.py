@@ -1,5 +1,6 @@
 """`nuner-embed models`."""
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,6 +11,19 @@ from nuner_embed.cli.options import json_option, print_json
 @click.group(epilog="Example: nuner-embed models list")
 def models() -> None:
     """The models that are known by name."""
+
+
+@models.command(epilog="Example: nuner-embed models save minilm-l6 -o minilm")
+@click.argument("name")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Directory to make.")
+@click.option("--force", is_flag=True, help="Replace a directory that is there.")
+def save(name: str, output: Path, force: bool) -> None:
+    """Write a model as a plain Hugging Face directory that transformers loads, with its recipe."""
+    from nuner_embed.cli.progress import note
+    from nuner_embed.models.saving import save_model
+
+    model = save_model(name, output.expanduser(), force=force)
+    note(f"{model.config.model_type}, {model.config.layers} layers, {model.config.hidden_size} dimensions: {output}")
 
 
 @models.command("list", epilog="Example: nuner-embed models list --json")

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from nuner_embed.export import export_onnx, verify
     from nuner_embed.indexes import Index, embed_mentions, examples_of, find, marked_document
     from nuner_embed.models import Recipe
+    from nuner_embed.pretraining.run import pretrain
+    from nuner_embed.pretraining.settings import Settings
     from nuner_embed.probing.linear import LinearProbe
     from nuner_embed.probing.tagger import Tagger
     from nuner_embed.probing.training import train_probe
@@ -39,6 +41,7 @@ _HOMES = {
     "NunerEmbedError": "nuner_embed.errors",
     "Protocol": "nuner_embed.evaluation.protocol",
     "Recipe": "nuner_embed.models",
+    "Settings": "nuner_embed.pretraining.settings",
     "Span": "nuner_embed.documents",
     "Store": "nuner_embed.encoding.store",
     "Tagger": "nuner_embed.probing.tagger",
@@ -52,6 +55,7 @@ _HOMES = {
     "find": "nuner_embed.indexes",
     "load_encoder": "nuner_embed.encoding.load",
     "marked_document": "nuner_embed.indexes",
+    "pretrain": "nuner_embed.pretraining.run",
     "read_set": "nuner_embed.evaluation.run",
     "score_tagger": "nuner_embed.evaluation.tagging",
     "train_probe": "nuner_embed.probing.training",
@@ -67,6 +71,7 @@ __all__ = [
     "NunerEmbedError",
     "Protocol",
     "Recipe",
+    "Settings",
     "Span",
     "Store",
     "Tagger",
@@ -80,6 +85,7 @@ __all__ = [
     "find",
     "load_encoder",
     "marked_document",
+    "pretrain",
     "read_set",
     "score_tagger",
     "train_probe",

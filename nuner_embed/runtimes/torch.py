@@ -92,8 +92,12 @@ class SelectedLayers(torch.nn.Module):  # type: ignore[misc]
         return chosen[0] if len(chosen) == 1 else torch.cat(chosen, dim=-1)
 
 
-def load_network(model: Model) -> Any:
+def load_network(model: Model, *, attention: str | None = None) -> Any:
     """The text encoder in fp32 and evaluation mode, without a pooler, every weight of it read from the files.
+
+    Args:
+        model: a Hugging Face directory.
+        attention: transformers' name of an implementation; None for its own choice.
 
     Raises:
         ModelError: an unknown architecture, or weights that are missing or of other shapes.
@@ -110,7 +114,7 @@ def load_network(model: Model) -> Any:
         raise ModelError(
             f"{model.name} is a {config.model_type}, which is no text encoder known to transformers"
         ) from None
-    keywords: dict[str, Any] = {}
+    keywords: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
     if "add_pooling_layer" in inspect.signature(architecture.__init__).parameters:
         keywords["add_pooling_layer"] = False
     log = logging.getLogger("transformers")

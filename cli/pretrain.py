@@ -1,0 +1,138 @@
+"""`nuner-embed pretrain`."""
+
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nuner_embed.cli.options import format_option, json_option, print_facts, print_json, threads_option
+from nuner_embed.models.known import DEFAULT_MODEL
+from nuner_embed.pretraining.settings import PRESETS, Settings, kind_of, read_settings
+
+
+def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """An option for every setting; its default is None, so that a preset and a file can be told from a flag."""
+    for one in reversed(fields(Settings)):
+        choices = one.metadata["choices"]
+        default = "" if one.default is None else f"  [default: {one.default}]"
+        command = click.option(
+            f"--{one.name.replace('_', '-')}",
+            one.name,
+            type=click.Choice(choices) if choices else kind_of(one),
+            help=one.metadata["about"] + default,
+        )(command)
+    return command
+
+
+@click.command(
+    epilog="Example: nuner-embed pretrain annotated.jsonl -o encoder --probe-set movie train.conll test.conll"
+)
+@click.argument("data", nargs=-1, required=True)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Directory of the encoders.")
+@click.option("--base", default=DEFAULT_MODEL, show_default=True, help="What both encoders begin as.")
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    help="small: for some ten thousand sentences; paper: the values of its section 3.3.  [default: small]",
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="A TOML file with any of the values below, by their names; a flag goes before it.",
+)
+@click.option(
+    "--probe-set",
+    nargs=3,
+    metavar="NAME TRAIN TEST",
+    help="A typed set for a quick probe at every validation.",
+)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@threads_option
+@click.option(
+    "--cache/--no-cache",
+    default=True,
+    show_default=True,
+    help="Keep what the frozen layers make of every text in a file, instead of computing it in every epoch.",
+)
+@format_option
+@click.option("--force", is_flag=True, help="Start over, whatever is in the directory of an earlier run.")
+@json_option
+@_settings_options
+def pretrain(
+    data: tuple[str, ...],
+    output: Path,
+    base: str,
+    preset: str | None,
+    config: Path | None,
+    probe_set: tuple[str, str, str] | None,
+    device: str,
+    threads: int,
+    cache: bool,
+    format_: str | None,
+    force: bool,
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    """Pre-train a text encoder, and a concept encoder with it, on DATA: a corpus with concepts as labels of its spans.
+
+    Interrupt it any way you like: the same command again goes on where it was.
+    """
+    import importlib.util
+
+    from nuner_embed.errors import PretrainingError
+
+    for package in ("torch", "transformers", "accelerate"):
+        if importlib.util.find_spec(package) is None:
+            raise PretrainingError(f"pre-training needs {package}; pip install 'nuner-embed[train]'")
+    settings = _settings(preset, config, flags)
+
+    from nuner_embed.cli.progress import RowProgress, note
+    from nuner_embed.evaluation.run import read_set
+    from nuner_embed.pretraining.run import pretrain as run
+
+    typed = read_set(*probe_set) if probe_set else None
+    with RowProgress("") as progress:
+        facts = run(
+            data, output, settings, base=base, probe_set=typed, format=format_, device=device, threads=threads,
+            cache=cache, force=force, progress=progress, note=note,
+        )  # fmt: skip
+    if as_json:
+        print_json(facts)
+        return
+    print_facts(
+        {
+            "texts": f"{facts['data']['texts']:,}",
+            "annotations": f"{facts['data']['mentions']:,}",
+            facts["data"]["kind"]: f"{facts['data']['labels']:,}",
+            "steps": f"{facts['steps']:,}",
+            **{
+                name: f"{facts[key]:.4g}"
+                for name, key in (
+                    ("held-out loss", "validation_loss"),
+                    ("held-out top-1", "validation_top1"),
+                    ("probe F1", "probe_f1"),
+                )
+                if facts[key] is not None
+            },
+        }
+    )
+    note(f"Next: nuner-embed export {output} -o model")
+
+
+def _settings(preset: str | None, config: Path | None, flags: dict[str, Any]) -> Settings:
+    """The preset, then the file, then the flags: the later goes before the earlier."""
+    from nuner_embed.errors import PretrainingError
+
+    given = read_settings(config) if config else {}
+    name = preset or given.pop("preset", "small")
+    given.pop("preset", None)
+    try:
+        Settings.preset(name, **given)  # a wrong value of the file is the file's
+    except (ValueError, TypeError) as error:
+        raise PretrainingError(f"{config}: {error}") from None
+    try:
+        return Settings.preset(name, **{**given, **{key: value for key, value in flags.items() if value is not None}})
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None

@@ -1,0 +1,77 @@
+"""A model as a plain Hugging Face directory."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from nuner_embed.errors import ModelError
+from nuner_embed.files import sync_folder, write_json
+from nuner_embed.models.exported import RECIPE_FILE
+from nuner_embed.models.locating import Model, locate, weight_files
+
+# what a tokenizer of the Hugging Face library may consist of
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
+    "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spm.model",
+)  # fmt: skip
+
+
+def copy_tokenizer(model: Model, directory: Path) -> None:
+    """Copies whatever there is of the model's tokenizer."""
+    for name in TOKENIZER_FILES:
+        if (model.directory / name).is_file():
+            shutil.copyfile(model.directory / name, directory / name)
+
+
+@contextlib.contextmanager
+def new_directory(directory: Path, *, force: bool = False) -> Iterator[Path]:
+    """A directory to fill, which takes its name only if the block ends without an error.
+
+    Raises:
+        ModelError: something of that name is there, unless `force` replaces it.
+    """
+    if directory.exists() and not (directory.is_dir() and (force or not any(directory.iterdir()))):
+        raise ModelError(
+            f"{directory} is there already; name another directory" + " or say --force" * directory.is_dir()
+        )
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())  # mkdtemp lets nobody else in
+        if directory.exists():
+            shutil.rmtree(directory)
+        temporary.replace(directory)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_folder(directory.parent)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def save_model(name: str, directory: Path, *, force: bool = False) -> Model:
+    """Writes a model that is known by name, or any other, as a Hugging Face directory with its recipe.
+
+    Raises:
+        ModelError: there is no such model, it is an exported one, or the directory is taken.
+    """
+    model = locate(name)
+    if model.export:
+        raise ModelError(f"{name} is an exported graph, of which no weights can be had; save {model.export.source}")
+    with new_directory(directory, force=force) as made:
+        shutil.copyfile(model.directory / "config.json", made / "config.json")
+        copy_tokenizer(model, made)
+        for path in weight_files(name, model.directory):
+            shutil.copyfile(path, made / path.name)
+        for index in model.directory.glob("*.index.json"):
+            shutil.copyfile(index, made / index.name)
+        write_json(made / RECIPE_FILE, model.recipe.to_dict())
+    return locate(str(directory))

@@ -1,0 +1,137 @@
+"""The text encoder and the concept encoder together, and how well they agree: sections 3.2 and 3.3 of the paper."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from nuner_embed.pretraining.halves import Halves
+from nuner_embed.pretraining.settings import Settings
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What one half-network is given.
+
+    Attributes:
+        given: ids (b, length), or the frozen bottom's states (b, length, dim).
+        mask: 1 for tokens, 0 for padding, (b, length).
+    """
+
+    given: torch.Tensor
+    mask: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What came of a batch.
+
+    Attributes:
+        loss: to be minimised, ().
+        correct: labelled tokens whose best concept of the batch is one of theirs, ().
+        labelled: tokens with a label, ().
+    """
+
+    loss: torch.Tensor
+    correct: torch.Tensor
+    labelled: torch.Tensor
+
+
+class BiEncoder(nn.Module):  # type: ignore[misc]
+    """Tokens against concepts: a probability for each pair, fitted by binary cross-entropy.
+
+    Args:
+        text: the text encoder.
+        concept: the concept encoder.
+        settings: loss, pooling, temperature, scale.
+        prior: share of the pairs that hold; the bias starts there, as in SigLIP.
+        specials: special tokens before and after each concept.
+    """
+
+    def __init__(
+        self, text: Halves, concept: Halves, settings: Settings, prior: float, specials: tuple[int, int]
+    ) -> None:
+        super().__init__()
+        self.text, self.concept = text, concept
+        self._loss, self._temperature, self._pooling = settings.loss, settings.temperature, settings.concept_pooling
+        self._specials = specials
+        if self._loss == "sigmoid":
+            prior = min(max(prior, 1e-6), 0.5)
+            self.log_scale = nn.Parameter(torch.tensor(math.log(settings.scale)))
+            self.bias = nn.Parameter(torch.tensor(math.log(prior / (1 - prior))))
+
+    @property
+    def outermost(self) -> list[nn.Parameter]:
+        """Scale and bias, which learn at a rate of their own."""
+        return [self.log_scale, self.bias] if self._loss == "sigmoid" else []
+
+    def set_training(self, training: bool) -> None:
+        """Turns dropout on or off in the layers that are trained."""
+        self.text.set_training(training)
+        self.concept.set_training(training)
+
+    def concepts(self, groups: list[Inputs]) -> torch.Tensor:
+        """A vector for each concept, (c, dim), in the order of the groups."""
+        return torch.cat([self._pool(self.concept(one.given, one.mask), one.mask) for one in groups])
+
+    def _pool(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        if self._pooling == "first":
+            return states[:, 0]
+        before, after = self._specials
+        lengths = mask.sum(1, keepdim=True)
+        position = torch.arange(mask.shape[1], device=mask.device)
+        inner = ((position >= before) & (position < lengths - after)).to(states.dtype)
+        return (inner.unsqueeze(1) @ states).squeeze(1) / inner.sum(1, keepdim=True).clamp(min=1)
+
+    def forward(
+        self, texts: Inputs, inner: torch.Tensor, groups: list[Inputs], token: torch.Tensor, column: torch.Tensor
+    ) -> Compared:
+        """Compares the tokens of a batch with its concepts.
+
+        Args:
+            texts: of the batch.
+            inner: which of the (b * length) tokens count, (t,).
+            groups: the batch's concepts, c in all.
+            token, column: the pairs that hold, (p,) each: rows and columns of the (t, c) logits.
+        """
+        states = self.text(texts.given, texts.mask)
+        tokens = states.reshape(-1, states.shape[-1]).index_select(0, inner)
+        concepts = self.concepts(groups)
+        with torch.autocast(tokens.device.type, enabled=False):  # the encoders may run in bf16, the loss does not
+            return self._compare(tokens.float(), concepts.float(), token, column)
+
+    def _compare(
+        self, tokens: torch.Tensor, concepts: torch.Tensor, token: torch.Tensor, column: torch.Tensor
+    ) -> Compared:
+        logits = self.logits(tokens, concepts)
+        positive = logits[token, column]
+        # binary cross-entropy with logits x: softplus(x) - x where the pair holds, softplus(x) where it does not
+        loss = F.softplus(logits).sum() - positive.sum()
+        # over the concepts of the batch: summed, as in SigLIP; or the mean, as the paper's formula reads
+        loss = loss / max(1, logits.shape[0] if self._loss == "sigmoid" else logits.numel())
+        return Compared(loss, *top_1(logits, token, positive))
+
+    def logits(self, tokens: torch.Tensor, concepts: torch.Tensor) -> torch.Tensor:
+        """Before the sigmoid, (t, c)."""
+        if self._loss == "paper":
+            return tokens @ concepts.T / self._temperature
+        tokens, concepts = F.normalize(tokens, dim=-1), F.normalize(concepts, dim=-1)
+        return torch.addmm(self.bias, tokens, concepts.T * self.log_scale.exp())
+
+    def facts(self) -> dict[str, Any]:
+        """What decides a similarity besides the two encoders, as JSON values."""
+        if self._loss == "paper":
+            return {"temperature": self._temperature}
+        return {"scale": self.log_scale.detach().exp().item(), "bias": self.bias.detach().item()}
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def top_1(logits: torch.Tensor, token: torch.Tensor, positive: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """How many labelled tokens have their best concept among their own, and how many are labelled."""
+    best = logits.max(dim=1).values if logits.shape[1] else logits.new_zeros(len(logits))
+    own = torch.full_like(best, -math.inf).scatter_reduce(0, token, positive.detach(), "amax")
+    labelled = own > -math.inf
+    return (labelled & (own >= best)).sum(), labelled.sum()

@@ -1,0 +1,184 @@
+"""An annotated corpus as arrays: token ids in pieces that fit the encoder, and which tokens carry which label."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nuner_embed.documents import Document, spans_to_tags
+from nuner_embed.encoding.tokens import Ints, TokenTable
+from nuner_embed.models import TextTokenizer
+
+_DOCUMENTS_AT_ONCE = 4096
+# What a document is annotated with: character ranges and a label for each.
+Labelled = Callable[[Document], Sequence[tuple[int, int, str]]]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Pieces of texts with labels on ranges of their tokens.
+
+    Attributes:
+        ids: token ids of all pieces one after the other, special tokens included, (n,).
+        bounds: piece i has the ids `bounds[i]` to `bounds[i + 1]`, (e + 1,).
+        text: a number for each piece that depends on its whole text alone, (e,) uint64.
+        piece: which piece each labelled range lies in, in rising order, (m,).
+        first, last: its first token and one past its last, counted within the piece, (m,) each.
+        label: its label, as an index into `labels`, (m,).
+        labels: all labels.
+        specials: special tokens before and after each piece.
+        documents: texts that the pieces come from.
+        lost: labelled ranges left out: without a token, or across the cut between two pieces.
+    """
+
+    ids: NDArray[np.int32]
+    bounds: Ints
+    text: NDArray[np.uint64]
+    piece: Ints
+    first: Ints
+    last: Ints
+    label: Ints
+    labels: tuple[str, ...]
+    specials: tuple[int, int]
+    documents: int
+    lost: int
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    @property
+    def lengths(self) -> Ints:
+        """Tokens of each piece, special ones included, (e,)."""
+        return np.diff(self.bounds)
+
+    def tokens(self, piece: int) -> NDArray[np.int32]:
+        """Token ids of one piece."""
+        return self.ids[self.bounds[piece] : self.bounds[piece + 1]]
+
+    def ranges_of(self, piece: int) -> slice:
+        """The labelled ranges of one piece, as a slice of `piece`, `first`, `last` and `label`."""
+        a, b = np.searchsorted(self.piece, [piece, piece + 1])
+        return slice(int(a), int(b))
+
+
+def concepts_of(document: Document) -> list[tuple[int, int, str]]:
+    """The spans of a document with their concepts; spans without one are left out."""
+    return [(span.start, span.end, span.label) for span in document.spans if span.label]
+
+
+def tags_of(document: Document) -> list[tuple[int, int, str]]:
+    """The words of a document with their BIO tags."""
+    from nuner_embed.encoding.words import split_words
+
+    words = document.words if document.words is not None else split_words(document.text)
+    return [(start, end, tag) for (start, end), tag in zip(words, spans_to_tags(document.spans, words), strict=True)]
+
+
+def make_examples(
+    documents: Iterable[Document],
+    tokenizer: TextTokenizer,
+    max_length: int,
+    labelled: Labelled = concepts_of,
+    *,
+    first_token_only: bool = False,
+    progress: Callable[[int], None] = lambda documents: None,
+) -> Examples:
+    """Tokenizes texts, cuts them into pieces, and finds the tokens of every label.
+
+    Args:
+        documents: annotated.
+        tokenizer: of the text encoder.
+        max_length: longest piece in tokens, special ones included.
+        labelled: which ranges carry which labels.
+        first_token_only: label the first token of each range alone.
+        progress: is told how many documents are done.
+    """
+    room = max_length - tokenizer.specials
+    numbers: dict[str, int] = {}
+    parts: list[_Part] = []
+    done = 0
+    source = iter(documents)
+    while some := tuple(islice(source, _DOCUMENTS_AT_ONCE)):  # itertools.batched comes with Python 3.12
+        parts.append(_part(some, tokenizer, room, labelled, numbers, first_token_only))
+        done += len(some)
+        progress(done)
+    pieces = np.cumsum([0, *(len(part.lengths) for part in parts)])
+    return Examples(
+        ids=np.concatenate([np.empty(0, np.int32), *(part.ids for part in parts)]),
+        bounds=np.cumsum(np.concatenate([[0], *(part.lengths for part in parts)]), dtype=np.int64),
+        text=np.concatenate([np.empty(0, np.uint64), *(part.text for part in parts)]),
+        piece=_joined(part.piece + shift for part, shift in zip(parts, pieces[:-1], strict=True)),
+        first=_joined(part.first for part in parts),
+        last=_joined(part.last for part in parts),
+        label=_joined(part.label for part in parts),
+        labels=tuple(numbers),
+        specials=(len(tokenizer.prefix), len(tokenizer.suffix)),
+        documents=done,
+        lost=sum(part.lost for part in parts),
+    )
+
+
+@dataclass(frozen=True)
+class _Part:
+    ids: NDArray[np.int32]
+    lengths: Ints
+    text: NDArray[np.uint64]
+    piece: Ints
+    first: Ints
+    last: Ints
+    label: Ints
+    lost: int
+
+
+def _joined(arrays: Iterator[Ints]) -> Ints:
+    return np.concatenate([np.empty(0, np.int64), *arrays])
+
+
+def _part(
+    documents: Sequence[Document],
+    tokenizer: TextTokenizer,
+    room: int,
+    labelled: Labelled,
+    numbers: dict[str, int],
+    first_token_only: bool,
+) -> _Part:
+    table = TokenTable.tokenize(documents, tokenizer, "token")
+    ranges = [(d, *one) for d, document in enumerate(documents) for one in labelled(document)]
+    document, start, end = (np.array([one[i] for one in ranges], np.int64) for i in range(3))
+    label = np.array([numbers.setdefault(one[3], len(numbers)) for one in ranges], np.int64)
+    first, last = table.covering(document, start, end)
+    if first_token_only:
+        last = np.minimum(last, first + 1)
+    counts = np.maximum(1, -(-table.counts // room))  # pieces of each document
+    pieces = np.concatenate([[0], np.cumsum(counts)])
+    within = first - table.bounds[document]
+    piece = pieces[document] + within // room
+    begin = (within // room) * room
+    shift = table.bounds[document] + begin - len(tokenizer.prefix)
+    kept = (last > first) & (last - table.bounds[document] <= begin + room)
+    inner = [
+        table.ids[a : min(a + room, b)]
+        for a, b in zip(table.bounds[:-1], table.bounds[1:], strict=True)
+        for a in range(a, max(b, a + 1), room)
+    ]
+    prefix, suffix = np.array(tokenizer.prefix, np.int32), np.array(tokenizer.suffix, np.int32)
+    whole = [np.concatenate([prefix, ids, suffix]) for ids in inner]
+    order = np.argsort(piece[kept], kind="stable")
+    hashes = np.array([_number(document.text) for document in documents], np.uint64)
+    return _Part(
+        np.concatenate([np.empty(0, np.int32), *whole]),
+        np.array([len(ids) for ids in whole], np.int64),
+        np.repeat(hashes, counts),
+        piece[kept][order],
+        (first - shift)[kept][order],
+        (last - shift)[kept][order],
+        label[kept][order],
+        int((~kept).sum()),
+    )
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

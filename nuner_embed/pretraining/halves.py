@@ -1,0 +1,154 @@
+"""A network cut in two: a frozen bottom, whose output is computed once, and a top that is trained."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from nuner_embed.errors import PretrainingError
+
+_TOLERANCE = 1e-3
+
+
+class Halves(nn.Module):  # type: ignore[misc]
+    """The layers of a text encoder below and above a cut.
+
+    The bottom never changes and has no dropout. With a cut of 0 there is no bottom: the top is the whole network and
+    takes token ids.
+
+    Args:
+        network: a transformers model of one stack of layers.
+        cut: layers below the cut.
+        dropout: in the layers above it; None for the network's own.
+
+    Raises:
+        PretrainingError: the network has fewer layers, or cannot be cut: its halves together are not what it is.
+    """
+
+    def __init__(self, network: Any, cut: int, dropout: float | None = None) -> None:
+        super().__init__()
+        self.network = network.eval()
+        self.cut = cut
+        path, layers = _layers_of(network)
+        if not 0 <= cut < len(layers):
+            raise PretrainingError(f"this network has {len(layers)} layers; {cut} cannot be frozen, one must be left")
+        if dropout is not None:
+            _set_dropout(layers[cut:] if cut else network, dropout)
+        for parameter in network.parameters():
+            parameter.requires_grad_(not cut)
+        if not cut:
+            return
+        for part in (*layers[cut:], getattr(network, "final_norm", None)):
+            for parameter in part.parameters() if part is not None else ():
+                parameter.requires_grad_(True)
+        # Not modules of this one, whose parameters would then be listed twice.
+        self.__dict__["_bottom"] = _with_layers(network, path, layers[:cut])
+        top = _with_layers(network, path, layers[cut:])
+        top.embeddings = _Given()
+        self.__dict__["_top"] = top
+        self._require_whole()
+
+    @property
+    def trained(self) -> nn.ModuleList:
+        """The layers above the cut."""
+        return nn.ModuleList(_layers_of(self.network)[1][self.cut :])
+
+    def set_training(self, training: bool) -> None:
+        """Turns dropout above the cut on or off."""
+        (self.trained if self.cut else self.network).train(training)
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def bottom(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Hidden states (b, length, dim) below the cut of padded ids (b, length)."""
+        output = self._bottom(input_ids=ids, attention_mask=mask, output_hidden_states=True, return_dict=True)
+        states: torch.Tensor = output.hidden_states[-1]  # the last one of the output may be normalised once more
+        return states
+
+    def forward(self, given: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Last hidden states (b, length, dim) from the bottom's, or from ids (b, length) where nothing is frozen."""
+        if self.cut:
+            output = self._top(inputs_embeds=given, attention_mask=mask, return_dict=True)
+        else:
+            output = self.network(input_ids=given, attention_mask=mask, return_dict=True)
+        states: torch.Tensor = output.last_hidden_state
+        return states
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def _require_whole(self) -> None:
+        ids = torch.randint(0, self.network.config.vocab_size, (2, 7), generator=torch.Generator().manual_seed(0))
+        mask = torch.tensor([[1] * 7, [1] * 5 + [0] * 2])
+        try:
+            halves = self(self.bottom(ids, mask), mask)
+            whole = self.network(input_ids=ids, attention_mask=mask, return_dict=True).last_hidden_state
+            same = torch.allclose(halves[mask > 0], whole[mask > 0], atol=_TOLERANCE, rtol=_TOLERANCE)
+        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise PretrainingError(f"a {self.network.config.model_type} cannot be cut: {error}") from error
+        if not same:
+            raise PretrainingError(
+                f"a {self.network.config.model_type} cannot be cut: its halves do not add up; freeze nothing"
+            )
+
+
+class _Given(nn.Module):  # type: ignore[misc]
+    """Stands where embeddings are made, and hands on what it is given."""
+
+    def forward(self, *others: Any, inputs_embeds: torch.Tensor | None = None, **_: Any) -> torch.Tensor:
+        given = inputs_embeds if inputs_embeds is not None else next(one for one in others if one is not None)
+        assert isinstance(given, torch.Tensor)
+        return given
+
+
+class FastDropout(nn.Module):  # type: ignore[misc]
+    """Dropout whose mask takes a 16-bit number an element; on a CPU, torch's own takes a large share of a step."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+        self._limit = round(p * 65536) - 32768
+        self._scale = 1 / (1 - p)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Drops elements at random while training."""
+        if not self.training or self.p == 0:
+            return values
+        if values.device.type != "cpu":
+            return nn.functional.dropout(values, self.p)
+        words = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        numbers = words.view(torch.int16)[: values.numel()].view(values.shape)
+        return values * (numbers >= self._limit).to(values.dtype).mul_(self._scale)
+
+
+def _layers_of(network: Any) -> tuple[list[str], nn.ModuleList]:
+    """The list of layers, and the names that lead to it."""
+    number = network.config.num_hidden_layers
+    for name, module in network.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == number:
+            return name.split("."), module
+    raise PretrainingError(f"a {network.config.model_type} has no list of {number} layers; it cannot be trained here")
+
+
+def _with_layers(network: Any, path: list[str], layers: nn.ModuleList) -> Any:
+    """The network with other layers, sharing everything else."""
+    clone = copy.copy(network)
+    clone._modules = dict(network._modules)
+    name, *rest = path
+    setattr(clone, name, _with_layers(getattr(network, name), rest, layers) if rest else nn.ModuleList(layers))
+    return clone
+
+
+def _set_dropout(part: nn.Module, p: float) -> None:
+    for module in part.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = p
+        for name in ("dropout_prob", "attention_dropout"):  # what fused attention is told
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, p)
+
+
+def use_fast_dropout(part: nn.Module) -> None:
+    """Puts `FastDropout` in the place of every dropout."""
+    for module in part.modules():
+        for name, child in module.named_children():
+            if isinstance(child, nn.Dropout):
+                setattr(module, name, FastDropout(child.p).train(child.training))

@@ -1,0 +1,89 @@
+"""How a run went: a row a measurement, as CSV for programs and as curves for people."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What was measured at one step; None where it was not.
+
+    Attributes:
+        step: optimizer steps so far.
+        epoch: passes over the training part so far, with fractions.
+        train_loss: mean over the batches since the last row.
+        train_top1: labelled tokens whose best concept of the batch is one of theirs, over the same batches.
+        validation_loss: mean over the held-out part.
+        validation_top1: likewise.
+        probe_f1: of a quick probe on a typed set, token macro-F1 with None left out, a fraction of 1.
+        learning_rate: at this step.
+        scale, bias: of the loss `sigmoid`.
+        sentences_per_second: of training since the last row, validation left out.
+    """
+
+    step: int
+    epoch: float
+    train_loss: float | None = None
+    train_top1: float | None = None
+    validation_loss: float | None = None
+    validation_top1: float | None = None
+    probe_f1: float | None = None
+    learning_rate: float | None = None
+    scale: float | None = None
+    bias: float | None = None
+    sentences_per_second: float | None = None
+
+
+def to_csv(rows: Sequence[Row]) -> bytes:
+    """All rows with a head; a cell is empty where nothing was measured."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [one.name for one in fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _shown(value) for name, value in asdict(row).items()})
+    return text.getvalue().encode()
+
+
+def _shown(value: float | None) -> str | float | None:
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def curve(rows: Sequence[Row]) -> bytes:
+    """Losses above, accuracies and probe below, over epochs; PNG.
+
+    Raises:
+        ImportError: matplotlib, of the extra `plots`, is not installed.
+    """
+    from matplotlib.figure import Figure  # and not pyplot, which has a backend and figures for the whole process
+
+    drawn = Figure(figsize=(6.4, 6.4), layout="constrained")
+    above, below = drawn.subplots(2, 1, sharex=True)
+    for axes, names, factor in (
+        (above, ("train_loss", "validation_loss"), 1),
+        (below, ("train_top1", "validation_top1", "probe_f1"), 100),
+    ):
+        for name in names:
+            points = [(row.epoch, factor * value) for row in rows if (value := getattr(row, name)) is not None]
+            if points:
+                marker = None if name.startswith("train") else "o"
+                axes.plot(*zip(*points, strict=True), label=_CURVES[name], marker=marker, markersize=4)
+        axes.grid(alpha=0.25)
+        axes.legend(fontsize=8)
+    above.set_ylabel("loss")
+    above.set_yscale("log")
+    below.set_ylabel("percent")
+    below.set_xlabel("epochs")
+    content = io.BytesIO()
+    drawn.savefig(content, format="png", dpi=120)
+    return content.getvalue()
+
+
+_CURVES = {
+    "train_loss": "training loss",
+    "validation_loss": "held-out loss",
+    "train_top1": "top-1 concept in the batch, training",
+    "validation_top1": "top-1 concept in the batch, held out",
+    "probe_f1": "quick probe, token macro-F1, None left out",
+}

@@ -1,0 +1,337 @@
+"""The pretrain job: an annotated corpus and a base model in, a text encoder and a concept encoder out."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from filelock import FileLock, Timeout
+from torch import nn
+
+from nuner_embed.errors import PretrainingError
+from nuner_embed.evaluation.protocol import TypedSet
+from nuner_embed.files import hash_of, read_json, write_json
+from nuner_embed.machine import cores
+from nuner_embed.models import Model, TextTokenizer, locate
+from nuner_embed.models.known import DEFAULT_MODEL
+from nuner_embed.pretraining.batches import plan_epoch, positive_share
+from nuner_embed.pretraining.bi_encoder import BiEncoder
+from nuner_embed.pretraining.feeding import Feed, Source, classifier_feed, contrastive_feed
+from nuner_embed.pretraining.halves import Halves, use_fast_dropout
+from nuner_embed.pretraining.history import curve, to_csv
+from nuner_embed.pretraining.preparing import Prepared, Progress, prepare, tokenized_names
+from nuner_embed.pretraining.quick_probe import make_quick_probe
+from nuner_embed.pretraining.saving import (
+    CONCEPT_FOLDER,
+    FACTS_FILE,
+    concept_card,
+    save_network,
+    text_card,
+    write_recipe,
+)
+from nuner_embed.pretraining.settings import Settings
+from nuner_embed.pretraining.states import FrozenStates
+from nuner_embed.pretraining.token_classifier import TokenClassifier
+from nuner_embed.pretraining.trainer import Trainer
+from nuner_embed.runtimes.torch import load_network
+
+TRAINING_FOLDER = "training"
+METRICS_FILE, CURVE_FILE = "metrics.csv", "curve.png"
+_RUN_FILE, _STATE_FILE, _LOCK_FILE = "run.json", "state.safetensors", ".lock"
+_PRIOR_BATCHES = 20
+_MAX_LENGTH = 256
+_CARD = "README.md"
+
+
+def pretrain(
+    data: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    settings: Settings | None = None,
+    *,
+    base: str = DEFAULT_MODEL,
+    probe_set: TypedSet | None = None,
+    format: str | None = None,
+    device: str = "auto",
+    threads: int = 0,
+    cache: bool = True,
+    force: bool = False,
+    progress: Progress = lambda what, done, total: None,
+    note: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Pre-trains a text encoder, and a concept encoder with it, on an annotated corpus.
+
+    Interrupted, the same call goes on where it was; on one thread it ends in the same weights.
+
+    Args:
+        data: files or directories of an annotated corpus, concepts as labels of its spans.
+        output: directory for the text encoder; the concept encoder goes to its folder `concept_encoder`.
+        settings: all values; the preset `small` by default.
+        base: both encoders begin as this model.
+        probe_set: a typed set for a quick probe at every validation.
+        format: of the corpus, in place of the suffixes.
+        device: "auto", "cpu" or "cuda".
+        threads: of torch on a CPU; 0 for one a core.
+        cache: keep what the frozen layers make of every text in a file instead of computing it in every epoch.
+        force: start over, whatever `output` holds of an earlier run.
+        progress: is told `(what, done, total)`.
+        note: is told what people should know.
+
+    Returns:
+        What `pretrain.json` holds: base, data, settings, and how it ended.
+
+    Raises:
+        PretrainingError: nothing to learn from, another run's output, or a loss that is no number.
+        ModelError: the base cannot be loaded.
+        CorpusError: the corpus cannot be read.
+    """
+    settings = settings or Settings()
+    if settings.objective == "token-classification" and settings.top_concepts is not None:
+        raise ValueError("top_concepts goes with the objective contrastive")
+    directory = Path(output).expanduser()
+    model = locate(base)
+    if model.export:
+        raise PretrainingError(f"{base} is an exported graph; training needs the model it was made from")
+    max_length = min(_MAX_LENGTH, model.config.positions) if settings.max_length is None else settings.max_length
+    if max_length > model.config.positions:
+        raise PretrainingError(f"{base} takes at most {model.config.positions} tokens, not {max_length}")
+    accelerator = Accelerator(cpu=device == "cpu")
+    if device == "cuda" and accelerator.device.type != "cuda":
+        raise PretrainingError("asked for CUDA, but torch finds none; install a CUDA build, or say --device cpu")
+    with _threads(threads or cores()), _held(directory, accelerator, force=force) as work:
+        tokenizer = TextTokenizer.from_directory(model.directory)
+        prepared = prepare(data, format, tokenizer, settings, max_length, progress)
+        made = {
+            "base": base,
+            "base_sha256": hash_of([model.weights_sha256, model.config.sha256, tokenizer.sha256]),
+            "data": prepared.facts("concepts" if settings.objective == "contrastive" else "tags"),
+            "settings": settings.to_dict(),
+            "probe_set": probe_set.sha256 if probe_set else None,
+        }
+        fingerprint = _same_run(work, made, accelerator)
+        run = _Run(model, tokenizer, prepared, settings, accelerator, work, cache, progress, note)
+        trainer = run.trainer(fingerprint, probe_set)
+        if trainer.resume():
+            note(f"going on from step {trainer.step:,} of {trainer.steps:,}")
+        trainer.run()
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            run.save(directory, trainer, made)
+    accelerator.wait_for_everyone()
+    return dict(read_json(directory / FACTS_FILE))
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _held(directory: Path, accelerator: Accelerator, *, force: bool) -> Iterator[Path]:
+    """The working folder of a run, for this run alone.
+
+    Raises:
+        PretrainingError: another process trains there, a finished model lies there, or something else does.
+    """
+    work = directory / TRAINING_FOLDER
+    if not accelerator.is_main_process:
+        accelerator.wait_for_everyone()
+        yield work
+        return
+    finished, begun = (directory / FACTS_FILE).exists(), work.exists()
+    if directory.exists() and not directory.is_dir():
+        raise PretrainingError(f"{directory} is a file; name a directory for the model")
+    if finished and not force:
+        raise PretrainingError(
+            f"{directory} holds a finished model; name another directory, or replace it with --force"
+        )
+    if directory.exists() and not (finished or begun) and any(directory.iterdir()):
+        raise PretrainingError(f"{directory} holds something else; name another directory for the model")
+    work.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(work / _LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise PretrainingError(f"{directory} is being trained by another process; wait for it or stop it") from None
+    try:
+        if force:
+            _empty(work, but=_LOCK_FILE)
+        accelerator.wait_for_everyone()
+        yield work
+    finally:
+        lock.release()
+    shutil.rmtree(work)
+
+
+def _empty(folder: Path, but: str) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != but:
+            path.unlink()
+
+
+def _same_run(work: Path, made: dict[str, Any], accelerator: Accelerator) -> str:
+    """The fingerprint of a run, if it is the one that was begun in the folder, or none was.
+
+    Raises:
+        PretrainingError: it is another; the message says in what.
+    """
+    made = {**made, "processes": accelerator.num_processes}
+    path = work / _RUN_FILE
+    try:
+        begun = read_json(path) if (work / _STATE_FILE).exists() else None  # nothing learnt yet: nothing to protect
+    except FileNotFoundError:
+        begun = None
+    except ValueError:
+        raise PretrainingError(f"{path} is damaged; --force starts over") from None
+    if begun is not None and begun != made:
+        there, here = ({**run, **run["settings"]} for run in (begun, made))
+        names = [name for name in here if name != "settings" and here[name] != there.get(name)]
+        shown = ", ".join(
+            name if isinstance(here[name], dict) else f"{name} ({there.get(name)} there, {here[name]} here)"
+            for name in names
+        )
+        raise PretrainingError(f"the run in {work.parent} was begun with another {shown}; --force starts over")
+    if accelerator.is_main_process and begun is None:
+        write_json(path, made)
+    return hash_of(made)
+
+
+class _Run:
+    """The parts of one run, put together."""
+
+    def __init__(
+        self,
+        model: Model,
+        tokenizer: TextTokenizer,
+        prepared: Prepared,
+        settings: Settings,
+        accelerator: Accelerator,
+        work: Path,
+        cache: bool,
+        progress: Progress,
+        note: Callable[[str], None],
+    ) -> None:
+        self._model, self._tokenizer, self._prepared, self._settings = model, tokenizer, prepared, settings
+        self._accelerator, self._work, self._cache = accelerator, work, cache
+        self._progress, self._note = progress, note
+        self._recipe = model.recipe.replace(layers=(-1,))
+        examples = prepared.examples
+        if examples.lost:
+            note(f"not learnt from: {examples.lost:,} mentions without a token or across the cut of a long text")
+        torch.manual_seed(settings.seed)
+        self._text = self._halves(settings.frozen_layers)
+        texts = self._source(self._text, examples.ids, examples.bounds, "texts")
+        self._network, self._feed = self._contrastive(texts) if self._is_contrastive else self._classifier(texts)
+        self._network.to(accelerator.device)
+
+    @property
+    def _is_contrastive(self) -> bool:
+        return self._settings.objective == "contrastive"
+
+    def _halves(self, frozen: int | None) -> Halves:
+        on_cpu = self._accelerator.device.type == "cpu"
+        # on a CPU, the plain attention is the faster one for short texts, forwards and back
+        network = load_network(self._model, attention="eager" if on_cpu else None)
+        cut = self._model.config.layers // 2 if frozen is None else frozen
+        halves = Halves(network, cut, self._settings.dropout)
+        if on_cpu:
+            use_fast_dropout(halves.network)
+        return halves.to(self._accelerator.device)
+
+    def _source(self, halves: Halves, ids: Any, bounds: Any, name: str) -> Source:
+        states = None
+        if halves.cut and self._cache:
+            states = FrozenStates(self._work / f"{name}.npy", ids, bounds)
+            if self._accelerator.is_main_process:
+                states.fill(
+                    halves,
+                    self._model.weights_sha256,
+                    self._model.config.pad_id,
+                    self._accelerator.device,
+                    lambda done, total: self._progress(f"frozen layers, {name}", done, total),
+                )
+            self._accelerator.wait_for_everyone()
+            states.open()
+        return Source(halves, ids, bounds, states, self._model.config.pad_id, self._accelerator.device)
+
+    def _contrastive(self, texts: Source) -> tuple[nn.Module, Feed]:
+        prepared, settings = self._prepared, self._settings
+        ids, bounds, cut = tokenized_names(prepared.examples.labels, self._tokenizer)
+        if cut:
+            self._note(f"{len(cut):,} concept names are cut, the first of them {cut[0][:60]!r}...")
+        self._concept = self._halves(settings.frozen_concept_layers)
+        concepts = self._source(self._concept, ids, bounds, "concepts")
+        first = plan_epoch(prepared.examples.lengths, prepared.train, settings.batch_size, [settings.seed, 1, 0])
+        prior = positive_share(prepared.examples, first[:_PRIOR_BATCHES])
+        specials = (len(self._tokenizer.prefix), len(self._tokenizer.suffix))
+        return BiEncoder(self._text, self._concept, settings, prior, specials), contrastive_feed(texts, concepts)
+
+    def _classifier(self, texts: Source) -> tuple[nn.Module, Feed]:
+        return TokenClassifier(self._text, len(self._prepared.examples.labels)), classifier_feed(texts)
+
+    def trainer(self, fingerprint: str, probe_set: TypedSet | None) -> Trainer:
+        """The loop over these parts."""
+        device = self._accelerator.device
+        probe = probe_set and make_quick_probe(
+            probe_set, self._text, self._model, self._tokenizer, self._recipe, device
+        )
+        return Trainer(
+            self._network,
+            self._prepared.examples,
+            self._prepared.train,
+            self._prepared.held_out,
+            self._feed,
+            self._settings,
+            self._accelerator,
+            self._work / _STATE_FILE,
+            fingerprint,
+            probe,
+            self._note,
+            self._progress,
+        )
+
+    def save(self, directory: Path, trainer: Trainer, made: dict[str, Any]) -> None:
+        """Writes both encoders; the file of facts takes its place last and says that all is there."""
+        made_here = self._work / "result"
+        shutil.rmtree(made_here, ignore_errors=True)
+        last = next((row for row in reversed(trainer.rows) if row.validation_loss is not None), None)
+        facts = {
+            **made,
+            "layers": self._model.config.layers,
+            "frozen_layers": self._text.cut,
+            "similarity": self._network.facts(),
+            "steps": trainer.steps,
+            "validation_loss": last and last.validation_loss,
+            "validation_top1": last and last.validation_top1,
+            "probe_f1": last and last.probe_f1,
+        }
+        save_network(self._model, self._text.network, made_here)
+        write_recipe(made_here, self._recipe)
+        (made_here / _CARD).write_text(text_card(facts), encoding="utf-8")
+        if self._is_contrastive:
+            facts["frozen_concept_layers"] = self._concept.cut
+            save_network(self._model, self._concept.network, made_here / CONCEPT_FOLDER)
+            write_recipe(made_here / CONCEPT_FOLDER, self._recipe)
+            (made_here / CONCEPT_FOLDER / _CARD).write_text(concept_card(facts), encoding="utf-8")
+        (made_here / METRICS_FILE).write_bytes(to_csv(trainer.rows))
+        try:
+            (made_here / CURVE_FILE).write_bytes(curve(trainer.rows))
+        except ImportError:
+            self._note(f"no {CURVE_FILE}: pip install 'nuner-embed[plots]'; {METRICS_FILE} has the numbers")
+        (directory / FACTS_FILE).unlink(missing_ok=True)
+        for path in made_here.iterdir():
+            there = directory / path.name
+            if there.is_dir():
+                shutil.rmtree(there)
+            path.replace(there)
+        write_json(directory / FACTS_FILE, facts)

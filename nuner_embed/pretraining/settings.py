@@ -1,0 +1,146 @@
+"""Every value of a pre-training run: its meaning, its default, and the presets."""
+
+import math
+import tomllib
+from dataclasses import Field, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+from nuner_embed.errors import PretrainingError
+
+Objective = Literal["contrastive", "token-classification"]
+Loss = Literal["sigmoid", "paper"]
+ConceptPooling = Literal["mean", "first"]
+Precision = Literal["f32", "bf16"]
+
+
+def _value(default: Any, about: str, choices: Any = None) -> Any:
+    """A field with what `--help` says of it."""
+    return field(default=default, metadata={"about": about, "choices": get_args(choices) if choices else None})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What decides the weights that come out, besides the data and the base model.
+
+    The defaults are the preset `small`, found for some ten thousand sentences and a small encoder (field notes,
+    section 4); `Settings.preset("paper")` has the values of section 3.3 of the paper.
+
+    Raises:
+        ValueError: a value that makes no sense.
+    """
+
+    objective: Objective = _value("contrastive", "What is learnt: concepts, or the tags of a typed set.", Objective)
+    loss: Loss = _value(
+        "sigmoid", "sigmoid: unit length, learned scale and bias; paper: dot product over a temperature.", Loss
+    )
+    epochs: int = _value(5, "Passes over the training part.")
+    batch_size: int = _value(64, "Sentences whose concepts are told apart from each other.")
+    accumulate: int = _value(1, "Batches to a step of the optimizer.")
+    learning_rate: float = _value(4e-4, "At its highest.")
+    warmup: float = _value(0.1, "Share of the steps over which the learning rate rises; then it falls to 0.")
+    beta1: float = _value(0.9, "Of AdamW.")
+    beta2: float = _value(0.999, "Of AdamW.")
+    epsilon: float = _value(1e-6, "Of AdamW.")
+    weight_decay: float = _value(0.01, "Of AdamW, for matrices; not for biases and norms.")
+    clip: float = _value(1.0, "Longest gradient; 0 for any length.")
+    dropout: float | None = _value(None, "In the layers that are trained.  [default: the base's own]")
+    frozen_layers: int | None = _value(None, "Bottom layers of the text encoder to freeze.  [default: half]")
+    frozen_concept_layers: int | None = _value(None, "Those of the concept encoder.  [default: half]")
+    concept_pooling: ConceptPooling = _value(
+        "mean", "A concept's vector: mean of its word pieces, or its first (special) token.", ConceptPooling
+    )
+    temperature: float = _value(5.0, "Of the loss `paper`.")
+    scale: float = _value(10.0, "Of the loss `sigmoid`, at the start.")
+    scale_rate: float = _value(20.0, "Learning rate of scale and bias, as a multiple.")
+    validation: float = _value(0.1, "Share of the texts to hold out.")
+    validate_every: float = _value(0.5, "Epochs between two validations.")
+    max_length: int | None = _value(
+        None, "Longest piece of a text in tokens; longer ones are cut into several.  [default: 256, or the base's limit]"
+    )
+    top_concepts: int | None = _value(None, "Keep only the annotations of so many most frequent concepts.")
+    sample: int | None = _value(None, "Train on so many texts, drawn at random.")
+    precision: Precision = _value("f32", "Of the arithmetic.", Precision)
+    seed: int = _value(0, "Of every draw: sample, held-out part, order, dropout.")
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            self._check(one, getattr(self, one.name))
+
+    def _check(self, one: "Field[Any]", value: Any) -> None:
+        name, choices = one.name, one.metadata["choices"]
+        if choices is not None:
+            if value not in choices:
+                raise ValueError(f"{name} must be {' or '.join(choices)}, not {value!r}")
+            return
+        if value is None and one.default is None:
+            return
+        whole = kind_of(one) is int
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not math.isfinite(value):
+            raise ValueError(f"{name} must be a {'whole ' * whole}number, not {value!r}")
+        low, high = _BOUNDS.get(name, (0, math.inf))
+        if not low <= value <= high:
+            limits = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+            raise ValueError(f"{name} must be {limits}, not {value:g}")
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Self:
+        """A preset with some values changed."""
+        if name not in PRESETS:
+            raise ValueError(f"no preset is called {name!r}; there are {', '.join(PRESETS)}")
+        return cls(**{**PRESETS[name], **changes})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "epochs": (1, 10_000), "batch_size": (1, 1_000_000), "accumulate": (1, 1_000_000), "learning_rate": (1e-12, 10),
+    "warmup": (0, 1), "beta1": (0, 0.999999), "beta2": (0, 0.999999999), "epsilon": (1e-16, 1), "dropout": (0, 0.99),
+    "temperature": (1e-6, 1e6), "scale": (1e-3, 1e4), "validation": (0, 0.9), "validate_every": (0.001, 10_000),
+    "max_length": (3, 1_000_000), "top_concepts": (1, math.inf), "sample": (1, math.inf),
+}  # fmt: skip
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "small": {},
+    # section 3.3; it freezes nothing of the concept encoder and says nothing of clipping, pooling and dropout
+    "paper": {
+        "loss": "paper",
+        "epochs": 10,
+        "batch_size": 48,
+        "learning_rate": 3e-5,
+        "frozen_concept_layers": 0,
+        "clip": 0.0,
+    },
+}
+
+
+def kind_of(one: "Field[Any]") -> type:
+    """Whether a setting is a word, a whole number or any number."""
+    if one.metadata["choices"] is not None:
+        return str
+    return int if one.type in (int, "int", int | None, "int | None") else float
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The values that a TOML file names, and `preset`, if it names one.
+
+    Raises:
+        PretrainingError: it cannot be read, or names something unknown.
+    """
+    try:
+        with path.open("rb") as stream:
+            values = tomllib.load(stream)
+    except OSError as error:
+        raise PretrainingError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PretrainingError(f"{path}: not valid TOML: {error}") from None
+    known = {one.name for one in fields(Settings)} | {"preset"}
+    values = {name.replace("-", "_"): value for name, value in values.items()}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise PretrainingError(
+            f"{path}: no setting is called {', '.join(unknown)}; there are {', '.join(sorted(known))}"
+        )
+    return values

@@ -1,0 +1,110 @@
+"""What a frozen bottom makes of every piece: computed once, kept in a memory-mapped file."""
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nuner_embed.encoding.tokens import Ints
+from nuner_embed.errors import PretrainingError
+from nuner_embed.files import hash_of, read_json, write_json
+from nuner_embed.pretraining.halves import Halves
+from nuner_embed.runtimes.base import cut_batches, pad
+
+_PIECES_AT_ONCE = 4096
+_BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768}
+_ROOM = 1.05  # of the file's size that must be free
+Progress = Callable[[int, int], None]
+
+
+class FrozenStates:
+    """Hidden states below the cut, a row a token, in float16: their rounding is far below dropout's noise.
+
+    Args:
+        path: of the `.npy` file; a `.json` beside it says how far it is.
+        ids: token ids of all pieces one after the other, (n,).
+        bounds: of the pieces, (e + 1,).
+
+    Raises:
+        PretrainingError: the disk has no room for them, or they are beyond float16.
+    """
+
+    def __init__(self, path: Path, ids: NDArray[np.int32], bounds: Ints) -> None:
+        self._path, self._ids, self._bounds = path, ids, bounds
+        self._states: NDArray[np.float16] | None = None
+
+    def __getitem__(self, piece: int) -> NDArray[np.float16]:
+        assert self._states is not None
+        return self._states[self._bounds[piece] : self._bounds[piece + 1]]
+
+    @property
+    def dim(self) -> int:
+        """Width of a state."""
+        assert self._states is not None
+        return int(self._states.shape[1])
+
+    def open(self) -> None:
+        """Maps the finished file."""
+        self._states = np.load(self._path, mmap_mode="r")
+
+    def fill(self, halves: Halves, weights_sha256: str, pad_id: int, device: torch.device, progress: Progress) -> None:
+        """Computes what is not there yet; a process that died in between has lost 4,096 pieces at most."""
+        dim = halves.network.config.hidden_size
+        shape = (len(self._ids), dim)
+        content = hashlib.sha256(self._ids.tobytes() + self._bounds.tobytes()).hexdigest()
+        key = hash_of([weights_sha256, halves.cut, str(torch.__version__), content, shape])
+        mark = self._path.with_suffix(".json")
+        done = self._done(mark, key)
+        if done is None:
+            self._make(shape)
+            done = 0
+        states = np.load(self._path, mmap_mode="r+")
+        pieces = len(self._bounds) - 1
+        for first in range(done, pieces, _PIECES_AT_ONCE):
+            last = min(first + _PIECES_AT_ONCE, pieces)
+            self._fill(states, np.arange(first, last), halves, pad_id, device)
+            states.flush()
+            write_json(mark, {"key": key, "pieces": last})
+            progress(last, pieces)
+        del states
+        self.open()
+
+    def _done(self, mark: Path, key: str) -> int | None:
+        try:
+            kept = read_json(mark)
+            if kept["key"] == key and self._path.exists():
+                return int(kept["pieces"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        return None
+
+    def _make(self, shape: tuple[int, int]) -> None:
+        needed = shape[0] * shape[1] * 2 * _ROOM
+        free = shutil.disk_usage(self._path.parent).free
+        if needed > free:
+            raise PretrainingError(
+                f"what the frozen layers make of the texts takes {needed / 1e9:.1f} GB, "
+                f"{free / 1e9:.1f} GB are free at {self._path.parent}; free some, or say --no-cache to compute it in every epoch"
+            )
+        np.lib.format.open_memmap(self._path, mode="w+", dtype=np.float16, shape=shape)
+
+    def _fill(
+        self, states: NDArray[np.float16], pieces: Ints, halves: Halves, pad_id: int, device: torch.device
+    ) -> None:
+        lengths = np.diff(self._bounds)[pieces]
+        order = np.argsort(-lengths, kind="stable")
+        pieces, lengths = pieces[order], lengths[order]
+        for first, last in cut_batches(lengths, 0, _BATCH_TOKENS[device.type if device.type == "cuda" else "cpu"]):
+            some = pieces[first:last]
+            rows = [self._ids[self._bounds[i] : self._bounds[i + 1]] for i in some]
+            ids, mask = (torch.from_numpy(one).to(device) for one in pad(rows, pad_id))
+            found = halves.bottom(ids, mask).float().cpu().numpy()
+            for i, row in zip(some, found, strict=True):
+                kept = row[: self._bounds[i + 1] - self._bounds[i]]
+                if np.abs(kept).max() > np.finfo(np.float16).max:
+                    raise PretrainingError("the frozen layers' numbers are beyond float16; say --no-cache")
+                states[self._bounds[i] : self._bounds[i + 1]] = kept

@@ -1,0 +1,284 @@
+"""The loop: steps, validations, and a state on disk from which it goes on exactly."""
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from nuner_embed.encoding.tokens import Ints
+from nuner_embed.errors import PretrainingError
+from nuner_embed.files import atomic_write
+from nuner_embed.pretraining.batches import make_batch, plan_epoch
+from nuner_embed.pretraining.bi_encoder import Compared
+from nuner_embed.pretraining.examples import Examples
+from nuner_embed.pretraining.feeding import Feed
+from nuner_embed.pretraining.history import Row, to_csv
+from nuner_embed.pretraining.optimizing import load_state, make_optimizer, rate_at, save_state, set_rate
+from nuner_embed.pretraining.settings import Settings
+
+_SECONDS_BETWEEN_STATES = 120.0
+_ROWS_AN_EPOCH = 20
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class _Sums:
+    """What was measured since the last row."""
+
+    loss: float = 0.0
+    correct: int = 0
+    labelled: int = 0
+    batches: int = 0
+    waiting: list[Compared] = field(default_factory=list, repr=False)
+
+    def add(self, compared: Compared) -> None:
+        """Takes a batch; its numbers are fetched from a GPU only when somebody asks."""
+        self.waiting.append(dataclasses.replace(compared, loss=compared.loss.detach()))
+
+    def settle(self) -> "_Sums":
+        """Adds up what waits."""
+        for compared in self.waiting:
+            self.loss += float(compared.loss)
+            self.correct += int(compared.correct)
+            self.labelled += int(compared.labelled)
+            self.batches += 1
+        self.waiting = []
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        self.settle()
+        return {"loss": self.loss, "correct": self.correct, "labelled": self.labelled, "batches": self.batches}
+
+    @property
+    def mean_loss(self) -> float:
+        return self.loss / max(1, self.batches)
+
+    @property
+    def top_1(self) -> float:
+        return self.correct / max(1, self.labelled)
+
+
+class Trainer:
+    """Trains a model on the training part of some examples and measures it on the held-out part.
+
+    Args:
+        model: a `BiEncoder` or `TokenClassifier`, on its device.
+        examples: all pieces.
+        train, held_out: numbers of the pieces of each part.
+        feed: makes the model's arguments from a batch.
+        settings: all values.
+        accelerator: device, precision and processes.
+        state_path: where the state is kept.
+        fingerprint: of data, base and settings: another one's state is not gone on from.
+        probe: measures the text encoder as it is, or None.
+        note, progress: are told how it goes.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        examples: Examples,
+        train: Ints,
+        held_out: Ints,
+        feed: Feed,
+        settings: Settings,
+        accelerator: Accelerator,
+        state_path: Path,
+        fingerprint: str,
+        probe: Callable[[], float] | None,
+        note: Callable[[str], None],
+        progress: Progress,
+    ) -> None:
+        self.model, self._feed, self._settings, self._accelerator = model, feed, settings, accelerator
+        self._examples, self._train = examples, train
+        self._state_path, self._fingerprint = state_path, fingerprint
+        self._probe, self._note, self._progress = probe, note, progress
+        self._wrapped = accelerator.prepare(model) if accelerator.num_processes > 1 else model
+        self._optimizer = make_optimizer(model, settings)
+        self._held_out = plan_epoch(examples.lengths, held_out, settings.batch_size, [settings.seed, 0])
+        batches = -(-len(train) // settings.batch_size)
+        self._steps_an_epoch = -(-batches // (settings.accumulate * accelerator.num_processes))
+        self.steps = self._steps_an_epoch * settings.epochs
+        self.step = 0
+        self.rows: list[Row] = []
+        self._sums = _Sums()
+        self._planned = -1
+        self._epoch: list[Ints] = []
+        self._began = self._kept_at = time.monotonic()
+        self._seen = 0
+
+    @property
+    def _is_main(self) -> bool:
+        return bool(self._accelerator.is_main_process)
+
+    def resume(self) -> bool:
+        """Goes back to the state on disk, if there is one.
+
+        Raises:
+            PretrainingError: it is damaged.
+        """
+        if not self._state_path.exists():
+            return False
+        facts = load_state(self._state_path, self.model, self._optimizer, "step")
+        if facts["fingerprint"] != self._fingerprint:
+            raise PretrainingError(f"{self._state_path} belongs to another run; --force starts over")
+        self.step = facts["step"]
+        self.rows = [Row(**row) for row in facts["rows"]]
+        self._sums = _Sums(**facts["sums"])
+        return True
+
+    def run(self) -> None:
+        """Trains to the end, from wherever it is.
+
+        Raises:
+            PretrainingError: the loss is no number any more.
+        """
+        validations = self._validation_steps()
+        every = max(1, self._steps_an_epoch // _ROWS_AN_EPOCH)
+        if not self.step and not self.rows:
+            self._add_row(validate=True)
+        self._began, self._seen, self._kept_at = time.monotonic(), 0, time.monotonic()
+        while self.step < self.steps:
+            epoch, within = divmod(self.step, self._steps_an_epoch)
+            if epoch != self._planned:
+                self._plan(epoch)
+            self._train_step(within)
+            validate = self.step in validations
+            if validate or self.step % every == 0:
+                self._add_row(validate=validate)
+            if time.monotonic() - self._kept_at > _SECONDS_BETWEEN_STATES:
+                self.keep()
+            self._progress("training", min(self._done(), self._total()), self._total())
+        self.keep()
+
+    def keep(self) -> None:
+        """Writes the state."""
+        if self._is_main:
+            facts = {
+                "fingerprint": self._fingerprint,
+                "step": self.step,
+                "rows": [dataclasses.asdict(row) for row in self.rows],
+                "sums": self._sums.to_dict(),
+            }
+            save_state(self._state_path, self.model, self._optimizer, facts)
+            with atomic_write(self._state_path.with_name("metrics.csv")) as stream:
+                stream.write(to_csv(self.rows))
+        self._kept_at = time.monotonic()
+
+    def _autocast(self) -> Any:
+        bf16 = self._settings.precision == "bf16"
+        return torch.autocast(self._accelerator.device.type, torch.bfloat16, enabled=bf16)
+
+    def _total(self) -> int:
+        return len(self._train) * self._settings.epochs
+
+    def _done(self) -> int:
+        return self.step * self._settings.batch_size * self._settings.accumulate * self._accelerator.num_processes
+
+    def _validation_steps(self) -> set[int]:
+        every = self._settings.validate_every * self._steps_an_epoch
+        count = int(self.steps / every + 1e-9)
+        return {round(every * i) for i in range(1, count + 1)} | {self.steps}
+
+    def _plan(self, epoch: int) -> None:
+        self._planned = epoch
+        self._epoch = plan_epoch(
+            self._examples.lengths, self._train, self._settings.batch_size, [self._settings.seed, 1, epoch]
+        )
+
+    def _batches(self, within: int) -> Sequence[Ints]:
+        """The batches of one step in this process."""
+        processes, mine = self._accelerator.num_processes, self._accelerator.process_index
+        together = self._settings.accumulate * processes
+        some = self._epoch[within * together : (within + 1) * together]
+        # at the end of an epoch there may be fewer than processes: the others take them again
+        while len(some) % processes:
+            some = [*some, some[len(some) % processes - 1]]
+        return some[mine::processes]
+
+    def _train_step(self, within: int) -> None:
+        settings = self._settings
+        # Every step has random numbers of its own, so that a run needs no generator's state to go on exactly.
+        torch.manual_seed(_mixed(settings.seed, self.step, self._accelerator.process_index))
+        self.model.set_training(True)
+        set_rate(self._optimizer, rate_at(self.step, self.steps, settings))
+        batches = self._batches(within)
+        for number, pieces in enumerate(batches):
+            batch = make_batch(self._examples, pieces)
+            self._seen += len(pieces)
+            if not len(batch.token):
+                continue  # no label in the batch: nothing to compare
+            last = number == len(batches) - 1
+            with self._autocast(), _together(self._wrapped, last):
+                compared = self._wrapped(*self._feed(batch))
+            self._accelerator.backward(compared.loss / len(batches))
+            self._sums.add(compared)
+        if settings.clip:
+            nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.grad is not None], settings.clip)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+
+    def _add_row(self, *, validate: bool) -> None:
+        seconds = time.monotonic() - self._began
+        sums, self._sums = self._sums.settle(), _Sums()
+        if not math.isfinite(sums.loss):
+            raise PretrainingError(
+                f"the loss is no number any more at step {self.step:,}; begin again with a smaller --learning-rate and "
+                "--force"
+            )
+        facts = self.model.facts()
+        row = Row(
+            step=self.step,
+            epoch=self.step / self._steps_an_epoch,
+            train_loss=sums.mean_loss if sums.batches else None,
+            train_top1=sums.top_1 if sums.batches else None,
+            learning_rate=rate_at(max(0, self.step - 1), self.steps, self._settings),
+            scale=facts.get("scale"),
+            bias=facts.get("bias"),
+            sentences_per_second=self._seen / seconds if seconds and self._seen else None,
+        )
+        if validate and self._held_out:
+            row = self._validated(row)
+        self.rows.append(row)
+        self._began, self._seen = time.monotonic(), 0
+
+    def _validated(self, row: Row) -> Row:
+        loss, top_1 = self.validate()
+        f1 = self._probe() if self._probe else None
+        shown = f"epoch {row.epoch:.3g}: held-out loss {loss:.4g}, top-1 concept {top_1:.1%}"
+        self._note(shown + (f", probe F1 {f1:.1%}" if f1 is not None else ""))
+        return dataclasses.replace(row, validation_loss=loss, validation_top1=top_1, probe_f1=f1)
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def validate(self) -> tuple[float, float]:
+        """Mean loss over the batches of the held-out part, and its top-1 accuracy; the same batches every time."""
+        self.model.set_training(False)
+        sums = _Sums()
+        for number, pieces in enumerate(self._held_out):
+            batch = make_batch(self._examples, pieces)
+            if len(batch.token):
+                with self._autocast():
+                    sums.add(self.model(*self._feed(batch)))
+            self._progress("validating", number + 1, len(self._held_out))
+        sums.settle()
+        return sums.mean_loss, sums.top_1
+
+
+def _mixed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _together(wrapped: Any, last: bool) -> Any:
+    """Gradients of several processes are added up at the last batch of a step."""
+    return wrapped.no_sync() if hasattr(wrapped, "no_sync") and not last else contextlib.nullcontext()

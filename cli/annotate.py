@@ -108,7 +108,9 @@ def annotate(
     if llm is None:
         if dry_run:
             raise click.UsageError("--dry-run goes with --llm: nothing is asked without one")
-        report, asking = _convert(corpus, output, occurrences), None
+        from nuner_embed.annotation.convert import convert_replies
+
+        report, asking = convert_replies(corpus, output, occurrences=occurrences), None
     else:
         import importlib.util
 
@@ -124,19 +126,6 @@ def annotate(
             return
         report, asking = _ask(corpus, output, server, wording, occurrences, max_requests, format_)
     _finish(output, report, asking, sample_review, as_json)
-
-
-def _convert(corpus: tuple[str, ...], output: Path, occurrences: Any) -> "AnnotationReport":
-    from nuner_embed.annotation.convert import annotated, write_annotated
-    from nuner_embed.annotation.replies import read_replies
-    from nuner_embed.annotation.report import AnnotationReport
-    from nuner_embed.errors import AnnotationError
-
-    if any(Path(path).exists() and output.exists() and Path(path).samefile(output) for path in corpus):
-        raise AnnotationError(f"{output} is the file that is read; name another output")
-    report = AnnotationReport()
-    write_annotated(output, annotated(read_replies(corpus), report, occurrences=occurrences))
-    return report
 
 
 def _ask(

@@ -48,6 +48,11 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="NAME TRAIN TEST",
     help="A typed set for a quick probe at every validation.",
 )
+@click.option(
+    "--probe-format",
+    type=click.Choice(["jsonl", "conll", "parquet"]),
+    help="Of that set.  [default: by suffix]",
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @threads_option
 @click.option(
@@ -67,6 +72,7 @@ def pretrain(
     preset: str | None,
     config: Path | None,
     probe_set: tuple[str, str, str] | None,
+    probe_format: str | None,
     device: str,
     threads: int,
     cache: bool,
@@ -92,7 +98,7 @@ def pretrain(
     from nuner_embed.evaluation.run import read_set
     from nuner_embed.pretraining.run import pretrain as run
 
-    typed = read_set(*probe_set) if probe_set else None
+    typed = read_set(*probe_set, format=probe_format) if probe_set else None
     with RowProgress("") as progress:
         facts = run(
             data, output, settings, base=base, probe_set=typed, format=format_, device=device, threads=threads,

@@ -156,17 +156,18 @@ class RowProgress(_WithBar):
         super().__init__()
         self._noun = noun
         self._what = ""
+        self._first = 0
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Moves the bar, or prints a line if the last one is a while ago."""
         now = time.monotonic()
         if what != self._what:
-            self._what, self._began, self._last_line = what, now, now
+            self._what, self._began, self._last_line, self._first = what, now, now, done
             if self._bar:
                 self._task = self._bar.add_task(what, total=total, rate="", shard="")
             rate = 0.0  # what was done so far took a time that is not known
         else:
-            rate = done / max(now - self._began, 1e-9)
+            rate = (done - self._first) / max(now - self._began, 1e-9)
         shown = f"{rate:,.0f}{self._noun and ' '}{self._noun}/s" if rate else ""
         if self._bar and self._task is not None:
             self._bar.update(self._task, completed=done, rate=shown)

@@ -11,6 +11,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nuner_embed.annotation.annotate import annotate
+    from nuner_embed.annotation.asking import Server
+    from nuner_embed.annotation.convert import convert_replies
+    from nuner_embed.annotation.instruction import Instruction
     from nuner_embed.corpora import Corpus
     from nuner_embed.documents import Document, Span
     from nuner_embed.encoding.encode import encode
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from nuner_embed.export import export_onnx, verify
     from nuner_embed.indexes import Index, embed_mentions, examples_of, find, marked_document
     from nuner_embed.models import Recipe
+    from nuner_embed.models.saving import save_model
     from nuner_embed.pretraining.run import pretrain
     from nuner_embed.pretraining.settings import Settings
     from nuner_embed.probing.linear import LinearProbe
@@ -37,16 +42,20 @@ _HOMES = {
     "Document": "nuner_embed.documents",
     "Encoder": "nuner_embed.encoding.encoder",
     "Index": "nuner_embed.indexes",
+    "Instruction": "nuner_embed.annotation.instruction",
     "LinearProbe": "nuner_embed.probing.linear",
     "NunerEmbedError": "nuner_embed.errors",
     "Protocol": "nuner_embed.evaluation.protocol",
     "Recipe": "nuner_embed.models",
+    "Server": "nuner_embed.annotation.asking",
     "Settings": "nuner_embed.pretraining.settings",
     "Span": "nuner_embed.documents",
     "Store": "nuner_embed.encoding.store",
     "Tagger": "nuner_embed.probing.tagger",
     "TextEncoder": "nuner_embed.encoding.encoder",
     "TokenEmbeddings": "nuner_embed.encoding.encoder",
+    "annotate": "nuner_embed.annotation.annotate",
+    "convert_replies": "nuner_embed.annotation.convert",
     "embed_mentions": "nuner_embed.indexes",
     "encode": "nuner_embed.encoding.encode",
     "evaluate_fewshot": "nuner_embed.evaluation.run",
@@ -57,6 +66,7 @@ _HOMES = {
     "marked_document": "nuner_embed.indexes",
     "pretrain": "nuner_embed.pretraining.run",
     "read_set": "nuner_embed.evaluation.run",
+    "save_model": "nuner_embed.models.saving",
     "score_tagger": "nuner_embed.evaluation.tagging",
     "train_probe": "nuner_embed.probing.training",
     "verify": "nuner_embed.export",
@@ -67,16 +77,20 @@ __all__ = [
     "Document",
     "Encoder",
     "Index",
+    "Instruction",
     "LinearProbe",
     "NunerEmbedError",
     "Protocol",
     "Recipe",
+    "Server",
     "Settings",
     "Span",
     "Store",
     "Tagger",
     "TextEncoder",
     "TokenEmbeddings",
+    "annotate",
+    "convert_replies",
     "embed_mentions",
     "encode",
     "evaluate_fewshot",
@@ -87,6 +101,7 @@ __all__ = [
     "marked_document",
     "pretrain",
     "read_set",
+    "save_model",
     "score_tagger",
     "train_probe",
     "verify",

@@ -242,7 +242,7 @@ class Asker:
         headers = error.response.headers if isinstance(error, openai.APIStatusError) else {}
         asked = retry_after_seconds(headers)
         if asked is None:
-            longest = min(_LONGEST_BACKOFF_SECONDS, self._server.backoff_seconds * 2**attempt)
+            longest = min(_LONGEST_BACKOFF_SECONDS, self._server.backoff_seconds * 2.0**attempt)
             return longest * random.uniform(0.5, 1.0)  # noqa: S311  # so that workers do not come back together
         if asked > _LONGEST_WAIT_SECONDS:
             raise AnnotationError(

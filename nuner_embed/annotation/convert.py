@@ -2,16 +2,18 @@
 
 import gzip
 import json
+import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
 from nuner_embed.annotation.aligning import Occurrences, align, is_uninformative
 from nuner_embed.annotation.parsing import parse_reply
-from nuner_embed.annotation.replies import Reply
+from nuner_embed.annotation.replies import Reply, read_replies
 from nuner_embed.annotation.report import EMPTY, REFUSED, UNINFORMATIVE, UNREADABLE, AnnotationReport
 from nuner_embed.documents import Document
+from nuner_embed.errors import AnnotationError
 from nuner_embed.files import atomic_write
 
 
@@ -47,6 +49,28 @@ def write_annotated(path: Path, documents: Iterable[Document]) -> None:
                 _write(packed, documents)
         else:
             _write(stream, documents)
+
+
+def convert_replies(
+    paths: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str], *, occurrences: Occurrences = "all"
+) -> AnnotationReport:
+    """Makes an annotated corpus of replies that are there already; see `read_replies` for the files.
+
+    Args:
+        paths: of the replies.
+        output: a `.jsonl` or `.jsonl.gz` file.
+        occurrences: which matches of an entity in its text are annotated.
+
+    Raises:
+        CorpusError: a file that cannot be read, or holds no replies.
+        AnnotationError: the output is one of the files.
+    """
+    output = Path(output)
+    if output.exists() and any(Path(path).exists() and output.samefile(path) for path in paths):
+        raise AnnotationError(f"{output} is the file that is read; name another output")
+    report = AnnotationReport()
+    write_annotated(output, annotated(read_replies(paths), report, occurrences=occurrences))
+    return report
 
 
 def _write(stream: IO[bytes] | gzip.GzipFile, documents: Iterable[Document]) -> None:

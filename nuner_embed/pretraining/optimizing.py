@@ -19,7 +19,9 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.AdamW:
     """AdamW over all that is trained: weight decay for matrices, a rate of their own for scale and bias."""
     outermost = {id(one) for one in model.outermost}
-    decayed, plain, outer = [], [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    outer: list[nn.Parameter] = []
     for parameter in trained(model).values():
         if id(parameter) in outermost:
             outer.append(parameter)

@@ -246,7 +246,8 @@ class _Run:
         halves = Halves(network, cut, self._settings.dropout)
         if on_cpu:
             use_fast_dropout(halves.network)
-        return halves.to(self._accelerator.device)
+        halves.to(self._accelerator.device)
+        return halves
 
     def _source(self, halves: Halves, ids: Any, bounds: Any, name: str) -> Source:
         states = None
@@ -282,9 +283,9 @@ class _Run:
     def trainer(self, fingerprint: str, probe_set: TypedSet | None) -> Trainer:
         """The loop over these parts."""
         device = self._accelerator.device
-        probe = probe_set and make_quick_probe(
-            probe_set, self._text, self._model, self._tokenizer, self._recipe, device
-        )
+        probe = None
+        if probe_set:
+            probe = make_quick_probe(probe_set, self._text, self._model, self._tokenizer, self._recipe, device)
         return Trainer(
             self._network,
             self._prepared.examples,

@@ -56,7 +56,8 @@ class Settings:
     validation: float = _value(0.1, "Share of the texts to hold out.")
     validate_every: float = _value(0.5, "Epochs between two validations.")
     max_length: int | None = _value(
-        None, "Longest piece of a text in tokens; longer ones are cut into several.  [default: 256, or the base's limit]"
+        None,
+        "Longest piece of a text in tokens; longer ones are cut into several.  [default: 256, or the base's limit]",
     )
     top_concepts: int | None = _value(None, "Keep only the annotations of so many most frequent concepts.")
     sample: int | None = _value(None, "Train on so many texts, drawn at random.")

@@ -88,7 +88,8 @@ class FrozenStates:
         if needed > free:
             raise PretrainingError(
                 f"what the frozen layers make of the texts takes {needed / 1e9:.1f} GB, "
-                f"{free / 1e9:.1f} GB are free at {self._path.parent}; free some, or say --no-cache to compute it in every epoch"
+                f"{free / 1e9:.1f} GB are free at {self._path.parent}; free some, or say --no-cache to "
+                "compute it in every epoch"
             )
         np.lib.format.open_memmap(self._path, mode="w+", dtype=np.float16, shape=shape)
 

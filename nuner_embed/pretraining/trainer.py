@@ -183,7 +183,8 @@ class Trainer:
         return len(self._train) * self._settings.epochs
 
     def _done(self) -> int:
-        return self.step * self._settings.batch_size * self._settings.accumulate * self._accelerator.num_processes
+        at_once = self._settings.batch_size * self._settings.accumulate * int(self._accelerator.num_processes)
+        return self.step * at_once
 
     def _validation_steps(self) -> set[int]:
         every = self._settings.validate_every * self._steps_an_epoch

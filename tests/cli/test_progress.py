@@ -59,6 +59,15 @@ def test_rows_of_an_index_with_share_rate_and_time_left(clock, capsys):
         progress("adding rows", 900, 1000)
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        "adding rows:  50%  25 rows/s  about 0:00:20 left",
-        "adding rows:  90%  29 rows/s  about 0:00:03 left",
+        "adding rows:  50%  20 rows/s  about 0:00:25 left",  # the first hundred took a time that nobody saw
+        "adding rows:  90%  26 rows/s  about 0:00:04 left",
     ]
+
+
+def test_work_that_takes_turns_does_not_count_what_was_done_before(clock, capsys):
+    with RowProgress("") as progress:
+        progress("validating", 5, 5)
+        progress("training", 5000, 10_000)
+        clock[0] += 20
+        progress("training", 5100, 10_000)
+    assert capsys.readouterr().err == "training:  51%  5/s  about 0:16:20 left\n"

@@ -3,20 +3,21 @@
 import csv
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
 import torch
 import transformers
 from fakes import SHARED_DATA, tiny_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import nuner_embed
 from nuner_embed import pretrain
-from nuner_embed.documents import Document, Span, join_words
+from nuner_embed.documents import Document, join_words
 from nuner_embed.errors import PretrainingError
 from nuner_embed.evaluation.protocol import TypedSet
-from nuner_embed.models import TextTokenizer, locate
+from nuner_embed.models import TextTokenizer
 from nuner_embed.pretraining import trainer as trainer_module
 from nuner_embed.pretraining.batches import make_batch, plan_epoch
 from nuner_embed.pretraining.examples import make_examples
@@ -49,7 +50,7 @@ def data(tmp_path_factory):
 
 
 def run(data, base, output, *, options=None, **values):
-    values = {"epochs": 3, "batch_size": 8, "learning_rate": 1e-3, "seed": 5, **values}
+    values = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "seed": 5, **values}
     return pretrain([data], output, Settings(**values), base=str(base), threads=1, **(options or {}))
 
 
@@ -63,7 +64,9 @@ def weights(output):
 def metrics(output):
     """All rows but the speed, which no two runs share."""
     with (output / "metrics.csv").open() as stream:
-        return [{name: value for name, value in row.items() if "per_second" not in name} for row in csv.DictReader(stream)]
+        return [
+            {name: value for name, value in row.items() if "per_second" not in name} for row in csv.DictReader(stream)
+        ]
 
 
 def same(a, b):
@@ -76,15 +79,22 @@ def trained(data, base, tmp_path_factory):
     return output, run(data, base, output)
 
 
-def test_it_learns(trained):
-    output, facts = trained
-    with (output / "metrics.csv").open() as stream:
-        rows = list(csv.DictReader(stream))
-    validated = [row for row in rows if row["validation_loss"]]
-    assert float(validated[-1]["validation_loss"]) < 0.8 * float(validated[0]["validation_loss"])
-    assert float(validated[-1]["validation_top1"]) > 0.9
+# such a small network learns something new in a few epochs only if all of it may change
+WHOLE = {"epochs": 4, "batch_size": 4, "learning_rate": 1e-2, "frozen_layers": 0, "frozen_concept_layers": 0}
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_it_learns(data, base, tmp_path, precision):
+    facts = run(data, base, tmp_path / "m", precision=precision, **WHOLE)
+    validated = [row for row in metrics(tmp_path / "m") if row["validation_loss"]]
+    assert float(validated[-1]["validation_loss"]) < 0.02 * float(validated[0]["validation_loss"])
+    assert facts["validation_top1"] > 0.9
     assert facts["validation_loss"] == pytest.approx(float(validated[-1]["validation_loss"]), rel=1e-4)
-    assert [float(row["epoch"]) for row in validated] == pytest.approx([0, 4 / 7, 1, 11 / 7, 2, 18 / 7, 3], abs=0.15)
+    assert [float(row["epoch"]) for row in validated] == pytest.approx(np.arange(0, 4.1, 0.5), abs=0.05)
+    ours, theirs = (transformers.AutoModel.from_pretrained(place) for place in (tmp_path / "m", base))
+    changed = {name for name, one in theirs.named_parameters() if not torch.equal(one, ours.get_parameter(name))}
+    assert "embeddings.word_embeddings.weight" in changed
+    assert {one.dtype for one in load_file(tmp_path / "m" / "model.safetensors").values()} == {torch.float32}
 
 
 def test_what_it_writes_is_a_drop_in_for_its_base(trained, base):
@@ -136,18 +146,22 @@ def test_twice_is_the_same_and_another_seed_is_not(trained, data, base, tmp_path
 def test_interrupted_it_ends_in_the_same_weights(data, base, tmp_path, monkeypatch, accumulate):
     """Stopped within a training step several times, its state kept at some earlier step."""
     run(data, base, tmp_path / "whole", accumulate=accumulate)
-    step = trainer_module.Trainer._train_step
+    step, keep = trainer_module.Trainer._train_step, trainer_module.Trainer.keep
     steps = []
 
     def stop_now_and_then(self, within):
         steps.append(self.step)
-        if len(steps) in (3, 8, 9):
+        if len(steps) in (2, 6, 7):
             raise KeyboardInterrupt
         step(self, within)
-        if self.step % 2 == 0:
-            self.keep()
 
+    def keep_every_other(self):
+        if self.step % 2 == 0 or self.step == self.steps:
+            keep(self)
+
+    monkeypatch.setattr(trainer_module, "_SECONDS_BETWEEN_STATES", -1)
     monkeypatch.setattr(trainer_module.Trainer, "_train_step", stop_now_and_then)
+    monkeypatch.setattr(trainer_module.Trainer, "keep", keep_every_other)
     notes = []
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
@@ -193,8 +207,6 @@ def plainly(data, base, settings):
         {"params": [scale, bias], "weight_decay": 0.0, "times": settings.scale_rate},
     ]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-6)
-    schedule = transformers.get_linear_schedule_with_warmup(optimizer, 1, 1)  # only to see that ours is like it
-    assert schedule is not None
     pad = transformers.PreTrainedTokenizerFast(tokenizer_file=str(base / "tokenizer.json"), pad_token="[PAD]")
     steps = len(first)
     for step, pieces in enumerate(first):
@@ -213,9 +225,10 @@ def plainly(data, base, settings):
             inner = tokenizer.encode([examples.labels[name]])[0][0]
             one = torch.tensor([[*tokenizer.prefix, *inner, *tokenizer.suffix]])
             vectors.append(concept(one).last_hidden_state[0, 1:-1].mean(0))
-        cosines = torch.nn.functional.normalize(tokens, dim=-1) @ torch.nn.functional.normalize(
-            torch.stack(vectors), dim=-1
-        ).T
+        cosines = (
+            torch.nn.functional.normalize(tokens, dim=-1)
+            @ torch.nn.functional.normalize(torch.stack(vectors), dim=-1).T
+        )
         loss = torch.nn.functional.binary_cross_entropy_with_logits(
             (scale.exp() * cosines + bias)[counts], targets[counts], reduction="none"
         )
@@ -256,22 +269,14 @@ def test_the_schedule_is_the_librarys():
     assert rate_at(0, 100, settings) == pytest.approx(1 / 11)
 
 
-def test_bf16(data, base, tmp_path):
-    facts = run(data, base, tmp_path / "bf16", precision="bf16")
-    assert facts["validation_top1"] > 0.8
-    assert load_file(tmp_path / "bf16" / "model.safetensors")["embeddings.LayerNorm.bias"].dtype == torch.float32
-
-
-def test_the_papers_loss_and_nothing_frozen(data, base, tmp_path):
-    facts = run(data, base, tmp_path / "paper", loss="paper", frozen_layers=0, frozen_concept_layers=0)
+def test_the_papers_loss(data, base, tmp_path):
+    facts = run(data, base, tmp_path / "paper", loss="paper", **WHOLE)
     assert facts["similarity"] == {"temperature": 5.0}
-    ours, theirs = (transformers.AutoModel.from_pretrained(place) for place in (tmp_path / "paper", base))
-    changed = {n for n, p in theirs.named_parameters() if not torch.equal(p, ours.get_parameter(n))}
-    assert "embeddings.word_embeddings.weight" in changed
+    assert facts["validation_top1"] > 0.9
 
 
 def test_nothing_but_tags(data, base, tmp_path):
-    facts = run(data, base, tmp_path / "tags", objective="token-classification", learning_rate=5e-3, epochs=5)
+    facts = run(data, base, tmp_path / "tags", objective="token-classification", **WHOLE)
     assert facts["data"]["kind"] == "tags"
     assert facts["data"]["labels"] == 3  # O, B-boat, B-baltic city
     assert facts["validation_top1"] > 0.95
@@ -294,22 +299,9 @@ def test_a_quick_probe(data, base, tmp_path):
     assert 0.5 < facts["probe_f1"] <= 1
 
 
-def test_the_same_run_goes_on_and_another_is_refused(data, base, tmp_path, monkeypatch):
-    def stop(self):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(trainer_module.Trainer, "run", stop)
-        run(data, base, tmp_path / "m")
-    with pytest.raises(PretrainingError, match=r"begun with another learning_rate \(0.001 there, 0.01 here\); --force"):
-        run(data, base, tmp_path / "m", learning_rate=0.01)
-    run(data, base, tmp_path / "m", learning_rate=0.01, epochs=1, options={"force": True})
-    with pytest.raises(PretrainingError, match="holds a finished model; name another directory, or replace it"):
-        run(data, base, tmp_path / "m")
-    run(data, base, tmp_path / "m", epochs=1, options={"force": True})
-
-
-def test_a_damaged_state_is_told(data, base, tmp_path, monkeypatch):
+@pytest.fixture
+def interrupted(data, base, tmp_path, monkeypatch):
+    """A run that was stopped after a step or two."""
     step = trainer_module.Trainer._train_step
 
     def stop(self, within):
@@ -317,13 +309,27 @@ def test_a_damaged_state_is_told(data, base, tmp_path, monkeypatch):
         self.keep()
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(trainer_module.Trainer, "_train_step", stop)
+    monkeypatch.setattr(trainer_module.Trainer, "_train_step", stop)
+    with pytest.raises(KeyboardInterrupt):
         run(data, base, tmp_path / "m")
-    state = tmp_path / "m" / "training" / "state.safetensors"
+    monkeypatch.undo()
+    return tmp_path / "m"
+
+
+def test_another_run_is_refused(interrupted, data, base):
+    with pytest.raises(PretrainingError, match=r"begun with another learning_rate \(0.001 there, 0.01 here\); --force"):
+        run(data, base, interrupted, learning_rate=0.01)
+    run(data, base, interrupted, learning_rate=0.01, epochs=1, options={"force": True})
+    with pytest.raises(PretrainingError, match="holds a finished model; name another directory, or replace it"):
+        run(data, base, interrupted)
+    run(data, base, interrupted, epochs=1, options={"force": True})
+
+
+def test_a_damaged_state_is_told(interrupted, data, base):
+    state = interrupted / "training" / "state.safetensors"
     state.write_bytes(state.read_bytes()[:-100])
     with pytest.raises(PretrainingError, match=r"state\.safetensors: the state of the run is damaged .*--force"):
-        run(data, base, tmp_path / "m")
+        run(data, base, interrupted)
 
 
 def test_what_cannot_be_trained(data, base, tmp_path):
@@ -342,8 +348,16 @@ def test_what_cannot_be_trained(data, base, tmp_path):
     with pytest.raises(PretrainingError, match="holds something else"):
         run(data, base, tmp_path / "full", options={"force": True})
     assert (tmp_path / "full" / "x").read_text() == "mine"
-    with pytest.raises(PretrainingError, match="the loss is no number any more"):
-        run(data, base, tmp_path / "m", loss="paper", learning_rate=10.0, clip=0, frozen_layers=0, temperature=1e-6)
+    run(data, base, tmp_path / "m", epochs=1)  # what was refused left no trace
+
+
+def test_a_loss_that_is_no_number_ends_the_run(data, base, tmp_path):
+    shutil.copytree(base, tmp_path / "broken")
+    weights = load_file(base / "model.safetensors")
+    weights["encoder.layer.1.output.dense.weight"][:] = math.inf
+    save_file(weights, tmp_path / "broken" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(PretrainingError, match="the loss is no number any more at step"):
+        run(data, tmp_path / "broken", tmp_path / "m", frozen_layers=0, frozen_concept_layers=0)
 
 
 @pytest.mark.parametrize(
@@ -399,4 +413,3 @@ def test_real_annotations(base, tmp_path):
     facts = run(path, base, tmp_path / "m", epochs=1, sample=300)
     assert facts["data"]["texts"] == 300
     assert facts["data"]["mentions"] > 1000
-    assert Span(0, 1) is not None

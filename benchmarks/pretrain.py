@@ -1,0 +1,332 @@
+"""Is pre-training faster than the same recipe written plainly with the HF Trainer, and does it learn the same?
+
+    python benchmarks/pretrain.py [--texts 1600] [--seeds 3]
+
+Both train the two encoders of section 3.2 on the same texts for five epochs, with the same values, precision, threads:
+the bottom half of each frozen and without dropout, the rest with dropout, AdamW, the loss `sigmoid`. After every epoch
+the held-out loss is computed by one function for both, outside the measured time; the keeping of the frozen layers'
+output is inside it. Ours runs with several seeds: their spread is the noise within which the curves must lie.
+"""
+
+import argparse
+import math
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from common import ROOT, WORK, data_file, keep, machine
+from torch import nn
+from torch.nn import functional as F
+
+from nuner_embed.machine import cores
+from nuner_embed.models import TextTokenizer, locate
+from nuner_embed.pretraining.batches import make_batch, plan_epoch, positive_share
+from nuner_embed.pretraining.bi_encoder import BiEncoder
+from nuner_embed.pretraining.examples import Examples
+from nuner_embed.pretraining.feeding import Source, contrastive_feed
+from nuner_embed.pretraining.halves import Halves
+from nuner_embed.pretraining.preparing import Prepared, prepare, tokenized_names
+from nuner_embed.pretraining.run import pretrain
+from nuner_embed.pretraining.settings import Settings
+from nuner_embed.pretraining.trainer import Trainer
+
+BASE = "minilm-l6"
+DATA = "llm-annotated/annotated.jsonl.gz"
+NAMES = {
+    "ours": "nuner-embed pretrain",
+    "plain": "HF Trainer, frozen layers without dropout (the same recipe)",
+    "as is": "HF Trainer, frozen layers with dropout (as `train()` leaves them)",
+    "grouped": "HF Trainer, the same recipe, `group_by_length`",
+}
+
+
+class HeldOut:
+    """The held-out loss of any two networks, over the batches of our own validation."""
+
+    def __init__(self, prepared: Prepared, settings: Settings) -> None:
+        self.model = locate(BASE)
+        self.tokenizer = TextTokenizer.from_directory(self.model.directory)
+        self.examples, self.settings = prepared.examples, settings
+        self.batches = plan_epoch(prepared.examples.lengths, prepared.held_out, settings.batch_size, [settings.seed, 0])
+
+    @torch.no_grad()
+    def loss(self, text: Any, concept: Any, scale: float, bias: float) -> float:
+        halves = [_uncut(network) for network in (text, concept)]
+        ids, bounds, _ = tokenized_names(self.examples.labels, self.tokenizer)
+        specials = (len(self.tokenizer.prefix), len(self.tokenizer.suffix))
+        model = BiEncoder(*halves, self.settings, 0.5, specials)
+        model.log_scale.fill_(math.log(scale))
+        model.bias.fill_(bias)
+        device = torch.device("cpu")
+        pad_id = self.model.config.pad_id
+        feed = contrastive_feed(
+            Source(halves[0], self.examples.ids, self.examples.bounds, None, pad_id, device),
+            Source(halves[1], ids, bounds, None, pad_id, device),
+        )
+        losses = [float(model(*feed(make_batch(self.examples, pieces))).loss) for pieces in self.batches]
+        return float(np.mean(losses))
+
+
+def _uncut(network: Any) -> Halves:
+    """A network as it is, with none of its parameters' settings changed."""
+    halves = Halves.__new__(Halves)
+    nn.Module.__init__(halves)
+    halves.network, halves.cut = network, 0
+    return halves
+
+
+class PlainBiEncoder(nn.Module):
+    """Section 3.2 written down: dense arrays, whole networks."""
+
+    def __init__(self, settings: Settings, prior: float, *, frozen_dropout: bool) -> None:
+        super().__init__()
+        directory = locate(BASE).directory
+        self.text, self.concept = (
+            transformers.AutoModel.from_pretrained(directory, add_pooling_layer=False) for _ in range(2)
+        )
+        self.frozen_dropout = frozen_dropout
+        for part in self.frozen():
+            part.requires_grad_(False)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(settings.scale)))
+        self.bias = nn.Parameter(torch.tensor(math.log(prior / (1 - prior))))
+
+    def frozen(self) -> list[nn.Module]:
+        return [
+            part for network in (self.text, self.concept) for part in (network.embeddings, *network.encoder.layer[:3])
+        ]
+
+    def train(self, mode: bool = True) -> "PlainBiEncoder":
+        super().train(mode)
+        if not self.frozen_dropout:
+            for part in self.frozen():
+                part.eval()
+        return self
+
+    def forward(self, texts: Any, concepts: Any, inner: Any, pooled: Any, targets: Any) -> dict[str, torch.Tensor]:
+        tokens = F.normalize(self.text(**texts).last_hidden_state, dim=-1)
+        names = self.concept(**concepts).last_hidden_state
+        vectors = F.normalize((names * pooled[..., None]).sum(1) / pooled.sum(1, keepdim=True), dim=-1)
+        logits = torch.einsum("bld,cd->blc", tokens, vectors) * self.log_scale.exp() + self.bias
+        losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(-1)
+        return {"loss": (losses * inner).sum() / inner.sum()}
+
+
+class Collator:
+    """Pads the texts of a batch, collects and tokenizes its concepts, and fills the dense array."""
+
+    def __init__(self) -> None:
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(locate(BASE).directory)
+
+    def __call__(self, items: list[dict[str, Any]]) -> dict[str, Any]:
+        texts = self.tokenizer.pad([{"input_ids": item["input_ids"]} for item in items], return_tensors="pt")
+        names = sorted({name for item in items for _, _, name in item["mentions"]})
+        concepts = self.tokenizer(names, padding=True, return_tensors="pt")
+        place = {name: i for i, name in enumerate(names)}
+        targets = torch.zeros(*texts["input_ids"].shape, len(names))
+        inner = texts["attention_mask"].float()
+        for row, item in enumerate(items):
+            inner[row, 0] = inner[row, len(item["input_ids"]) - 1] = 0
+            for first, last, name in item["mentions"]:
+                targets[row, first:last, place[name]] = 1
+        pooled = concepts["attention_mask"].float()
+        pooled[torch.arange(len(names)), concepts["attention_mask"].sum(1) - 1] = 0
+        pooled[:, 0] = 0
+        texts, concepts = dict(texts), {key: concepts[key] for key in ("input_ids", "attention_mask")}
+        return {"texts": texts, "concepts": concepts, "inner": inner, "pooled": pooled, "targets": targets}
+
+
+def items(examples: Examples, pieces: Any) -> list[dict[str, Any]]:
+    """The training part as a plain list."""
+    found = []
+    for piece in pieces:
+        ranges = examples.ranges_of(int(piece))
+        names = [examples.labels[label] for label in examples.label[ranges]]
+        mentions = list(zip(examples.first[ranges].tolist(), examples.last[ranges].tolist(), names, strict=True))
+        ids = examples.tokens(int(piece)).tolist()
+        found.append({"input_ids": ids, "length": len(ids), "mentions": mentions})
+    return found
+
+
+def run_plain(prepared: Prepared, settings: Settings, held_out: HeldOut, kind: str, epochs: int) -> dict[str, Any]:
+    """Trains with the HF Trainer; returns the seconds without the measuring of held-out losses, and these."""
+    transformers.set_seed(settings.seed)
+    first = plan_epoch(prepared.examples.lengths, prepared.train, settings.batch_size, [settings.seed, 1, 0])
+    prior = positive_share(prepared.examples, first[:20])
+    model = PlainBiEncoder(settings, prior, frozen_dropout=kind == "as is")
+    curve: list[float] = []
+    measuring = 0.0
+
+    def measure() -> None:
+        nonlocal measuring
+        began = time.perf_counter()
+        model.eval()
+        curve.append(held_out.loss(model.text, model.concept, model.log_scale.exp().item(), model.bias.item()))
+        model.train()
+        measuring += time.perf_counter() - began
+
+    class AfterEpochs(transformers.TrainerCallback):
+        def on_epoch_end(self, *_: Any, **__: Any) -> None:
+            measure()
+
+    measure()
+    measuring = 0.0
+    dataset = items(prepared.examples, prepared.train)
+    steps = -(-len(dataset) // settings.batch_size) * epochs
+    changing = [one for one in model.parameters() if one.requires_grad and one.ndim]
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [one for one in changing if one.ndim > 1], "weight_decay": settings.weight_decay},
+            {"params": [one for one in changing if one.ndim == 1], "weight_decay": 0.0},
+            {
+                "params": [model.log_scale, model.bias],
+                "weight_decay": 0.0,
+                "lr": settings.learning_rate * settings.scale_rate,
+            },
+        ],
+        lr=settings.learning_rate,
+        betas=(settings.beta1, settings.beta2),
+        eps=settings.epsilon,
+        fused=True,
+    )
+    schedule = transformers.get_linear_schedule_with_warmup(optimizer, round(settings.warmup * steps), steps)
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = transformers.TrainingArguments(
+            output_dir=folder,
+            per_device_train_batch_size=settings.batch_size,
+            num_train_epochs=epochs,
+            max_grad_norm=settings.clip,
+            seed=settings.seed,
+            use_cpu=True,
+            report_to=[],
+            save_strategy="no",
+            logging_steps=1_000_000,
+            remove_unused_columns=False,
+            disable_tqdm=True,
+            group_by_length=kind == "grouped",
+        )
+        trainer = transformers.Trainer(
+            model, arguments, Collator(), dataset, optimizers=(optimizer, schedule), callbacks=[AfterEpochs()]
+        )
+        began = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - began - measuring
+    return {"name": kind, "seconds": seconds, "sentences": len(dataset) * epochs, "curve": curve, "steps": steps}
+
+
+def run_ours(texts: int, settings: Settings, work: Path) -> dict[str, Any]:
+    """Trains with `pretrain`, as a user would; validations and the writing of the result are not measured."""
+    shutil.rmtree(work, ignore_errors=True)
+    times: dict[str, float] = {"validating": 0.0}
+    validate, run = Trainer.validate, Trainer.run
+
+    def timed(name: str, function: Any) -> Any:
+        def wrapped(self: Any, *arguments: Any) -> Any:
+            began = time.perf_counter()
+            result = function(self, *arguments)
+            times[name] = times.get(name, 0.0) + time.perf_counter() - began
+            return result
+
+        return wrapped
+
+    marks: dict[str, float] = {}
+
+    def progress(what: str, done: int, total: int) -> None:
+        if what == "tokenizing" and done == total:
+            marks["tokenized"] = time.perf_counter()
+
+    def whole(self: Any) -> None:
+        run(self)
+        marks["trained"] = time.perf_counter()
+
+    Trainer.validate, Trainer.run = timed("validating", validate), whole
+    try:
+        facts = pretrain([data_file(DATA)], work, settings, base=BASE, threads=cores(), progress=progress)
+    finally:
+        Trainer.validate, Trainer.run = validate, run
+    lines = [line.split(",") for line in (work / "metrics.csv").read_text().splitlines()]
+    column = lines[0].index("validation_loss")
+    curve = [float(line[column]) for line in lines[1:] if line[column]]
+    seconds = marks["trained"] - marks["tokenized"] - times["validating"]
+    trained = facts["data"]["pieces"] - facts["data"]["held_out"]
+    return {
+        "name": "ours",
+        "seed": settings.seed,
+        "seconds": seconds,
+        "sentences": trained * settings.epochs,
+        "curve": curve,
+        "steps": facts["steps"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--texts", type=int, default=1600, help="drawn from all")
+    parser.add_argument("--seeds", type=int, default=3, help="of ours; the first is the plain one's too")
+    parser.add_argument("--epochs", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(cores())
+    transformers.logging.set_verbosity_error()
+    settings = Settings(sample=options.texts, epochs=options.epochs, validate_every=1)
+    model = locate(BASE)
+    tokenizer = TextTokenizer.from_directory(model.directory)
+    prepared = prepare([data_file(DATA)], None, tokenizer, settings, 256, lambda *_: None)
+    held_out = HeldOut(prepared, settings)
+    work = WORK / "pretraining" / "speed"
+    runs = []
+    for seed in range(options.seeds):
+        # the sample and the held-out part go by the seed as well: the noise of everything that is drawn
+        runs.append(run_ours(options.texts, Settings(**{**settings.to_dict(), "seed": seed}), work))
+        print(runs[-1], flush=True)
+        if seed == 0:
+            runs.append(run_plain(prepared, settings, held_out, "plain", options.epochs))
+            print(runs[-1], flush=True)
+    for kind in ("as is", "grouped"):
+        runs.append(run_plain(prepared, settings, held_out, kind, 1))
+        print(runs[-1], flush=True)
+    shutil.rmtree(work, ignore_errors=True)
+    keep(
+        "pretrain",
+        {
+            "machine": machine("torch", "transformers", "accelerate"),
+            "texts": options.texts,
+            "held_out": len(prepared.held_out),
+            "settings": settings.to_dict(),
+            "runs": runs,
+        },
+        table(runs, options.epochs),
+    )
+
+
+def table(runs: list[dict[str, Any]], epochs: int) -> str:
+    """Speeds, and the held-out losses after each epoch."""
+    speed = {name: _rate([run for run in runs if run["name"] == name]) for name in NAMES}
+    lines = [
+        f"MiniLM-L6, {runs[0]['sentences'] // epochs:,} sentences, {cores()} threads, f32; the keeping of the frozen "
+        "layers' output counted in, validations not.\n",
+        "| | sentences/s | nuner-embed's as a multiple |",
+        "|---|---|---|",
+        *(f"| {NAMES[name]} | {rate:.1f} | {speed['ours'] / rate:.2f}x |" for name, rate in speed.items()),
+        "",
+        f"The last two ran one epoch, the others {epochs}.\n",
+        f"| held-out loss | start | {' | '.join(f'epoch {i + 1}' for i in range(epochs))} |",
+        "|---" * (epochs + 2) + "|",
+    ]
+    for run in runs:
+        if len(run["curve"]) == epochs + 1:
+            name = f"ours, seed {run['seed']}" if run["name"] == "ours" else "HF Trainer, seed 0"
+            lines.append(f"| {name} | {' | '.join(f'{loss:.3f}' for loss in run['curve'])} |")
+    return "\n".join(lines) + "\n"
+
+
+def _rate(runs: list[dict[str, Any]]) -> float:
+    return float(sum(run["sentences"] for run in runs) / sum(run["seconds"] for run in runs))
+
+
+if __name__ == "__main__":
+    assert ROOT
+    main()

@@ -1,0 +1,109 @@
+"""`nuner-embed pretrain` and `models save` as people run them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import transformers
+from command import run
+from fakes import tiny_model
+from safetensors.torch import load_file
+
+LINE = '{"text": "the ferry number %d left kiel", "spans": [{"start": 4, "end": 9, "label": "boat"}]}\n'
+CONLL = "ferry\tB-boat\nleft\tO\nkiel\tB-city\n\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pretrain")
+    tiny_model("bert", folder / "base")
+    (folder / "data.jsonl").write_text("".join(LINE % i for i in range(40)))
+    (folder / "typed.conll").write_text(CONLL * 4)
+    return folder
+
+
+def pretrain(folder, *arguments, **options):
+    return run("pretrain", "data.jsonl", "--base", "base", "--epochs", 1, *arguments, cwd=folder, **options)
+
+
+def test_a_run_with_a_probe(folder):
+    done = pretrain(folder, "-o", "m", "--probe-set", "boats", "typed.conll", "typed.conll", "--batch-size", 8, check=0)
+    assert "epoch 1: held-out loss" in done.stderr
+    assert "probe F1" in done.stderr
+    assert "texts" in done.stdout
+    assert transformers.AutoModel.from_pretrained(folder / "m").config.num_hidden_layers == 2
+    run("export", "m", "-o", "exported", cwd=folder, check=0)  # whatever takes a model takes this one
+    again = pretrain(folder, "-o", "m", check=1)
+    assert "Error: m holds a finished model" in again.stderr
+
+
+def test_values_from_a_preset_a_file_and_flags(folder):
+    (folder / "values.toml").write_text('preset = "paper"\nlearning_rate = 1e-4\nbatch_size = 16\n')
+    done = pretrain(folder, "-o", "v", "--config", "values.toml", "--batch-size", 8, "--json", check=0)
+    settings = json.loads(done.stdout)["settings"]
+    assert (settings["loss"], settings["learning_rate"], settings["batch_size"]) == ("paper", 1e-4, 8)
+    assert (settings["epochs"], settings["frozen_concept_layers"]) == (1, 0)
+
+
+def test_killed_and_run_again(folder):
+    options = ["--batch-size", "2", "--threads", "1", "--learning-rate", "0.01"]
+    pretrain(folder, "-o", "whole", *options, check=0)
+    command = [sys.executable, "-m", "nuner_embed.cli", "pretrain", "data.jsonl", "--base", "base", "--epochs", "1"]
+    process = subprocess.Popen([*command, "-o", "killed", *options], cwd=folder, env=dict(os.environ))
+    state = folder / "killed" / "training" / "run.json"
+    while not state.exists() and process.poll() is None:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (folder / "killed" / "pretrain.json").exists()
+    pretrain(folder, "-o", "killed", *options, check=0)
+    whole, killed = (load_file(folder / name / "model.safetensors") for name in ("whole", "killed"))
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)
+    assert not (folder / "killed" / "training").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["-o", "x", "--loss", "cosine"], 2, "'cosine' is not one of 'sigmoid', 'paper'"),
+        (["-o", "x", "--warmup", "2"], 2, "warmup must be between 0 and 1, not 2"),
+        (["-o", "x", "--config", "none.toml"], 1, "none.toml: cannot be read: No such file"),
+        (["-o", "x", "--config", "wrong.toml"], 1, "wrong.toml: batch_size must be a whole number, not 'many'"),
+        (["-o", "x", "--frozen-layers", "9"], 1, "this network has 2 layers; 9 cannot be frozen"),
+        (["-o", "x", "--device", "cuda"], 1, "asked for CUDA, but torch finds none"),
+        (["-o", "data.jsonl"], 1, "data.jsonl is a file; name a directory"),
+        (["-o", "x", "--probe-set", "a", "none.conll", "none.conll"], 1, "none.conll: no such file"),
+    ],
+)
+def test_bad_input_is_one_line(folder, arguments, code, message):
+    (folder / "wrong.toml").write_text('batch_size = "many"\n')
+    done = pretrain(folder, *arguments, check=code)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_base_and_an_empty_file(folder):
+    (folder / "empty.jsonl").write_text("")
+    assert "no documents" in run("pretrain", "empty.jsonl", "-o", "x", "--base", "base", cwd=folder, check=1).stderr
+    assert "no known model is called" in pretrain(folder, "-o", "x", "--base", "nothing", check=1).stderr
+
+
+def test_models_save(folder):
+    run("models", "save", "minilm-l6", "-o", "mini", cwd=folder, check=0)
+    ours = transformers.AutoModel.from_pretrained(folder / "mini")
+    assert ours.config.num_hidden_layers == 6
+    assert transformers.AutoTokenizer.from_pretrained(folder / "mini")("a")["input_ids"] == [101, 1037, 102]
+    assert json.loads((folder / "mini" / "recipe.json").read_text())["max_length"] == 256
+    assert (folder / "mini").stat().st_mode & 0o777 == 0o755
+    done = run("models", "save", "minilm-l6", "-o", "mini", cwd=folder, check=1)
+    assert "mini is there already; name another directory or say --force" in done.stderr
+    run("models", "save", "base", "-o", "mini", "--force", cwd=folder, check=0)
+    assert transformers.AutoModel.from_pretrained(folder / "mini").config.num_hidden_layers == 2
+    assert "no known model" in run("models", "save", "minilm", "-o", "other", cwd=folder, check=1).stderr
+    assert not (folder / "other").exists()

@@ -3,9 +3,9 @@
     python benchmarks/first_pretraining.py
 
 Runs `nuner-embed pretrain` with the defaults on llm-annotated (18,740 sentences, a tenth held out), with a quick probe
-on MIT Movie after every epoch, and measures the result as the paper does: probes on frozen features, ten support sets of
-k to 2k mentions a type, whole test parts, the default probe. The sentences were annotated for this project; the paper's
-are fifty times as many, of another corpus and another LLM, and its base is RoBERTa.
+on MIT Movie after every epoch, and measures the result as the paper does: probes on frozen features, ten support sets
+of k to 2k mentions a type, whole test parts, the default probe. Our sentences were annotated for this project; the
+paper's are fifty times as many, of another corpus and another LLM, and its base is RoBERTa.
 """
 
 import json

@@ -118,10 +118,10 @@ def main() -> None:
         again = "the same command without --force" if "--force" in sys.argv else "the same command"
         on = (
             "--force starts over, standard input being gone"
-            if "-" in sys.argv
-            else f"{again} goes on from the last shard"
+            if {"-", "encode"} <= set(sys.argv)
+            else f"{again} goes on where it was"
         )
-        click.echo(f"\nInterrupted. If this was an encode job, {on}.", err=True)
+        click.echo(f"\nInterrupted. If this was a job (annotate, pretrain, encode, evaluate), {on}.", err=True)
         code = 143 if terminated else 130
     except BrokenPipeError:
         sys.stderr.close()  # whoever read us has gone; Python would complain once more at exit

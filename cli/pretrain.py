@@ -1,5 +1,6 @@
 """`nuner-embed pretrain`."""
 
+import os
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -104,6 +105,8 @@ def pretrain(
             data, output, settings, base=base, probe_set=typed, format=format_, device=device, threads=threads,
             cache=cache, force=force, progress=progress, note=note,
         )  # fmt: skip
+    if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
+        return
     if as_json:
         print_json(facts)
         return

@@ -13,7 +13,8 @@ from nuner_embed.errors import PretrainingError
 from nuner_embed.files import atomic_write
 from nuner_embed.pretraining.settings import Settings
 
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+# what AdamW keeps of a parameter; its steps are not those of the run where a batch had nothing to learn from
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.AdamW:
@@ -72,13 +73,12 @@ def save_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, f
         stream.write(save(tensors, metadata={"facts": json.dumps(facts)}))
 
 
-def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, steps_of: str) -> dict[str, Any]:
+def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Puts a run where it was and returns its facts.
 
     Args:
         path: of a file that `save_state` wrote.
         model, optimizer: as new.
-        steps_of: which of the facts is the number of optimizer steps.
 
     Raises:
         PretrainingError: the file is damaged or of another model.
@@ -86,13 +86,13 @@ def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, s
     try:
         with safe_open(path, framework="pt") as file:
             facts: dict[str, Any] = json.loads(file.metadata()["facts"])
+            kept = set(file.keys())
             for name, parameter in trained(model).items():
                 with torch.no_grad():
                     parameter.copy_(file.get_tensor(name))
-                if facts[steps_of]:
+                if f"{_MOMENTS[0]}:{name}" in kept:
                     optimizer.state[parameter] = {
-                        "step": torch.tensor(float(facts[steps_of])),
-                        **{moment: file.get_tensor(f"{moment}:{name}").to(parameter.device) for moment in _MOMENTS},
+                        moment: file.get_tensor(f"{moment}:{name}").to(parameter.device) for moment in _MOMENTS
                     }
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise PretrainingError(f"{path}: the state of the run is damaged ({error}); --force starts over") from None

@@ -99,13 +99,16 @@ def pretrain(
     if max_length > model.config.positions:
         raise PretrainingError(f"{base} takes at most {model.config.positions} tokens, not {max_length}")
     accelerator = Accelerator(cpu=device == "cpu")
+    if not accelerator.is_main_process:
+        progress, note = _silent, _silent
     if device == "cuda" and accelerator.device.type != "cuda":
         raise PretrainingError("asked for CUDA, but torch finds none; install a CUDA build, or say --device cpu")
     with _threads(threads or cores()), _held(directory, accelerator, force=force) as work:
         tokenizer = TextTokenizer.from_directory(model.directory)
         prepared = prepare(data, format, tokenizer, settings, max_length, progress)
         made = {
-            "base": base,
+            # a directory by the last part of its path: what is written may be given away
+            "base": Path(base).expanduser().resolve().name if Path(base).expanduser().is_dir() else base,
             "base_sha256": hash_of([model.weights_sha256, model.config.sha256, tokenizer.sha256]),
             "data": prepared.facts("concepts" if settings.objective == "contrastive" else "tags"),
             "settings": settings.to_dict(),
@@ -122,6 +125,10 @@ def pretrain(
             run.save(directory, trainer, made)
     accelerator.wait_for_everyone()
     return dict(read_json(directory / FACTS_FILE))
+
+
+def _silent(*_: Any) -> None:
+    """Tells nobody: of several processes one speaks."""
 
 
 @contextmanager

@@ -114,6 +114,7 @@ class Trainer:
         self._sums = _Sums()
         self._planned = -1
         self._epoch: list[Ints] = []
+        self._stand_in = train[:0]
         self._began = self._kept_at = time.monotonic()
         self._seen = 0
 
@@ -129,7 +130,7 @@ class Trainer:
         """
         if not self._state_path.exists():
             return False
-        facts = load_state(self._state_path, self.model, self._optimizer, "step")
+        facts = load_state(self._state_path, self.model, self._optimizer)
         if facts["fingerprint"] != self._fingerprint:
             raise PretrainingError(f"{self._state_path} belongs to another run; --force starts over")
         self.step = facts["step"]
@@ -196,16 +197,21 @@ class Trainer:
         self._epoch = plan_epoch(
             self._examples.lengths, self._train, self._settings.batch_size, [self._settings.seed, 1, epoch]
         )
+        # of processes that would have nothing to do
+        self._stand_in = next((pieces for pieces in self._epoch if self._is_labelled(pieces)), self._epoch[0])
 
     def _batches(self, within: int) -> Sequence[Ints]:
         """The batches of one step in this process."""
         processes, mine = self._accelerator.num_processes, self._accelerator.process_index
         together = self._settings.accumulate * processes
         some = self._epoch[within * together : (within + 1) * together]
-        # at the end of an epoch there may be fewer than processes: the others take them again
-        while len(some) % processes:
-            some = [*some, some[len(some) % processes - 1]]
+        if processes > 1:  # all must compare something, or the others would wait for it
+            some = [pieces if self._is_labelled(pieces) else self._stand_in for pieces in some]
+            some += [self._stand_in] * (-len(some) % processes)
         return some[mine::processes]
+
+    def _is_labelled(self, pieces: Ints) -> bool:
+        return bool(np.isin(pieces, self._examples.piece).any())
 
     def _train_step(self, within: int) -> None:
         settings = self._settings

@@ -68,6 +68,32 @@ def test_killed_and_run_again(folder):
     assert not (folder / "killed" / "training").exists()
 
 
+def test_two_processes_add_up_to_two_batches_a_step(folder):
+    options = ["--batch-size", "4", "--validation", "0.2", "--dropout", "0", "--threads", "1", "--device", "cpu"]
+    pretrain(folder, "-o", "one", *options, "--accumulate", 2, check=0)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [
+        "-m",
+        "nuner_embed.cli",
+        "pretrain",
+        "data.jsonl",
+        "--base",
+        "base",
+        "--epochs",
+        "1",
+        "-o",
+        "two",
+        *options,
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*launch, *command], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("held-out loss") == 1
+    one, two = (load_file(folder / name / "model.safetensors") for name in ("one", "two"))
+    assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
+    assert not all(torch.equal(one[name], load_file(folder / "base" / "model.safetensors")[name]) for name in one)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

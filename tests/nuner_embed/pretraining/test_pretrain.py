@@ -131,7 +131,7 @@ def test_the_rest_of_what_it_writes(trained, base, data):
     assert set(facts["similarity"]) == {"scale", "bias"}
     assert (output / "curve.png").read_bytes().startswith(b"\x89PNG")
     for card in (output / "README.md", output / "concept_encoder" / "README.md"):
-        assert card.read_text().startswith(f'---\nbase_model: "{base}"')
+        assert card.read_text().startswith(f'---\nbase_model: "{base.name}"')
     assert transformers.AutoModel.from_pretrained(output / "concept_encoder").config.num_hidden_layers == 2
 
 

@@ -58,15 +58,13 @@ class HeldOut:
     def loss(self, text: Any, concept: Any, scale: float, bias: float) -> float:
         halves = [_uncut(network) for network in (text, concept)]
         ids, bounds, _ = tokenized_names(self.examples.labels, self.tokenizer)
-        specials = (len(self.tokenizer.prefix), len(self.tokenizer.suffix))
-        model = BiEncoder(*halves, self.settings, 0.5, specials)
+        model = BiEncoder(*halves, self.settings, 0.5)
         model.log_scale.fill_(math.log(scale))
         model.bias.fill_(bias)
-        device = torch.device("cpu")
-        pad_id = self.model.config.pad_id
+        rest = (self.examples.specials, None, self.model.config.pad_id, torch.device("cpu"))
         feed = contrastive_feed(
-            Source(halves[0], self.examples.ids, self.examples.bounds, None, pad_id, device),
-            Source(halves[1], ids, bounds, None, pad_id, device),
+            Source(halves[0], self.examples.ids, self.examples.bounds, *rest),
+            Source(halves[1], ids, bounds, *rest),
         )
         losses = [float(model(*feed(make_batch(self.examples, pieces))).loss) for pieces in self.batches]
         return float(np.mean(losses))

@@ -17,17 +17,15 @@ class Batch:
     """Some pieces and their labels.
 
     Attributes:
-        pieces: numbers of the pieces, (b,).
-        lengths: tokens of each, special ones included, (b,).
-        inner: which of the (b * longest) padded tokens are neither special nor padding, (t,).
+        pieces: numbers of the pieces, the shortest first, (b,).
+        tokens: how many they have in all, special ones left out.
         labels: labels of the batch, each once, (c,).
-        token: of each (token, label) pair that holds, the token as an index into `inner`, (p,).
+        token: of each (token, label) pair that holds, the token, counted through all pieces without special ones, (p,).
         column: its label as an index into `labels`, (p,).
     """
 
     pieces: Ints
-    lengths: Ints
-    inner: Ints
+    tokens: int
     labels: Ints
     token: Ints
     column: Ints
@@ -54,19 +52,15 @@ def plan_epoch(lengths: Ints, pieces: Ints, batch_size: int, seed: Sequence[int]
 
 def make_batch(examples: Examples, pieces: Ints) -> Batch:
     """Collects the labels exemplified in some pieces, and which of their tokens carry them (section 3.2)."""
-    lengths = examples.lengths[pieces]
-    longest = int(lengths.max())
+    pieces = pieces[np.argsort(examples.lengths[pieces], kind="stable")]
     before, after = examples.specials
-    position = np.arange(longest)
-    is_inner = (position >= before) & (position < (lengths - after)[:, None])
-    place = np.cumsum(is_inner) - 1  # number of each inner token among the inner ones, flat over (b, longest)
-    ranges = _ranges(examples, pieces)
-    row, first, last, label = ranges
+    begin = np.cumsum(np.concatenate([[0], examples.lengths[pieces] - before - after]))
+    row, first, last, label = _ranges(examples, pieces)
     count = last - first
-    flat = np.repeat(row * longest + first, count) + _within(count)
+    token = np.repeat(begin[row] + first - before, count) + _within(count)
     labels, column = np.unique(label, return_inverse=True)
-    pairs = np.unique(np.stack([place[flat], np.repeat(column, count)]), axis=1)  # overlapping mentions of a concept
-    return Batch(pieces, lengths, np.flatnonzero(is_inner), labels, pairs[0], pairs[1])
+    pairs = np.unique(np.stack([token, np.repeat(column, count)]), axis=1)  # overlapping mentions of a concept
+    return Batch(pieces, int(begin[-1]), labels, pairs[0], pairs[1])
 
 
 def _ranges(examples: Examples, pieces: Ints) -> tuple[Ints, Ints, Ints, Ints]:
@@ -91,5 +85,5 @@ def positive_share(examples: Examples, batches: Sequence[Ints]) -> float:
     for pieces in batches:
         batch = make_batch(examples, pieces)
         positive += len(batch.token)
-        pairs += len(batch.inner) * len(batch.labels)
+        pairs += batch.tokens * len(batch.labels)
     return positive / pairs if pairs else 0.0

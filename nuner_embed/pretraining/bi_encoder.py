@@ -8,21 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nuner_embed.pretraining.halves import Halves
+from nuner_embed.pretraining.halves import Flat, Halves, Padded
 from nuner_embed.pretraining.settings import Settings
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What one half-network is given.
-
-    Attributes:
-        given: ids (b, length), or the frozen bottom's states (b, length, dim).
-        mask: 1 for tokens, 0 for padding, (b, length).
-    """
-
-    given: torch.Tensor
-    mask: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -48,16 +35,12 @@ class BiEncoder(nn.Module):  # type: ignore[misc]
         concept: the concept encoder.
         settings: loss, pooling, temperature, scale.
         prior: share of the pairs that hold; the bias starts there, as in SigLIP.
-        specials: special tokens before and after each concept.
     """
 
-    def __init__(
-        self, text: Halves, concept: Halves, settings: Settings, prior: float, specials: tuple[int, int]
-    ) -> None:
+    def __init__(self, text: Halves, concept: Halves, settings: Settings, prior: float) -> None:
         super().__init__()
         self.text, self.concept = text, concept
         self._loss, self._temperature, self._pooling = settings.loss, settings.temperature, settings.concept_pooling
-        self._specials = specials
         if self._loss == "sigmoid":
             prior = min(max(prior, 1e-6), 0.5)
             self.log_scale = nn.Parameter(torch.tensor(math.log(settings.scale)))
@@ -73,33 +56,18 @@ class BiEncoder(nn.Module):  # type: ignore[misc]
         self.text.set_training(training)
         self.concept.set_training(training)
 
-    def concepts(self, groups: list[Inputs]) -> torch.Tensor:
-        """A vector for each concept, (c, dim), in the order of the groups."""
-        return torch.cat([self._pool(self.concept(one.given, one.mask), one.mask) for one in groups])
-
-    def _pool(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        if self._pooling == "first":
-            return states[:, 0]
-        before, after = self._specials
-        lengths = mask.sum(1, keepdim=True)
-        position = torch.arange(mask.shape[1], device=mask.device)
-        inner = ((position >= before) & (position < lengths - after)).to(states.dtype)
-        return (inner.unsqueeze(1) @ states).squeeze(1) / inner.sum(1, keepdim=True).clamp(min=1)
-
     def forward(
-        self, texts: Inputs, inner: torch.Tensor, groups: list[Inputs], token: torch.Tensor, column: torch.Tensor
+        self, texts: Padded | Flat, groups: list[Padded | Flat], token: torch.Tensor, column: torch.Tensor
     ) -> Compared:
         """Compares the tokens of a batch with its concepts.
 
         Args:
-            texts: of the batch.
-            inner: which of the (b * length) tokens count, (t,).
+            texts: of the batch, t tokens that are not special.
             groups: the batch's concepts, c in all.
             token, column: the pairs that hold, (p,) each: rows and columns of the (t, c) logits.
         """
-        states = self.text(texts.given, texts.mask)
-        tokens = states.reshape(-1, states.shape[-1]).index_select(0, inner)
-        concepts = self.concepts(groups)
+        tokens = self.text.tokens(texts)
+        concepts = torch.cat([self.concept.pooled(group, self._pooling) for group in groups])
         with torch.autocast(tokens.device.type, enabled=False):  # the encoders may run in bf16, the loss does not
             return self._compare(tokens.float(), concepts.float(), token, column)
 

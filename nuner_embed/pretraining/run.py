@@ -270,7 +270,8 @@ class _Run:
                 )
             self._accelerator.wait_for_everyone()
             states.open()
-        return Source(halves, ids, bounds, states, self._model.config.pad_id, self._accelerator.device)
+        specials = self._prepared.examples.specials
+        return Source(halves, ids, bounds, specials, states, self._model.config.pad_id, self._accelerator.device)
 
     def _contrastive(self, texts: Source) -> tuple[nn.Module, Feed]:
         prepared, settings = self._prepared, self._settings
@@ -281,8 +282,7 @@ class _Run:
         concepts = self._source(self._concept, ids, bounds, "concepts")
         first = plan_epoch(prepared.examples.lengths, prepared.train, settings.batch_size, [settings.seed, 1, 0])
         prior = positive_share(prepared.examples, first[:_PRIOR_BATCHES])
-        specials = (len(self._tokenizer.prefix), len(self._tokenizer.suffix))
-        return BiEncoder(self._text, self._concept, settings, prior, specials), contrastive_feed(texts, concepts)
+        return BiEncoder(self._text, self._concept, settings, prior), contrastive_feed(texts, concepts)
 
     def _classifier(self, texts: Source) -> tuple[nn.Module, Feed]:
         return TokenClassifier(self._text, len(self._prepared.examples.labels)), classifier_feed(texts)

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nuner_embed.pretraining.bi_encoder import Compared, Inputs
-from nuner_embed.pretraining.halves import Halves
+from nuner_embed.pretraining.bi_encoder import Compared
+from nuner_embed.pretraining.halves import Flat, Halves, Padded
 
 
 class TokenClassifier(nn.Module):  # type: ignore[misc]
@@ -32,17 +32,15 @@ class TokenClassifier(nn.Module):  # type: ignore[misc]
         """Turns dropout on or off in the layers that are trained."""
         self.text.set_training(training)
 
-    def forward(self, texts: Inputs, inner: torch.Tensor, token: torch.Tensor, tag: torch.Tensor) -> Compared:
+    def forward(self, texts: Padded | Flat, token: torch.Tensor, tag: torch.Tensor) -> Compared:
         """Classifies tokens.
 
         Args:
-            texts: of the batch.
-            inner: which of the (b * length) tokens count, (t,).
-            token: tokens with a tag, as indices into `inner`, (p,).
+            texts: of the batch, t tokens that are not special.
+            token: those with a tag, (p,).
             tag: their tags, (p,).
         """
-        states = self.text(texts.given, texts.mask)
-        logits = self.head(states.reshape(-1, states.shape[-1]).index_select(0, inner[token]).float())
+        logits = self.head(self.text.tokens(texts).index_select(0, token).float())
         loss = F.cross_entropy(logits, tag) if len(tag) else logits.sum() * 0
         correct = (logits.argmax(1) == tag).sum()
         return Compared(loss, correct, torch.tensor(len(tag), device=logits.device))

@@ -77,6 +77,9 @@ def test_a_batch_is_the_array_of_section_3_2(documents, random):
     random.shuffle(pieces)
     pieces = pieces[: max(1, len(pieces) - 1)]
     batch = make_batch(examples, np.array(pieces))
+    assert sorted(batch.pieces) == sorted(pieces)
+    pieces = batch.pieces.tolist()
+    assert sorted(examples.lengths[pieces]) == examples.lengths[pieces].tolist()
     names = [examples.labels[label] for label in batch.labels]
     by_piece, _ = by_hand(documents, tokenizer, 32)
     assert set(names) == {label for piece in pieces for _, label in by_piece[piece][1]}
@@ -88,10 +91,10 @@ def test_a_batch_is_the_array_of_section_3_2(documents, random):
         counts[row, len(tokenizer.prefix) : len(ids) - len(tokenizer.suffix)] = True
         for token, label in labelled:
             dense[row, token, names.index(label)] = True
-    assert batch.inner.tolist() == np.flatnonzero(counts).tolist()
-    found = np.zeros((len(batch.inner), len(names)), bool)
+    assert batch.tokens == counts.sum()
+    found = np.zeros((batch.tokens, len(names)), bool)
     found[batch.token, batch.column] = True
-    assert (found == dense.reshape(len(pieces) * longest, len(names))[batch.inner]).all()
+    assert (found == dense.reshape(len(pieces) * longest, len(names))[counts.ravel()]).all()
     assert found.sum() == len(batch.token)  # each pair once
     if found.size:
         assert positive_share(examples, [np.array(pieces)]) == pytest.approx(found.mean())

@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from nuner_embed.errors import PretrainingError
 from nuner_embed.models import locate
-from nuner_embed.pretraining.bi_encoder import BiEncoder, Inputs, top_1
-from nuner_embed.pretraining.halves import FastDropout, Halves, use_fast_dropout
+from nuner_embed.pretraining.bi_encoder import BiEncoder, top_1
+from nuner_embed.pretraining.feeding import Source
+from nuner_embed.pretraining.halves import FastDropout, Flat, Halves, Padded, use_fast_dropout
 from nuner_embed.pretraining.settings import Settings
 from nuner_embed.pretraining.states import FrozenStates
 from nuner_embed.runtimes.torch import load_network
@@ -128,6 +129,47 @@ def test_states_go_on_where_they_were_interrupted(tmp_path, monkeypatch):
     assert np.array_equal(again._states, whole)
 
 
+@pytest.mark.parametrize("family", [*FAMILIES, "modernbert"])
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+def test_without_padding_it_is_the_same(tmp_path, family, pooling):
+    """Values and gradients of the flat layers, where there are such, and of the padded ones: token for token."""
+    halves = Halves(network(tmp_path, family, attention="eager"), 1, 0.0)
+    made, ids, bounds, _ = states(tmp_path, halves)
+    assert halves.takes_flat == (family not in ("distilbert", "modernbert"))
+    numbers = np.array([3, 17, 8, 30, 1])
+    numbers = numbers[np.argsort(np.diff(bounds)[numbers], kind="stable")]
+    found = {}
+    for name, kept in (("padded", None), ("kept", made)):
+        source = Source(halves, ids, bounds, (1, 1), kept, 0, torch.device("cpu"))
+        pieces = source.pieces(numbers)
+        assert isinstance(pieces, Flat if kept is not None and halves.takes_flat else Padded)
+        tokens, vectors = halves.tokens(pieces), halves.pooled(pieces, pooling)
+        halves.zero_grad()
+        (tokens.square().sum() + vectors.square().sum()).backward()
+        found[name] = [tokens, vectors, *(one.grad for one in halves.trained.parameters())]
+    assert len(found["padded"][0]) == (np.diff(bounds)[numbers] - 2).sum()
+    for padded, kept in zip(*found.values(), strict=True):
+        assert torch.allclose(padded, kept, atol=2e-2, rtol=1e-2)
+
+
+def test_groups_keep_their_places(tmp_path):
+    halves = Halves(network(tmp_path), 1, 0.0)
+    made, ids, bounds, _ = states(tmp_path, halves)
+    numbers = np.arange(40)
+    vectors = []
+    for kept in (None, made):
+        groups, place = Source(halves, ids, bounds, (1, 1), kept, 0, torch.device("cpu")).groups(numbers)
+        vectors.append(torch.cat([halves.pooled(group, "mean") for group in groups])[place])
+    alone = [
+        halves.pooled(
+            Source(halves, ids, bounds, (1, 1), None, 0, torch.device("cpu")).pieces(numbers[i : i + 1]), "mean"
+        )
+        for i in range(40)
+    ]
+    assert torch.allclose(vectors[0], torch.cat(alone), atol=1e-4)
+    assert torch.allclose(vectors[1], torch.cat(alone), atol=1e-2)
+
+
 def test_no_room_for_the_states(tmp_path, monkeypatch):
     import shutil
 
@@ -139,7 +181,7 @@ def test_no_room_for_the_states(tmp_path, monkeypatch):
 def bi_encoder(folder, prior=0.01, **values):
     settings = Settings(dropout=0.0, **values)
     halves = [Halves(network(folder), 1, 0.0) for _ in range(2)]
-    return BiEncoder(*halves, settings, prior, (1, 1))
+    return BiEncoder(*halves, settings, prior)
 
 
 CONCEPTS = torch.tensor([[2, 40, 41, 3], [2, 50, 3, 0], [2, 60, 61, 3]])
@@ -169,9 +211,12 @@ def test_the_loss_is_the_binary_cross_entropy_of_the_dense_array(tmp_path, loss,
         expected = F.binary_cross_entropy_with_logits(logits[COUNTS], TARGETS[COUNTS], reduction="none").sum(1).mean()
     inner = torch.from_numpy(np.flatnonzero(COUNTS.numpy()))
     token, column = torch.nonzero(TARGETS[COUNTS], as_tuple=True)
-    given = Inputs(model.text.bottom(IDS, MASK), MASK)
-    groups = [Inputs(model.concept.bottom(CONCEPTS[a], CONCEPT_MASK[a]), CONCEPT_MASK[a]) for a in ([0, 1], [2])]
-    found = model(given, inner, groups, token, column)
+    given = Padded(model.text.bottom(IDS, MASK), MASK, inner)
+    groups = []
+    for some, inner_of_names in (([0, 1], [1, 2, 5]), ([2], [1, 2])):
+        bottom = model.concept.bottom(CONCEPTS[some], CONCEPT_MASK[some])
+        groups.append(Padded(bottom, CONCEPT_MASK[some], torch.tensor(inner_of_names)))
+    found = model(given, groups, token, column)
     assert found.loss.item() == pytest.approx(expected.item(), rel=1e-4)
     best = logits[COUNTS].argmax(1)
     labelled = TARGETS[COUNTS].any(1)

@@ -196,7 +196,7 @@ def plainly(data, base, settings):
     total = positive = 0
     for pieces in first[:20]:
         batch = make_batch(examples, pieces)
-        positive, total = positive + len(batch.token), total + len(batch.inner) * len(batch.labels)
+        positive, total = positive + len(batch.token), total + batch.tokens * len(batch.labels)
     prior = positive / total
     scale = torch.nn.Parameter(torch.tensor(math.log(settings.scale)))
     bias = torch.nn.Parameter(torch.tensor(math.log(prior / (1 - prior))))

@@ -1,8 +1,8 @@
 """Layers of the BERT family over tokens that lie one after the other, without any padding.
 
-A batch is runs of pieces of one length each. What looks at single tokens, nine tenths of the arithmetic, is done for all
-runs at once; only attention goes run by run, and needs no mask. In the last layer only the tokens that are asked for
-are computed: of a concept's name, its two special tokens are half.
+A batch is runs of pieces of one length each. What looks at single tokens, nine tenths of the arithmetic, is done for
+all runs at once; only attention goes run by run, and needs no mask. In the last layer only the tokens that are asked
+for are computed: of a concept's name, its two special tokens are half.
 """
 
 import math

@@ -193,7 +193,7 @@ def _finish(
 ) -> None:
     """Writes what belongs to the corpus, shows the report, and ends with 1 if texts have no reply."""
     from nuner_embed import Corpus, Document
-    from nuner_embed.annotation.annotate import beside
+    from nuner_embed.annotation.convert import beside
     from nuner_embed.annotation.report import frequency_figure
     from nuner_embed.cli.progress import note
     from nuner_embed.errors import AnnotationError

@@ -61,6 +61,15 @@ class Document:
                 raise ValueError(f"word [{start}, {end}) must lie in the text's {length} characters and not be empty")
 
 
+def is_text(value: str) -> bool:
+    """Whether it can be written as UTF-8; JSON may hold halves of a surrogate pair."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _require_encodable(value: str, name: str) -> None:
     try:
         value.encode("utf-8")

@@ -12,7 +12,9 @@ from nuner_embed import export_onnx
 BLOCK = """
 import importlib.machinery, sys
 
-absent = {"torch", "transformers", "optimum", "sentence_transformers", "huggingface_hub", "onnx"}
+absent = {
+    "torch", "transformers", "optimum", "sentence_transformers", "huggingface_hub", "onnx", "openai", "accelerate"
+}
 found = importlib.machinery.PathFinder.find_spec
 importlib.machinery.PathFinder.find_spec = classmethod(
     lambda cls, name, *rest: None if name.split(".")[0] in absent else found(name, *rest)
@@ -62,6 +64,22 @@ def test_encoding_with_neither_torch_nor_transformers(model, tmp_path):
 def test_what_needs_torch_says_so():
     done = run_blocked("import nuner_embed; nuner_embed.load_encoder('minilm-l6')")
     assert "torch is not installed; pip install 'nuner-embed[train]', or export minilm-l6 where" in done.stderr
+
+
+def test_replies_that_are_there_need_no_llm(tmp_path):
+    (tmp_path / "replies.jsonl").write_text('{"text": "Kiel", "reply": "Kiel <> city"}\n')
+    code = """
+    import sys
+    from nuner_embed.cli.__main__ import main
+    sys.argv = ["nuner-embed", "annotate", sys.argv[1], "-o", sys.argv[2], *sys.argv[3:]]
+    main()
+    """
+    files = str(tmp_path / "replies.jsonl"), str(tmp_path / "annotated.jsonl")
+    done = run_blocked(code, *files, "--sample-review", "1")
+    assert done.returncode == 0, done.stderr
+    assert "annotations      1, from 1 line" in done.stdout
+    done = run_blocked(code, *files, "--llm", "m")
+    assert "asking an LLM needs the openai package; pip install 'nuner-embed[annotate]'" in done.stderr
 
 
 def test_importing_the_package_loads_nothing_heavy():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nuner_embed.annotation.aligning import Occurrences
 from nuner_embed.annotation.asking import Asker, Server
-from nuner_embed.annotation.convert import annotated, write_annotated
+from nuner_embed.annotation.convert import annotated, beside, write_annotated
 from nuner_embed.annotation.estimate import Estimate
 from nuner_embed.annotation.instruction import Instruction
 from nuner_embed.annotation.ledger import KeptReply, Ledger, open_ledger
@@ -16,6 +16,7 @@ from nuner_embed.annotation.report import AnnotationReport
 from nuner_embed.corpora import Corpus
 from nuner_embed.documents import Document
 
+REPLIES_SUFFIX = ".replies.jsonl"
 Progress = Callable[[str, int, int], None]
 
 
@@ -49,17 +50,6 @@ class Asking:
     def unanswered(self) -> int:
         """Texts that still have no reply."""
         return self.texts - self.kept - self.answered
-
-
-def ledger_path(output: Path) -> Path:
-    """Where the replies are kept that `output` is made from."""
-    return beside(output, ".replies.jsonl")
-
-
-def beside(output: Path, suffix: str) -> Path:
-    """A file that belongs to an annotated corpus: corpus.jsonl.gz and .png make corpus.png."""
-    name = output.name.removesuffix(".gz").removesuffix(".jsonl")
-    return output.with_name(f"{name}{suffix}")
 
 
 def annotate(
@@ -96,7 +86,7 @@ def annotate(
     def key_of(text: str) -> str:
         return instruction.key(text, server.llm, server.temperature)
 
-    with open_ledger(ledger_path(output)) as ledger:
+    with open_ledger(beside(output, REPLIES_SUFFIX)) as ledger:
         asking = _ask(corpus, ledger, Asker(server, instruction, max_requests), key_of, progress)
         documents = (item for item in corpus if isinstance(item, Document))
         replies = _replies(documents, ledger, key_of)
@@ -164,7 +154,7 @@ def estimate(
     """
     seen: set[str] = set()
     kept = characters = 0
-    path = ledger_path(output)
+    path = beside(output, REPLIES_SUFFIX)
     known: Iterable[str] = ()
     if path.exists():
         with open_ledger(path) as ledger:

@@ -16,7 +16,7 @@ from openai.types.chat import ChatCompletion
 
 from nuner_embed.annotation.instruction import Instruction
 from nuner_embed.annotation.ledger import KeptReply
-from nuner_embed.annotation.replies import is_text
+from nuner_embed.documents import is_text
 from nuner_embed.errors import AnnotationError
 
 Asked = Callable[[KeptReply], None]

@@ -51,6 +51,12 @@ def write_annotated(path: Path, documents: Iterable[Document]) -> None:
             _write(stream, documents)
 
 
+def beside(output: Path, suffix: str) -> Path:
+    """A file that belongs to an annotated corpus: corpus.jsonl.gz and .png make corpus.png."""
+    name = output.name.removesuffix(".gz").removesuffix(".jsonl")
+    return output.with_name(f"{name}{suffix}")
+
+
 def convert_replies(
     paths: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str], *, occurrences: Occurrences = "all"
 ) -> AnnotationReport:

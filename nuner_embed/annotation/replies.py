@@ -14,6 +14,7 @@ from typing import IO, Any
 from nuner_embed.corpora.compression import SUFFIXES, open_bytes
 from nuner_embed.corpora.decoding import read_lines
 from nuner_embed.corpora.records import shown
+from nuner_embed.documents import is_text
 from nuner_embed.errors import CorpusError
 
 _TEXT_KEYS = ("text", "input")
@@ -132,15 +133,6 @@ def _reply(record: Any, name: str, line: int) -> Reply:
         cut=finish == "length",
         refused=finish == "content_filter",
     )
-
-
-def is_text(value: str) -> bool:
-    """Whether it can be written as UTF-8; JSON may hold halves of a surrogate pair."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _plain(value: Any) -> str | Sequence[str] | None:

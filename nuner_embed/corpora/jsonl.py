@@ -7,7 +7,7 @@ from typing import IO, Any
 
 from nuner_embed.corpora.decoding import read_lines
 from nuner_embed.corpora.records import Item, reject, shown
-from nuner_embed.documents import Document, Span, join_words
+from nuner_embed.documents import Document, Span, is_text, join_words
 
 _EXPECTED = "each line must be one whole object"
 _LARGEST_FLOAT = sys.float_info.max
@@ -73,21 +73,13 @@ def _span(value: Any) -> Span:
         raise ValueError(f'a span needs whole numbers "start" and "end", found {shown(value)}')
     if label is not None and not isinstance(label, str):
         raise ValueError(f'a span\'s "label" must be a string, not {shown(label)}')
-    if label is not None and not _encodable(label):
+    if label is not None and not is_text(label):
         raise ValueError(f'a span\'s "label" holds a lone surrogate, which is not text: {shown(label)}')
     if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
         raise ValueError(f'a span\'s "score" must be a number, not {shown(score)}')
     if isinstance(score, int) and abs(score) > _LARGEST_FLOAT:
         raise ValueError(f'a span\'s "score" must fit a 64-bit float, found {shown(score)}')
     return Span(start, end, label, score)
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _words(values: Any) -> list[str]:

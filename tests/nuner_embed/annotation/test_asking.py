@@ -7,8 +7,9 @@ import pytest
 from llm_server import KEY, completion, serve
 
 from nuner_embed import Corpus
-from nuner_embed.annotation.annotate import annotate, estimate, ledger_path
+from nuner_embed.annotation.annotate import REPLIES_SUFFIX, annotate, estimate
 from nuner_embed.annotation.asking import Server, retry_after_seconds
+from nuner_embed.annotation.convert import beside
 from nuner_embed.annotation.instruction import Instruction
 from nuner_embed.annotation.replies import read_replies
 from nuner_embed.errors import AnnotationError
@@ -102,7 +103,7 @@ def test_another_model_temperature_or_instruction_asks_anew(llm, job, change):
 
 def test_a_reply_half_written_is_asked_for_again(llm, job, tmp_path):
     job()
-    kept = ledger_path(tmp_path / "out.jsonl")
+    kept = beside(tmp_path / "out.jsonl", REPLIES_SUFFIX)
     content = kept.read_bytes()
     kept.write_bytes(content[:-10])
     job()
@@ -112,7 +113,7 @@ def test_a_reply_half_written_is_asked_for_again(llm, job, tmp_path):
 
 def test_a_damaged_line_is_named(job, tmp_path):
     job()
-    kept = ledger_path(tmp_path / "out.jsonl")
+    kept = beside(tmp_path / "out.jsonl", REPLIES_SUFFIX)
     kept.write_bytes(b'{"key": 3}\n' + kept.read_bytes())
     with pytest.raises(AnnotationError, match=r"out\.replies\.jsonl:1: not a line of kept replies; mend or remove"):
         job()
@@ -120,7 +121,7 @@ def test_a_damaged_line_is_named(job, tmp_path):
 
 def test_the_kept_replies_are_a_corpus_of_replies(job, tmp_path):
     job()
-    found = list(read_replies([ledger_path(tmp_path / "out.jsonl")]))
+    found = list(read_replies([beside(tmp_path / "out.jsonl", REPLIES_SUFFIX)]))
     assert sorted(reply.text for reply in found) == sorted(TEXTS)
 
 
@@ -293,7 +294,7 @@ def test_a_server_that_breaks_down_is_given_up_and_nothing_is_lost(llm, job, tmp
     texts = [f"the ferry number{i} left at seven" for i in range(40)]
     with pytest.raises(AnnotationError, match="20 texts in a row got no reply"):
         job(texts, concurrency=1, retries=0)
-    assert len(lines(ledger_path(tmp_path / "out.jsonl"))) == 3
+    assert len(lines(beside(tmp_path / "out.jsonl", REPLIES_SUFFIX))) == 3
     llm.misbehave = lambda number, text, handler: False
     _, asking = job(texts)
     assert (asking.kept, asking.answered) == (3, 37)

@@ -105,9 +105,18 @@ def annotate(
         raise click.UsageError(f"-o {output}: the name must end in .jsonl or .jsonl.gz")
     if not output.parent.is_dir():
         raise AnnotationError(f"{output.parent} is no directory; make it first")
+    if prices and not dry_run:
+        raise click.UsageError("--prices goes with --dry-run")
     if llm is None:
-        if dry_run:
-            raise click.UsageError("--dry-run goes with --llm: nothing is asked without one")
+        asked = {
+            "--dry-run": dry_run, "--base-url": base_url, "--instruction": instruction, "--max-requests": max_requests,
+            "--temperature": patience["temperature"], "--format": format_,
+        }  # fmt: skip
+        given = [name for name, value in asked.items() if value not in (None, False)]
+        if given:
+            raise click.UsageError(
+                f"{given[0]} goes with --llm: without one, CORPUS holds replies and nothing is asked"
+            )
         from nuner_embed.annotation.convert import convert_replies
 
         report, asking = convert_replies(corpus, output, occurrences=occurrences), None
@@ -226,11 +235,10 @@ def _finish(
         return
     if asking.stopped:
         note(f"stopped: {asking.stopped}; {asking.unanswered:,} texts are left, the same command goes on")
-    elif asking.unanswered:
+    if asking.failures:
+        failed = sum(asking.failures.values())
         reasons = "; ".join(f"{count:,}: {reason}" for reason, count in list(asking.failures.items())[:_SHOWN])
-        raise AnnotationError(
-            f"{counted(asking.unanswered, 'text')} got no reply ({reasons}); the same command asks again"
-        )
+        raise AnnotationError(f"{counted(failed, 'text')} got no reply ({reasons}); the same command asks again")
 
 
 def _show(report: "AnnotationReport") -> None:

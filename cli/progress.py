@@ -164,6 +164,8 @@ class RowProgress(_WithBar):
         if what != self._what:
             self._what, self._began, self._last_line, self._first = what, now, now, done
             if self._bar:
+                if self._task is not None:
+                    self._bar.remove_task(self._task)
                 self._task = self._bar.add_task(what, total=total, rate="", shard="")
             rate = 0.0  # what was done so far took a time that is not known
         else:

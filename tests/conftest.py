@@ -15,6 +15,18 @@ from nuner_embed.models import TextTokenizer
 os.environ["NUNER_EMBED_CACHE"] = tempfile.mkdtemp(prefix="nuner-embed-tests-")
 atexit.register(shutil.rmtree, os.environ["NUNER_EMBED_CACHE"], ignore_errors=True)
 
+
+def _take_a_share_of_the_cores() -> None:
+    """Gives each of several test processes cores of its own: threads that wait for each other's cores take ages."""
+    worker, workers = os.environ.get("PYTEST_XDIST_WORKER", ""), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        number = int(worker.removeprefix("gw")) % len(cores)
+        os.sched_setaffinity(0, set(cores[number::workers]) or {cores[number]})
+
+
+_take_a_share_of_the_cores()  # before torch, ONNX Runtime and the rest count the cores
+
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("default")
 

@@ -62,8 +62,8 @@ def find_words(text: str, entity: str) -> list[tuple[int, int]]:
     start = text.find(entity) if entity else -1
     while start >= 0:
         end = start + len(entity)
-        if not (start and _inside_word(text[start - 1], entity[0])) and not (
-            end < len(text) and _inside_word(text[end], entity[-1])
+        if not _goes_on(text[start - 1 : start], entity[0]) and not _goes_on(
+            text[end : end + 1], entity[-1], after=True
         ):
             places.append((start, end))
         start = text.find(entity, start + 1)
@@ -75,8 +75,15 @@ def is_uninformative(entries: Sequence[Entry]) -> bool:
     return any(entry.concept.lower() == _UNINFORMATIVE for entry in entries)
 
 
-def _inside_word(outer: str, inner: str) -> bool:
-    """Whether the character beside an entity goes on with a word, so that the entity would be a piece of it."""
-    if unicodedata.category(outer).startswith("M"):
+def _goes_on(outer: str, inner: str, *, after: bool = False) -> bool:
+    """Whether a word goes on from an entity's character to the one outside, "" for none, so that it is but a piece.
+
+    A combining mark after the entity belongs to its last character, in any script; one before it ends a word of its own
+    in a script without blanks.
+    """
+    if not outer:
+        return False
+    mark = unicodedata.category(outer).startswith("M")
+    if mark and after:
         return True
-    return (outer.isalnum() or outer in _JOINERS) and not (_UNSPACED.match(outer) or _UNSPACED.match(inner))
+    return (mark or outer.isalnum() or outer in _JOINERS) and not (_UNSPACED.match(outer) or _UNSPACED.match(inner))

@@ -7,7 +7,13 @@ from pathlib import Path
 
 from nuner_embed.annotation.aligning import Occurrences
 from nuner_embed.annotation.asking import Asker, Server
-from nuner_embed.annotation.convert import annotated, beside, write_annotated
+from nuner_embed.annotation.convert import (
+    REPLIES_SUFFIX,
+    annotated,
+    beside,
+    require_other_files,
+    write_annotated,
+)
 from nuner_embed.annotation.estimate import Estimate
 from nuner_embed.annotation.instruction import Instruction
 from nuner_embed.annotation.ledger import KeptReply, Ledger, open_ledger
@@ -16,7 +22,6 @@ from nuner_embed.annotation.report import AnnotationReport
 from nuner_embed.corpora import Corpus
 from nuner_embed.documents import Document
 
-REPLIES_SUFFIX = ".replies.jsonl"
 Progress = Callable[[str, int, int], None]
 
 
@@ -76,21 +81,27 @@ def annotate(
         progress: called with what is done, how many texts of how many.
 
     Raises:
-        AnnotationError: the server cannot be asked; what it answered so far is kept.
+        AnnotationError: the server cannot be asked, or answers no more; what it answered so far is kept and written.
+            Or the output is a file of the corpus.
         CorpusError: a bad record.
     """
     output = Path(output)
+    kept = beside(output, REPLIES_SUFFIX)
+    require_other_files([output, kept], [file.path for file in corpus.files])
     instruction = instruction or Instruction.open_ended()
     report = AnnotationReport()
 
     def key_of(text: str) -> str:
         return instruction.key(text, server.llm, server.temperature)
 
-    with open_ledger(beside(output, REPLIES_SUFFIX)) as ledger:
-        asking = _ask(corpus, ledger, Asker(server, instruction, max_requests), key_of, progress)
-        documents = (item for item in corpus if isinstance(item, Document))
-        replies = _replies(documents, ledger, key_of)
-        write_annotated(output, annotated(replies, report, occurrences=occurrences))
+    with open_ledger(kept) as ledger:
+        asker = Asker(server, instruction, max_requests, proven=server.llm in ledger.models)
+        try:
+            asking = _ask(corpus, ledger, asker, key_of, progress)
+        finally:
+            if len(ledger):  # whatever ended it: what was paid for can be used
+                replies = _replies((item for item in corpus if isinstance(item, Document)), ledger, key_of)
+                write_annotated(output, annotated(replies, report, occurrences=occurrences))
     return report, asking
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import email.utils
+import math
 import os
 import random
 import time
@@ -12,7 +13,6 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import openai
-from openai.types.chat import ChatCompletion
 
 from nuner_embed.annotation.instruction import Instruction
 from nuner_embed.annotation.ledger import KeptReply
@@ -24,8 +24,10 @@ _LONGEST_WAIT_SECONDS = 600.0
 _LONGEST_BACKOFF_SECONDS = 30.0
 _FAILURES_IN_A_ROW = 20
 _LONGEST_REASON = 300
+_SECRET_CHARACTERS = 16
 # the account, the address or the model is wrong: no other text would fare better
-_HOPELESS = frozenset({401, 402, 403, 404, 405})
+_HOPELESS = frozenset({401, 402})
+_HOPELESS_AT_FIRST = frozenset({403, 404, 405})  # later, a text may have been moderated
 _WORTH_ANOTHER_TRY = frozenset({408, 409, 425, 429})
 
 
@@ -53,6 +55,17 @@ class Server:
     backoff_seconds: float = 1.0
     temperature: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.base_url is None:
+            return
+        try:
+            url = urlsplit(self.base_url)
+            right = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        except ValueError:  # of a port that is no number, or a bracket that is not closed
+            right = False
+        if not right:
+            raise AnnotationError("--base-url is no address; expected one such as http://localhost:8000/v1")
+
     @property
     def address(self) -> str:
         """The base URL for people, without what may be secret in it."""
@@ -71,6 +84,11 @@ class Server:
                 f"the environment variable {self.key_variable} holds no API key; set it, or name a server of your own "
                 "with --base-url"
             )
+        if not (key.isascii() and key.isprintable() and " " not in key):
+            raise AnnotationError(
+                f"the environment variable {self.key_variable} holds no API key: expected one line of ASCII without "
+                "blanks"
+            )
         return key
 
 
@@ -81,13 +99,18 @@ class Asker:
         server: whom.
         instruction: what.
         max_requests: HTTP requests, retries included; None for as many as it takes.
+        proven: the server is known to have answered before, so that a failure is more likely the text's than its own.
     """
 
-    def __init__(self, server: Server, instruction: Instruction, max_requests: int | None = None) -> None:
+    def __init__(
+        self, server: Server, instruction: Instruction, max_requests: int | None = None, *, proven: bool = False
+    ) -> None:
         self._server, self._instruction = server, instruction
         self._left = max_requests
         self._not_before = 0.0
         self._in_a_row = 0
+        self._end: AnnotationError | None = None
+        self._proven = proven
         self.requests = 0
         self.answered = 0
         self.failures: Counter[str] = Counter()
@@ -113,7 +136,12 @@ class Asker:
         from concurrent.futures import ThreadPoolExecutor  # in a notebook, whose own loop is running
 
         with ThreadPoolExecutor(1) as pool:
-            pool.submit(asyncio.run, work).result()
+            running = pool.submit(asyncio.run, work)
+            try:
+                running.result()
+            except BaseException:
+                self.stopped = "interrupted"  # what is under way is waited for, and kept
+                raise
 
     async def _run(self, texts: Iterator[tuple[str, str]], asked: Asked) -> None:
         client = openai.AsyncOpenAI(
@@ -123,38 +151,46 @@ class Asker:
             timeout=self._server.timeout_seconds,
         )
         async with client:
-            workers = [self._work(client, texts, asked) for _ in range(self._server.concurrency)]
             try:
                 async with asyncio.TaskGroup() as group:
-                    for worker in workers:
-                        group.create_task(worker)
+                    for _ in range(self._server.concurrency):
+                        group.create_task(self._work(client, texts, asked))
             except BaseExceptionGroup as errors:
                 raise errors.exceptions[0] from None
+        if self._end is not None:
+            raise self._end
 
     async def _work(self, client: openai.AsyncOpenAI, texts: Iterator[tuple[str, str]], asked: Asked) -> None:
         for key, text in texts:
-            kept = await self._ask_until_answered(client, key, text)
+            try:
+                kept = await self._ask_until_answered(client, key, text)
+            except AnnotationError as error:
+                # the others' requests are under way and will be paid for: they end by themselves, and are kept
+                self._end = self._end or error
+                return
             if kept is not None:
                 self.answered += 1
+                self._proven = True
                 self._in_a_row = 0
                 asked(kept)
-            if self.stopped:
+            if self._is_over:
                 return
 
     async def _ask_until_answered(self, client: openai.AsyncOpenAI, key: str, text: str) -> KeptReply | None:
         for attempt in range(self._server.retries + 1):
             await self._wait_for_turn()
-            if self.stopped or not self._take_request():
+            if self._is_over or not self._take_request():
                 return None
             try:
                 async with asyncio.timeout(self._server.timeout_seconds):  # also for an answer that trickles
                     return self._kept(key, text, await self._request(client, text))
             except (openai.OpenAIError, TimeoutError, ValueError, _Garbage) as error:
                 another_try = self._worth_another_try(error)
+                pause = self._pause(error, attempt)  # also after the last try: the next text waits
                 if not another_try or attempt == self._server.retries:
                     self._fail(self._reason(error), of_this_text=not another_try)
                     return None
-                await asyncio.sleep(self._pause(error, attempt))
+                await asyncio.sleep(pause)
         return None
 
     async def _request(self, client: openai.AsyncOpenAI, text: str) -> Any:
@@ -163,6 +199,10 @@ class Asker:
             messages=[{"role": "user", "content": self._instruction.about(text)}],
             temperature=openai.omit if self._server.temperature is None else self._server.temperature,
         )
+
+    @property
+    def _is_over(self) -> bool:
+        return self.stopped is not None or self._end is not None
 
     async def _wait_for_turn(self) -> None:
         while (seconds := self._not_before - time.monotonic()) > 0:
@@ -178,27 +218,30 @@ class Asker:
         return True
 
     def _kept(self, key: str, text: str, answer: Any) -> KeptReply:
-        if not isinstance(answer, ChatCompletion) or not answer.choices:
-            raise _Garbage("the answer is no chat completion")
-        choice = answer.choices[0]
-        content = getattr(choice.message, "content", None)
-        refusal = getattr(choice.message, "refusal", None)
+        """An answer of status 200, of which the library checks nothing."""
+        try:
+            choice = answer.choices[0]
+            content, refusal = choice.message.content, getattr(choice.message, "refusal", None)
+        except (AttributeError, TypeError, KeyError, IndexError):
+            raise _Garbage("the answer is no chat completion") from None
         finish = "content_filter" if refusal else str(getattr(choice, "finish_reason", None) or "")
         if not isinstance(content, str) and finish != "content_filter":
             raise _Garbage("the answer holds no text")
         reply = content if isinstance(content, str) else ""
-        if not is_text(reply):
+        served_by = str(getattr(answer, "model", None) or "")
+        if not all(map(is_text, (reply, finish, served_by))):
             raise _Garbage("the answer is not valid Unicode")
-        usage = answer.usage
+        usage = getattr(answer, "usage", None)
+        reply, finish, served_by = map(self._without_key, (reply, finish, served_by))
         return KeptReply(
             key,
             text,
-            self._redacted(reply),
-            self._redacted(finish),
+            reply,
+            finish,
             self._server.llm,
-            self._redacted(str(answer.model or "")),
-            int(getattr(usage, "prompt_tokens", 0) or 0),
-            int(getattr(usage, "completion_tokens", 0) or 0),
+            served_by,
+            _count(getattr(usage, "prompt_tokens", 0)),
+            _count(getattr(usage, "completion_tokens", 0)),
         )
 
     def _fail(self, reason: str, of_this_text: bool) -> None:
@@ -208,9 +251,11 @@ class Asker:
             AnnotationError: nothing was ever answered, or nothing for a while.
         """
         self.failures[reason] += 1
+        if of_this_text and self._proven:
+            return
         self._in_a_row += 1
-        if (not self.answered and not of_this_text) or self._in_a_row >= _FAILURES_IN_A_ROW:
-            since = "no text got a reply" if not self.answered else f"{self._in_a_row} texts in a row got no reply"
+        if not (self._proven or of_this_text) or self._in_a_row >= _FAILURES_IN_A_ROW:
+            since = f"{self._in_a_row} texts in a row got no reply" if self._in_a_row > 1 else "no text got a reply"
             raise AnnotationError(
                 f"{self._server.address} does not answer: {since} ({reason}); what was answered is kept, the same "
                 "command goes on"
@@ -224,7 +269,7 @@ class Asker:
         """
         status = getattr(error, "status_code", None)
         code = getattr(error, "code", None)
-        if status in _HOPELESS or code == "insufficient_quota":
+        if status in _HOPELESS or code == "insufficient_quota" or (status in _HOPELESS_AT_FIRST and not self._proven):
             raise AnnotationError(
                 f"{self._server.address} refuses model {self._server.llm!r}: {self._reason(error)}; check --llm, "
                 f"--base-url and the key in {self._server.key_variable}"
@@ -239,18 +284,19 @@ class Asker:
         Raises:
             AnnotationError: the server wants more patience than anybody has.
         """
+        longest = min(_LONGEST_BACKOFF_SECONDS, self._server.backoff_seconds * 2.0**attempt)
+        backoff = longest * random.uniform(0.5, 1.0)  # noqa: S311  # so that workers do not come back together
         headers = error.response.headers if isinstance(error, openai.APIStatusError) else {}
         asked = retry_after_seconds(headers)
         if asked is None:
-            longest = min(_LONGEST_BACKOFF_SECONDS, self._server.backoff_seconds * 2.0**attempt)
-            return longest * random.uniform(0.5, 1.0)  # noqa: S311  # so that workers do not come back together
+            return backoff
         if asked > _LONGEST_WAIT_SECONDS:
             raise AnnotationError(
                 f"{self._server.address} asks to wait {asked:,.0f} s; what was answered is kept, the same command "
                 "goes on then"
             )
         self._not_before = max(self._not_before, time.monotonic() + asked)
-        return 0.0
+        return backoff
 
     def _reason(self, error: Exception) -> str:
         """One line about an error, without the key."""
@@ -272,8 +318,17 @@ class Asker:
         return shown if len(shown) <= _LONGEST_REASON else shown[: _LONGEST_REASON - 3] + "..."
 
     def _redacted(self, text: str) -> str:
-        """Text without the key, which never leaves this class."""
+        """An error without the key, which never leaves this class."""
         return text.replace(self._secret, "[key]") if self._secret else text
+
+    def _without_key(self, text: str) -> str:
+        """A reply without the key; a short one is no secret but what servers of one's own are given, such as "none"."""
+        return self._redacted(text) if len(self._secret) >= _SECRET_CHARACTERS else text
+
+
+def _count(value: object) -> int:
+    """Tokens, where the server gives a number."""
+    return value if type(value) is int and 0 <= value < 2**53 else 0
 
 
 class _Garbage(Exception):
@@ -289,15 +344,20 @@ def _deepest(error: BaseException) -> str:
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     """What `Retry-After` (seconds or a date) or `retry-after-ms` asks for; None without a usable one."""
     try:
-        return max(0.0, float(headers.get("retry-after-ms", "")) / 1000)
+        milliseconds = float(headers.get("retry-after-ms", ""))
+        return max(0.0, milliseconds / 1000) if math.isfinite(milliseconds) else None
     except ValueError:
         pass
     value = headers.get("retry-after", "")
     try:
-        return max(0.0, float(value))
+        seconds_asked = float(value)
+        return max(0.0, seconds_asked) if math.isfinite(seconds_asked) else None
     except ValueError:
         date = email.utils.parsedate_tz(value)
         if date is None:
             return None
-        seconds: float = email.utils.mktime_tz(date) - time.time()
+        try:
+            seconds: float = email.utils.mktime_tz(date) - time.time()
+        except (ValueError, OverflowError):
+            return None
         return max(0.0, seconds)

@@ -16,6 +16,8 @@ from nuner_embed.documents import Document
 from nuner_embed.errors import AnnotationError
 from nuner_embed.files import atomic_write
 
+REPLIES_SUFFIX = ".replies.jsonl"
+
 
 def annotated(
     replies: Iterable[Reply], report: AnnotationReport, *, occurrences: Occurrences = "all"
@@ -57,6 +59,20 @@ def beside(output: Path, suffix: str) -> Path:
     return output.with_name(f"{name}{suffix}")
 
 
+def require_other_files(written: Sequence[Path], read: Sequence[Path]) -> None:
+    """Checks that writing takes nothing away.
+
+    Raises:
+        AnnotationError: an output, the first of what is written, is by its name a file of kept replies, or something
+            that is written is also read.
+    """
+    if written[0].name.removesuffix(".gz").endswith(REPLIES_SUFFIX):
+        raise AnnotationError(f"{written[0]}: files of this name hold kept replies; name another output")
+    for output in written:
+        if output.exists() and any(path.exists() and output.samefile(path) for path in read):
+            raise AnnotationError(f"{output} is a file that is read; name another output")
+
+
 def convert_replies(
     paths: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str], *, occurrences: Occurrences = "all"
 ) -> AnnotationReport:
@@ -72,8 +88,7 @@ def convert_replies(
         AnnotationError: the output is one of the files.
     """
     output = Path(output)
-    if output.exists() and any(Path(path).exists() and output.samefile(path) for path in paths):
-        raise AnnotationError(f"{output} is the file that is read; name another output")
+    require_other_files([output], [Path(path) for path in paths])
     report = AnnotationReport()
     write_annotated(output, annotated(read_replies(paths), report, occurrences=occurrences))
     return report

@@ -67,4 +67,4 @@ class Instruction:
 
     def key(self, text: str, model: str, temperature: float | None) -> str:
         """What a reply is kept by: all that decides what the LLM is asked, as 32 hex digits."""
-        return hash_of([text, self.wording, model, temperature])[:32]
+        return hash_of([text, self.wording, model, None if temperature is None else temperature + 0.0])[:32]

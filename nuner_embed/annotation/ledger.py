@@ -52,6 +52,7 @@ class Ledger:
     def __init__(self, path: Path, stream: IO[bytes]) -> None:
         self._path, self._stream = path, stream
         self._places: dict[str, int] = {}
+        self.models: set[str] = set()
         self._synced = time.monotonic()
         self.prompt_tokens = self.completion_tokens = 0
         whole = 0
@@ -61,6 +62,7 @@ class Ledger:
                 break
             record = self._read(line, number)
             self._places[record["key"]] = whole
+            self.models.add(record["model"])
             self.prompt_tokens += record["prompt_tokens"]
             self.completion_tokens += record["completion_tokens"]
             whole += len(line)
@@ -79,9 +81,13 @@ class Ledger:
 
     def add(self, kept: KeptReply) -> None:
         """Appends a reply; it survives the death of this process at once, a power cut after a second."""
-        self._places[kept.key] = self._stream.tell()
-        self._stream.write((json.dumps(asdict(kept), ensure_ascii=False) + "\n").encode())
-        self._stream.flush()
+        place = self._stream.tell()
+        try:
+            self._stream.write((json.dumps(asdict(kept), ensure_ascii=False) + "\n").encode())
+            self._stream.flush()
+        except OSError as error:
+            raise AnnotationError(f"{self._path} cannot be written: {error.strerror or error}") from None
+        self._places[kept.key] = place
         self.prompt_tokens += kept.prompt_tokens
         self.completion_tokens += kept.completion_tokens
         if time.monotonic() - self._synced > _SECONDS_BETWEEN_SYNCS:
@@ -100,7 +106,7 @@ class Ledger:
     def _read(self, line: bytes, number: int | None) -> dict[str, Any]:
         try:
             record = json.loads(line)
-            if not all(isinstance(record[name], str) for name in ("key", "text", "reply", "finish_reason")):
+            if not all(isinstance(record[name], str) for name in ("key", "text", "reply", "finish_reason", "model")):
                 raise TypeError
             record["prompt_tokens"], record["completion_tokens"] = (
                 int(record[name]) for name in ("prompt_tokens", "completion_tokens")

@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-_SEPARATOR = re.compile(r"\s*(?:<\s?>|&lt;\s?&gt;)\s*")
-_BARE = re.compile(r"\s+<\s+|\s+&lt;\s+")
+# without the blanks around them: a runaway reply may hold a hundred thousand in a line
+_SEPARATOR = re.compile(r"<\s?>|&lt;\s?&gt;")
+_BARE = re.compile(r"(?<=\s)(?:<|&lt;)(?=\s)")
 _NUMBERING = re.compile(r"^(?:[-*•–]|\(?\d{1,3}[.):])\s+")
 _MARKUP = (("**", "**"), ("`", "`"), ('"', '"'), ("“", "”"), ("'", "'"), ("[", "]"))
 _FENCE = re.compile(r"`{3,}\w*|-{3,}|\|?(?:\s*:?-{3,}:?\s*\|)+\s*")
@@ -101,10 +102,13 @@ def _read_line(line: str) -> Entry | str:
         fields = _BARE.split(line, maxsplit=2)
     if len(fields) == 1:
         return NO_SEPARATOR
-    entity, concept = fields[0].strip(), " ".join(fields[1].split())
+    entity, concept, *description = fields
+    if len(fields) == 2:
+        concept, *description = _BARE.split(concept, maxsplit=1)  # no concept has a bare < in it
+    entity, concept = entity.strip(), " ".join(concept.split())
     concept = concept.removeprefix("**").removesuffix("**").strip()
     if not entity or not concept:
         return NO_CONCEPT
     if _NUMBERING.sub("", entity).strip("*`[]").lower() in _HEADS and "concept" in concept.lower():
         return HEAD
-    return Entry(entity, concept, " ".join(fields[2].split()) if len(fields) > 2 else "")
+    return Entry(entity, concept, " ".join(description[0].split()) if description else "")

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nuner_embed.corpora.compression import SUFFIXES, open_bytes
+from nuner_embed.corpora.corpus import STANDARD_INPUT
 from nuner_embed.corpora.decoding import read_lines
 from nuner_embed.corpora.records import shown
 from nuner_embed.documents import is_text
@@ -45,17 +47,21 @@ class Reply:
 
 
 def read_replies(paths: Sequence[str | os.PathLike[str]]) -> Iterator[Reply]:
-    """All records of `.jsonl`, `.csv` and `.parquet` files, each also `.gz` or `.zst`.
+    """All records of `.jsonl`, `.csv` and `.parquet` files, each also `.gz` or `.zst`; "-" is standard input, JSONL.
 
     Raises:
         CorpusError: a file that cannot be read, is of another kind, or has a record without text or reply.
     """
     for argument in paths:
+        if os.fspath(argument) == STANDARD_INPUT:
+            for line, record in _json_lines(sys.stdin.buffer, STANDARD_INPUT):
+                yield _reply(record, STANDARD_INPUT, line)
+            continue
         path = Path(argument).expanduser()
         plain = path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
         kind = plain.suffix.lower()
         if not path.is_file():
-            raise CorpusError(str(argument), None, "no such file")
+            raise CorpusError(str(argument), None, "a directory; name its files" if path.is_dir() else "no such file")
         if kind not in _SUFFIXES:
             reason = (
                 f"holds no replies that can be read: expected {', '.join(_SUFFIXES)} with {_EXPECTED}; "
@@ -149,6 +155,6 @@ def _listed(value: Any) -> str | Sequence[str] | None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of "\\d" in somebody's text, which Python takes for a bad escape
                 value = ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             return None
     return _plain(value)

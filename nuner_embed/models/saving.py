@@ -18,6 +18,8 @@ TOKENIZER_FILES = (
     "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spm.model",
 )  # fmt: skip
 
+_FILES = frozenset({"config.json", RECIPE_FILE, "README.md", *TOKENIZER_FILES})
+
 
 def copy_tokenizer(model: Model, directory: Path) -> None:
     """Copies whatever there is of the model's tokenizer."""
@@ -26,17 +28,37 @@ def copy_tokenizer(model: Model, directory: Path) -> None:
             shutil.copyfile(model.directory / name, directory / name)
 
 
-@contextlib.contextmanager
-def new_directory(directory: Path, *, force: bool = False) -> Iterator[Path]:
-    """A directory to fill, which takes its name only if the block ends without an error.
+def _require_free(directory: Path, force: bool) -> None:
+    """Checks that nothing is lost if the directory is replaced, but a model of the same kind.
 
     Raises:
-        ModelError: something of that name is there, unless `force` replaces it.
+        ModelError: something would be.
     """
-    if directory.exists() and not (directory.is_dir() and (force or not any(directory.iterdir()))):
-        raise ModelError(
-            f"{directory} is there already; name another directory" + " or say --force" * directory.is_dir()
-        )
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise ModelError(f"{directory} is a file; name a directory for the model")
+    if Path.cwd().is_relative_to(directory):
+        raise ModelError(f"{directory} is the folder that this runs in; name another directory for the model")
+    names = [path.name for path in directory.iterdir()]
+    foreign = sorted(
+        name for name in names if name not in _FILES and not name.endswith((".safetensors", ".bin", ".index.json"))
+    )
+    if foreign:
+        raise ModelError(f"{directory} holds something else ({foreign[0]}); name another directory for the model")
+    if names and not force:
+        raise ModelError(f"{directory} holds a model; name another directory, or replace it with --force")
+
+
+@contextlib.contextmanager
+def new_directory(directory: Path, *, force: bool = False) -> Iterator[Path]:
+    """A directory to fill with a model, which takes its name only if the block ends without an error.
+
+    Raises:
+        ModelError: something of that name is there, unless it is a model and `force` replaces it.
+    """
+    directory = directory.resolve()
+    _require_free(directory, force)
     directory.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
     try:

@@ -15,12 +15,13 @@ class Row:
         epoch: passes over the training part so far, with fractions.
         train_loss: mean over the batches since the last row.
         train_top1: labelled tokens whose best concept of the batch is one of theirs, over the same batches.
-        validation_loss: mean over the held-out part.
-        validation_top1: likewise.
+        validation_loss: mean over the batches of the held-out part.
+        validation_top1: of the held-out part's labelled tokens.
         probe_f1: of a quick probe on a typed set, token macro-F1 with None left out, a fraction of 1.
         learning_rate: at this step.
         scale, bias: of the loss `sigmoid`.
-        sentences_per_second: of training since the last row, validation left out.
+        sentences_per_second: of training since the last row, validation left out; of several processes, this and the
+            training's loss and accuracy are the first one's.
     """
 
     step: int

@@ -14,7 +14,7 @@ from nuner_embed.encoding.tokens import Ints
 from nuner_embed.errors import PretrainingError
 from nuner_embed.models import TextTokenizer
 from nuner_embed.pretraining.examples import Examples, concepts_of, make_examples, tags_of
-from nuner_embed.pretraining.selecting import draw_texts, hold_out, keep_top_concepts
+from nuner_embed.pretraining.selecting import draw_texts, hold_out, keep_top_concepts, merge_labels
 from nuner_embed.pretraining.settings import Settings
 
 # Longest concept name; the longest of the 34,470 in our data has 16 tokens.
@@ -86,6 +86,9 @@ def prepare(
             progress=lambda done: progress("tokenizing", done, survey.documents),
         )
         files = tuple(file.name for file in corpus.files)
+    if not tags:
+        seen = [tuple(ids.tolist()) for ids, _ in tokenizer.encode(list(examples.labels))]
+        examples = merge_labels(examples, seen)
     if settings.sample is not None:
         examples = draw_texts(examples, settings.sample, settings.seed)
     if settings.top_concepts is not None:

@@ -1,6 +1,7 @@
 """A quick probe while training: few draws, few test sentences, the text encoder as it is."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from nuner_embed.encoding.encoder import TextEncoder
+from nuner_embed.errors import PretrainingError
 from nuner_embed.evaluation.fewshot import measure
-from nuner_embed.evaluation.protocol import Protocol, TypedSet, needed, plan
+from nuner_embed.evaluation.protocol import Draws, Protocol, TypedSet, needed, plan
 from nuner_embed.models import Model, Recipe, TextTokenizer
 from nuner_embed.pretraining.halves import Halves
 from nuner_embed.probing.features import embed_words
@@ -38,17 +40,43 @@ class _Unfinished:
         return states
 
 
+@dataclass(frozen=True)
+class PlannedProbe:
+    """A typed set with its support sets.
+
+    Attributes:
+        typed: the set, the first 300 sentences of its test part.
+        protocol: k = 4, four draws.
+        draws: the support sets.
+    """
+
+    typed: TypedSet
+    protocol: Protocol
+    draws: list[Draws]
+
+
+def plan_quick_probe(typed: TypedSet) -> PlannedProbe:
+    """Draws the support sets.
+
+    Raises:
+        PretrainingError: there are none.
+    """
+    protocol = Protocol(k=(_K,), draws=_DRAWS, short_types="keep")
+    draws = plan(typed, protocol)
+    if draws[0].blank:
+        raise PretrainingError(f"no probe on {typed.name}: {draws[0].blank}")
+    return PlannedProbe(replace(typed, test=typed.test[:_TEST_SENTENCES]), protocol, draws)
+
+
 def make_quick_probe(
-    typed: TypedSet, halves: Halves, model: Model, tokenizer: TextTokenizer, recipe: Recipe, device: torch.device
+    planned: PlannedProbe, halves: Halves, model: Model, tokenizer: TextTokenizer, recipe: Recipe, device: torch.device
 ) -> Callable[[], float]:
     """A function that measures the network: token macro-F1 with None left out, mean of four draws of k = 4.
 
     It takes the first 300 sentences of the test part: a sign of progress, not a figure to report.
     """
-    protocol = Protocol(k=(_K,), draws=_DRAWS, short_types="keep")
-    draws = plan(typed, protocol)
+    typed, draws = planned.typed, planned.draws
     chosen = needed(draws)
-    few = TypedSet(typed.name, typed.train, typed.test[:_TEST_SENTENCES], typed.sha256)
     encoder = TextEncoder(
         tokenizer=tokenizer,
         runtime=_Unfinished(halves, device),
@@ -61,8 +89,8 @@ def make_quick_probe(
     def probe() -> float:
         halves.set_training(False)
         train = embed_words(encoder, [typed.train[i] for i in chosen])
-        test = embed_words(encoder, few.test)
-        (cell,) = measure("", few, draws, protocol, train, test)
+        test = embed_words(encoder, typed.test)
+        (cell,) = measure("", typed, draws, planned.protocol, train, test)
         return float(cell.mean or 0.0)
 
     return probe

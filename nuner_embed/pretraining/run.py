@@ -24,7 +24,7 @@ from nuner_embed.pretraining.feeding import Feed, Source, classifier_feed, contr
 from nuner_embed.pretraining.halves import Halves, use_fast_dropout
 from nuner_embed.pretraining.history import curve, to_csv
 from nuner_embed.pretraining.preparing import Prepared, Progress, prepare, tokenized_names
-from nuner_embed.pretraining.quick_probe import make_quick_probe
+from nuner_embed.pretraining.quick_probe import PlannedProbe, make_quick_probe, plan_quick_probe
 from nuner_embed.pretraining.saving import (
     CONCEPT_FOLDER,
     FACTS_FILE,
@@ -89,8 +89,6 @@ def pretrain(
         CorpusError: the corpus cannot be read.
     """
     settings = settings or Settings()
-    if settings.objective == "token-classification" and settings.top_concepts is not None:
-        raise ValueError("top_concepts goes with the objective contrastive")
     directory = Path(output).expanduser()
     model = locate(base)
     if model.export:
@@ -98,11 +96,12 @@ def pretrain(
     max_length = min(_MAX_LENGTH, model.config.positions) if settings.max_length is None else settings.max_length
     if max_length > model.config.positions:
         raise PretrainingError(f"{base} takes at most {model.config.positions} tokens, not {max_length}")
-    accelerator = Accelerator(cpu=device == "cpu")
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")  # precision is a setting of ours
     if not accelerator.is_main_process:
         progress, note = _silent, _silent
     if device == "cuda" and accelerator.device.type != "cuda":
         raise PretrainingError("asked for CUDA, but torch finds none; install a CUDA build, or say --device cpu")
+    probe = plan_quick_probe(probe_set) if probe_set else None  # what cannot be drawn is said at once
     with _threads(threads or cores()), _held(directory, accelerator, force=force) as work:
         tokenizer = TextTokenizer.from_directory(model.directory)
         prepared = prepare(data, format, tokenizer, settings, max_length, progress)
@@ -115,8 +114,8 @@ def pretrain(
             "probe_set": probe_set.sha256 if probe_set else None,
         }
         fingerprint = _same_run(work, made, accelerator)
-        run = _Run(model, tokenizer, prepared, settings, accelerator, work, cache, progress, note)
-        trainer = run.trainer(fingerprint, probe_set)
+        run = Parts(model, tokenizer, prepared, settings, accelerator, work, cache, progress, note)
+        trainer = run.trainer(fingerprint, probe)
         if trainer.resume():
             note(f"going on from step {trainer.step:,} of {trainer.steps:,}")
         trainer.run()
@@ -156,7 +155,7 @@ def _held(directory: Path, accelerator: Accelerator, *, force: bool) -> Iterator
     finished, begun = (directory / FACTS_FILE).exists(), work.exists()
     if directory.exists() and not directory.is_dir():
         raise PretrainingError(f"{directory} is a file; name a directory for the model")
-    if finished and not force:
+    if finished and not force and not begun:  # begun with --force, the run goes on without it
         raise PretrainingError(
             f"{directory} holds a finished model; name another directory, or replace it with --force"
         )
@@ -213,7 +212,7 @@ def _same_run(work: Path, made: dict[str, Any], accelerator: Accelerator) -> str
     return hash_of(made)
 
 
-class _Run:
+class Parts:
     """The parts of one run, put together."""
 
     def __init__(
@@ -287,12 +286,12 @@ class _Run:
     def _classifier(self, texts: Source) -> tuple[nn.Module, Feed]:
         return TokenClassifier(self._text, len(self._prepared.examples.labels)), classifier_feed(texts)
 
-    def trainer(self, fingerprint: str, probe_set: TypedSet | None) -> Trainer:
+    def trainer(self, fingerprint: str, planned: PlannedProbe | None) -> Trainer:
         """The loop over these parts."""
         device = self._accelerator.device
         probe = None
-        if probe_set:
-            probe = make_quick_probe(probe_set, self._text, self._model, self._tokenizer, self._recipe, device)
+        if planned:
+            probe = make_quick_probe(planned, self._text, self._model, self._tokenizer, self._recipe, device)
         return Trainer(
             self._network,
             self._prepared.examples,
@@ -337,9 +336,12 @@ class _Run:
         except ImportError:
             self._note(f"no {CURVE_FILE}: pip install 'nuner-embed[plots]'; {METRICS_FILE} has the numbers")
         (directory / FACTS_FILE).unlink(missing_ok=True)
-        for path in made_here.iterdir():
-            there = directory / path.name
+        for name in {CONCEPT_FOLDER, CURVE_FILE, *(path.name for path in made_here.iterdir())}:  # nothing of an old run
+            there = directory / name
             if there.is_dir():
                 shutil.rmtree(there)
-            path.replace(there)
+            else:
+                there.unlink(missing_ok=True)
+            if (made_here / name).exists():
+                (made_here / name).replace(there)
         write_json(directory / FACTS_FILE, facts)

@@ -1,5 +1,6 @@
 """Which texts and concepts take part: samples, the most frequent concepts, the held-out part."""
 
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -37,6 +38,25 @@ def keep_top_concepts(examples: Examples, number: int) -> Examples:
         label=place[examples.label[kept]],
         labels=tuple(examples.labels[i] for i in order),
     )
+
+
+def merge_labels(examples: Examples, same: Sequence[Hashable]) -> Examples:
+    """Makes one label of those that the concept encoder cannot tell apart, such as "Person" and "person" uncased.
+
+    Apart, each would be the other's sure negative.
+
+    Args:
+        examples: with all labels.
+        same: what the encoder sees of each label; the first label of equals stays.
+    """
+    place: dict[Hashable, int] = {}
+    number = np.array([place.setdefault(one, len(place)) for one in same], np.int64)
+    if len(place) == len(same):
+        return examples
+    names = [""] * len(place)
+    for name, i in zip(reversed(examples.labels), reversed(number.tolist()), strict=True):
+        names[i] = name
+    return replace(examples, label=number[examples.label], labels=tuple(names))
 
 
 def hold_out(examples: Examples, share: float, seed: int) -> tuple[Ints, Ints]:

@@ -1,6 +1,5 @@
 """Every value of a pre-training run: its meaning, its default, and the presets."""
 
-import math
 import tomllib
 from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
@@ -60,13 +59,15 @@ class Settings:
         "Longest piece of a text in tokens; longer ones are cut into several.  [default: 256, or the base's limit]",
     )
     top_concepts: int | None = _value(None, "Keep only the annotations of so many most frequent concepts.")
-    sample: int | None = _value(None, "Train on so many texts, drawn at random.")
+    sample: int | None = _value(None, "Take so many texts, drawn at random; the held-out part is of them.")
     precision: Precision = _value("f32", "Of the arithmetic.", Precision)
     seed: int = _value(0, "Of every draw: sample, held-out part, order, dropout.")
 
     def __post_init__(self) -> None:
         for one in fields(self):
             self._check(one, getattr(self, one.name))
+        if self.objective == "token-classification" and self.top_concepts is not None:
+            raise ValueError("top_concepts goes with the objective contrastive")
 
     def _check(self, one: "Field[Any]", value: Any) -> None:
         name, choices = one.name, one.metadata["choices"]
@@ -77,12 +78,12 @@ class Settings:
         if value is None and one.default is None:
             return
         whole = kind_of(one) is int
-        if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or value != value:
             raise ValueError(f"{name} must be a {'whole ' * whole}number, not {value!r}")
-        low, high = _BOUNDS.get(name, (0, math.inf))
+        low, high = _BOUNDS.get(name, (0, 2**63 - 1))
         if not low <= value <= high:
-            limits = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
-            raise ValueError(f"{name} must be {limits}, not {value:g}")
+            limits = f"at least {low:g}" if high == 2**63 - 1 else f"between {low:g} and {high:g}"
+            raise ValueError(f"{name} must be {limits}, not {str(value)[:20]}")
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
@@ -100,7 +101,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "epochs": (1, 10_000), "batch_size": (1, 1_000_000), "accumulate": (1, 1_000_000), "learning_rate": (1e-12, 10),
     "warmup": (0, 1), "beta1": (0, 0.999999), "beta2": (0, 0.999999999), "epsilon": (1e-16, 1), "dropout": (0, 0.99),
     "temperature": (1e-6, 1e6), "scale": (1e-3, 1e4), "validation": (0, 0.9), "validate_every": (0.001, 10_000),
-    "max_length": (3, 1_000_000), "top_concepts": (1, math.inf), "sample": (1, math.inf),
+    "max_length": (3, 1_000_000), "top_concepts": (1, 2**63 - 1), "sample": (1, 2**63 - 1),
 }  # fmt: skip
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -138,7 +139,9 @@ def read_settings(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PretrainingError(f"{path}: not valid TOML: {error}") from None
     known = {one.name for one in fields(Settings)} | {"preset"}
-    values = {name.replace("-", "_"): value for name, value in values.items()}
+    written, values = values, {name.replace("-", "_"): value for name, value in values.items()}
+    if len(values) < len(written):
+        raise PretrainingError(f"{path}: a setting stands there twice, with - and with _: {', '.join(sorted(written))}")
     unknown = sorted(set(values) - known)
     if unknown:
         raise PretrainingError(

@@ -91,6 +91,7 @@ class FrozenStates:
                 f"{free / 1e9:.1f} GB are free at {self._path.parent}; free some, or say --no-cache to "
                 "compute it in every epoch"
             )
+        self._path.with_suffix(".json").unlink(missing_ok=True)  # first: it may speak of another file
         np.lib.format.open_memmap(self._path, mode="w+", dtype=np.float16, shape=shape)
 
     def _fill(

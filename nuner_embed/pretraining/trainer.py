@@ -31,8 +31,15 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass
-class _Sums:
-    """What was measured since the last row."""
+class Sums:
+    """What was measured over some batches.
+
+    Attributes:
+        loss: summed.
+        correct, labelled: tokens with a label, and those of them whose best concept is one of theirs.
+        batches: how many.
+        waiting: batches whose numbers are still on their device.
+    """
 
     loss: float = 0.0
     correct: int = 0
@@ -44,7 +51,7 @@ class _Sums:
         """Takes a batch; its numbers are fetched from a GPU only when somebody asks."""
         self.waiting.append(dataclasses.replace(compared, loss=compared.loss.detach()))
 
-    def settle(self) -> "_Sums":
+    def settle(self) -> "Sums":
         """Adds up what waits."""
         for compared in self.waiting:
             self.loss += float(compared.loss)
@@ -61,10 +68,12 @@ class _Sums:
 
     @property
     def mean_loss(self) -> float:
+        """Over the batches."""
         return self.loss / max(1, self.batches)
 
     @property
     def top_1(self) -> float:
+        """Share of the labelled tokens, a fraction of 1."""
         return self.correct / max(1, self.labelled)
 
 
@@ -111,7 +120,7 @@ class Trainer:
         self.steps = self._steps_an_epoch * settings.epochs
         self.step = 0
         self.rows: list[Row] = []
-        self._sums = _Sums()
+        self._sums = Sums()
         self._planned = -1
         self._epoch: list[Ints] = []
         self._stand_in = train[:0]
@@ -135,7 +144,7 @@ class Trainer:
             raise PretrainingError(f"{self._state_path} belongs to another run; --force starts over")
         self.step = facts["step"]
         self.rows = [Row(**row) for row in facts["rows"]]
-        self._sums = _Sums(**facts["sums"])
+        self._sums = Sums(**facts["sums"])
         return True
 
     def run(self) -> None:
@@ -228,7 +237,7 @@ class Trainer:
             last = number == len(batches) - 1
             with self._autocast(), _together(self._wrapped, last):
                 compared = self._wrapped(*self._feed(batch))
-            self._accelerator.backward(compared.loss / len(batches))
+            (compared.loss / len(batches)).backward()  # accelerate's own divides by what its launcher was told
             self._sums.add(compared)
         if settings.clip:
             nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.grad is not None], settings.clip)
@@ -238,7 +247,7 @@ class Trainer:
 
     def _add_row(self, *, validate: bool) -> None:
         seconds = time.monotonic() - self._began
-        sums, self._sums = self._sums.settle(), _Sums()
+        sums, self._sums = self._sums.settle(), Sums()
         if not math.isfinite(sums.loss):
             raise PretrainingError(
                 f"the loss is no number any more at step {self.step:,}; begin again with a smaller --learning-rate and "
@@ -255,31 +264,37 @@ class Trainer:
             bias=facts.get("bias"),
             sentences_per_second=self._seen / seconds if seconds and self._seen else None,
         )
-        if validate and self._held_out:
+        if validate:
             row = self._validated(row)
         self.rows.append(row)
         self._began, self._seen = time.monotonic(), 0
 
     def _validated(self, row: Row) -> Row:
-        loss, top_1 = self.validate()
+        sums = self.validate()
         f1 = self._probe() if self._probe else None
-        shown = f"epoch {row.epoch:.3g}: held-out loss {loss:.4g}, top-1 concept {top_1:.1%}"
-        self._note(shown + (f", probe F1 {f1:.1%}" if f1 is not None else ""))
-        return dataclasses.replace(row, validation_loss=loss, validation_top1=top_1, probe_f1=f1)
+        shown = []
+        if sums.batches:
+            row = dataclasses.replace(row, validation_loss=sums.mean_loss, validation_top1=sums.top_1)
+            shown += [f"held-out loss {sums.mean_loss:.4g}", f"top-1 concept {sums.top_1:.1%}"]
+        if f1 is not None:
+            row = dataclasses.replace(row, probe_f1=f1)
+            shown.append(f"probe F1 {f1:.1%}")
+        if shown:
+            self._note(f"epoch {row.epoch:.3g}: {', '.join(shown)}")
+        return row
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
-    def validate(self) -> tuple[float, float]:
-        """Mean loss over the batches of the held-out part, and its top-1 accuracy; the same batches every time."""
+    def validate(self) -> Sums:
+        """The loss and the top-1 accuracy over the batches of the held-out part; the same batches every time."""
         self.model.set_training(False)
-        sums = _Sums()
+        sums = Sums()
         for number, pieces in enumerate(self._held_out):
             batch = make_batch(self._examples, pieces)
             if len(batch.token):
                 with self._autocast():
                     sums.add(self.model(*self._feed(batch)))
             self._progress("validating", number + 1, len(self._held_out))
-        sums.settle()
-        return sums.mean_loss, sums.top_1
+        return sums.settle()
 
 
 def _mixed(*numbers: int) -> int:

@@ -47,6 +47,33 @@ def test_replies_that_are_there(replies, tmp_path):
     assert json.loads(again.stdout) == facts
 
 
+def test_replies_from_standard_input(tmp_path):
+    done = run(
+        "annotate", "-", "-o", "out.jsonl", cwd=tmp_path, stdin='{"text": "Kiel", "reply": "Kiel <> x"}\n', check=0
+    )
+    assert "1 of 1 with a reply" in done.stdout
+
+
+def test_no_key_in_a_traceback(llm, tmp_path):
+    llm.misbehave = lambda number, text, handler: handler.fail(401, f"wrong key {KEY}")
+    (tmp_path / "corpus.txt").write_text("the Anna sails\n")
+    done = run(
+        "--debug",
+        "annotate",
+        "corpus.txt",
+        "-o",
+        "out.jsonl",
+        "--llm",
+        "m",
+        "--base-url",
+        llm.url,
+        cwd=tmp_path,
+        check=1,
+    )
+    assert "Traceback" in done.stderr
+    assert KEY not in done.stdout + done.stderr
+
+
 def test_an_llm(llm, tmp_path):
     (tmp_path / "corpus.txt").write_text("the Anna sails\nthe Berta sails\n")
     command = ["annotate", "corpus.txt", "-o", "out.jsonl.gz", "--llm", "m", "--base-url", llm.url]
@@ -93,9 +120,12 @@ def test_killed_and_run_again_it_pays_for_nothing_twice(llm, tmp_path):
         (["corpus.txt", "-o", "out.jsonl"], 1, "holds no replies that can be read"),
         (["none.jsonl", "-o", "out.jsonl"], 1, "none.jsonl: no such file"),
         (["replies.jsonl", "-o", "out.txt"], 2, "must end in .jsonl or .jsonl.gz"),
-        (["replies.jsonl", "-o", "replies.jsonl"], 1, "is the file that is read"),
+        (["replies.jsonl", "-o", "replies.jsonl"], 1, "is a file that is read"),
         (["replies.jsonl", "-o", "no/out.jsonl"], 1, "no is no directory"),
         (["replies.jsonl", "-o", "out.jsonl", "--dry-run"], 2, "--dry-run goes with --llm"),
+        (["replies.jsonl", "-o", "out.jsonl", "--temperature", "1"], 2, "--temperature goes with --llm"),
+        (["replies.jsonl", "-o", "out.jsonl", "--prices", "1", "1"], 2, "--prices goes with --dry-run"),
+        ([".", "-o", "out.jsonl"], 1, "a directory; name its files"),
         (["empty.txt", "-o", "out.jsonl", "--llm", "m", "--base-url", "http://127.0.0.1:9/v1"], 1, "no documents"),
         (
             ["corpus.txt", "-o", "out.jsonl", "--llm", "m", "--base-url", "http://127.0.0.1:9/v1", "--retries", "0"],

@@ -12,6 +12,7 @@ import torch
 import transformers
 from command import run
 from fakes import tiny_model
+from filelock import FileLock
 from safetensors.torch import load_file
 
 LINE = '{"text": "the ferry number %d left kiel", "spans": [{"start": 4, "end": 9, "label": "boat"}]}\n'
@@ -50,22 +51,39 @@ def test_values_from_a_preset_a_file_and_flags(folder):
     assert (settings["epochs"], settings["frozen_concept_layers"]) == (1, 0)
 
 
+# the command, its state kept after every step instead of every two minutes
+OFTEN = """
+import sys, nuner_embed.pretraining.trainer as trainer
+from nuner_embed.cli.__main__ import main
+trainer._SECONDS_BETWEEN_STATES = -1
+sys.argv[0] = "nuner-embed"
+main()
+"""
+
+
 def test_killed_and_run_again(folder):
-    options = ["--batch-size", "2", "--threads", "1", "--learning-rate", "0.01"]
+    options = ["--batch-size", "2", "--threads", "1", "--learning-rate", "0.01", "--epochs", "6"]
     pretrain(folder, "-o", "whole", *options, check=0)
-    command = [sys.executable, "-m", "nuner_embed.cli", "pretrain", "data.jsonl", "--base", "base", "--epochs", "1"]
-    process = subprocess.Popen([*command, "-o", "killed", *options], cwd=folder, env=dict(os.environ))
-    state = folder / "killed" / "training" / "run.json"
+    command = [sys.executable, "-c", OFTEN, "pretrain", "data.jsonl", "--base", "base", "-o", "killed", *options]
+    process = subprocess.Popen(command, cwd=folder, env=dict(os.environ), stderr=subprocess.DEVNULL)
+    state = folder / "killed" / "training" / "state.safetensors"
     while not state.exists() and process.poll() is None:
-        time.sleep(0.02)
-    time.sleep(0.3)
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (folder / "killed" / "pretrain.json").exists()
-    pretrain(folder, "-o", "killed", *options, check=0)
+    done = pretrain(folder, "-o", "killed", *options, check=0)
+    assert "going on from step" in done.stderr
     whole, killed = (load_file(folder / name / "model.safetensors") for name in ("whole", "killed"))
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
     assert not (folder / "killed" / "training").exists()
+
+
+def test_one_run_at_a_time(folder):
+    (folder / "held" / "training").mkdir(parents=True)
+    with FileLock(folder / "held" / "training" / ".lock"):
+        done = pretrain(folder, "-o", "held", check=1)
+    assert "held is being trained by another process; wait for it or stop it" in done.stderr
 
 
 def test_two_processes_add_up_to_two_batches_a_step(folder):
@@ -128,8 +146,21 @@ def test_models_save(folder):
     assert json.loads((folder / "mini" / "recipe.json").read_text())["max_length"] == 256
     assert (folder / "mini").stat().st_mode & 0o777 == 0o755
     done = run("models", "save", "minilm-l6", "-o", "mini", cwd=folder, check=1)
-    assert "mini is there already; name another directory or say --force" in done.stderr
+    assert "holds a model; name another directory, or replace it with --force" in done.stderr
     run("models", "save", "base", "-o", "mini", "--force", cwd=folder, check=0)
     assert transformers.AutoModel.from_pretrained(folder / "mini").config.num_hidden_layers == 2
     assert "no known model" in run("models", "save", "minilm", "-o", "other", cwd=folder, check=1).stderr
     assert not (folder / "other").exists()
+
+
+def test_models_save_takes_nothing_away(folder):
+    (folder / "mine").mkdir()
+    (folder / "mine" / "thesis.txt").write_text("mine")
+    for cwd, output, message in (
+        (folder, "mine", "holds something else (thesis.txt)"),
+        (folder / "mine", ".", "is the folder that this runs in"),
+        (folder / "mine", "..", "is the folder that this runs in"),
+        (folder, "mine/thesis.txt", "is a file"),
+    ):
+        assert message in run("models", "save", "minilm-l6", "-o", output, "--force", cwd=cwd, check=1).stderr
+    assert (folder / "mine" / "thesis.txt").read_text() == "mine"

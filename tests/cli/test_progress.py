@@ -64,6 +64,17 @@ def test_rows_of_an_index_with_share_rate_and_time_left(clock, capsys):
     ]
 
 
+def test_a_terminal_shows_one_bar_at_a_time(monkeypatch):
+    from rich.console import Console
+
+    monkeypatch.setattr(Console, "is_terminal", property(lambda self: True))
+    with RowProgress("") as progress:
+        for _ in range(3):
+            progress("training", 1, 2)
+            progress("validating", 1, 2)
+        assert [task.description for task in progress._bar.tasks] == ["validating"]
+
+
 def test_work_that_takes_turns_does_not_count_what_was_done_before(clock, capsys):
     with RowProgress("") as progress:
         progress("validating", 5, 5)

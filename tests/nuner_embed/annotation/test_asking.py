@@ -11,6 +11,7 @@ from nuner_embed.annotation.annotate import REPLIES_SUFFIX, annotate, estimate
 from nuner_embed.annotation.asking import Server, retry_after_seconds
 from nuner_embed.annotation.convert import beside
 from nuner_embed.annotation.instruction import Instruction
+from nuner_embed.annotation.ledger import open_ledger
 from nuner_embed.annotation.replies import read_replies
 from nuner_embed.errors import AnnotationError
 
@@ -160,6 +161,12 @@ def test_a_passing_failure_is_tried_again(llm, job, status):
         (b"<html>busy</html>", "the answer is no JSON"),
         ({"hello": 1}, "the answer is no chat completion"),
         ([], "the answer is no chat completion"),
+        ({"choices": 5}, "the answer is no chat completion"),
+        ({"choices": "abc"}, "the answer is no chat completion"),
+        ({"choices": [None]}, "the answer is no chat completion"),
+        ({"choices": {"a": 1}}, "the answer is no chat completion"),
+        ({"choices": [{"message": {"content": None}}]}, "the answer holds no text"),
+        ({"choices": [{"message": {"content": "a <> b"}}], "model": "\ud800"}, "the answer is not valid Unicode"),
     ],
 )
 def test_garbage_is_tried_again_and_told(llm, job, answer, reason):
@@ -173,6 +180,17 @@ def test_garbage_is_tried_again_and_told(llm, job, answer, reason):
     assert asking.answered == 5
     assert asking.failures == {reason: 1}
     assert llm.asked.count(TEXTS[2]) == 3
+
+
+@pytest.mark.parametrize("usage", [None, 5, {"prompt_tokens": [1]}, {"prompt_tokens": "x"}, {"prompt_tokens": -3}])
+def test_a_good_reply_with_odd_counts_is_kept(llm, job, usage):
+    def misbehave(number, text, handler):
+        handler.send(200, {**completion({"model": "m"}, reply(text), llm), "usage": usage})
+        return True
+
+    llm.misbehave = misbehave
+    _, asking = job()
+    assert (asking.answered, asking.prompt_tokens) == (6, 0)
 
 
 def test_html_instead_of_json_is_garbage(llm, job):
@@ -262,6 +280,36 @@ def test_refusals_are_counted(llm, job):
     assert report.sentences == 4
 
 
+def test_texts_that_are_refused_one_by_one_do_not_stop_the_others(llm, job, tmp_path):
+    """Also if they come first, once the server is known to answer; and what is there can be used again."""
+    job(TEXTS[:1])
+    bad = [f"the ferry bad{i} left at seven" for i in range(25)]
+    llm.misbehave = lambda number, text, handler: "bad" in text and handler.fail(403, "moderated")
+    _, asking = job([*bad, *TEXTS], concurrency=1)
+    assert (asking.answered, asking.unanswered) == (5, 25)
+    assert len(lines(tmp_path / "out.jsonl")) == 6
+    llm.misbehave = lambda number, text, handler: handler.fail(500)
+    report, asking = job([TEXTS[0], bad[0]], occurrences="first")
+    assert (report.sentences, asking.failures) == (1, {"HTTP 500: no": 1})
+
+
+def test_what_is_under_way_when_the_job_ends_is_kept(llm, job, tmp_path):
+    """Three requests are answered late; the fourth says at once that the account is empty."""
+    llm.seconds = 0.5
+
+    def misbehave(number, text, handler):
+        if number == 3:
+            handler.send(402, {"error": {"message": "pay"}})
+        return number == 3
+
+    llm.misbehave = misbehave
+    with pytest.raises(AnnotationError, match="pay"):
+        job(concurrency=4)
+    assert len(llm.requests) == 4
+    assert len(lines(beside(tmp_path / "out.jsonl", REPLIES_SUFFIX))) == 3
+    assert len(lines(tmp_path / "out.jsonl")) == 3
+
+
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_what_no_text_would_mend_stops_at_once(llm, job, status):
     llm.misbehave = lambda number, text, handler: handler.fail(status, f"no model for {KEY}")
@@ -339,6 +387,58 @@ def test_the_key_is_nowhere(llm, job, tmp_path):
     assert KEY not in everything_written(tmp_path) + repr(report) + repr(asking)
 
 
+@pytest.mark.parametrize("key", ["none", "a", "EMPTY"])
+def test_a_key_that_is_no_secret_stays_in_replies(llm, job, monkeypatch, key):
+    """Servers of one's own are given anything for a key."""
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    texts = [f"there is {key} a banana"]
+    llm.reply = lambda text: f"{key} <> word\na banana <> fruit"
+    report, _ = job(texts)
+    assert (report.concepts, report.dropped_annotations) == ({"word": 1 + (key == "a"), "fruit": 1}, {})
+
+
+@pytest.mark.parametrize("key", ["sk-one\nOTHER=2", "schlüssel-0123456789", "two words"])
+def test_a_key_that_is_none_is_not_shown(monkeypatch, key):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(AnnotationError, match="OPENAI_API_KEY holds no API key: expected one line") as error:
+        Server("m").key()
+    assert key not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8000/v1", "http://localhost:abc/v1", "http://[::1/v1", "http://h:99999/v1", "ftp://h/v1", ""]
+)
+def test_what_is_no_address(url):
+    with pytest.raises(AnnotationError, match="--base-url is no address; expected one such as http"):
+        Server("m", url)
+
+
+@pytest.mark.parametrize("output", ["corpus.jsonl", "other.replies.jsonl", "other.replies.jsonl.gz"])
+def test_an_output_that_would_take_something_away(llm, tmp_path, output):
+    (tmp_path / "corpus.jsonl").write_text('{"text": "the ferry Anna"}\n')
+    with Corpus([tmp_path / "corpus.jsonl"]) as corpus, pytest.raises(AnnotationError, match="name another output"):
+        annotate(corpus, tmp_path / output, Server("m", llm.url))
+    assert llm.requests == []
+
+
+def test_kept_replies_are_no_corpus_of_their_own_job(llm, job, tmp_path):
+    job()
+    kept = beside(tmp_path / "out.jsonl", REPLIES_SUFFIX)
+    with Corpus([kept]) as corpus, pytest.raises(AnnotationError, match=r"out\.replies\.jsonl is a file that is read"):
+        annotate(corpus, tmp_path / "out.jsonl", Server("m", llm.url))
+
+
+def test_one_job_at_a_time(llm, job, tmp_path):
+    message = "is being written by another annotate; wait for it or stop it"
+    with open_ledger(beside(tmp_path / "out.jsonl", REPLIES_SUFFIX)), pytest.raises(AnnotationError, match=message):
+        job()
+
+
+def test_the_same_temperature_is_the_same_request():
+    keys = {Instruction("x", "{text}").key("a", "m", temperature) for temperature in (0, 0.0, -0.0)}
+    assert len(keys) == 1
+
+
 def test_secrets_in_the_address_are_not_shown():
     assert Server("m", "https://user:secret@host:8/v1?api_key=secret").address == "https://host:8/v1"
 
@@ -363,7 +463,14 @@ def test_within_a_running_loop(llm, job):
 
 @pytest.mark.parametrize(
     ("headers", "seconds"),
-    [({"retry-after": "7"}, 7), ({"retry-after-ms": "250"}, 0.25), ({"retry-after": "soon"}, None), ({}, None)],
+    [
+        ({"retry-after": "7"}, 7),
+        ({"retry-after-ms": "250"}, 0.25),
+        ({"retry-after": "soon"}, None),
+        ({}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "Mon, 01 Jan 99999 00:00:00 GMT"}, None),
+    ],
 )
 def test_retry_after(headers, seconds):
     assert retry_after_seconds(headers) == seconds

@@ -38,6 +38,8 @@ def parsed(reply, **options):
         ("Kiel < > city", ("Kiel", "city", "")),
         ("Kiel &lt;&gt; city", ("Kiel", "city", "")),
         ("Kiel <> city <> here a <> b", ("Kiel", "city", "here a <> b")),
+        ("Kiel <> city < a town", ("Kiel", "city", "a town")),
+        ("p < 0.05 <> significance level", ("p < 0.05", "significance level", "")),
         ("p<0.05 <> significance level", ("p<0.05", "significance level", "")),
         ("| Kiel <> city |", ("Kiel", "city", "")),
     ],
@@ -83,6 +85,10 @@ def test_numbering_that_is_in_the_text_stays():
     assert align("home of 1. FC Union", [entry]).spans == (Span(8, 19, "football club"),)
 
 
+def test_a_runaway_line_takes_no_time():
+    assert parsed("Kiel" + " " * 200_000 + "<> city") == [("Kiel", "city", "")]
+
+
 @pytest.mark.parametrize("ended", [True, False])
 def test_a_cut_reply(ended):
     found = parse_reply("Kiel <> city\nOslo <> ci" + "\n" * ended, cut=True)
@@ -124,6 +130,8 @@ def test_every_whole_word_occurrence():
         ("Sony製", "Sony", [(0, 4)]),
         ("製Sony", "Sony", [(1, 5)]),
         ("กรุงเทพ", "กร", []),
+        ("เขาอยู่ที่กรุงเทพ", "กรุงเทพ", [(10, 17)]),
+        ("दिल्ली", "ल्ली", []),
         ("é", "e", []),
         ("x", "", []),
         ("😀 smile 😀", "😀", [(0, 1), (8, 9)]),
@@ -195,11 +203,12 @@ def test_rows_of_numind_nuner(tmp_path):
         ["Kiel", "['Kiel < city']"],
         ["Kiel", "['Kiel <> city'"],
         ["Kiel", "[3]"],
+        ["Kiel", "[{[]: 1}]"],
     ]
     report = AnnotationReport()
     documents = list(annotated(read_replies([numind(tmp_path / "entity.csv", rows)]), report))
     assert [len(document.spans) for document in documents] == [1, 1, 1]
-    assert report.dropped_sentences == {"reply that cannot be read": 2}
+    assert report.dropped_sentences == {"reply that cannot be read": 3}
     assert documents[0].id == "entity.csv:3"
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nuner_embed.documents import Document, Span, join_words, spans_to_tags
 from nuner_embed.pretraining.batches import make_batch, plan_epoch, positive_share
 from nuner_embed.pretraining.examples import concepts_of, make_examples, tags_of
-from nuner_embed.pretraining.selecting import draw_texts, hold_out, keep_top_concepts
+from nuner_embed.pretraining.selecting import draw_texts, hold_out, keep_top_concepts, merge_labels
 
 WORDS = ["ferry", "Kiel", "the", "left", "seven", "Zürich", "unbelievable", "🙂"]
 
@@ -160,6 +160,15 @@ def test_the_most_frequent_concepts():
     assert kept.labels == ("b", "a", "c")
     assert [kept.labels[label] for label in kept.label] == list("aabbbc")
     assert len(kept) == 7  # the texts stay
+
+
+def test_names_that_the_encoder_cannot_tell_apart_are_one():
+    texts = [Document(str(i), "ferry", spans=(Span(0, 5, c),)) for i, c in enumerate(["Boat", "city", "boat", "Boat"])]
+    examples = make_examples(texts, wordpiece(), 32)
+    merged = merge_labels(examples, [name.lower() for name in examples.labels])
+    assert merged.labels == ("Boat", "city")
+    assert [merged.labels[label] for label in merged.label] == ["Boat", "city", "Boat", "Boat"]
+    assert merge_labels(examples, examples.labels) is examples
 
 
 def test_spans_without_a_concept_teach_nothing():

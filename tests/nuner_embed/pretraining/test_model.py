@@ -108,6 +108,21 @@ def test_states_are_computed_once_for_the_same_weights_and_texts(tmp_path, monke
     assert states(tmp_path, halves, weights="other")[3] == [(16, 40), (32, 40), (40, 40)]
 
 
+def test_a_mark_never_speaks_of_another_file(tmp_path, monkeypatch):
+    """One run's states are done; another's are begun in their place and stopped; the first one comes again."""
+    halves = Halves(network(tmp_path), 1)
+    whole = np.array(states(tmp_path, halves)[0]._states)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Halves, "bottom", stop)
+        with pytest.raises(KeyboardInterrupt):
+            states(tmp_path, halves, weights="other")
+    assert np.array_equal(states(tmp_path, halves)[0]._states, whole)
+
+
 def test_states_go_on_where_they_were_interrupted(tmp_path, monkeypatch):
     import nuner_embed.pretraining.states as module
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import shutil
 
 import numpy as np
@@ -292,10 +293,14 @@ def test_top_concepts_and_samples(data, base, tmp_path):
 def test_a_quick_probe(data, base, tmp_path):
     with nuner_embed.Corpus([data]) as corpus:
         documents = tuple(corpus)
-    facts = run(data, base, tmp_path / "p", epochs=1, options={"probe_set": TypedSet("x", documents, documents, "y")})
+    typed = TypedSet("x", documents, documents, "y")
+    facts = run(data, base, tmp_path / "p", epochs=1, options={"probe_set": typed})
     with (tmp_path / "p" / "metrics.csv").open() as stream:
         found = [float(row["probe_f1"]) for row in csv.DictReader(stream) if row["probe_f1"]]
     assert len(found) == 3
+    assert 0.5 < facts["probe_f1"] <= 1
+    facts = run(data, base, tmp_path / "q", epochs=1, validation=0, options={"probe_set": typed})
+    assert facts["validation_loss"] is None
     assert 0.5 < facts["probe_f1"] <= 1
 
 
@@ -323,6 +328,28 @@ def test_another_run_is_refused(interrupted, data, base):
     with pytest.raises(PretrainingError, match="holds a finished model; name another directory, or replace it"):
         run(data, base, interrupted)
     run(data, base, interrupted, epochs=1, options={"force": True})
+
+
+def test_replacing_a_finished_model_can_be_interrupted_too(trained, data, base, tmp_path, monkeypatch):
+    shutil.copytree(trained[0], tmp_path / "m")
+    finished = weights(tmp_path / "m")
+    step = trainer_module.Trainer._train_step
+
+    def stop(self, within):
+        step(self, within)
+        self.keep()
+        raise KeyboardInterrupt
+
+    values = {"seed": 9, "objective": "token-classification"}
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_module.Trainer, "_train_step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(data, base, tmp_path / "m", **values, options={"force": True})
+    assert same(weights(tmp_path / "m"), finished)  # until there is a new one
+    notes = []
+    run(data, base, tmp_path / "m", **values, options={"note": notes.append})
+    assert notes[0].startswith("going on from step 1")
+    assert not (tmp_path / "m" / "concept_encoder").exists()  # the old one's would not belong to it
 
 
 def test_a_damaged_state_is_told(interrupted, data, base):
@@ -370,6 +397,10 @@ def test_a_loss_that_is_no_number_ends_the_run(data, base, tmp_path):
         ({"validation": 0.95}, "validation must be between 0 and 0.9"),
         ({"dropout": "0.1"}, "dropout must be a number"),
         ({"seed": True}, "seed must be a whole number"),
+        ({"seed": 2**64}, "seed must be at least 0|seed must be between"),
+        ({"seed": 10**400}, "seed must be"),
+        ({"learning_rate": float("inf")}, "learning_rate must be between"),
+        ({"objective": "token-classification", "top_concepts": 3}, "top_concepts goes with"),
     ],
 )
 def test_values_that_make_no_sense(values, message):
@@ -390,6 +421,9 @@ def test_settings_in_a_file(tmp_path):
     (tmp_path / "a.toml").write_text("lerning_rate = 1\n")
     with pytest.raises(PretrainingError, match=r"a\.toml: no setting is called lerning_rate; there are"):
         read_settings(tmp_path / "a.toml")
+    (tmp_path / "a.toml").write_text("batch_size = 1\nbatch-size = 2\n")
+    with pytest.raises(PretrainingError, match="a setting stands there twice"):
+        read_settings(tmp_path / "a.toml")
     (tmp_path / "a.toml").write_text("= 1\n")
     with pytest.raises(PretrainingError, match="not valid TOML"):
         read_settings(tmp_path / "a.toml")
@@ -404,7 +438,7 @@ def test_every_setting_decides_the_run():
         path.read_text() for path in Path(trainer_module.__file__).parent.glob("*.py") if path.name != "settings.py"
     )
     for one in fields(Settings):
-        assert f"settings.{one.name}" in source, one.name
+        assert re.search(rf"settings\.{one.name}\b", source), one.name
 
 
 @pytest.mark.skipif(not SHARED_DATA.exists(), reason=f"{SHARED_DATA} is not there")

@@ -18,8 +18,8 @@ from fewshot import SETS
 from nuner_embed.cli.progress import RowProgress, note
 from nuner_embed.evaluation.protocol import Protocol
 from nuner_embed.evaluation.run import evaluate_fewshot, read_set
+from nuner_embed.pretraining.folder import FACTS_FILE
 from nuner_embed.pretraining.run import CURVE_FILE, METRICS_FILE, pretrain
-from nuner_embed.pretraining.saving import FACTS_FILE
 from nuner_embed.pretraining.settings import Settings
 
 DATA = "llm-annotated/annotated.jsonl.gz"

@@ -97,9 +97,12 @@ def pretrain(
 
     from nuner_embed.cli.progress import RowProgress, note
     from nuner_embed.evaluation.run import read_set
+    from nuner_embed.pretraining.folder import require_free
+
+    require_free(output.expanduser(), force=force)  # said before torch is imported, which takes seconds
+    typed = read_set(*probe_set, format=probe_format) if probe_set else None
     from nuner_embed.pretraining.run import pretrain as run
 
-    typed = read_set(*probe_set, format=probe_format) if probe_set else None
     with RowProgress("") as progress:
         facts = run(
             data, output, settings, base=base, probe_set=typed, format=format_, device=device, threads=threads,

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from filelock import FileLock, Timeout
 from torch import nn
 
 from nuner_embed.errors import PretrainingError
@@ -21,13 +20,13 @@ from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.pretraining.batches import plan_epoch, positive_share
 from nuner_embed.pretraining.bi_encoder import BiEncoder
 from nuner_embed.pretraining.feeding import Feed, Source, classifier_feed, contrastive_feed
+from nuner_embed.pretraining.folder import FACTS_FILE, STATE_FILE, held, same_run
 from nuner_embed.pretraining.halves import Halves, use_fast_dropout
 from nuner_embed.pretraining.history import curve, to_csv
 from nuner_embed.pretraining.preparing import Prepared, Progress, prepare, tokenized_names
 from nuner_embed.pretraining.quick_probe import PlannedProbe, make_quick_probe, plan_quick_probe
 from nuner_embed.pretraining.saving import (
     CONCEPT_FOLDER,
-    FACTS_FILE,
     concept_card,
     save_network,
     text_card,
@@ -39,9 +38,7 @@ from nuner_embed.pretraining.token_classifier import TokenClassifier
 from nuner_embed.pretraining.trainer import Trainer
 from nuner_embed.runtimes.torch import load_network
 
-TRAINING_FOLDER = "training"
 METRICS_FILE, CURVE_FILE = "metrics.csv", "curve.png"
-_RUN_FILE, _STATE_FILE, _LOCK_FILE = "run.json", "state.safetensors", ".lock"
 _PRIOR_BATCHES = 20
 _MAX_LENGTH = 256
 _CARD = "README.md"
@@ -102,7 +99,7 @@ def pretrain(
     if device == "cuda" and accelerator.device.type != "cuda":
         raise PretrainingError("asked for CUDA, but torch finds none; install a CUDA build, or say --device cpu")
     probe = plan_quick_probe(probe_set) if probe_set else None  # what cannot be drawn is said at once
-    with _threads(threads or cores()), _held(directory, accelerator, force=force) as work:
+    with _threads(threads or cores()), held(directory, accelerator, force=force) as work:
         tokenizer = TextTokenizer.from_directory(model.directory)
         prepared = prepare(data, format, tokenizer, settings, max_length, progress)
         made = {
@@ -113,7 +110,8 @@ def pretrain(
             "settings": settings.to_dict(),
             "probe_set": probe_set.sha256 if probe_set else None,
         }
-        fingerprint = _same_run(work, made, accelerator)
+        processes = int(accelerator.num_processes)
+        fingerprint = same_run(work, {**made, "processes": processes}, write=accelerator.is_main_process)
         run = Parts(model, tokenizer, prepared, settings, accelerator, work, cache, progress, note)
         trainer = run.trainer(fingerprint, probe)
         if trainer.resume():
@@ -138,78 +136,6 @@ def _threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _held(directory: Path, accelerator: Accelerator, *, force: bool) -> Iterator[Path]:
-    """The working folder of a run, for this run alone.
-
-    Raises:
-        PretrainingError: another process trains there, a finished model lies there, or something else does.
-    """
-    work = directory / TRAINING_FOLDER
-    if not accelerator.is_main_process:
-        accelerator.wait_for_everyone()
-        yield work
-        return
-    finished, begun = (directory / FACTS_FILE).exists(), work.exists()
-    if directory.exists() and not directory.is_dir():
-        raise PretrainingError(f"{directory} is a file; name a directory for the model")
-    if finished and not force and not begun:  # begun with --force, the run goes on without it
-        raise PretrainingError(
-            f"{directory} holds a finished model; name another directory, or replace it with --force"
-        )
-    if directory.exists() and not (finished or begun) and any(directory.iterdir()):
-        raise PretrainingError(f"{directory} holds something else; name another directory for the model")
-    work.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(work / _LOCK_FILE)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise PretrainingError(f"{directory} is being trained by another process; wait for it or stop it") from None
-    try:
-        if force:
-            _empty(work, but=_LOCK_FILE)
-        accelerator.wait_for_everyone()
-        yield work
-    finally:
-        lock.release()
-    shutil.rmtree(work)
-
-
-def _empty(folder: Path, but: str) -> None:
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != but:
-            path.unlink()
-
-
-def _same_run(work: Path, made: dict[str, Any], accelerator: Accelerator) -> str:
-    """The fingerprint of a run, if it is the one that was begun in the folder, or none was.
-
-    Raises:
-        PretrainingError: it is another; the message says in what.
-    """
-    made = {**made, "processes": accelerator.num_processes}
-    path = work / _RUN_FILE
-    try:
-        begun = read_json(path) if (work / _STATE_FILE).exists() else None  # nothing learnt yet: nothing to protect
-    except FileNotFoundError:
-        begun = None
-    except ValueError:
-        raise PretrainingError(f"{path} is damaged; --force starts over") from None
-    if begun is not None and begun != made:
-        there, here = ({**run, **run["settings"]} for run in (begun, made))
-        names = [name for name in here if name != "settings" and here[name] != there.get(name)]
-        shown = ", ".join(
-            name if isinstance(here[name], dict) else f"{name} ({there.get(name)} there, {here[name]} here)"
-            for name in names
-        )
-        raise PretrainingError(f"the run in {work.parent} was begun with another {shown}; --force starts over")
-    if accelerator.is_main_process and begun is None:
-        write_json(path, made)
-    return hash_of(made)
 
 
 class Parts:
@@ -300,7 +226,7 @@ class Parts:
             self._feed,
             self._settings,
             self._accelerator,
-            self._work / _STATE_FILE,
+            self._work / STATE_FILE,
             fingerprint,
             probe,
             self._note,
@@ -311,16 +237,16 @@ class Parts:
         """Writes both encoders; the file of facts takes its place last and says that all is there."""
         made_here = self._work / "result"
         shutil.rmtree(made_here, ignore_errors=True)
-        last = next((row for row in reversed(trainer.rows) if row.validation_loss is not None), None)
+        last = trainer.rows[-1]  # of the last step, which is always measured
         facts = {
             **made,
             "layers": self._model.config.layers,
             "frozen_layers": self._text.cut,
             "similarity": self._network.facts(),
             "steps": trainer.steps,
-            "validation_loss": last and last.validation_loss,
-            "validation_top1": last and last.validation_top1,
-            "probe_f1": last and last.probe_f1,
+            "validation_loss": last.validation_loss,
+            "validation_top1": last.validation_top1,
+            "probe_f1": last.probe_f1,
         }
         save_network(self._model, self._text.network, made_here)
         write_recipe(made_here, self._recipe)

@@ -12,9 +12,9 @@ from nuner_embed.files import write_json
 from nuner_embed.models import Model, Recipe
 from nuner_embed.models.exported import RECIPE_FILE
 from nuner_embed.models.saving import copy_tokenizer
+from nuner_embed.pretraining.folder import FACTS_FILE
 
 CONCEPT_FOLDER = "concept_encoder"
-FACTS_FILE = "pretrain.json"
 
 
 def save_network(base: Model, network: Any, directory: Path) -> None:

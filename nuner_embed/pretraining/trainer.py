@@ -163,13 +163,12 @@ class Trainer:
             if epoch != self._planned:
                 self._plan(epoch)
             self._train_step(within)
-            validate = self.step in validations
-            if validate or self.step % every == 0:
-                self._add_row(validate=validate)
+            validate, due = self.step in validations, self.step % every == 0 or self.step == self.steps
+            if validate or due:
+                self._add_row(validate=validate, close=due)
             if time.monotonic() - self._kept_at > _SECONDS_BETWEEN_STATES:
                 self.keep()
             self._progress("training", min(self._done(), self._total()), self._total())
-        self.keep()
 
     def keep(self) -> None:
         """Writes the state."""
@@ -245,15 +244,18 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         self.step += 1
 
-    def _add_row(self, *, validate: bool) -> None:
-        seconds = time.monotonic() - self._began
-        sums, self._sums = self._sums.settle(), Sums()
+    def _add_row(self, *, validate: bool, close: bool = True) -> None:
+        """Writes down what is known now; of the training since the last time only where `close` ends a stretch of it.
+
+        A validation between two such rows leaves the stretch whole: one batch alone would make a spike in the curve.
+        """
+        sums, seconds = (self._sums.settle(), time.monotonic() - self._began) if close else (Sums(), 0.0)
         if not math.isfinite(sums.loss):
             raise PretrainingError(
                 f"the loss is no number any more at step {self.step:,}; begin again with a smaller --learning-rate and "
                 "--force"
             )
-        facts = self.model.facts()
+        began, facts = time.monotonic(), self.model.facts()
         row = Row(
             step=self.step,
             epoch=self.step / self._steps_an_epoch,
@@ -267,7 +269,10 @@ class Trainer:
         if validate:
             row = self._validated(row)
         self.rows.append(row)
-        self._began, self._seen = time.monotonic(), 0
+        if close:
+            self._sums, self._began, self._seen = Sums(), time.monotonic(), 0
+        else:
+            self._began += time.monotonic() - began  # what was measured is no training
 
     def _validated(self, row: Row) -> Row:
         sums = self.validate()

@@ -9,7 +9,7 @@ from nuner_embed.encoding.tokens import Ints
 from nuner_embed.pretraining.examples import Examples
 
 # Batches among which pieces are sorted by length. With 50, batches of nothing but short sentences learnt measurably
-# worse than random ones (held-out loss 1.60 against 1.58 after five epochs of 1,080 sentences); a few halve the padding.
+# worse than random ones (held-out loss 1.60 against 1.58 after five epochs of 1,080 sentences); a few halve padding.
 _POOL_BATCHES = 4
 
 

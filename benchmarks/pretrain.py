@@ -156,7 +156,8 @@ def run_plain(prepared: Prepared, settings: Settings, held_out: HeldOut, kind: s
     """Trains with the HF Trainer; returns the seconds without the measuring of held-out losses, and these."""
     begun = time.perf_counter()
     transformers.set_seed(settings.seed)
-    first = plan_epoch(prepared.examples.lengths, prepared.train, settings.batch_size, [settings.seed, 1, 0])
+    lengths, seed = prepared.examples.lengths, [settings.seed, 1, 0]
+    first = plan_epoch(lengths, prepared.train, settings.batch_size, seed, by_length=False)
     prior = positive_share(prepared.examples, first[:20])
     model = PlainBiEncoder(settings, prior, frozen_dropout=kind == "as is")
     loading = time.perf_counter() - begun

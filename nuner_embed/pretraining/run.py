@@ -205,7 +205,8 @@ class Parts:
             self._note(f"{len(cut):,} concept names are cut, the first of them {cut[0][:60]!r}...")
         self._concept = self._halves(settings.frozen_concept_layers)
         concepts = self._source(self._concept, ids, bounds, "concepts")
-        first = plan_epoch(prepared.examples.lengths, prepared.train, settings.batch_size, [settings.seed, 1, 0])
+        lengths, seed = prepared.examples.lengths, [settings.seed, 1, 0]
+        first = plan_epoch(lengths, prepared.train, settings.batch_size, seed, by_length=False)
         prior = positive_share(prepared.examples, first[:_PRIOR_BATCHES])
         return BiEncoder(self._text, self._concept, settings, prior), contrastive_feed(texts, concepts)
 

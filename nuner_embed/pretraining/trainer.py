@@ -203,7 +203,11 @@ class Trainer:
     def _plan(self, epoch: int) -> None:
         self._planned = epoch
         self._epoch = plan_epoch(
-            self._examples.lengths, self._train, self._settings.batch_size, [self._settings.seed, 1, epoch]
+            self._examples.lengths,
+            self._train,
+            self._settings.batch_size,
+            [self._settings.seed, 1, epoch],
+            by_length=not self.model.text.takes_flat,
         )
         # of processes that would have nothing to do
         self._stand_in = next((pieces for pieces in self._epoch if self._is_labelled(pieces)), self._epoch[0])

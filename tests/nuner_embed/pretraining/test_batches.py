@@ -129,8 +129,10 @@ def test_an_epoch_takes_every_piece_once_and_is_another_each_time():
     assert not all(len(a) == len(b) and (a == b).all() for a, b in zip(first, other, strict=True))
     assert [len(batch) for batch in first].count(16) == 31
     padded = sum(lengths[batch].max() * len(batch) for batch in first)
-    random = sum(lengths[pieces[i : i + 16]].max() * 16 for i in range(0, 500, 16))
-    assert padded - lengths[pieces].sum() < 0.5 * (random - lengths[pieces].sum())
+    assert padded < 1.1 * lengths[pieces].sum()
+    mixed = plan_epoch(lengths, pieces, 16, [0, 1, 0], by_length=False)
+    assert sorted(np.concatenate(mixed).tolist()) == pieces.tolist()
+    assert sum(lengths[batch].max() * len(batch) for batch in mixed) > 1.5 * lengths[pieces].sum()
 
 
 def test_no_text_stands_in_both_parts():

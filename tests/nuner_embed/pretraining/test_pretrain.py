@@ -193,7 +193,7 @@ def plainly(data, base, settings):
     for network in (text, concept):
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(".layer.1." in name)
-    first = plan_epoch(examples.lengths, train, settings.batch_size, [settings.seed, 1, 0])
+    first = plan_epoch(examples.lengths, train, settings.batch_size, [settings.seed, 1, 0], by_length=False)
     total = positive = 0
     for pieces in first[:20]:
         batch = make_batch(examples, pieces)

@@ -1,4 +1,5 @@
 import atexit
+import contextlib
 import os
 import shutil
 import tempfile
@@ -20,15 +21,32 @@ def _take_a_share_of_the_cores() -> None:
     """Gives each of several test processes cores of its own: threads that wait for each other's cores take ages."""
     worker, workers = os.environ.get("PYTEST_XDIST_WORKER", ""), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if worker and hasattr(os, "sched_setaffinity"):
+        with contextlib.suppress(ImportError):
+            import openvino
+
+            openvino.Core().available_devices  # noqa: B018  # it counts the cores once, and its tests want several
         cores = sorted(os.sched_getaffinity(0))
         number = int(worker.removeprefix("gw")) % len(cores)
         os.sched_setaffinity(0, set(cores[number::workers]) or {cores[number]})
 
 
+_ALL_CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 _take_a_share_of_the_cores()  # before torch, ONNX Runtime and the rest count the cores
 
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("default")
+
+
+@pytest.fixture
+def all_cores():
+    """Every core, for tests of what is done on several."""
+    if not _ALL_CORES:
+        yield
+        return
+    share = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, _ALL_CORES)
+    yield
+    os.sched_setaffinity(0, share)
 
 
 @pytest.fixture(scope="session", params=list(TOKENIZERS))

@@ -21,6 +21,8 @@ from nuner_embed.runtimes.reference import Reference
 
 DOCUMENTS = [Document(str(i), "the ferry left at seven " * (1 + i % 7)) for i in range(60)]
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):

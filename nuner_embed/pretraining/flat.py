@@ -61,13 +61,7 @@ def _asked(runs: Sequence[Run], device: torch.device) -> torch.Tensor:
 
 def _layer(layer: Any, states: torch.Tensor, asked: torch.Tensor, runs: Sequence[Run]) -> torch.Tensor:
     attention = layer.attention.self
-    parts = (attention.query, attention.key, attention.value)
-    if asked is states:  # one product instead of three
-        weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
-        query, key, value = nn.functional.linear(states, weight, bias).chunk(3, dim=1)
-    else:
-        query, key, value = (part(one) for part, one in zip(parts, (asked, states, states), strict=True))
-    context = _attend(attention, query, key, value, runs)
+    context = _attend(attention, attention.query(asked), attention.key(states), attention.value(states), runs)
     attended = layer.attention.output(context, asked)
     done: torch.Tensor = layer.output(layer.intermediate(attended), attended)
     return done
@@ -83,8 +77,8 @@ def _attend(
     keys, values = (one.split([run.rows * run.length for run in runs]) for one in (key, value))
     contexts = []
     for run, (count, length), q, k, v in zip(runs, rows, queries, keys, values, strict=True):
-        q = q.unflatten(0, (count, length)).unflatten(2, (heads, dim)).transpose(1, 2)
-        k, v = (one.unflatten(0, (run.rows, run.length)).unflatten(2, (heads, dim)).transpose(1, 2) for one in (k, v))
+        q = q.view(count, length, heads, dim).transpose(1, 2)
+        k, v = (one.view(run.rows, run.length, heads, dim).transpose(1, 2) for one in (k, v))
         weights = attention.dropout(torch.softmax(q @ k.transpose(2, 3) * scale, dim=-1))
         contexts.append((weights @ v).transpose(1, 2).reshape(count * length, heads * dim))
     return torch.cat(contexts)

@@ -184,7 +184,7 @@ class FastDropout(nn.Module):  # type: ignore[misc]
             return nn.functional.dropout(values, self.p)
         words = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         numbers = words.view(torch.int16)[: values.numel()].view(values.shape)
-        return values.masked_fill(numbers < self._limit, 0.0) * self._scale
+        return values * (numbers >= self._limit).to(values.dtype).mul_(self._scale)
 
 
 def _layers_of(network: Any) -> tuple[list[str], nn.ModuleList]:

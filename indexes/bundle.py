@@ -1,7 +1,6 @@
 """The manifest of an index: which segments there are, what is deleted, and what the vectors mean."""
 
 import hashlib
-import io
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -9,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from nuner_embed.arrays import parse_array
 from nuner_embed.errors import IndexBundleError
 from nuner_embed.files import atomic_write, hash_of, read_json, sha256_of, write_json
 from nuner_embed.indexes.segment import SegmentEntry
@@ -117,7 +117,7 @@ class Bundle:
         path = directory / Path(self.tombstones).name
         try:
             data = path.read_bytes()
-            ids: NDArray[np.int64] = np.load(io.BytesIO(data), allow_pickle=False)
+            ids: NDArray[np.int64] = parse_array(data)
         except (OSError, ValueError, EOFError) as error:
             raise IndexBundleError(f"{path} cannot be read ({error}); build the index again") from None
         if (

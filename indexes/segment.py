@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from nuner_embed.arrays import map_array
 from nuner_embed.errors import IndexBundleError
 from nuner_embed.indexes.kinds import SearchParameters, is_exact, parameters, refining
 from nuner_embed.indexes.order import Ints, Order
@@ -180,7 +181,7 @@ class Searcher:
 
 def _read_numbers(path: Path) -> Ints:
     try:
-        numbers: Ints = np.load(path, mmap_mode="r", allow_pickle=False)
+        numbers: Ints = map_array(path)
     except (OSError, ValueError, EOFError) as error:
         raise IndexBundleError(f"{path} cannot be read ({error}); build the index again") from None
     if numbers.dtype != np.int64 or numbers.ndim != 1:

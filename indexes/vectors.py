@@ -8,6 +8,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from nuner_embed.arrays import map_array
 from nuner_embed.errors import IndexBundleError
 from nuner_embed.indexes.order import Ints, Order
 
@@ -73,7 +74,7 @@ class Vectors:
             IndexBundleError: it is missing or no such matrix.
         """
         try:
-            matrix: NDArray[np.floating[Any]] = np.load(path, mmap_mode="r", allow_pickle=False)
+            matrix: NDArray[np.floating[Any]] = map_array(path)
         except (OSError, ValueError, EOFError) as error:
             raise IndexBundleError(f"{path} cannot be read ({error}); build the index again") from None
         if matrix.ndim != 2 or matrix.dtype not in (np.float16, np.float32) or not matrix.flags.c_contiguous:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from nuner_embed.arrays import map_array
 from nuner_embed.encoding.journal import Journal
 from nuner_embed.encoding.layout import COVERAGE_FILE, JOURNAL_FILE, MANIFEST_FILE, SUFFIXES, require_shard_name
 from nuner_embed.encoding.manifest import read_manifest
@@ -57,7 +58,7 @@ class Shard:
             StoreError: the file is not what was written.
         """
         try:
-            vectors: NDArray[np.floating[Any]] = np.load(self.path("npy"), mmap_mode="r", allow_pickle=False)
+            vectors: NDArray[np.floating[Any]] = map_array(self.path("npy"))
         except (OSError, ValueError, EOFError) as error:
             raise StoreError(f"{self.path('npy')} cannot be read: {error}; see nuner-embed store verify") from None
         if vectors.ndim != 2 or len(vectors) != self.rows:

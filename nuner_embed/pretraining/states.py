@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nuner_embed.arrays import map_array
 from nuner_embed.encoding.tokens import Ints
 from nuner_embed.errors import PretrainingError
 from nuner_embed.files import hash_of, read_json, write_json
@@ -49,7 +50,7 @@ class FrozenStates:
 
     def open(self) -> None:
         """Maps the finished file."""
-        self._states = np.load(self._path, mmap_mode="r")
+        self._states = map_array(self._path)
 
     def fill(self, halves: Halves, weights_sha256: str, pad_id: int, device: torch.device, progress: Progress) -> None:
         """Computes what is not there yet; a process that died in between has lost 4,096 pieces at most."""
@@ -62,7 +63,7 @@ class FrozenStates:
         if done is None:
             self._make(shape)
             done = 0
-        states = np.load(self._path, mmap_mode="r+")
+        states = map_array(self._path, "r+")
         pieces = len(self._bounds) - 1
         for first in range(done, pieces, _PIECES_AT_ONCE):
             last = min(first + _PIECES_AT_ONCE, pieces)

@@ -1,0 +1,38 @@
+"""Arrays in `.npy` files."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from nuner_embed.arrays import map_array, parse_array
+
+
+def test_headers_are_parsed_one_at_a_time(tmp_path, monkeypatch):
+    """Python 3.11's parser raises SystemError, now and then, where two threads are in it."""
+    path = tmp_path / "a.npy"
+    np.save(path, np.arange(33))
+    load, inside, most = np.load, [], []
+
+    def slow(*args, **options):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.002)
+        inside.pop()
+        return load(*args, **options)
+
+    monkeypatch.setattr(np, "load", slow)
+    with ThreadPoolExecutor(4) as pool:
+        sums = list(pool.map(lambda _: map_array(path).sum() + parse_array(path.read_bytes()).sum(), range(12)))
+    assert sums == [2 * 528] * 12
+    assert set(most) == {1}
+
+
+@pytest.mark.parametrize("data", [b"", b"nonsense", b"\x93NUMPY\x01\x00v\x00{'descr': '|O', }"])
+def test_what_is_no_array(tmp_path, data):
+    (tmp_path / "a.npy").write_bytes(data)
+    with pytest.raises((ValueError, EOFError)):
+        map_array(tmp_path / "a.npy")
+    with pytest.raises((ValueError, EOFError)):
+        parse_array(data)

@@ -1,8 +1,9 @@
-"""Layers of the BERT family over tokens that lie one after the other, without any padding.
+"""Layers of the BERT family over tokens that lie one after the other, without padding.
 
 A batch is runs of pieces of one length each. What looks at single tokens, nine tenths of the arithmetic, is done for
-all runs at once; only attention goes run by run, and needs no mask. In the last layer only the tokens that are asked
-for are computed: of a concept's name, its two special tokens are half.
+all at once and only for tokens that are there. Attention goes by groups of runs of like length, whose pieces are padded
+for it alone: a run for itself would be many small operations, whose calls take longer than they do. In the last layer
+only the tokens that are asked for are computed: of a concept's name, its two special tokens are half.
 """
 
 import math
@@ -14,6 +15,8 @@ import torch
 from torch import nn
 
 _LAYERS = ("BertLayer", "RobertaLayer", "XLMRobertaLayer", "CamembertLayer")
+# The longest piece of a group is at most so many times as long as its shortest.
+_ALIKE = 1.5
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,11 @@ class Run:
     first: int
     last: int
 
+    @property
+    def asked(self) -> int:
+        """How many tokens of each piece are asked for."""
+        return self.last - self.first
+
 
 def is_supported(layers: Sequence[nn.Module]) -> bool:
     """Whether the layers are of the kind that is known here."""
@@ -43,10 +51,11 @@ def is_supported(layers: Sequence[nn.Module]) -> bool:
 
 def run_layers(layers: Sequence[Any], states: torch.Tensor, runs: Sequence[Run]) -> torch.Tensor:
     """The last layer's states of the tokens that are asked for, (m, dim), from the first one's input, (n, dim)."""
-    whole = [Run(run.rows, run.length, 0, run.length) for run in runs]
+    whole = _Rectangles(runs, [run.length for run in runs], states.device)
+    asked = _Rectangles(runs, [run.asked for run in runs], states.device)
     for layer in layers[:-1]:
-        states = _layer(layer, states, states, whole)
-    return _layer(layers[-1], states, states.index_select(0, _asked(runs, states.device)), runs)
+        states = _layer(layer, states, states, whole, whole)
+    return _layer(layers[-1], states, states.index_select(0, _asked(runs, states.device)), whole, asked)
 
 
 def _asked(runs: Sequence[Run], device: torch.device) -> torch.Tensor:
@@ -59,26 +68,106 @@ def _asked(runs: Sequence[Run], device: torch.device) -> torch.Tensor:
     return torch.cat(places)
 
 
-def _layer(layer: Any, states: torch.Tensor, asked: torch.Tensor, runs: Sequence[Run]) -> torch.Tensor:
+class _Rectangles:
+    """Tokens of all runs, laid out for attention: a rectangle for each group of runs.
+
+    Args:
+        runs: shortest first.
+        lengths: tokens of each of their pieces that are laid out.
+        device: of the tokens.
+
+    Attributes:
+        shapes: pieces and tokens of each group.
+        masks: for each group, what is added to the logits of each of its tokens as a key, (pieces, 1, 1, tokens): 0, or
+            minus infinity for padding.
+        places: of the tokens in the rectangles, which lie one after the other, (n,).
+        tokens: the token at each place of the rectangles; any where there is padding.
+    """
+
+    def __init__(self, runs: Sequence[Run], lengths: Sequence[int], device: torch.device) -> None:
+        self.shapes: list[tuple[int, int]] = []
+        self.masks: list[torch.Tensor] = []
+        there, tokens, begin = [], [], 0
+        for group in _groups(runs):
+            rows = torch.cat([torch.full((runs[i].rows,), lengths[i]) for i in group])
+            shape = (len(rows), int(rows.max()))
+            inside = torch.arange(shape[1]) < rows[:, None]
+            first = begin + rows.cumsum(0) - rows
+            begin = int(first[-1] + rows[-1])
+            self.shapes.append(shape)
+            self.masks.append(torch.where(inside, 0.0, -math.inf)[:, None, None].to(device))
+            there.append(inside.reshape(-1))
+            tokens.append(torch.where(inside, first[:, None] + torch.arange(shape[1]), 0).reshape(-1))
+        self.places = torch.cat(there).nonzero().squeeze(1).to(device)
+        self.tokens = torch.cat(tokens).to(device)
+
+    def spread(self, values: torch.Tensor, heads: int) -> list[torch.Tensor]:
+        """Values of tokens, (n, dim), as (pieces, heads, tokens, dim / heads) for each group."""
+        spread = _Spread.apply(values, self.tokens, self.places)
+        parts = spread.split([rows * length for rows, length in self.shapes])
+        return [
+            part.view(rows, length, heads, -1).transpose(1, 2)
+            for part, (rows, length) in zip(parts, self.shapes, strict=True)
+        ]
+
+    def collect(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        """What `spread` took apart, (n, dim)."""
+        flat = [part.transpose(1, 2).reshape(-1, part.shape[1] * part.shape[3]) for part in parts]
+        collected: torch.Tensor = _Collect.apply(torch.cat(flat), self.places)
+        return collected
+
+
+def _groups(runs: Sequence[Run]) -> list[list[int]]:
+    """Numbers of runs of like length."""
+    groups: list[list[int]] = []
+    for i, run in enumerate(runs):
+        if groups and run.length <= _ALIKE * runs[groups[-1][0]].length:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return groups
+
+
+class _Spread(torch.autograd.Function):  # type: ignore[misc]
+    """Rows to their places; the gradient comes back from there without adding anything up, as torch's own would."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, tokens: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(places)
+        return rows.index_select(0, tokens)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (places,) = ctx.saved_tensors
+        return gradient.index_select(0, places), None, None
+
+
+class _Collect(torch.autograd.Function):  # type: ignore[misc]
+    """Rows from their places; of what lies at no place the gradient is 0."""
+
+    @staticmethod
+    def forward(ctx: Any, spread: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(places)
+        ctx.rows = len(spread)
+        return spread.index_select(0, places)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (places,) = ctx.saved_tensors
+        return gradient.new_zeros(ctx.rows, gradient.shape[1]).index_copy_(0, places, gradient), None
+
+
+def _layer(
+    layer: Any, states: torch.Tensor, asked: torch.Tensor, there: _Rectangles, wanted: _Rectangles
+) -> torch.Tensor:
     attention = layer.attention.self
-    context = _attend(attention, attention.query(asked), attention.key(states), attention.value(states), runs)
-    attended = layer.attention.output(context, asked)
+    heads, scale = attention.num_attention_heads, 1 / math.sqrt(attention.attention_head_size)
+    queries = wanted.spread(attention.query(asked) * scale, heads)
+    keys, values = (there.spread(one(states), heads) for one in (attention.key, attention.value))
+    contexts = []
+    for query, key, value, mask in zip(queries, keys, values, there.masks, strict=True):
+        weights = torch.softmax(query @ key.transpose(2, 3) + mask, dim=-1)
+        contexts.append(attention.dropout(weights) @ value)
+    attended = layer.attention.output(wanted.collect(contexts), asked)
     done: torch.Tensor = layer.output(layer.intermediate(attended), attended)
     return done
-
-
-def _attend(
-    attention: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, runs: Sequence[Run]
-) -> torch.Tensor:
-    heads, dim = attention.num_attention_heads, attention.attention_head_size
-    scale = 1 / math.sqrt(dim)
-    rows = [(run.rows, run.last - run.first) for run in runs]
-    queries = query.split([count * length for count, length in rows])
-    keys, values = (one.split([run.rows * run.length for run in runs]) for one in (key, value))
-    contexts = []
-    for run, (count, length), q, k, v in zip(runs, rows, queries, keys, values, strict=True):
-        q = q.view(count, length, heads, dim).transpose(1, 2)
-        k, v = (one.view(run.rows, run.length, heads, dim).transpose(1, 2) for one in (k, v))
-        weights = attention.dropout(torch.softmax(q @ k.transpose(2, 3) * scale, dim=-1))
-        contexts.append((weights @ v).transpose(1, 2).reshape(count * length, heads * dim))
-    return torch.cat(contexts)

@@ -25,6 +25,7 @@ _COMMANDS = {
     "search": ("nuner_embed.cli.search", "Find mentions used like one in its context, or like examples."),
     "probe": ("nuner_embed.cli.probe", "Few-shot NER: a linear layer on frozen features."),
     "evaluate": ("nuner_embed.cli.evaluate", "Measure models as the paper does: few-shot, repeatedly drawn."),
+    "concepts": ("nuner_embed.cli.concepts", "Measure what the similarities of mentions and concepts mean."),
     "store": ("nuner_embed.cli.store", "What is in a store, and whether it is what was written."),
     "models": ("nuner_embed.cli.models", "The models that are known by name."),
     "doctor": ("nuner_embed.cli.doctor", "What is installed here, what really runs, what clashes."),

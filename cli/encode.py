@@ -2,11 +2,15 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nuner_embed.cli.options import format_option, json_option, layers_option, model_option, print_json
+
+if TYPE_CHECKING:
+    from nuner_embed.corpora import Corpus
+    from nuner_embed.probing.detecting import ProbeDetector
 
 
 @click.command(epilog="Example: nuner-embed encode corpus.jsonl more/ -o store --model model --rows mention")
@@ -18,7 +22,20 @@ from nuner_embed.cli.options import format_option, json_option, layers_option, m
     type=click.Choice(["token", "word", "mention"]),
     default="word",
     show_default=True,
-    help="What gets an embedding; mentions are the spans of the corpus.",
+    help="What gets an embedding.",
+)
+@click.option(
+    "--mentions",
+    type=click.Choice(["auto", "given", "detect"]),
+    default="auto",
+    show_default=True,
+    help="With --rows mention: the spans of the corpus, or what a detector finds; auto: the spans, if there are any.",
+)
+@click.option("--detector", metavar="PROBE", help="A probe that finds mentions.  [default: the model's own]")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="How probable it must be that a word is part of a mention.  [default: 0.5]",
 )
 @format_option
 @click.option("--text-column", default="text", show_default=True, help="Parquet column of the texts.")
@@ -96,7 +113,16 @@ from nuner_embed.cli.options import format_option, json_option, layers_option, m
 )
 @click.option("--force", is_flag=True, help="Start over, whatever the store holds.")
 @json_option
-def encode(corpus: tuple[str, ...], store: Path, format_: str | None, as_json: bool, **options: Any) -> None:
+def encode(
+    corpus: tuple[str, ...],
+    store: Path,
+    format_: str | None,
+    mentions: str,
+    detector: str | None,
+    threshold: float | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Encode CORPUS (files, directories, or - for standard input) into a store.
 
     Interrupt it any way you like: the same command again finishes the job.
@@ -104,6 +130,10 @@ def encode(corpus: tuple[str, ...], store: Path, format_: str | None, as_json: b
     import nuner_embed
     from nuner_embed.cli.progress import JobReporter, note
 
+    if options["rows"] != "mention" and (mentions != "auto" or detector or threshold):
+        raise click.UsageError("--mentions, --detector and --threshold go with --rows mention")
+    if mentions == "given" and (detector or threshold):
+        raise click.UsageError("--detector and --threshold find mentions; they do not go with --mentions given")
     if "-" in corpus:  # said before standard input is read to its end
         note("standard input cannot be read twice: if this job is interrupted, it must start over")
     of_corpus = {name: options.pop(name) for name in ("text_column", "id_column", "on_error")}
@@ -111,9 +141,23 @@ def encode(corpus: tuple[str, ...], store: Path, format_: str | None, as_json: b
         nuner_embed.Corpus(list(corpus), format=format_, exclude=[store], **of_corpus) as source,
         JobReporter() as reporter,
     ):
+        if options["rows"] == "mention" and mentions != "given":
+            options["detector"] = _detector(source, mentions, detector or options["model"], threshold)
         nuner_embed.encode(source, store, reporter=reporter, **options)
     if as_json and reporter.summary:
         print_json(asdict(reporter.summary))
+
+
+def _detector(source: "Corpus", mentions: str, name: str, threshold: float | None) -> "ProbeDetector | None":
+    """What finds the mentions; None where the corpus gives them."""
+    from nuner_embed.cli.progress import note
+    from nuner_embed.probing.detecting import DEFAULT_THRESHOLD, load_detector
+
+    if mentions == "auto" and source.survey().spans:
+        return None
+    found = load_detector(name, threshold or DEFAULT_THRESHOLD)
+    note(f"mentions: found by the detector of {name}, from a probability of {found.threshold:g}")
+    return found
 
 
 def _count(value: str) -> int | None:

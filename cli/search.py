@@ -9,6 +9,8 @@ import click
 from nuner_embed.cli.options import json_option, threads_option
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from nuner_embed.documents import Document
     from nuner_embed.encoding.encoder import TextEncoder
     from nuner_embed.indexes import Index
@@ -35,9 +37,18 @@ class _Asked:
     help="Find what is like the spans of a corpus; those labelled - are what not to find. From five spans on a linear "
     "scorer, below their centroid.",
 )
+@click.option(
+    "--concept",
+    "concepts",
+    multiple=True,
+    metavar="NAME",
+    help='Find mentions of a type by its name, such as "nfl player"; repeatable: of all of them.',
+)
+@click.option("--not", "unwanted", multiple=True, metavar="NAME", help="With --concept: not of this type; repeatable.")
 @click.option("--queries", metavar="FILE", help='A .txt with a query a line, or a .jsonl with {"id"?, "query"}.')
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the hits as Parquet.")
 @click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Hits for each query.")
+@click.option("--min-score", type=float, metavar="S", help="Leave out hits below this score.")
 @click.option("--filter", "filter_", metavar="EXPR", help="An SQL condition over rows, such as \"label = 'river'\".")
 @click.option("--unique", type=click.Choice(["surface", "document"]), help="The best hit of each text, or document.")
 @click.option("--exclude-document", is_flag=True, help="Leave out hits from the very texts that the query comes from.")
@@ -52,8 +63,11 @@ def search(
     index: Path,
     query: str | None,
     like: str | None,
+    concepts: tuple[str, ...],
+    unwanted: tuple[str, ...],
     queries: str | None,
     output: Path | None,
+    min_score: float | None,
     filter_: str | None,
     exclude_document: bool,
     model: str | None,
@@ -64,15 +78,20 @@ def search(
 ) -> None:
     """Search INDEX for mentions used like QUERY, a text whose mention stands in [[double brackets]].
 
-    Without brackets the whole text is the mention. Scores are cosines (or as the index's metric has it).
+    Without brackets the whole text is the mention. Scores are cosines (or as the index's metric has it); with
+    --concept they are probabilities, as measured on annotated data, where the model was calibrated.
     """
     from nuner_embed.cli import hits
     from nuner_embed.cli.progress import RowProgress
-    from nuner_embed.indexes import Index, find
+    from nuner_embed.indexes import Index, at_least, find
     from nuner_embed.indexes.building import threads as faiss_threads
 
-    if sum(value is not None for value in (query, like, queries)) != 1:
-        raise click.UsageError("give one of QUERY, --like FILE and --queries FILE")
+    if sum(bool(value) for value in (query is not None, like, queries, concepts)) != 1:
+        raise click.UsageError("give one of QUERY, --like FILE, --concept NAME and --queries FILE")
+    if unwanted and not concepts:
+        raise click.UsageError("--not goes with --concept")
+    if concepts and exclude_document:
+        raise click.UsageError("--exclude-document goes with queries that come from a text")
     if as_json and as_csv:
         raise click.UsageError("--json or --csv, not both")
     if output is not None and (as_json or as_csv):
@@ -80,14 +99,21 @@ def search(
     with Index.open(index) as opened, faiss_threads(threads), RowProgress("queries") as progress:
         if filter_ is not None:
             opened.check_filter(filter_)
+        least = -float("inf") if min_score is None else min_score
+        writing = hits.writer(output, as_json=as_json, as_csv=as_csv, several=queries is not None)
+        if concepts:
+            found = _of_types(opened, model, threads, concepts, unwanted, filter=filter_, **options)
+            with writing as write:
+                write([_named(concepts, unwanted)], at_least(found, least))
+            return
         asked = _asked(query, like, queries)  # bad input is seen before the encoder is loaded
         encoder = _load_encoder(opened, model, threads)
-        with hits.writer(output, as_json=as_json, as_csv=as_csv, several=queries is not None) as write:
+        with writing as write:
             for first in range(0, len(asked), _AT_ONCE):
                 some = asked[first : first + _AT_ONCE]
                 vectors = _examples(opened, encoder, some[0]) if like else _mentions(opened, encoder, some)
                 own = [{document.text for document in one.documents} for one in some] if exclude_document else None
-                write(some, find(opened, vectors, filter=filter_, exclude=own, **options))
+                write(some, at_least(find(opened, vectors, filter=filter_, exclude=own, **options), least))
                 progress("searching", first + len(some), len(asked))
 
 
@@ -107,6 +133,27 @@ def _asked(query: str | None, like: str | None, queries: str | None) -> list[_As
     if not asked:
         raise CorpusError(str(queries), None, "holds no query")
     return asked
+
+
+def _named(concepts: tuple[str, ...], unwanted: tuple[str, ...]) -> _Asked:
+    name = " and ".join(concepts) + "".join(f", not {name}" for name in unwanted)
+    return _Asked(name, name, [])
+
+
+def _of_types(
+    opened: "Index", model: str | None, threads: int, wanted: tuple[str, ...], unwanted: tuple[str, ...], **options: Any
+) -> "pa.Table":
+    from nuner_embed.cli.progress import note
+    from nuner_embed.encoding.concepts import ConceptEncoder
+    from nuner_embed.indexes import find_concepts
+
+    concepts = ConceptEncoder.open(model or opened.bundle.model, threads=threads)
+    if concepts.facts.calibration is None:
+        note(f"{concepts.model} is not calibrated: scores are cosines, not probabilities")
+    try:
+        return find_concepts(opened, concepts, wanted, unwanted, **options)
+    except ValueError as error:  # a name that is none
+        raise click.UsageError(str(error)) from None
 
 
 def _load_encoder(opened: "Index", model: str | None, threads: int) -> "TextEncoder":

@@ -16,6 +16,7 @@ from nuner_embed.errors import ExportError
 from nuner_embed.export.verify import Verification, verify_model
 from nuner_embed.files import canonical_json, sync_folder, write_json
 from nuner_embed.models import Model, Recipe, TextTokenizer, locate
+from nuner_embed.models.concepts import ConceptFacts
 from nuner_embed.models.exported import (
     EXPORT_FILE,
     FILES,
@@ -29,6 +30,7 @@ from nuner_embed.models.exported import (
     graph_sha256,
 )
 from nuner_embed.models.known import DEFAULT_MODEL
+from nuner_embed.models.layout import CONCEPT_FOLDER, DETECTOR_FOLDER
 from nuner_embed.runtimes import RuntimeOptions
 from nuner_embed.runtimes.agreement import GATES, Agreement, compare
 from nuner_embed.runtimes.base import pad
@@ -53,7 +55,8 @@ def export_onnx(
         model: a Hugging Face directory, a known name or a hub name.
         directory: made by this call. It holds the graph, `model.onnx`; the copy of it that onnxruntime's optimiser
             fused; tokenizer, configuration and recipe; `reference.npz`, some text with what the source computes for
-            it; and `export.json` and `verify.json`, which say what was done and what came of it.
+            it; and `export.json` and `verify.json`, which say what was done and what came of it. A model that has a
+            concept encoder gets a folder `concept_encoder` of the same kind, and its mention detector goes along.
         precision: of the weights, "fp32", "fp16" (for CUDA) or "int8".
         layers: hidden states to concatenate, in place of the model's own recipe.
         force: replace an earlier export.
@@ -81,6 +84,11 @@ def export_onnx(
     try:
         work.mkdir(parents=True)
         result = _Exporter(model, found, recipe, precision, work).run()
+        if (found.directory / CONCEPT_FOLDER).is_dir():
+            _LOG.info("now its concept encoder ...")
+            _export_concepts(found.directory / CONCEPT_FOLDER, work / CONCEPT_FOLDER)
+        if (found.directory / DETECTOR_FOLDER).is_dir() and layers is None:  # it reads the model's own recipe
+            shutil.copytree(found.directory / DETECTOR_FOLDER, work / DETECTOR_FOLDER)
         _require_free(target, force)  # somebody else may have been quicker
         _replace(target, work, old)
     except OSError as error:
@@ -88,6 +96,15 @@ def export_onnx(
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return result
+
+
+def _export_concepts(source: Path, work: Path) -> None:
+    """Exports the concept encoder that belongs to a model, for a machine without torch; few names need no int8."""
+    facts = ConceptFacts.read(source)
+    found = locate(str(source))
+    work.mkdir()
+    _Exporter(str(source), found, found.recipe, "fp32", work).run()
+    facts.write(work)
 
 
 class _Exporter:

@@ -1,6 +1,7 @@
 """Searching the embeddings of stores."""
 
 from nuner_embed.indexes.changing import NumericsDiffer
+from nuner_embed.indexes.concepts import at_least, find_concepts
 from nuner_embed.indexes.finding import find
 from nuner_embed.indexes.index import Hits, Index
 from nuner_embed.indexes.kinds import SearchParameters
@@ -12,8 +13,10 @@ __all__ = [
     "Index",
     "NumericsDiffer",
     "SearchParameters",
+    "at_least",
     "embed_mentions",
     "examples_of",
     "find",
+    "find_concepts",
     "marked_document",
 ]

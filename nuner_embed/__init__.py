@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nuner_embed.annotation.instruction import Instruction
     from nuner_embed.corpora import Corpus
     from nuner_embed.documents import Document, Span
+    from nuner_embed.encoding.concepts import ConceptEncoder
     from nuner_embed.encoding.encode import encode
     from nuner_embed.encoding.encoder import Encoder, TextEncoder, TokenEmbeddings
     from nuner_embed.encoding.load import load_encoder
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
     from nuner_embed.evaluation.run import evaluate_fewshot, read_set
     from nuner_embed.evaluation.tagging import score_tagger
     from nuner_embed.export import export_onnx, verify
-    from nuner_embed.indexes import Index, embed_mentions, examples_of, find, marked_document
+    from nuner_embed.indexes import Index, embed_mentions, examples_of, find, find_concepts, marked_document
     from nuner_embed.models import Recipe
     from nuner_embed.models.saving import save_model
     from nuner_embed.pretraining.run import pretrain
     from nuner_embed.pretraining.settings import Settings
+    from nuner_embed.probing.detecting import load_detector
     from nuner_embed.probing.linear import LinearProbe
     from nuner_embed.probing.tagger import Tagger
     from nuner_embed.probing.training import train_probe
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ConceptEncoder": "nuner_embed.encoding.concepts",
     "Corpus": "nuner_embed.corpora",
     "Document": "nuner_embed.documents",
     "Encoder": "nuner_embed.encoding.encoder",
@@ -62,6 +65,8 @@ _HOMES = {
     "examples_of": "nuner_embed.indexes",
     "export_onnx": "nuner_embed.export",
     "find": "nuner_embed.indexes",
+    "find_concepts": "nuner_embed.indexes",
+    "load_detector": "nuner_embed.probing.detecting",
     "load_encoder": "nuner_embed.encoding.load",
     "marked_document": "nuner_embed.indexes",
     "pretrain": "nuner_embed.pretraining.run",
@@ -73,6 +78,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "ConceptEncoder",
     "Corpus",
     "Document",
     "Encoder",
@@ -97,6 +103,8 @@ __all__ = [
     "examples_of",
     "export_onnx",
     "find",
+    "find_concepts",
+    "load_detector",
     "load_encoder",
     "marked_document",
     "pretrain",

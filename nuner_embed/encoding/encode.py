@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nuner_embed.corpora import Corpus
+from nuner_embed.encoding.detecting import Detector
 from nuner_embed.encoding.job import run_job
 from nuner_embed.encoding.load import ModelSpec
 from nuner_embed.encoding.options import JobOptions
@@ -37,6 +38,7 @@ def encode(
     workers: int = 1,
     on_error: Literal["fail", "skip"] = "fail",
     force: bool = False,
+    detector: Detector | None = None,
     reporter: Reporter | None = None,
     **recipe: Any,
 ) -> Store:
@@ -46,7 +48,7 @@ def encode(
         corpus: files and directories, or a `Corpus` made of them.
         store: directory of the store.
         model: a Hugging Face or exported directory, a known name, or a hub name.
-        rows: "token", "word" or "mention" (the spans of the corpus).
+        rows: "token", "word" or "mention" (the spans of the corpus, or what `detector` finds).
         runtime, device, precision, batch_tokens: what runs the encoder; see `ModelSpec`. What is left open is
             what is fastest on this machine among what computes as the source does, measured once.
         threads: of each worker; 0 for one a core, shared among the workers.
@@ -57,6 +59,7 @@ def encode(
         workers: processes that encode, each a shard at a time.
         on_error: "skip" lists bad records in `rejects.jsonl` and goes on; a `Corpus` brings its own policy.
         force: start over.
+        detector: finds the mentions; `nuner_embed.load_detector` gives a model's own, or makes one of a probe.
         reporter: is told what happens.
         recipe: `layers`, `pooling`, `normalize`, `max_length`, `stride` in place of the model's own.
 
@@ -67,7 +70,7 @@ def encode(
         NunerEmbedError: see `run_job`.
     """
     directory = Path(store).expanduser()
-    options = JobOptions(rows, overflow, dtype, shard_rows, workers, force)
+    options = JobOptions(rows, overflow, dtype, shard_rows, workers, force, detector)
     spec = ModelSpec(model, runtime, device, precision, threads, batch_tokens, recipe)
     if isinstance(corpus, Corpus):
         run_job(corpus, directory, spec, options, reporter)

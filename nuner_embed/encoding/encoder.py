@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from nuner_embed.documents import Document
+from nuner_embed.documents import Document, Span
 from nuner_embed.encoding.rows import RowTable, make_rows
 from nuner_embed.encoding.tokens import Granularity, Ints, TokenTable
 from nuner_embed.encoding.windows import Overflow, Placement, Windows, place
@@ -87,6 +87,7 @@ class RowEmbeddings:
         dropped_tokens: tokens of each document beyond the window, where texts are truncated, (d,).
         dropped_rows: rows of each document beyond it, (d,).
         statistics: of the run.
+        found: the span that each row is, where mentions were not given but found.
     """
 
     rows: RowTable
@@ -95,6 +96,12 @@ class RowEmbeddings:
     dropped_tokens: Ints
     dropped_rows: Ints
     statistics: RunStatistics
+    found: tuple[Span, ...] | None = None
+
+
+def semantic_hash(weights: str, config: str, tokenizer: str, recipe: dict[str, Any]) -> str:
+    """The hash of all that decides what an embedding means: three other hashes, and a recipe as JSON values."""
+    return hash_of({"weights": weights, "config": config, "tokenizer": tokenizer, "recipe": recipe})
 
 
 @dataclass
@@ -128,13 +135,8 @@ class TextEncoder:
                 f"of {self.recipe.stride} leave too little; the stride may be half of what is left"
             )
         self.dim = self.runtime.dim
-        self.semantic_hash = hash_of(
-            {
-                "weights": self.weights_sha256,
-                "config": self.config_sha256,
-                "tokenizer": self.tokenizer.sha256,
-                "recipe": self.recipe.to_dict(),
-            }
+        self.semantic_hash = semantic_hash(
+            self.weights_sha256, self.config_sha256, self.tokenizer.sha256, self.recipe.to_dict()
         )
 
     @property
@@ -205,7 +207,7 @@ class TextEncoder:
         placement = replace(placement, cut=placement.cut | (rows.last > limit))  # by the end of a truncated text
         vectors, statistics = self._embed(table, placement, on_batch)
         if self.recipe.normalize:
-            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+            vectors = unit(vectors)
         return RowEmbeddings(rows, vectors, placement, table.counts - sizes, dropped_rows, statistics)
 
     def _embed(
@@ -256,6 +258,12 @@ class TextEncoder:
         prefix, suffix = (np.array(ids, np.int32) for ids in (self.tokenizer.prefix, self.tokenizer.suffix))
         spans = zip(windows.start[chosen], windows.length[chosen], strict=True)
         return pad([np.concatenate([prefix, table.ids[a : a + n], suffix]) for a, n in spans], self.pad_id)
+
+
+def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows scaled to length 1, in place."""
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return vectors
 
 
 def pool(states: NDArray[np.float32], window: Ints, first: Ints, last: Ints) -> NDArray[np.float32]:

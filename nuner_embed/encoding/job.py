@@ -54,11 +54,20 @@ def run_job(
         encoder = spec.load(options.workers)
         reporter.notice(f"runtime: {encoder.runtime.description}, batches of {encoder.batch_tokens} tokens")
         survey = corpus.survey(reporter.surveying)
-        if options.granularity == "mention" and not survey.spans:
-            raise StoreError("the corpus has no spans, so rows of mentions would make an empty store; use --rows word")
+        if options.granularity == "mention" and not survey.spans and not options.detector:
+            raise StoreError(
+                "the corpus has no spans, so rows of mentions would make an empty store; --mentions detect finds some, "
+                "or use --rows word"
+            )
+        if options.detector and options.detector.semantic_hash != encoder.semantic_hash:
+            raise StoreError(
+                f"the mention detector reads the words of another model or recipe "
+                f"({options.detector.semantic_hash[:12]}) than {encoder.source} ({encoder.semantic_hash[:12]})"
+            )
         manifest = Manifest.of(
             encoder,
             granularity=options.granularity,
+            detector=options.detector.facts if options.detector else None,
             overflow=options.overflow,
             dtype=options.dtype,
             shard_rows=options.shard_rows,
@@ -177,7 +186,7 @@ class _Job:
             changed = _changed_shard(documents, journal)
             if changed:  # between an earlier run's survey and its reading, and back again
                 raise StoreMismatch(f"{self.directory} was written from other documents {changed}; --force starts over")
-            tables = cut_shards(documents, self.encoder, options.granularity, options.overflow, options.shard_rows)
+            tables = cut_shards(documents, self.encoder, options.tokenized, options.overflow, options.shard_rows)
             workers.encode(tables, done, commit)
         return sum(entry.tokens for entry in journal.entries[done:])
 

@@ -12,7 +12,7 @@ from nuner_embed.encoding.windows import Overflow
 from nuner_embed.errors import StoreError, StoreMismatch
 from nuner_embed.files import hash_of, read_json, write_json
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class Manifest:
         tokenizer_sha256: of the model.
         numerics: all that decides the bits; `numeric_hash` is their hash.
         granularity: what a row is.
+        detector: what found the mentions; None where the corpus gave them, or other rows were asked for.
         overflow: what happened to long texts.
         dim: width of the vectors.
         dtype: of the vectors.
@@ -45,6 +46,7 @@ class Manifest:
     tokenizer_sha256: str
     numerics: dict[str, Any]
     granularity: Granularity
+    detector: dict[str, Any] | None
     overflow: Overflow
     dim: int
     dtype: Dtype
@@ -101,7 +103,7 @@ class Manifest:
         differences = []
         for key in ("recipe", "numerics"):
             differences += _differences(pinned[key], mine[key], "" if key == "recipe" else "runtime ")
-        keys = ["granularity", "dim", "dtype", "shard_rows"]
+        keys = ["granularity", "detector", "dim", "dtype", "shard_rows"]
         if pinned["overflow"] != "error":  # no text was too long so far, and no shard is different for it
             keys.append("overflow")
         keys += ["weights_sha256", "config_sha256", "tokenizer_sha256"]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, get_args
 
+from nuner_embed.encoding.detecting import Detector
 from nuner_embed.encoding.encoder import TextEncoder
 from nuner_embed.encoding.shards import Dtype
 from nuner_embed.encoding.tokens import Granularity
@@ -32,6 +33,7 @@ class JobOptions:
         shard_rows: rows after which a shard is closed.
         workers: processes that encode, each a shard at a time.
         force: start over, whatever the directory's store holds.
+        detector: finds the mentions that become rows, in place of those that the corpus gives.
     """
 
     granularity: Granularity = "word"
@@ -40,6 +42,7 @@ class JobOptions:
     shard_rows: int = 100_000
     workers: int = 1
     force: bool = False
+    detector: Detector | None = None
 
     def __post_init__(self) -> None:
         for name, values in (("granularity", Granularity), ("overflow", Overflow), ("dtype", Dtype)):
@@ -48,3 +51,10 @@ class JobOptions:
         for name in ("shard_rows", "workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.detector is not None and self.granularity != "mention":
+            raise ValueError(f"a detector finds mentions; with rows of {self.granularity}s there is nothing to find")
+
+    @property
+    def tokenized(self) -> Granularity:
+        """What texts are cut into before the encoder runs: the words that a detector looks at, or the rows."""
+        return "word" if self.detector else self.granularity

@@ -77,7 +77,7 @@ def write_shard(
     with paths["npy"].open("wb") as stream:
         _write_matrix(stream, embedded.vectors)
         sync(stream)
-    rows = rows_as_arrow(table, embedded.rows, granularity)
+    rows = rows_as_arrow(table, embedded, granularity)
     for suffix, written in (("parquet", rows), ("documents.parquet", documents_as_arrow(table.documents))):
         with paths[suffix].open("wb") as stream:
             pq.write_table(written, stream, compression="zstd", row_group_size=GROUP_ROWS)
@@ -125,10 +125,10 @@ def _write_matrix(stream: IO[bytes], matrix: NDArray[np.floating[Any]]) -> None:
     np.lib.format.write_array(stream, np.ascontiguousarray(matrix), allow_pickle=False)
 
 
-def rows_as_arrow(table: TokenTable, rows: RowTable, granularity: Granularity) -> pa.Table:
+def rows_as_arrow(table: TokenTable, embedded: RowEmbeddings, granularity: Granularity) -> pa.Table:
     """The rows' table: document_id, start, end, text, label, score, and the number of the token, word or mention."""
-    documents = table.documents
-    spans = _spans_of_rows(documents, rows, granularity)
+    documents, rows = table.documents, embedded.rows
+    spans = _spans_of_rows(documents, rows, granularity) if embedded.found is None else embedded.found
     text = [
         documents[document].text[start:end]
         for document, start, end in zip(rows.document.tolist(), rows.start.tolist(), rows.end.tolist(), strict=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from nuner_embed.encoding.detecting import embed_detected
 from nuner_embed.encoding.encoder import RowEmbeddings, TextEncoder
 from nuner_embed.encoding.layout import shard_name
 from nuner_embed.encoding.options import EncoderSpec, JobOptions
@@ -125,7 +126,10 @@ def _one_ahead(tables: Iterable[TokenTable]) -> Generator[TokenTable]:
 def _encode(
     encoder: TextEncoder, table: TokenTable, index: int, options: JobOptions, reporter: Reporter
 ) -> RowEmbeddings:
-    embedded = encoder.encode_rows(table, options.granularity, options.overflow, reporter.tokens)
+    if options.detector:
+        embedded = embed_detected(encoder, table, options.detector, options.overflow, reporter.tokens)
+    else:
+        embedded = encoder.encode_rows(table, options.granularity, options.overflow, reporter.tokens)
     return cast(embedded, options.dtype, shard_name(index))
 
 

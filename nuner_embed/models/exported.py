@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from nuner_embed.files import hash_of, sha256_of
+from nuner_embed.models.layout import COMPANIONS
 
 EXPORT_FILE = "export.json"
 RECIPE_FILE = "recipe.json"
@@ -15,7 +16,7 @@ FUSED_FOLDER = "fused"
 # All that an export consists of.
 FILES = (
     EXPORT_FILE, RECIPE_FILE, ONNX_FILE, f"{ONNX_FILE}.data", REFERENCE_FILE, VERIFY_FILE, FUSED_FOLDER,
-    "config.json", "tokenizer.json",
+    "config.json", "tokenizer.json", *COMPANIONS,
 )  # fmt: skip
 
 SCHEMA_VERSION = 2

@@ -10,6 +10,7 @@ from pathlib import Path
 from nuner_embed.errors import ModelError
 from nuner_embed.files import sync_folder, write_json
 from nuner_embed.models.exported import RECIPE_FILE
+from nuner_embed.models.layout import COMPANIONS
 from nuner_embed.models.locating import Model, locate, weight_files
 
 # what a tokenizer of the Hugging Face library may consist of
@@ -18,7 +19,7 @@ TOKENIZER_FILES = (
     "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spm.model",
 )  # fmt: skip
 
-_FILES = frozenset({"config.json", RECIPE_FILE, "README.md", *TOKENIZER_FILES})
+_FILES = frozenset({"config.json", RECIPE_FILE, "README.md", *COMPANIONS, *TOKENIZER_FILES})
 
 
 def copy_tokenizer(model: Model, directory: Path) -> None:
@@ -96,4 +97,7 @@ def save_model(name: str, directory: Path, *, force: bool = False) -> Model:
         for index in model.directory.glob("*.index.json"):
             shutil.copyfile(index, made / index.name)
         write_json(made / RECIPE_FILE, model.recipe.to_dict())
+        for folder in COMPANIONS:
+            if (model.directory / folder).is_dir():
+                shutil.copytree(model.directory / folder, made / folder)
     return locate(str(directory))

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from nuner_embed.errors import PretrainingError
+from nuner_embed.models.concepts import ConceptPooling
 from nuner_embed.pretraining.flat import Run, is_supported, run_layers
-from nuner_embed.pretraining.settings import ConceptPooling
 
 _TOLERANCE = 1e-3
 

@@ -16,7 +16,10 @@ from nuner_embed.evaluation.protocol import TypedSet
 from nuner_embed.files import hash_of, read_json, write_json
 from nuner_embed.machine import cores
 from nuner_embed.models import Model, TextTokenizer, locate
+from nuner_embed.models.concepts import ConceptFacts
 from nuner_embed.models.known import DEFAULT_MODEL
+from nuner_embed.models.layout import CONCEPT_FOLDER
+from nuner_embed.models.locating import hash_weights, weight_files
 from nuner_embed.pretraining.batches import plan_epoch, positive_share
 from nuner_embed.pretraining.bi_encoder import BiEncoder
 from nuner_embed.pretraining.feeding import Feed, Source, classifier_feed, contrastive_feed
@@ -25,13 +28,7 @@ from nuner_embed.pretraining.halves import Halves, use_fast_dropout
 from nuner_embed.pretraining.history import curve, to_csv
 from nuner_embed.pretraining.preparing import Prepared, Progress, prepare, tokenized_names
 from nuner_embed.pretraining.quick_probe import PlannedProbe, make_quick_probe, plan_quick_probe
-from nuner_embed.pretraining.saving import (
-    CONCEPT_FOLDER,
-    concept_card,
-    save_network,
-    text_card,
-    write_recipe,
-)
+from nuner_embed.pretraining.saving import concept_card, save_network, text_card, write_recipe
 from nuner_embed.pretraining.settings import Settings
 from nuner_embed.pretraining.states import FrozenStates
 from nuner_embed.pretraining.token_classifier import TokenClassifier
@@ -257,6 +254,9 @@ class Parts:
             save_network(self._model, self._concept.network, made_here / CONCEPT_FOLDER)
             write_recipe(made_here / CONCEPT_FOLDER, self._recipe)
             (made_here / CONCEPT_FOLDER / _CARD).write_text(concept_card(facts), encoding="utf-8")
+            weights = hash_weights(weight_files("the text encoder", made_here))
+            similarity = self._network.facts()
+            ConceptFacts(weights, self._settings.concept_pooling, similarity).write(made_here / CONCEPT_FOLDER)
         (made_here / METRICS_FILE).write_bytes(to_csv(trainer.rows))
         try:
             (made_here / CURVE_FILE).write_bytes(curve(trainer.rows))

@@ -14,8 +14,6 @@ from nuner_embed.models.exported import RECIPE_FILE
 from nuner_embed.models.saving import copy_tokenizer
 from nuner_embed.pretraining.folder import FACTS_FILE
 
-CONCEPT_FOLDER = "concept_encoder"
-
 
 def save_network(base: Model, network: Any, directory: Path) -> None:
     """Writes the base with the network's weights in the place of its own: what loads the base loads this.

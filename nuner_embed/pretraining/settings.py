@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from nuner_embed.errors import PretrainingError
+from nuner_embed.models.concepts import ConceptPooling
 
 Objective = Literal["contrastive", "token-classification"]
 Loss = Literal["sigmoid", "paper"]
-ConceptPooling = Literal["mean", "first"]
 Precision = Literal["f32", "bf16"]
 
 

@@ -167,11 +167,14 @@ class HashSpec:
     batch_tokens: int | None = None
     max_length: int = 32
     threads: int = 0
+    layers: tuple[int, ...] = (-1,)
 
     def load(self, workers: int = 1) -> TextEncoder:
         runtime = HashRuntime(self.dim, self.memory, self.seconds)
         runtime.numerics["threads"] = self.threads or 4 // workers
-        return hash_encoder(runtime=runtime, batch_tokens=self.batch_tokens or 512, max_length=self.max_length)
+        return hash_encoder(
+            runtime=runtime, batch_tokens=self.batch_tokens or 512, max_length=self.max_length, layers=self.layers
+        )
 
     def pinned(self, numerics: dict[str, Any]) -> Self:
         return replace(

@@ -115,8 +115,8 @@ def test_another_corpus_is_refused(corpus_file, tmp_path, change, message):
 def test_another_schema_is_refused(corpus_file, tmp_path):
     job(corpus_file, tmp_path / "s")
     path = tmp_path / "s" / "manifest.json"
-    path.write_text(path.read_text().replace('"schema_version": 3', '"schema_version": 99'))
-    with pytest.raises(StoreMismatch, match="schema version 99, this program reads 3"):
+    path.write_text(path.read_text().replace('"schema_version": 4', '"schema_version": 99'))
+    with pytest.raises(StoreMismatch, match="schema version 99, this program reads 4"):
         job(corpus_file, tmp_path / "s")
 
 

@@ -1,0 +1,98 @@
+"""`nuner-embed concepts`."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from nuner_embed.cli.options import format_option, json_option, print_facts, print_json, threads_option
+
+
+@click.group()
+def concepts() -> None:
+    """The concept encoder of a pre-trained model: what its similarities mean."""
+
+
+@concepts.command(epilog="Example: nuner-embed concepts calibrate encoder typed.conll")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("data", nargs=-1, required=True)
+@click.option("--dry-run", is_flag=True, help="Measure, and leave the model as it is.")
+@format_option
+@threads_option
+@json_option
+def calibrate(
+    model: Path, data: tuple[str, ...], dry_run: bool, format_: str | None, threads: int, as_json: bool
+) -> None:
+    """Measure on annotated DATA how probable it is that a mention is of a type, going by their cosine.
+
+    MODEL is a directory that `pretrain` made. DATA should be annotated by people, and not what MODEL learnt from. The
+    result is written into the model: scores of `search --concept` are then probabilities, and --min-score means
+    something.
+    """
+    from nuner_embed.cli.progress import RowProgress, note
+    from nuner_embed.encoding.concepts import ConceptEncoder
+    from nuner_embed.encoding.load import load_encoder
+    from nuner_embed.errors import ModelError
+    from nuner_embed.evaluation.calibrating import compare
+    from nuner_embed.probing.reading import read_annotated
+
+    if not model.is_dir():
+        raise ModelError(
+            f"{model} is no directory, and a calibration is written into one; nuner-embed models save makes one"
+        )
+    documents, _ = read_annotated(data, format_)
+    encoder = load_encoder(str(model), threads=threads, layers=(-1,))
+    concept_encoder = ConceptEncoder.open(str(model), threads=threads)
+    with RowProgress("documents") as progress:
+        pairs = compare(encoder, concept_encoder, documents, progress=progress)
+    found = pairs.fit(f"{len(pairs.holds):,} mentions of {len(pairs.types)} types in {', '.join(data)}")
+    calibrated = concept_encoder.calibrated(found)
+    bins = [asdict(one) for one in pairs.bins(calibrated.probabilities(pairs.cosines))]
+    if not dry_run:
+        calibrated.facts.write(calibrated.directory)
+        note(f"written into {calibrated.directory}")
+    if as_json:
+        print_json({**asdict(found), "types": list(pairs.types), "bins": bins})
+        return
+    print_facts(asdict(found))
+    click.echo("\nprobability    pairs   said   seen")
+    for one in bins:
+        click.echo(f"from {one['low']:.1f}  {one['pairs']:>11,}  {one['said']:.3f}  {one['seen']:.3f}")
+
+
+@concepts.command("map", epilog="Example: nuner-embed concepts map nuner-mini annotated.jsonl -o concepts.html")
+@click.argument("model")
+@click.argument("data", nargs=-1, required=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="HTML page; a PNG goes beside it.")
+@click.option(
+    "--most", type=click.IntRange(10), default=5000, show_default=True, help="Most frequent concepts to show."
+)
+@format_option
+@threads_option
+def map_(model: str, data: tuple[str, ...], output: Path, most: int, format_: str | None, threads: int) -> None:
+    """Draw a map of the concepts in annotated DATA, as the paper's Figure 6: near each other if MODEL takes them alike.
+
+    One page that needs no network, to zoom into and to look things up, and a picture beside it.
+    """
+    from nuner_embed.cli.progress import note
+    from nuner_embed.encoding.concepts import ConceptEncoder
+    from nuner_embed.errors import ModelError
+    from nuner_embed.evaluation.concept_map import count_concepts, lay_out
+    from nuner_embed.files import atomic_write
+    from nuner_embed.probing.reading import read_annotated
+
+    if output.suffix not in (".html", ".htm"):
+        raise click.UsageError(f"-o names an HTML page, such as concepts.html, not {output}")
+    documents, _ = read_annotated(data, format_)
+    counts = count_concepts(documents)
+    encoder = ConceptEncoder.open(model, threads=threads)
+    note(f"laying out {min(most, len(counts)):,} of {len(counts):,} concepts; this takes a while")
+    try:
+        found = lay_out(encoder, counts, most)
+        picture = found.picture()
+    except ImportError as error:
+        raise ModelError(f"a map needs {error.name}; pip install 'nuner-embed[plots]'") from None
+    for path, content in ((output, found.page()), (output.with_suffix(".png"), picture)):
+        with atomic_write(path) as stream:
+            stream.write(content)
+    note(f"{output} and {output.with_suffix('.png')}")

@@ -1,0 +1,144 @@
+"""What the cosine of a mention and a type's name means: measured on annotated data, fitted with two numbers."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from nuner_embed.documents import Document, Span
+from nuner_embed.encoding.concepts import ConceptEncoder
+from nuner_embed.encoding.encoder import TextEncoder, unit
+from nuner_embed.encoding.tokens import TokenTable
+from nuner_embed.errors import ModelError
+from nuner_embed.models.concepts import Calibration
+
+FEWEST = 10
+_MENTIONS = 20_000
+_AT_ONCE = 512
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Pairs of a mention and a type whose probability lies in one tenth.
+
+    Attributes:
+        low: of the tenth.
+        pairs: how many.
+        said: the mean probability that the calibration gives.
+        seen: the share of pairs that hold.
+    """
+
+    low: float
+    pairs: int
+    said: float
+    seen: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Mentions against type names.
+
+    Attributes:
+        types: names of at least ten mentions each.
+        cosines: (mentions, types).
+        holds: whether the mention is annotated with the type, (mentions, types).
+    """
+
+    types: tuple[str, ...]
+    cosines: NDArray[np.floating[Any]]
+    holds: NDArray[np.bool_]
+
+    def fit(self, data: str) -> Calibration:
+        """Logistic regression of the cosine: the probability that a pair holds, were its type any of these.
+
+        Types count alike, however many mentions they have: each pair counts as one over the mentions of its type.
+        """
+        weight = np.broadcast_to(1 / self.holds.sum(axis=0), self.holds.shape).ravel()
+        model = LogisticRegression(C=np.inf).fit(self.cosines.reshape(-1, 1), self.holds.ravel(), weight)
+        return Calibration(float(model.coef_[0, 0]), float(model.intercept_[0]), data)
+
+    def bins(self, probabilities: NDArray[np.floating[Any]]) -> list[Bin]:
+        """How often pairs hold that the calibration gives some probability, by tenths."""
+        place = np.minimum((probabilities * 10).astype(int), 9)
+        found = []
+        for number in range(10):
+            here = place == number
+            if here.any():
+                said, seen = float(probabilities[here].mean()), float(self.holds[here].mean())
+                found.append(Bin(number / 10, int(here.sum()), said, seen))
+        return found
+
+
+def compare(
+    encoder: TextEncoder,
+    concepts: ConceptEncoder,
+    documents: Sequence[Document],
+    names: dict[str, str] | None = None,
+    *,
+    progress: Progress = lambda what, done, total: None,
+    seed: int = 0,
+) -> Pairs:
+    """Compares the mentions of annotated documents with the names of their types.
+
+    Args:
+        encoder: the text encoder.
+        concepts: the concept encoder that belongs to it.
+        documents: with labelled spans; spans with the same ends are one mention of several types. Of more than 20,000
+            mentions so many are drawn.
+        names: what the labels are called as concepts, where that is something else.
+        progress: is told `(what, done, total)`.
+        seed: of the draw.
+
+    Raises:
+        ModelError: no type has ten mentions.
+    """
+    kept, types, holds = _mentions(documents, seed)
+    table = TokenTable.tokenize(kept, encoder.tokenizer, "mention")
+    vectors = np.empty((len(holds), encoder.dim), np.float32)
+    seen = np.zeros(len(holds), bool)
+    begin = np.cumsum([0, *(len(document.spans) for document in kept)])
+    for first in range(0, len(kept), _AT_ONCE):
+        last = min(first + _AT_ONCE, len(kept))
+        embedded = encoder.encode_rows(table.slice(first, last), "mention")
+        rows = begin[first + embedded.rows.document] + embedded.rows.index
+        vectors[rows], seen[rows] = embedded.vectors, True
+        progress("encoding", last, len(kept))
+    cosines = unit(vectors[seen]) @ concepts.encode([(names or {}).get(name, name) for name in types]).T
+    return Pairs(tuple(types), cosines, holds[seen])
+
+
+def _mentions(documents: Sequence[Document], seed: int) -> tuple[list[Document], list[str], NDArray[np.bool_]]:
+    """Documents with one span a mention, the types, and which mention is of which types."""
+    found: list[dict[tuple[int, int], set[str]]] = []
+    counts: dict[str, int] = {}
+    for document in documents:
+        labels: dict[tuple[int, int], set[str]] = {}
+        for span in document.spans:
+            if span.label:
+                labels.setdefault((span.start, span.end), set()).add(span.label)
+        found.append(labels)
+        for names in labels.values():
+            for name in names:
+                counts[name] = counts.get(name, 0) + 1
+    types = sorted(name for name, count in counts.items() if count >= FEWEST)
+    if not types:
+        raise ModelError(f"no type has {FEWEST} mentions in the data; a calibration needs more annotated mentions")
+    places = [(number, ends) for number, labels in enumerate(found) for ends in sorted(labels)]
+    if len(places) > _MENTIONS:
+        chosen = np.random.default_rng(seed).choice(len(places), _MENTIONS, replace=False)
+        places = [places[i] for i in np.sort(chosen)]
+    spans: dict[int, list[Span]] = {}
+    for number, (start, end) in places:
+        spans.setdefault(number, []).append(Span(start, end))
+    kept = [Document(documents[number].id, documents[number].text, spans=tuple(some)) for number, some in spans.items()]
+    column = {name: i for i, name in enumerate(types)}
+    holds = np.zeros((len(places), len(types)), bool)
+    for row, (number, ends) in enumerate(places):
+        for name in found[number][ends] & column.keys():
+            holds[row, column[name]] = True
+    some = np.flatnonzero(holds.any(axis=0))  # of a rare type no mention may have been drawn
+    return kept, [types[i] for i in some], holds[:, some]

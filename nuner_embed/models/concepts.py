@@ -1,0 +1,69 @@
+"""What travels with a concept encoder: whose it is, and what its similarities mean."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, Self, get_args
+
+from nuner_embed.errors import ModelError
+from nuner_embed.files import read_json, write_json
+
+CONCEPTS_FILE: Final = "concepts.json"
+_SCHEMA_VERSION = 1
+ConceptPooling = Literal["mean", "first"]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """From the cosine of a mention and a concept to the probability that the mention is of that type.
+
+    Attributes:
+        slope, intercept: the probability is `1 / (1 + exp(-(slope * cosine + intercept)))`.
+        data: what it was fitted on, for people.
+    """
+
+    slope: float
+    intercept: float
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConceptFacts:
+    """What `concepts.json` says.
+
+    Attributes:
+        text_weights_sha256: of the text encoder whose tokens the concepts agree with.
+        pooling: a concept's vector is the mean of its word pieces, or its first (special) token.
+        similarity: what the training made of an inner product: scale and bias, or a temperature.
+        calibration: None where nobody measured what a cosine means.
+    """
+
+    text_weights_sha256: str
+    pooling: ConceptPooling
+    similarity: dict[str, float]
+    calibration: Calibration | None = None
+
+    def write(self, directory: Path) -> None:
+        """Writes `concepts.json` into the concept encoder's directory."""
+        write_json(directory / CONCEPTS_FILE, {"schema_version": _SCHEMA_VERSION, **asdict(self)})
+
+    @classmethod
+    def read(cls, directory: Path) -> Self:
+        """Reads what `write` wrote.
+
+        Raises:
+            ModelError: it is missing, damaged, or of another version.
+        """
+        path = directory / CONCEPTS_FILE
+        try:
+            values: dict[str, Any] = read_json(path)
+            version, calibration = values.pop("schema_version"), values.pop("calibration")
+            if version != _SCHEMA_VERSION:
+                raise ModelError(f"{path} has schema version {version}, this program reads {_SCHEMA_VERSION}")
+            facts = cls(**values, calibration=calibration and Calibration(**calibration))
+            if facts.pooling not in get_args(ConceptPooling):
+                raise ValueError(f"an unknown pooling, {facts.pooling!r}")
+        except FileNotFoundError:
+            raise ModelError(f"{path} is missing; pre-train or export the model again") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"{path} cannot be read ({error}); pre-train or export the model again") from None
+        return facts

@@ -1,0 +1,86 @@
+"""A probe as a mention detector for jobs."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from nuner_embed.encoding.detecting import Found
+from nuner_embed.encoding.tokens import Ints
+from nuner_embed.errors import ProbeError
+from nuner_embed.models import locate
+from nuner_embed.models.layout import DETECTOR_FOLDER
+from nuner_embed.probing.bundle import PROBE_FILE, read_probe
+from nuner_embed.probing.weights import Floats, ProbeWeights
+from nuner_embed.probing.words import UNLABELLED, runs_of
+
+DEFAULT_THRESHOLD: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeDetector:
+    """Finds mentions: words that are probably not of the class none; adjacent ones of a type are one mention.
+
+    Attributes:
+        weights: of the probe.
+        types: of the probe.
+        semantic_hash: of the encoder that it reads.
+        threshold: how probable it must be that a word is part of a mention, of whichever type.
+
+    Raises:
+        ValueError: a threshold that is no probability.
+    """
+
+    weights: ProbeWeights
+    types: tuple[str, ...]
+    semantic_hash: str
+    threshold: float = DEFAULT_THRESHOLD
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"threshold must be between 0 and 1, not {self.threshold!r}")
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The hash of the probe, and the threshold."""
+        content = hashlib.sha256(repr(self.types).encode())
+        for array in (self.weights.classes, self.weights.coef, self.weights.intercept):
+            content.update(np.ascontiguousarray(array).tobytes())
+        return {"probe_sha256": content.hexdigest(), "threshold": self.threshold}
+
+    def find(self, vectors: Floats, bounds: Ints) -> Found:
+        """See `Detector.find`."""
+        probabilities = self.weights.probabilities(vectors)
+        typed = self.weights.classes > 0
+        inside = probabilities[:, typed].sum(axis=1)
+        best = self.weights.classes[typed][probabilities[:, typed].argmax(axis=1)]
+        runs = runs_of(np.where(inside >= self.threshold, best, 0), bounds)
+        sums = np.concatenate([[0.0], np.cumsum(inside, dtype=np.float64)])
+        scores = (sums[runs.last] - sums[runs.first]) / (runs.last - runs.first)
+        names = [None if name == UNLABELLED else name for name in self.types]
+        return Found(runs.first, runs.last, [names[code - 1] for code in runs.code], scores)
+
+
+def load_detector(name: str | Path, threshold: float = DEFAULT_THRESHOLD) -> ProbeDetector:
+    """The mention detector that belongs to a model, or any probe as one.
+
+    Args:
+        name: a model, or the directory of a probe.
+        threshold: see `ProbeDetector`.
+
+    Raises:
+        ProbeError: the model has no detector, or the probe cannot be read.
+        ModelError: there is no such model.
+    """
+    directory = Path(name).expanduser()
+    if not (directory / PROBE_FILE).is_file():
+        directory = locate(str(name)).directory / DETECTOR_FOLDER
+        if not (directory / PROBE_FILE).is_file():
+            raise ProbeError(
+                f"{name} has no mention detector; name a probe as one (nuner-embed probe train makes them, from spans "
+                "with any labels or none), or give a corpus with spans"
+            )
+    weights, facts = read_probe(directory)
+    return ProbeDetector(weights, facts.types, facts.semantic_hash, threshold)

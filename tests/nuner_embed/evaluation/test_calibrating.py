@@ -1,0 +1,101 @@
+"""What cosines mean, measured."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import HashSpec
+
+from nuner_embed.documents import Document, Span
+from nuner_embed.encoding.concepts import ConceptEncoder
+from nuner_embed.errors import ModelError
+from nuner_embed.evaluation.calibrating import Pairs, compare
+from nuner_embed.evaluation.concept_map import ConceptMap, count_concepts, lay_out
+from nuner_embed.models.concepts import ConceptFacts
+
+ENCODER = HashSpec(dim=16).load()
+CONCEPTS = ConceptEncoder("fake", Path("fake"), ENCODER, ConceptFacts(ENCODER.weights_sha256, "mean", {}))
+
+
+def documents(rounds=12):
+    found = []
+    for number in range(rounds):
+        text = "the ferry left kiel"
+        spans = (Span(4, 9, "ferry"), Span(4, 9, "boat"), Span(15, 19, "kiel"), Span(0, 3, None), Span(10, 14, "rare"))
+        found.append(Document(str(number), text, spans=spans if number == 0 else spans[:3]))
+    return found
+
+
+def test_mentions_meet_names():
+    pairs = compare(ENCODER, CONCEPTS, documents())
+    assert pairs.types == ("boat", "ferry", "kiel")
+    assert pairs.holds.sum(axis=0).tolist() == [12, 12, 12]
+    ferries = pairs.holds[:, 1]
+    assert np.array_equal(ferries, pairs.holds[:, 0])  # one mention of two types
+    assert np.allclose(pairs.cosines[ferries, 1], 1, atol=1e-5)
+    renamed = compare(ENCODER, CONCEPTS, documents(), {"boat": "ferry"})
+    assert np.array_equal(renamed.cosines[:, 0], pairs.cosines[:, 1])
+
+
+def test_the_fit_is_calibrated_over_types():
+    random = np.random.default_rng(0)
+    cosines = random.uniform(-1, 1, (4000, 2))
+    holds = random.random((4000, 2)) < 1 / (1 + np.exp(-(6 * cosines - np.array([2, 4]))))
+    pairs = Pairs(("a", "b"), cosines, holds)
+    found = CONCEPTS.calibrated(pairs.fit("made up"))
+    p = found.probabilities(cosines)
+    weight = 1 / holds.sum(axis=0)
+    assert (weight * p).sum() == pytest.approx((weight * holds).sum(), rel=1e-2)
+    assert found.facts.calibration.slope == pytest.approx(6, rel=0.25)
+    bins = pairs.bins(p)
+    assert sum(one.pairs for one in bins) == 8000
+    assert all(one.low - 1e-9 <= one.said <= one.low + 0.1 + 1e-9 for one in bins)
+
+
+def test_too_little_is_said():
+    with pytest.raises(ModelError, match="no type has 10 mentions"):
+        compare(ENCODER, CONCEPTS, documents(9))
+
+
+def test_many_mentions_are_drawn_from(monkeypatch):
+    import nuner_embed.evaluation.calibrating as module
+
+    monkeypatch.setattr(module, "_MENTIONS", 15)
+    pairs = compare(ENCODER, CONCEPTS, documents())
+    assert len(pairs.holds) <= 15
+    assert pairs.holds.any(axis=0).all()
+
+
+def concept_map():
+    names = ["<script>alert(1)</script>", "$x$", *(f"name {i}" for i in range(10))]
+    places = np.linspace(0, 1, 24).reshape(12, 2)
+    return ConceptMap(tuple(names), np.arange(12, 0, -1), places, np.linspace(0, 1, 36).reshape(12, 3), "a <model>")
+
+
+def test_the_page_is_whole_and_harmless():
+    page = concept_map().page().decode()
+    assert "http" not in page
+    assert "<script>alert" not in page
+    assert "a &lt;model&gt;" in page
+    assert page.count("name 3") == 1
+
+
+def test_the_picture():
+    pytest.importorskip("matplotlib")
+    assert concept_map().picture().startswith(b"\x89PNG")
+
+
+def test_laid_out_the_same_again():
+    pytest.importorskip("umap")
+    names = [f"{a} {b}" for a in ("red", "old", "the", "an") for b in ("ferry", "kiel", "boat", "lund")]
+    spans = [Document("d", "x", spans=tuple(Span(0, 1, name) for name in names + names[:2] + ["z " * 99]))]
+    counts = count_concepts(spans)
+    first, again = (lay_out(CONCEPTS, counts, 15) for _ in range(2))
+    assert len(first.names) == 15
+    assert first.names[:2] == tuple(sorted(names[:2]))
+    assert first.counts.tolist() == [2, 2, *[1] * 13]
+    assert np.array_equal(first.places, again.places)
+    assert first.places.min() >= 0
+    assert first.places.max() <= 1
+    with pytest.raises(ModelError, match="a map of 9 concepts shows nothing"):
+        lay_out(CONCEPTS, counts, 9)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from common import WORK, data_file, keep, machine
+from concepts import CONCEPTS
 from strength import SETS, is_held_out
 
 from nuner_embed import load_encoder
@@ -38,15 +39,6 @@ NEAREST = {"snips", "sgd", "plot", "craft", "anem", "scier", "politics"}  # kind
 DEVELOPMENT, FEWEST = 1000, 11
 PROTOCOL = Protocol(k=(1, 4, 16), draws=6)
 FOLDER = WORK / "recipe"
-# The names of the sets' types as concepts; written before any trial was measured.
-CONCEPTS = {
-    "ACTOR": "actor", "CHARACTER": "film character", "DIRECTOR": "film director", "GENRE": "film genre",
-    "PLOT": "plot element", "RATING": "film rating", "RATINGS_AVERAGE": "review rating", "REVIEW": "review",
-    "SONG": "song", "TITLE": "film", "TRAILER": "trailer", "YEAR": "year", "Amenity": "restaurant amenity",
-    "Cuisine": "cuisine", "Dish": "dish", "Hours": "opening hours", "Location": "location", "Price": "price",
-    "Rating": "restaurant rating", "Restaurant_Name": "restaurant", "DNA": "DNA", "RNA": "RNA",
-    "cell_line": "cell line", "cell_type": "cell type", "protein": "protein",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -155,7 +147,7 @@ def measured(layers: tuple[int, ...], model: str, typed: TypedSet) -> list[dict[
             {
                 "set": typed.name,
                 "what": "concept P@10",
-                "scores": by_concept(x, np.array(labels), ConceptEncoder.open(model)),
+                "scores": by_concept(x, np.array(labels), typed.name, ConceptEncoder.open(model)),
             }
         )
     return found
@@ -170,10 +162,10 @@ def by_mention(x: Floats, labels: Any, document: Any) -> list[float]:
     return [float(right[labels == name].mean()) for name in frequent(labels)]
 
 
-def by_concept(x: Floats, labels: Any, concepts: ConceptEncoder) -> list[float]:
+def by_concept(x: Floats, labels: Any, set_name: str, concepts: ConceptEncoder) -> list[float]:
     """Precision at 10 of each type's name."""
     names = frequent(labels)
-    y = concepts.encode([CONCEPTS[name] for name in names])
+    y = concepts.encode([CONCEPTS[set_name][label] for label in names])
     best = np.argsort(-(y @ x.T), axis=1)[:, :10]
     return [float((labels[best[i]] == name).mean()) for i, name in enumerate(names)]
 

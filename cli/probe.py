@@ -1,11 +1,12 @@
 """`nuner-embed probe train|predict|evaluate`."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nuner_embed.cli.options import (
+    CommaSeparated,
     c_option,
     class_weight_option,
     counted,
@@ -18,6 +19,9 @@ from nuner_embed.cli.options import (
     types_option,
 )
 
+if TYPE_CHECKING:
+    from nuner_embed.probing.tagger import Tagger
+
 _AT_ONCE = 512
 
 
@@ -27,9 +31,21 @@ def probe() -> None:
 
 
 @probe.command(epilog="Example: nuner-embed probe train train.conll -o probe --k 8 --seed 0")
-@click.argument("data", nargs=-1, required=True)
+@click.argument("data", nargs=-1)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Directory of the probe.")
 @model_option
+@click.option(
+    "--concepts",
+    type=CommaSeparated(),
+    metavar="NAME[,NAME]",
+    help="Without DATA: make the probe of these names of types, through the model's concept encoder. LABEL=NAME where "
+    "the type is to be called something else.",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="With --concepts: how probable a type must be for a word to be of it.  [default: 0.5]",
+)
 @click.option(
     "--k", type=click.IntRange(1), help="Draw between K and 2K mentions of each type.  [default: all the data]"
 )
@@ -52,6 +68,8 @@ def train(
     data: tuple[str, ...],
     output: Path,
     model: str,
+    concepts: tuple[str, ...] | None,
+    threshold: float | None,
     k: int | None,
     seed: int,
     types: tuple[str, ...] | None,
@@ -63,7 +81,7 @@ def train(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Train a probe on DATA, a corpus with spans or BIO tags.
+    """Train a probe on DATA, a corpus with spans or BIO tags, or make one of the names of types.
 
     Each word gets one type or none; adjacent words of one type are one mention.
     """
@@ -77,10 +95,23 @@ def train(
     from nuner_embed.probing.reading import read_annotated
     from nuner_embed.probing.support import choose_support
 
+    if bool(data) == bool(concepts):
+        raise click.UsageError("give DATA to learn from, or --concepts; one of them")
+    if threshold and not concepts:
+        raise click.UsageError("--threshold goes with --concepts")
     if output.exists() and not output.is_dir():
         raise ProbeError(f"{output} is a file; name a directory for the probe")
     if (output / PROBE_FILE).exists() and not force:
         raise ProbeError(f"{output} holds a probe; name another directory, or replace it with --force")
+    if concepts:
+        tagger = _of_concepts(concepts, model, threads, threshold)
+        tagger.save(output)
+        note(f"Next: nuner-embed probe predict {output} CORPUS")
+        if as_json:
+            print_json(asdict(tagger.facts))
+        else:
+            print_facts({plain(label): plain(name) for label, name in tagger.facts.parameters["concepts"].items()})
+        return
     documents, _ = read_annotated(data, format_)
     support = choose_support(  # what cannot be learnt is said before the encoder is loaded
         documents, types=types, k=k, seed=seed, short=short_types, what=", ".join(data)
@@ -106,6 +137,23 @@ def train(
         click.echo("mentions in the support set:")
         print_facts({plain(name): count for name, count in training.mentions.items()})
         note(f"Next: nuner-embed probe predict {output} CORPUS")
+
+
+def _of_concepts(concepts: tuple[str, ...], model: str, threads: int, threshold: float | None) -> "Tagger":
+    from nuner_embed.encoding.concepts import ConceptEncoder
+    from nuner_embed.encoding.load import load_encoder
+    from nuner_embed.probing.zero_shot import DEFAULT_THRESHOLD, zero_shot_tagger
+
+    parts = [tuple(part.strip() for part in one.split("=", 1)) for one in concepts]
+    types = {part[0]: part[-1] for part in parts}
+    if not all(map(all, parts)) or len(types) < len(parts):
+        raise click.BadParameter(f"{', '.join(concepts)} names a type twice, or not at all", param_hint="--concepts")
+    concept_encoder = ConceptEncoder.open(model, threads=threads)
+    encoder = load_encoder(model, threads=threads, layers=(-1,), normalize=True)
+    try:
+        return zero_shot_tagger(types, encoder, concept_encoder, threshold or DEFAULT_THRESHOLD)
+    except ValueError as error:  # a name that is none
+        raise click.BadParameter(str(error), param_hint="--concepts") from None
 
 
 @probe.command(epilog="Example: nuner-embed probe predict probe texts.txt -o found.jsonl")

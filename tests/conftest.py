@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from nuner_embed.models import TextTokenizer
 
 # what the tests measure of their tiny models is nobody else's business; processes that they start inherit it
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything reads it
 os.environ["NUNER_EMBED_CACHE"] = tempfile.mkdtemp(prefix="nuner-embed-tests-")
 atexit.register(shutil.rmtree, os.environ["NUNER_EMBED_CACHE"], ignore_errors=True)
 

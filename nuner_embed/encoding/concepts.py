@@ -97,17 +97,25 @@ class ConceptEncoder:
         """The same encoder with another calibration."""
         return replace(self, facts=replace(self.facts, calibration=calibration))
 
+    @property
+    def calibration(self) -> Calibration:
+        """What was measured.
+
+        Raises:
+            ModelError: nothing was.
+        """
+        if self.facts.calibration is None:
+            raise ModelError(
+                f"{self.model} is not calibrated; nuner-embed concepts calibrate {self.model} DATA measures on "
+                "annotated data what its similarities mean"
+            )
+        return self.facts.calibration
+
     def probabilities(self, cosines: Floats) -> Floats:
         """How probable it is that a mention is of a type, from their cosine; any shape.
 
         Raises:
             ModelError: nobody measured what a cosine means for this model.
         """
-        calibration = self.facts.calibration
-        if calibration is None:
-            raise ModelError(
-                f"{self.model} is not calibrated; nuner-embed concepts calibrate {self.model} DATA measures on "
-                "annotated data what its similarities mean"
-            )
-        probabilities: Floats = expit(calibration.slope * cosines + calibration.intercept)
+        probabilities: Floats = expit(self.calibration.slope * cosines + self.calibration.intercept)
         return probabilities

@@ -146,7 +146,9 @@ def read_manifest(directory: Path) -> dict[str, Any] | None:
         raise StoreError(f"{path} is not the manifest of a store; name another directory")
     version = values["schema_version"]
     if version != SCHEMA_VERSION:
-        raise StoreMismatch(f"{directory} has schema version {version}, this program reads {SCHEMA_VERSION}")
+        raise StoreMismatch(
+            f"{directory} has schema version {version}, this program reads {SCHEMA_VERSION}; encode again"
+        )
     missing = {field.name for field in fields(Manifest)} | {"complete", "numeric_hash", "rejects"}
     missing -= set(values)
     if missing:

@@ -5,6 +5,7 @@ the old one or the new one at any moment.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -48,6 +49,11 @@ class Training:
     lost: int
     gradient_norm: float
     iterations: int
+
+    @classmethod
+    def none(cls, types: Sequence[str]) -> Self:
+        """Of a probe that was made without any example."""
+        return cls(0, 0, dict.fromkeys(types, 0), None, None, {}, 0, 0.0, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,12 @@
 """The linear layer on frozen features, as a scikit-learn classifier."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import softmax
+from scipy.special import logit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import LabelEncoder
@@ -13,6 +14,8 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from nuner_embed.encoding.concepts import ConceptEncoder
+from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.probing.defaults import DEFAULT_C, DEFAULT_CLASS_WEIGHT
 from nuner_embed.probing.solver import Array, solve
 
@@ -94,6 +97,39 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.intercept_: Array = found.intercept - self.coef_ @ mean
         self.gradient_norm_, self.n_iter_ = found.gradient_norm, found.iterations
         return self
+
+    @classmethod
+    def from_concepts(
+        cls, names: Sequence[str], concepts: ConceptEncoder | str = DEFAULT_MODEL, *, threshold: float = 0.5
+    ) -> Self:
+        """A probe made of the names of types, without a single example, for features of unit length.
+
+        The score of a type is its calibrated log-odds, less those of the threshold; that of no type is 0.
+
+        Args:
+            names: of the types, as one would say them: "film", "film director".
+            concepts: a calibrated concept encoder, or the model that has one.
+            threshold: how probable a type must be.
+
+        Returns:
+            A probe whose classes are 0 for none and i for the i-th name.
+
+        Raises:
+            ModelError: the model has no concept encoder, or it is not calibrated.
+            ValueError: no name, or one that is none, or a threshold that is no probability.
+        """
+        if not names or not 0 < threshold < 1:
+            raise ValueError(f"at least one name, and a threshold between 0 and 1, not {list(names)}, {threshold!r}")
+        encoder = ConceptEncoder.open(concepts) if isinstance(concepts, str) else concepts
+        calibration = encoder.calibration
+        vectors = encoder.encode(names)
+        probe = cls()
+        probe.classes_ = np.arange(len(names) + 1)
+        probe.coef_ = np.vstack([np.zeros_like(vectors[:1]), calibration.slope * vectors]).astype(np.float32)
+        odds = calibration.intercept - float(logit(threshold))
+        probe.intercept_ = np.array([0.0, *[odds] * len(names)], dtype=np.float32)
+        probe.n_features_in_ = vectors.shape[1]
+        return probe
 
     def _class_weights(self, classes: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
         root = self.class_weight == "sqrt"

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from command import run
+from command import run, run_apart
 from llm_server import KEY, serve
 
 REPLIES = [
@@ -57,7 +57,7 @@ def test_replies_from_standard_input(tmp_path):
 def test_no_key_in_a_traceback(llm, tmp_path):
     llm.misbehave = lambda number, text, handler: handler.fail(401, f"wrong key {KEY}")
     (tmp_path / "corpus.txt").write_text("the Anna sails\n")
-    done = run(
+    done = run_apart(
         "--debug",
         "annotate",
         "corpus.txt",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx
 import pytest
-from command import run
+from command import run, run_apart
 from fakes import tiny_model
 
 from nuner_embed import Store, __version__
@@ -153,7 +153,7 @@ def test_what_the_system_refuses_is_one_line(tmp_path):
 
 
 def test_debug_shows_the_traceback(tmp_path):
-    assert "Traceback" in run("--debug", "encode", "missing.txt", "-o", "s", cwd=tmp_path, check=1).stderr
+    assert "Traceback" in run_apart("--debug", "encode", "missing.txt", "-o", "s", cwd=tmp_path, check=1).stderr
 
 
 def test_errors_of_a_skipping_job_are_listed(minilm, tmp_path):

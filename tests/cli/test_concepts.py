@@ -4,11 +4,8 @@ import json
 import shutil
 
 import pytest
-from click.testing import CliRunner
+from command import run
 from fakes import tiny_model
-
-from nuner_embed.cli.__main__ import cli
-from nuner_embed.errors import NunerEmbedError
 
 LINES = [
     ("the %s left kiel", [("%s", "boat"), ("kiel", "city")]),
@@ -26,17 +23,6 @@ def corpus():
         found = [(name % word if "%" in name else name, label) for name, label in spans]
         places = [(made.index(name), made.index(name) + len(name), label) for name, label in found]
         yield {"text": made, "spans": [{"start": start, "end": end, "label": label} for start, end, label in places]}
-
-
-def run(*arguments, cwd, check):
-    """The command in this process: what is slow about it is mostly the start of another."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(cwd)
-        done = CliRunner().invoke(cli, list(map(str, arguments)))
-    code = 1 if isinstance(done.exception, NunerEmbedError) else done.exit_code
-    assert code == check, (done.output, done.exception)
-    done.said = " ".join(f"{done.stderr} {done.exception or ''}".split())
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +55,7 @@ def test_search_by_concept(folder):
 def test_calibrated_a_threshold_means_something(folder):
     shutil.copytree(folder / "m", folder / "c")
     done = run("search", "index", "--concept", "boat", "--model", "c", cwd=folder, check=0)
-    assert "c is not calibrated: scores are cosines, not probabilities" in done.said
+    assert "c is not calibrated: scores are cosines, not probabilities" in done.stderr
     dry = json.loads(run("concepts", "calibrate", "c", "data.jsonl", "--dry-run", "--json", cwd=folder, check=0).stdout)
     done = run("concepts", "calibrate", "c", "data.jsonl", cwd=folder, check=0)
     assert "120 mentions of 2 types in data.jsonl" in done.stdout
@@ -114,7 +100,7 @@ def test_bad_input_is_one_line(folder, arguments, code, message):
         shutil.rmtree(folder / "swapped" / "concept_encoder")
         shutil.copytree(folder / "other" / "concept_encoder", folder / "swapped" / "concept_encoder")
     done = run("search", "index", *arguments, cwd=folder, check=code)
-    assert message in done.said
+    assert message in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize(
@@ -130,7 +116,7 @@ def test_what_cannot_be_calibrated(folder, arguments, message):
     (folder / "few.jsonl").write_text((folder / "data.jsonl").read_text().splitlines()[0] + "\n")
     (folder / "plain.txt").write_text("no mention\n")
     done = run("concepts", "calibrate", *arguments, cwd=folder, check=1)
-    assert message in done.said
+    assert message in " ".join(done.stderr.split())
 
 
 def test_mentions_of_plain_text(folder):
@@ -144,7 +130,7 @@ def test_mentions_of_plain_text(folder):
     run("probe", "train", "unlabelled.jsonl", "-o", "finder", "--model", "m", cwd=folder, check=0)
     encode = ["encode", "plain.txt", "--model", "m", "--rows", "mention"]
     done = run(*encode, "-o", "plain", "--detector", "finder", "--json", cwd=folder, check=0)
-    assert "mentions: found by the detector of finder, from a probability of 0.5" in done.said
+    assert "mentions: found by the detector of finder, from a probability of 0.5" in done.stderr
     assert json.loads(done.stdout)["rows"] == 4
     run("index", "build", "plain", "-o", "plain-index", cwd=folder, check=0)
     hits = search(folder, "--concept", "boat", "-k", 2, index="plain-index")["hits"]
@@ -164,4 +150,32 @@ def test_mentions_of_plain_text(folder):
         (["encode", "plain.txt", "-o", "x", "--mentions", "detect"], 2, "go with --rows mention"),
         ([*encode, "-o", "x", "--detector", "finder", "--normalize"], 1, "words of another model or recipe"),
     ):
-        assert message in run(*arguments, cwd=folder, check=code).said
+        assert message in " ".join(run(*arguments, cwd=folder, check=code).stderr.split())
+
+
+def test_a_probe_made_of_names(folder):
+    shutil.copytree(folder / "m", folder / "z")
+    refused = run("probe", "train", "--concepts", "boat,city", "-o", "named", "--model", "z", cwd=folder, check=1)
+    assert "z is not calibrated; nuner-embed concepts calibrate z DATA" in refused.stderr
+    run("concepts", "calibrate", "z", "data.jsonl", cwd=folder, check=0)
+    named = ["probe", "train", "--concepts", "boat, city", "-o", "named", "--model", "z", "--json"]
+    facts = json.loads(run(*named, cwd=folder, check=0).stdout)
+    assert facts["types"] == ["boat", "city"]
+    assert facts["training"]["sentences"] == 0
+    scores = json.loads(run("probe", "evaluate", "named", "data.jsonl", "--json", cwd=folder, check=0).stdout)
+    assert scores["token_macro_f1"] > 0.8
+    (folder / "text.txt").write_text("the ferry left kiel 7\n")
+    found = json.loads(run("probe", "predict", "named", "text.txt", "--json", cwd=folder, check=0).stdout)
+    assert {span["label"] for span in found["spans"]} <= {"boat", "city"}
+    renamed = ["probe", "train", "--concepts", "SHIP=boat", "-o", "renamed", "--model", "z", "--threshold", "0.9"]
+    assert run(*renamed, cwd=folder, check=0).stdout.split() == ["SHIP", "boat"]
+    for arguments, code, message in (
+        (["data.jsonl", "--concepts", "boat"], 2, "give DATA to learn from, or --concepts"),
+        ([], 2, "give DATA to learn from, or --concepts"),
+        (["data.jsonl", "--threshold", "0.5"], 2, "--threshold goes with --concepts"),
+        (["--concepts", "a=boat,a=city"], 2, "names a type twice"),
+        (["--concepts", "boat", "--model", "base"], 1, "base has no concept encoder"),
+        (["--concepts", "boat", "-o", "named"], 1, "named holds a probe"),
+    ):
+        done = run("probe", "train", "-o", "x", "--model", "z", *arguments, cwd=folder, check=code)
+        assert message in " ".join(done.stderr.split())

@@ -147,7 +147,7 @@ def test_files_of_queries(folder):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["index"], 2, "give one of QUERY, --like FILE and --queries FILE"),
+        (["index"], 2, "give one of QUERY, --like FILE, --concept NAME and --queries FILE"),
         (["index", "x", "--like", "c.jsonl"], 2, "give one of QUERY"),
         (["index", "x", "--json", "--csv"], 2, "--json or --csv, not both"),
         (["index", "x", "--json", "-o", "x.parquet"], 2, "-o writes Parquet; leave it out"),

@@ -10,8 +10,9 @@ RUN := $(VENV)/bin/python -m
 demo: $(STAMP)
 	$(VENV)/bin/nuner-embed demo -o demo
 
+# in the order of their names, in which the longest files, of the command line, come first
 test: $(STAMP)
-	$(RUN) pytest --numprocesses 2 --dist loadfile
+	$(RUN) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP) types
 	$(RUN) ruff check .

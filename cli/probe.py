@@ -44,7 +44,7 @@ def probe() -> None:
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="With --concepts: how probable a type must be for a word to be of it.  [default: 0.5]",
+    help="With --concepts: how probable a type must be for a word to be of it.  [default: 0.05]",
 )
 @click.option(
     "--k", type=click.IntRange(1), help="Draw between K and 2K mentions of each type.  [default: all the data]"

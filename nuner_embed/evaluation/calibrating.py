@@ -28,8 +28,8 @@ class Bin:
     Attributes:
         low: of the tenth.
         pairs: how many.
-        said: the mean probability that the calibration gives.
-        seen: the share of pairs that hold.
+        said: the mean probability that the calibration gives; types count alike.
+        seen: the share of pairs that hold, likewise.
     """
 
     low: float
@@ -57,9 +57,12 @@ class Pairs:
 
         Types count alike, however many mentions they have: each pair counts as one over the mentions of its type.
         """
-        weight = np.broadcast_to(1 / self.holds.sum(axis=0), self.holds.shape).ravel()
-        model = LogisticRegression(C=np.inf).fit(self.cosines.reshape(-1, 1), self.holds.ravel(), weight)
+        model = LogisticRegression(C=np.inf).fit(self.cosines.reshape(-1, 1), self.holds.ravel(), self._weight.ravel())
         return Calibration(float(model.coef_[0, 0]), float(model.intercept_[0]), data)
+
+    @property
+    def _weight(self) -> NDArray[np.float64]:
+        return np.broadcast_to(1 / self.holds.sum(axis=0), self.holds.shape)
 
     def bins(self, probabilities: NDArray[np.floating[Any]]) -> list[Bin]:
         """How often pairs hold that the calibration gives some probability, by tenths."""
@@ -68,7 +71,9 @@ class Pairs:
         for number in range(10):
             here = place == number
             if here.any():
-                said, seen = float(probabilities[here].mean()), float(self.holds[here].mean())
+                said, seen = (
+                    float(np.average(of[here], weights=self._weight[here])) for of in (probabilities, self.holds)
+                )
                 found.append(Bin(number / 10, int(here.sum()), said, seen))
         return found
 

@@ -100,7 +100,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @classmethod
     def from_concepts(
-        cls, names: Sequence[str], concepts: ConceptEncoder | str = DEFAULT_MODEL, *, threshold: float = 0.5
+        cls, names: Sequence[str], concepts: ConceptEncoder | str = DEFAULT_MODEL, *, threshold: float = 0.05
     ) -> Self:
         """A probe made of the names of types, without a single example, for features of unit length.
 

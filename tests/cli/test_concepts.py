@@ -158,7 +158,19 @@ def test_a_probe_made_of_names(folder):
     refused = run("probe", "train", "--concepts", "boat,city", "-o", "named", "--model", "z", cwd=folder, check=1)
     assert "z is not calibrated; nuner-embed concepts calibrate z DATA" in refused.stderr
     run("concepts", "calibrate", "z", "data.jsonl", cwd=folder, check=0)
-    named = ["probe", "train", "--concepts", "boat, city", "-o", "named", "--model", "z", "--json"]
+    named = [
+        "probe",
+        "train",
+        "--concepts",
+        "boat, city",
+        "-o",
+        "named",
+        "--model",
+        "z",
+        "--threshold",
+        "0.5",
+        "--json",
+    ]
     facts = json.loads(run(*named, cwd=folder, check=0).stdout)
     assert facts["types"] == ["boat", "city"]
     assert facts["training"]["sentences"] == 0

@@ -1,0 +1,62 @@
+"""Values of a run: what they may be, the presets, files of them."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from nuner_embed.errors import PretrainingError
+from nuner_embed.pretraining import settings as settings_module
+from nuner_embed.pretraining.settings import Settings, read_settings
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least|epochs must be between"),
+        ({"epochs": 1.5}, "epochs must be a whole number, not 1.5"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number"),
+        ({"loss": "cosine"}, "loss must be sigmoid or paper, not 'cosine'"),
+        ({"validation": 0.95}, "validation must be between 0 and 0.9"),
+        ({"dropout": "0.1"}, "dropout must be a number"),
+        ({"seed": True}, "seed must be a whole number"),
+        ({"seed": 2**64}, "seed must be at least 0|seed must be between"),
+        ({"seed": 10**400}, "seed must be"),
+        ({"learning_rate": float("inf")}, "learning_rate must be between"),
+        ({"objective": "token-classification", "top_concepts": 3}, "top_concepts goes with"),
+    ],
+)
+def test_values_that_make_no_sense(values, message):
+    with pytest.raises(ValueError, match=message):
+        Settings(**values)
+
+
+def test_the_papers_values():
+    paper = Settings.preset("paper")
+    assert (paper.epochs, paper.batch_size, paper.learning_rate, paper.temperature) == (10, 48, 3e-5, 5.0)
+    assert (paper.beta1, paper.beta2, paper.epsilon, paper.weight_decay) == (0.9, 0.999, 1e-6, 0.01)
+    assert (paper.warmup, paper.validation, paper.loss, paper.frozen_layers) == (0.1, 0.1, "paper", None)
+
+
+def test_settings_in_a_file(tmp_path):
+    (tmp_path / "a.toml").write_text('preset = "paper"\nlearning-rate = 1e-4\nconcept_pooling = "first"\n')
+    assert read_settings(tmp_path / "a.toml") == {"preset": "paper", "learning_rate": 1e-4, "concept_pooling": "first"}
+    (tmp_path / "a.toml").write_text("lerning_rate = 1\n")
+    with pytest.raises(PretrainingError, match=r"a\.toml: no setting is called lerning_rate; there are"):
+        read_settings(tmp_path / "a.toml")
+    (tmp_path / "a.toml").write_text("batch_size = 1\nbatch-size = 2\n")
+    with pytest.raises(PretrainingError, match="a setting stands there twice"):
+        read_settings(tmp_path / "a.toml")
+    (tmp_path / "a.toml").write_text("= 1\n")
+    with pytest.raises(PretrainingError, match="not valid TOML"):
+        read_settings(tmp_path / "a.toml")
+
+
+def test_every_setting_decides_the_run():
+    """What `--help` offers is used: a field that nobody reads would be a lie."""
+    source = "".join(
+        path.read_text() for path in Path(settings_module.__file__).parent.glob("*.py") if path.name != "settings.py"
+    )
+    for one in fields(Settings):
+        assert re.search(rf"settings\.{one.name}\b", source), one.name

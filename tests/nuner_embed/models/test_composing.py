@@ -43,6 +43,7 @@ def test_only_what_changed_is_shipped(place):
         shipped = load_file(place / "shipped" / f"{name}.safetensors")
         assert set(shipped) == layers
         assert all(value.dtype == np.float16 for value in shipped.values())
+        assert (place / "shipped" / f"{name}.safetensors").stat().st_mode & 0o777 == 0o644
 
 
 def test_composed_it_is_what_was_trained_but_for_rounding(place):

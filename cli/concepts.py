@@ -41,8 +41,8 @@ def calibrate(
             f"{model} is no directory, and a calibration is written into one; nuner-embed models save makes one"
         )
     documents, _ = read_annotated(data, format_)
-    encoder = load_encoder(str(model), threads=threads, layers=(-1,))
     concept_encoder = ConceptEncoder.open(str(model), threads=threads)
+    encoder = load_encoder(str(model), threads=threads, layers=(-1,))
     with RowProgress("documents") as progress:
         pairs = compare(encoder, concept_encoder, documents, progress=progress)
     found = pairs.fit(f"{len(pairs.holds):,} mentions of {len(pairs.types)} types in {', '.join(data)}")
@@ -60,7 +60,7 @@ def calibrate(
         click.echo(f"from {one['low']:.1f}  {one['pairs']:>11,}  {one['said']:.3f}  {one['seen']:.3f}")
 
 
-@concepts.command("map", epilog="Example: nuner-embed concepts map nuner-mini annotated.jsonl -o concepts.html")
+@concepts.command("map", epilog="Example: nuner-embed concepts map encoder annotated.jsonl -o concepts.html")
 @click.argument("model")
 @click.argument("data", nargs=-1, required=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="HTML page; a PNG goes beside it.")

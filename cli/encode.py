@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "given", "detect"]),
     default="auto",
     show_default=True,
-    help="With --rows mention: the spans of the corpus, or what a detector finds; auto: the spans, if there are any.",
+    help="With --rows mention: the spans of the corpus, or what a detector finds; auto: the spans, if there are any "
+    "and neither --detector nor --threshold is given.",
 )
 @click.option("--detector", metavar="PROBE", help="A probe that finds mentions.  [default: the model's own]")
 @click.option(
@@ -102,7 +103,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     default=100_000,
     show_default=True,
-    help="Rows after which a shard is closed; memory is bounded by it.",
+    help="Rows after which a shard is closed, words where mentions are detected; memory is bounded by it.",
 )
 @click.option(
     "--on-error",
@@ -142,18 +143,21 @@ def encode(
         JobReporter() as reporter,
     ):
         if options["rows"] == "mention" and mentions != "given":
-            options["detector"] = _detector(source, mentions, detector or options["model"], threshold)
+            explicit = bool(detector or threshold)
+            options["detector"] = _detector(source, mentions, explicit, detector or options["model"], threshold)
         nuner_embed.encode(source, store, reporter=reporter, **options)
     if as_json and reporter.summary:
         print_json(asdict(reporter.summary))
 
 
-def _detector(source: "Corpus", mentions: str, name: str, threshold: float | None) -> "ProbeDetector | None":
-    """What finds the mentions; None where the corpus gives them."""
+def _detector(
+    source: "Corpus", mentions: str, explicit: bool, name: str, threshold: float | None
+) -> "ProbeDetector | None":
+    """What finds the mentions; None where the corpus gives them, and nobody asked for what would find them."""
     from nuner_embed.cli.progress import note
     from nuner_embed.probing.detecting import DEFAULT_THRESHOLD, load_detector
 
-    if mentions == "auto" and source.survey().spans:
+    if mentions == "auto" and not explicit and source.survey().spans:
         return None
     found = load_detector(name, threshold or DEFAULT_THRESHOLD)
     note(f"mentions: found by the detector of {name}, from a probability of {found.threshold:g}")

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from nuner_embed.cli.options import (
     CommaSeparated,
@@ -104,6 +105,7 @@ def train(
     if (output / PROBE_FILE).exists() and not force:
         raise ProbeError(f"{output} holds a probe; name another directory, or replace it with --force")
     if concepts:
+        _require_default("k", "seed", "types", "short_types", "c", "class_weight", "format_")
         tagger = _of_concepts(concepts, model, threads, threshold)
         tagger.save(output)
         note(f"Next: nuner-embed probe predict {output} CORPUS")
@@ -139,6 +141,14 @@ def train(
         note(f"Next: nuner-embed probe predict {output} CORPUS")
 
 
+def _require_default(*names: str) -> None:
+    """Refuses options of this command that would be ignored."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        if parameter.name in names and context.get_parameter_source(parameter.name) == ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{parameter.opts[0]} goes with DATA, not with --concepts")
+
+
 def _of_concepts(concepts: tuple[str, ...], model: str, threads: int, threshold: float | None) -> "Tagger":
     from nuner_embed.encoding.concepts import ConceptEncoder
     from nuner_embed.encoding.load import load_encoder
@@ -149,7 +159,7 @@ def _of_concepts(concepts: tuple[str, ...], model: str, threads: int, threshold:
     if not all(map(all, parts)) or len(types) < len(parts):
         raise click.BadParameter(f"{', '.join(concepts)} names a type twice, or not at all", param_hint="--concepts")
     concept_encoder = ConceptEncoder.open(model, threads=threads)
-    encoder = load_encoder(model, threads=threads, layers=(-1,), normalize=True)
+    encoder = load_encoder(model, threads=threads, layers=(-1,), normalize=concept_encoder.metric == "cosine")
     try:
         return zero_shot_tagger(types, encoder, concept_encoder, threshold or DEFAULT_THRESHOLD)
     except ValueError as error:  # a name that is none

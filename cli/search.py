@@ -1,5 +1,7 @@
 """`nuner-embed search`."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,29 +149,39 @@ def _of_types(
     from nuner_embed.encoding.concepts import ConceptEncoder
     from nuner_embed.indexes import find_concepts
 
-    concepts = ConceptEncoder.open(model or opened.bundle.model, threads=threads)
+    with _named_model(opened, model) as name:
+        concepts = ConceptEncoder.open(name, threads=threads)
     if concepts.facts.calibration is None:
-        note(f"{concepts.model} is not calibrated: scores are cosines, not probabilities")
+        what = "cosines" if concepts.metric == "cosine" else "inner products"
+        note(f"{concepts.model} is not calibrated: scores are {what}, not probabilities")
     try:
         return find_concepts(opened, concepts, wanted, unwanted, **options)
     except ValueError as error:  # a name that is none
         raise click.UsageError(str(error)) from None
 
 
-def _load_encoder(opened: "Index", model: str | None, threads: int) -> "TextEncoder":
-    from nuner_embed.cli.progress import note
-    from nuner_embed.encoding.load import load_encoder
+@contextlib.contextmanager
+def _named_model(opened: "Index", model: str | None) -> Iterator[str]:
+    """The model that was asked for, or else the index's, which may be somewhere else by now."""
     from nuner_embed.errors import ModelError
-    from nuner_embed.indexes.queries import require_encoder
 
-    bundle = opened.bundle
-    name = model or bundle.model
+    name = model or opened.bundle.model
     try:
-        encoder = load_encoder(name, threads=threads, **bundle.recipe)
+        yield name
     except ModelError as error:
         if model:
             raise
         raise ModelError(f"the index was made with {name!r}: {error}; name that model's place with --model") from None
+
+
+def _load_encoder(opened: "Index", model: str | None, threads: int) -> "TextEncoder":
+    from nuner_embed.cli.progress import note
+    from nuner_embed.encoding.load import load_encoder
+    from nuner_embed.indexes.queries import require_encoder
+
+    bundle = opened.bundle
+    with _named_model(opened, model) as name:
+        encoder = load_encoder(name, threads=threads, **bundle.recipe)
     require_encoder(opened, encoder)
     if encoder.numeric_hash not in bundle.numeric_hashes:
         note("queries are computed in another way than the rows were; scores may differ in their last digits")

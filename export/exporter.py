@@ -83,11 +83,13 @@ def export_onnx(
     work, old = (target.with_name(f".{target.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
     try:
         work.mkdir(parents=True)
+        if (found.directory / CONCEPT_FOLDER).is_dir():
+            ConceptFacts.read(found.directory / CONCEPT_FOLDER)  # what is wrong with it is said before the long work
         result = _Exporter(model, found, recipe, precision, work).run()
         if (found.directory / CONCEPT_FOLDER).is_dir():
             _LOG.info("now its concept encoder ...")
             _export_concepts(found.directory / CONCEPT_FOLDER, work / CONCEPT_FOLDER)
-        if (found.directory / DETECTOR_FOLDER).is_dir() and layers is None:  # it reads the model's own recipe
+        if (found.directory / DETECTOR_FOLDER).is_dir() and recipe == found.recipe:  # which it reads
             shutil.copytree(found.directory / DETECTOR_FOLDER, work / DETECTOR_FOLDER)
         _require_free(target, force)  # somebody else may have been quicker
         _replace(target, work, old)

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from nuner_embed.encoding.concepts import ConceptEncoder
 from nuner_embed.errors import IndexBundleError, StoreMismatch
-from nuner_embed.indexes.finding import find
+from nuner_embed.indexes.finding import Unique, find, surface_key
 from nuner_embed.indexes.index import Index
 from nuner_embed.indexes.vectors import Floats
 
@@ -23,26 +23,29 @@ def find_concepts(
     wanted: Sequence[str],
     unwanted: Sequence[str] = (),
     k: int = 10,
+    *,
+    unique: Unique | None = None,
     **options: Any,
 ) -> pa.Table:
     """The k rows of an index that are most probably of some types, and of none of some others.
 
     Args:
-        index: of the model that the concept encoder belongs to, its metric cosine.
+        index: of the model that the concept encoder belongs to, and of the metric that it was trained with.
         concepts: the concept encoder.
         wanted: names of types; a row is to be of all of them.
         unwanted: names of types that it is not to be of.
         k: how many; fewer come back where there are no more.
-        options: `filter`, `unique`, `context`, see `find`.
+        unique: see `find`; where there are several names, of the rows that are looked at.
+        options: `filter`, `context`, see `find`.
 
     Returns:
         What `find` returns, with one query. The score is the probability that the row is of every wanted type and of no
-        unwanted one, each taken for itself; where the model is not calibrated, it is the mean cosine with the wanted
-        names less that with the unwanted ones.
+        unwanted one, each taken for itself; where the model is not calibrated, it is the mean cosine (or inner product)
+        with the wanted names less that with the unwanted ones.
 
     Raises:
         StoreMismatch: the index was made with another model.
-        IndexBundleError: its metric is not cosine.
+        IndexBundleError: it has another metric, or other layers than the last.
         ValueError: no wanted name, or one that is no name.
     """
     _require_same_model(index, concepts)
@@ -51,21 +54,22 @@ def find_concepts(
     vectors = concepts.encode([*wanted, *unwanted])
     index = index.snapshot()
     if len(vectors) == 1:
-        hits = find(index, vectors, k, **options)
+        hits = find(index, vectors, k, unique=unique, **options)
         return _scored(hits, _agreement(concepts, hits["score"].to_numpy()[:, None], 1), k)
     direction = vectors[: len(wanted)].mean(axis=0)
     if unwanted:
         direction = direction - vectors[len(wanted) :].mean(axis=0) / 2
     hits = find(index, direction, max(_AT_LEAST, _LOOKED_AT * k), **options)
     cosines = index.vectors(hits["id"].to_numpy()) @ vectors.T
-    return _scored(hits, _agreement(concepts, cosines, len(wanted)), k)
+    return _scored(hits, _agreement(concepts, cosines, len(wanted)), k, unique)
 
 
 def _require_same_model(index: Index, concepts: ConceptEncoder) -> None:
     bundle = index.bundle
-    if bundle.metric != "cosine":
+    if bundle.metric != concepts.metric:
         raise IndexBundleError(
-            f"{index.path} compares by {bundle.metric}; concepts are compared by cosine: build the index with it"
+            f"{index.path} compares by {bundle.metric}; concepts of {concepts.model} are compared by {concepts.metric}"
+            f": build the index with --metric {concepts.metric}"
         )
     if concepts.semantic_hash_of_texts(bundle.recipe) != bundle.semantic_hash:
         raise StoreMismatch(
@@ -89,9 +93,14 @@ def _agreement(concepts: ConceptEncoder, cosines: Floats, wanted: int) -> Floats
     return together
 
 
-def _scored(hits: pa.Table, scores: Floats, k: int) -> pa.Table:
-    """The k best hits by other scores, ranked anew."""
-    order = np.argsort(-scores, kind="stable")[:k]
+def _scored(hits: pa.Table, scores: Floats, k: int, unique: Unique | None = None) -> pa.Table:
+    """The k best hits by other scores, ranked anew; of those that are to be unique, the first each."""
+    order = np.argsort(-scores, kind="stable")
+    if unique:
+        texts = hits["text" if unique == "surface" else "document_id"].to_pylist()
+        keys = [surface_key(texts[i]) if unique == "surface" else texts[i] for i in order]
+        order = order[sorted(np.unique(keys, return_index=True)[1])] if keys else order
+    order = order[:k]
     taken = hits.take(pa.array(order))
     place = hits.column_names.index
     taken = taken.set_column(place("score"), "score", pa.array(scores[order].astype(np.float32)))

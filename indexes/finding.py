@@ -66,6 +66,11 @@ def find(
     return _table(index, [chosen[query] for query in range(len(wanted))], context)
 
 
+def surface_key(text: str) -> str:
+    """What two texts have in common that are one but for case and white space."""
+    return " ".join(text.casefold().split())
+
+
 class _Keys:
     """What decides whether a row is kept."""
 
@@ -97,7 +102,7 @@ class _Keys:
 
     def _key(self, id_: int) -> Any:
         if self._unique == "surface":
-            return " ".join(self._surface[id_].casefold().split())
+            return surface_key(self._surface[id_])
         return self._document[id_] if self._unique == "document" else id_
 
 

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from nuner_embed.encoding.encoder import TextEncoder, semantic_hash
+from nuner_embed.encoding.encoder import TextEncoder, semantic_hash, unit
 from nuner_embed.encoding.load import load_encoder
 from nuner_embed.errors import ModelError
 from nuner_embed.models import locate
@@ -49,8 +49,9 @@ class ConceptEncoder:
         directory = found.directory / CONCEPT_FOLDER
         if not directory.is_dir():
             raise ModelError(
-                f"{model} has no concept encoder: nuner-mini and what nuner-embed pretrain makes have one, published "
-                "NuNER checkpoints did not keep theirs; search by examples with --like FILE"
+                f"{model} has no concept encoder: what nuner-embed pretrain makes has one (but for --objective "
+                "token-classification), published NuNER checkpoints did not keep theirs; search by examples with "
+                "--like FILE"
             )
         facts = ConceptFacts.read(directory)
         if facts.text_weights_sha256 != found.weights_sha256:
@@ -60,13 +61,18 @@ class ConceptEncoder:
             )
         return cls(model, directory, load_encoder(str(directory), device=device, threads=threads, layers=(-1,)), facts)
 
+    @property
+    def metric(self) -> Literal["cosine", "dot"]:
+        """What training compared by: cosines, or, with the paper's loss, inner products."""
+        return "dot" if "temperature" in self.facts.similarity else "cosine"
+
     def takes(self, name: str) -> bool:
         """Whether a name has something in it and is not too long."""
         ((ids, _),) = self.encoder.tokenizer.encode([name])
         return 0 < len(ids) <= self.encoder.capacity
 
     def encode(self, names: Sequence[str]) -> NDArray[np.float32]:
-        """A vector of length 1 for each name, (n, dim).
+        """A vector for each name, (n, dim); of length 1, unless tokens were compared by inner product in training.
 
         Raises:
             ValueError: a name without anything in it, or longer than the network takes.
@@ -85,8 +91,7 @@ class ConceptEncoder:
             for i, ids in enumerate(some):
                 inner = states[i, before : before + len(ids)]
                 vectors[first + i] = inner.mean(axis=0) if self.facts.pooling == "mean" else states[i, 0]
-        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-        return vectors
+        return unit(vectors) if self.metric == "cosine" else vectors
 
     def semantic_hash_of_texts(self, recipe: dict[str, Any]) -> str:
         """What the text encoder that this belongs to has for a semantic hash, with some recipe."""

@@ -91,8 +91,8 @@ def embed_detected(
     bounds = np.searchsorted(words.document, np.arange(len(table.documents) + 1))
     found = detector.find(means(words.first, words.last), bounds)
     document, start, end = words.document[found.first], words.start[found.first], words.end[found.last - 1]
-    first, last = table.covering(document, start, end)
-    last = np.minimum(last, limit[document])
+    first, whole = table.covering(document, start, end)
+    last = np.minimum(whole, limit[document])
     index = np.arange(len(document)) - np.searchsorted(document, document)
     rows = RowTable(document, start, end, index, first, last, np.zeros(len(table.documents), dtype=np.int64))
     at = place[first]  # where a mention's first token was taken from, for what is said of windows
@@ -101,7 +101,7 @@ def embed_detected(
         window=tokens.placement.window[at],
         first=tokens.placement.first[at],
         last=tokens.placement.last[at],
-        cut=np.zeros(len(at), dtype=np.bool_),
+        cut=last < whole,
     )
     spans = [
         Span(int(a), int(b), label, float(score))

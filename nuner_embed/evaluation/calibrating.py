@@ -28,8 +28,8 @@ class Bin:
     Attributes:
         low: of the tenth.
         pairs: how many.
-        said: the mean probability that the calibration gives; types count alike.
-        seen: the share of pairs that hold, likewise.
+        said: the mean probability that the calibration gives.
+        seen: the share of pairs that hold.
     """
 
     low: float
@@ -53,16 +53,17 @@ class Pairs:
     holds: NDArray[np.bool_]
 
     def fit(self, data: str) -> Calibration:
-        """Logistic regression of the cosine: the probability that a pair holds, were its type any of these.
+        """Logistic regression of the cosine: the probability that a pair of a mention and a type holds.
 
-        Types count alike, however many mentions they have: each pair counts as one over the mentions of its type.
+        Raises:
+            ModelError: all pairs hold.
         """
-        model = LogisticRegression(C=np.inf).fit(self.cosines.reshape(-1, 1), self.holds.ravel(), self._weight.ravel())
+        if self.holds.all():
+            raise ModelError(
+                f"all mentions are of type {self.types[0]!r}; a calibration needs mentions of several types"
+            )
+        model = LogisticRegression(C=np.inf).fit(self.cosines.reshape(-1, 1), self.holds.ravel())
         return Calibration(float(model.coef_[0, 0]), float(model.intercept_[0]), data)
-
-    @property
-    def _weight(self) -> NDArray[np.float64]:
-        return np.broadcast_to(1 / self.holds.sum(axis=0), self.holds.shape)
 
     def bins(self, probabilities: NDArray[np.floating[Any]]) -> list[Bin]:
         """How often pairs hold that the calibration gives some probability, by tenths."""
@@ -71,9 +72,7 @@ class Pairs:
         for number in range(10):
             here = place == number
             if here.any():
-                said, seen = (
-                    float(np.average(of[here], weights=self._weight[here])) for of in (probabilities, self.holds)
-                )
+                said, seen = float(probabilities[here].mean()), float(self.holds[here].mean())
                 found.append(Bin(number / 10, int(here.sum()), said, seen))
         return found
 
@@ -99,9 +98,10 @@ def compare(
         seed: of the draw.
 
     Raises:
-        ModelError: no type has ten mentions.
+        ModelError: no type has ten mentions, or only one has.
     """
-    kept, types, holds = _mentions(documents, seed)
+    called = names or {}
+    kept, types, holds = _mentions(documents, seed, lambda label: concepts.takes(called.get(label, label)))
     table = TokenTable.tokenize(kept, encoder.tokenizer, "mention")
     vectors = np.empty((len(holds), encoder.dim), np.float32)
     seen = np.zeros(len(holds), bool)
@@ -112,11 +112,16 @@ def compare(
         rows = begin[first + embedded.rows.document] + embedded.rows.index
         vectors[rows], seen[rows] = embedded.vectors, True
         progress("encoding", last, len(kept))
-    cosines = unit(vectors[seen]) @ concepts.encode([(names or {}).get(name, name) for name in types]).T
-    return Pairs(tuple(types), cosines, holds[seen])
+    some = np.flatnonzero(holds[seen].any(axis=0))  # of a rare type no mention may have been drawn, or none has a token
+    types = [types[i] for i in some]
+    mentions = unit(vectors[seen]) if concepts.metric == "cosine" else vectors[seen]
+    cosines = mentions @ concepts.encode([called.get(name, name) for name in types]).T
+    return Pairs(tuple(types), cosines, holds[seen][:, some])
 
 
-def _mentions(documents: Sequence[Document], seed: int) -> tuple[list[Document], list[str], NDArray[np.bool_]]:
+def _mentions(
+    documents: Sequence[Document], seed: int, is_name: Callable[[str], bool]
+) -> tuple[list[Document], list[str], NDArray[np.bool_]]:
     """Documents with one span a mention, the types, and which mention is of which types."""
     found: list[dict[tuple[int, int], set[str]]] = []
     counts: dict[str, int] = {}
@@ -129,9 +134,12 @@ def _mentions(documents: Sequence[Document], seed: int) -> tuple[list[Document],
         for names in labels.values():
             for name in names:
                 counts[name] = counts.get(name, 0) + 1
-    types = sorted(name for name, count in counts.items() if count >= FEWEST)
-    if not types:
-        raise ModelError(f"no type has {FEWEST} mentions in the data; a calibration needs more annotated mentions")
+    types = sorted(name for name, count in counts.items() if count >= FEWEST and is_name(name))
+    if len(types) < 2:
+        raise ModelError(
+            f"{'one type has' if types else 'no type has'} {FEWEST} mentions in the data; a calibration compares the "
+            "mentions of several types"
+        )
     places = [(number, ends) for number, labels in enumerate(found) for ends in sorted(labels)]
     if len(places) > _MENTIONS:
         chosen = np.random.default_rng(seed).choice(len(places), _MENTIONS, replace=False)
@@ -145,5 +153,4 @@ def _mentions(documents: Sequence[Document], seed: int) -> tuple[list[Document],
     for row, (number, ends) in enumerate(places):
         for name in found[number][ends] & column.keys():
             holds[row, column[name]] = True
-    some = np.flatnonzero(holds.any(axis=0))  # of a rare type no mention may have been drawn
-    return kept, [types[i] for i in some], holds[:, some]
+    return kept, types, holds

@@ -18,7 +18,7 @@ from nuner_embed.errors import ModelError
 from nuner_embed.files import cache_folder, hash_of, read_json, sha256_of, write_json
 from nuner_embed.models.concepts import CONCEPTS_FILE, ConceptFacts
 from nuner_embed.models.exported import RECIPE_FILE
-from nuner_embed.models.layout import CONCEPT_FOLDER, DETECTOR_FOLDER
+from nuner_embed.models.layout import CONCEPT_FOLDER
 from nuner_embed.models.saving import TOKENIZER_FILES, new_directory
 
 SHIPPED_FILE: Final = "shipped.json"
@@ -44,14 +44,14 @@ def compose(name: str, shipped: Path, base: Path) -> Path:
     if facts["schema_version"] != _SCHEMA_VERSION:
         raise ModelError(f"{name} ships with schema version {facts['schema_version']}; reinstall nuner-embed")
     directory = cache_folder() / "models" / f"{name}-{hash_of(facts)[:16]}"
-    if _is_whole(directory, facts["weights"]):
+    if _is_whole(directory, facts):
         return directory
     directory.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(directory.with_suffix(".lock")):  # of several processes one does it
-        if not _is_whole(directory, facts["weights"]):
+        if not _is_whole(directory, facts):
             with new_directory(directory, force=True) as made:
                 _compose(shipped, base, facts["files"], made)
-                if not _is_whole(made, facts["weights"]):
+                if not _is_whole(made, facts):
                     raise ModelError(f"{name} was trained from another base than {base}; reinstall both")
     return directory
 
@@ -62,23 +62,34 @@ def _compose(shipped: Path, base: Path, files: dict[str, str], made: Path) -> No
             raise ModelError(f"{shipped / file} is not what was shipped (sha256 differs); reinstall nuner-embed")
     for file, folder in _HALVES.items():
         _lay_over(base, load_file(shipped / file), made / folder)
-        shutil.copyfile(shipped / RECIPE_FILE, made / folder / RECIPE_FILE)
-    shutil.copyfile(shipped / CONCEPTS_FILE, made / CONCEPT_FOLDER / CONCEPTS_FILE)
-    shutil.copyfile(shipped / _CARD, made / _CARD)
-    if (shipped / DETECTOR_FOLDER).is_dir():
-        shutil.copytree(shipped / DETECTOR_FOLDER, made / DETECTOR_FOLDER)
+        if folder:
+            shutil.copyfile(shipped / RECIPE_FILE, made / folder / RECIPE_FILE)
+    for file in files:
+        if file not in _HALVES:
+            (made / _place_of(file)).parent.mkdir(exist_ok=True)
+            shutil.copyfile(shipped / file, made / _place_of(file))
 
 
-def _is_whole(directory: Path, weights: dict[str, str]) -> bool:
-    """Whether both encoders are what they were when they were shipped."""
-    paths = {directory / folder / WEIGHTS_FILE: weights[file] for file, folder in _HALVES.items()}
-    return all(path.is_file() and sha256_of(path) == sha256 for path, sha256 in paths.items())
+def _is_whole(directory: Path, facts: dict[str, Any]) -> bool:
+    """Whether both encoders, and what was shipped with them, are what they were when they were shipped."""
+    places = {directory / folder / WEIGHTS_FILE: facts["weights"][file] for file, folder in _HALVES.items()}
+    for file, sha256 in facts["files"].items():
+        if file not in _HALVES:
+            places[directory / _place_of(file)] = sha256
+    return all(path.is_file() and sha256_of(path) == sha256 for path, sha256 in places.items())
+
+
+def _place_of(file: str) -> str:
+    """Where in the model a shipped file lies."""
+    return f"{CONCEPT_FOLDER}/{file}" if file == CONCEPTS_FILE else file
 
 
 def _lay_over(base: Path, trained: Tensors, directory: Path) -> None:
     """Writes the base with some tensors in the place of its own."""
     directory.mkdir(exist_ok=True)
     tensors = load_file(base / WEIGHTS_FILE)
+    if not trained.keys() <= tensors.keys():
+        raise ModelError(f"{base} lacks what was trained; the model was trained from another base")
     tensors.update({name: value.astype(tensors[name].dtype) for name, value in trained.items()})
     save_file(tensors, directory / WEIGHTS_FILE, metadata={"format": "pt"})
     for file in ("config.json", *TOKENIZER_FILES):

@@ -106,7 +106,7 @@ class _Rectangles:
         spread = _Spread.apply(values, self.tokens, self.places)
         parts = spread.split([rows * length for rows, length in self.shapes])
         return [
-            part.view(rows, length, heads, -1).transpose(1, 2)
+            part.view(rows, length, heads, values.shape[1] // heads).transpose(1, 2)
             for part, (rows, length) in zip(parts, self.shapes, strict=True)
         ]
 

@@ -18,7 +18,7 @@ from nuner_embed.machine import cores
 from nuner_embed.models import Model, TextTokenizer, locate
 from nuner_embed.models.concepts import ConceptFacts
 from nuner_embed.models.known import DEFAULT_MODEL
-from nuner_embed.models.layout import CONCEPT_FOLDER
+from nuner_embed.models.layout import COMPANIONS, CONCEPT_FOLDER
 from nuner_embed.models.locating import hash_weights, weight_files
 from nuner_embed.pretraining.batches import plan_epoch, positive_share
 from nuner_embed.pretraining.bi_encoder import BiEncoder
@@ -263,7 +263,7 @@ class Parts:
         except ImportError:
             self._note(f"no {CURVE_FILE}: pip install 'nuner-embed[plots]'; {METRICS_FILE} has the numbers")
         (directory / FACTS_FILE).unlink(missing_ok=True)
-        for name in {CONCEPT_FOLDER, CURVE_FILE, *(path.name for path in made_here.iterdir())}:  # nothing of an old run
+        for name in {*COMPANIONS, CURVE_FILE, *(path.name for path in made_here.iterdir())}:  # nothing of an old run
             there = directory / name
             if there.is_dir():
                 shutil.rmtree(there)

@@ -92,8 +92,9 @@ The other half of the text encoder one folder up: it turns the name of an entity
 with which the tokens of such entities agree. Pooling: {facts["settings"]["concept_pooling"]} (mean of the word pieces,
 or the first token). Loss `{facts["settings"]["loss"]}`: {similar}.
 
-Probabilities are not calibrated: in training, a concept is only told apart from the others of its batch, and many
-entities of a text have no annotation (section 3.2 of arXiv 2402.15343).
+What training makes of a similarity is no probability that means anything elsewhere: a concept is only told apart from
+the others of its batch, and many entities of a text have no annotation (section 3.2 of arXiv 2402.15343).
+`nuner-embed concepts calibrate` measures on annotated data what it means; `concepts.json` holds the result.
 """
 
 

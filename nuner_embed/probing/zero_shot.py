@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from nuner_embed.documents import OUTSIDE
 from nuner_embed.encoding.concepts import ConceptEncoder
 from nuner_embed.encoding.encoder import TextEncoder
 from nuner_embed.errors import ProbeError
@@ -11,6 +12,7 @@ from nuner_embed.probing.bundle import ProbeFacts, Training
 from nuner_embed.probing.linear import LinearProbe
 from nuner_embed.probing.tagger import Tagger
 from nuner_embed.probing.weights import ProbeWeights
+from nuner_embed.probing.words import NONE
 
 # Low, since a calibration is over all types of its data, and of the few that are named each is more probable;
 # benchmarks/zeroshot.py measures it.
@@ -24,7 +26,8 @@ def zero_shot_tagger(
 
     Args:
         types: what the types are to be called, and the concept that each is.
-        encoder: of the model that the concept encoder belongs to; its rows have unit length (`normalize=True`).
+        encoder: of the model that the concept encoder belongs to; its rows have unit length (`normalize=True`), unless
+            training compared by inner product.
         concepts: the concept encoder, calibrated.
         threshold: how probable a type must be for a word to be of it.
 
@@ -33,8 +36,12 @@ def zero_shot_tagger(
         ModelError: the concept encoder is not calibrated.
         ValueError: no type, or a name that is none.
     """
-    if not encoder.recipe.normalize or encoder.recipe.layers != (-1,):
-        raise ProbeError("a probe made of concepts reads words of unit length from the last layer: normalize=True")
+    unit = concepts.metric == "cosine"
+    if encoder.recipe.normalize != unit or encoder.recipe.layers != (-1,):
+        raise ProbeError(f"a probe made of concepts of {concepts.model} reads the last layer with normalize={unit}")
+    reserved = {OUTSIDE, NONE} & set(types)
+    if reserved:
+        raise ProbeError(f'a type cannot be called "{reserved.pop()}", which stands for no entity; rename it')
     if concepts.semantic_hash_of_texts(encoder.recipe.to_dict()) != encoder.semantic_hash:
         raise ProbeError(f"the concept encoder of {concepts.model} does not belong to {encoder.source}")
     names = tuple(sorted(types))

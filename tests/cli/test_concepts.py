@@ -88,7 +88,11 @@ def test_exported_and_saved_it_keeps_its_concept_encoder(folder):
         (["--not", "boat", "a query"], 2, "--not goes with --concept"),
         (["--concept", "boat", "--exclude-document"], 2, "--exclude-document goes with queries that come from a text"),
         (["--concept", " "], 2, "a concept is the name of an entity type"),
-        (["--concept", "boat", "--model", "base"], 1, "base has no concept encoder: nuner-mini and what"),
+        (
+            ["--concept", "boat", "--model", "base"],
+            1,
+            "base has no concept encoder: what nuner-embed pretrain makes has one",
+        ),
         (["--concept", "boat", "--model", "other"], 1, "to which the concept encoder of other does not belong"),
         (["--concept", "boat", "--model", "swapped"], 1, "belongs to another text encoder"),
     ],
@@ -141,6 +145,8 @@ def test_mentions_of_plain_text(folder):
     assert json.loads(own.stdout)["rows"] == 4
     given = run("encode", "data.jsonl", "--model", "m", "--rows", "mention", "-o", "g", "--json", cwd=folder, check=0)
     assert json.loads(given.stdout)["rows"] == 120  # spans, where there are some, need no detector
+    asked = ["encode", "data.jsonl", "--model", "m", "--rows", "mention", "-o", "asked", "--detector", "finder"]
+    assert "found by the detector of finder" in run(*asked, cwd=folder, check=0).stderr  # though there are spans
     every = [*encode, "-o", "every", "--mentions", "detect", "--detector", "finder", "--threshold", "0.001", "--json"]
     assert json.loads(run(*every, cwd=folder, check=0).stdout)["rows"] >= 2
     for arguments, code, message in (
@@ -188,6 +194,8 @@ def test_a_probe_made_of_names(folder):
         (["--concepts", "a=boat,a=city"], 2, "names a type twice"),
         (["--concepts", "boat", "--model", "base"], 1, "base has no concept encoder"),
         (["--concepts", "boat", "-o", "named"], 1, "named holds a probe"),
+        (["--concepts", "boat", "--k", "3"], 2, "--k goes with DATA, not with --concepts"),
+        (["--concepts", "boat", "--C", "1"], 2, "--C goes with DATA, not with --concepts"),
     ):
         done = run("probe", "train", "-o", "x", "--model", "z", *arguments, cwd=folder, check=code)
         assert message in " ".join(done.stderr.split())

@@ -95,6 +95,21 @@ def test_several_names_score_as_the_formula_says(index):
     assert np.allclose(hits["score"].to_numpy(), expected, atol=1e-5)
 
 
+def test_of_one_text_the_best_row_is_kept(folder):
+    """The two red ferries differ in case alone; by the direction of both names the other one may come first."""
+    lines = [{"text": text, "spans": [{"start": 0, "end": len(text)}]} for text in (*TEXTS, "The RED ferry", "RED")]
+    (folder / "u.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run_job(Corpus([folder / "u.jsonl"]), folder / "u", HashSpec(dim=16), JobOptions(granularity="mention"))
+    index = Index.build(folder / "u", folder / "u-index")
+    every = find_concepts(index, concepts(CALIBRATED), ["red"], ["old"], k=20).to_pylist()
+    some = find_concepts(index, concepts(CALIBRATED), ["red"], ["old"], k=20, unique="surface").to_pylist()
+    best = {}
+    for hit in every:
+        best.setdefault(hit["text"].casefold(), hit["score"])
+    assert [hit["score"] for hit in some] == list(best.values())
+    assert len(every) == len(some) + 2
+
+
 def test_options_of_find_count(index):
     hits = find_concepts(index, concepts(), ["red"], k=2, filter="text != 'red'")
     assert "red" not in texts(hits)
@@ -106,7 +121,10 @@ def test_what_does_not_belong_together_is_refused(folder, index):
         find_concepts(index, concepts(of="another"), ["red"])
     with pytest.raises(ValueError, match="at least one"):
         find_concepts(index, concepts(), [])
-    with pytest.raises(IndexBundleError, match="compares by l2; concepts are compared by cosine"):
+    with pytest.raises(
+        IndexBundleError,
+        match="compares by l2; concepts of fake are compared by cosine: build",
+    ):
         find_concepts(Index.build(folder / "rows", folder / "l2", metric="l2"), concepts(), ["red"])
     with pytest.raises(IndexBundleError, match="concepts agree with the last one alone"):
         find_concepts(Index.build(folder / "first", folder / "first-index"), concepts(), ["red"])

@@ -102,6 +102,22 @@ def test_truncated_texts(tmp_path, corpus):
     assert json.loads(line)["dropped_tokens"] > 0
 
 
+def test_a_mention_that_the_end_cuts_is_counted(tmp_path):
+    """Of the last word, of several pieces, the first alone lies within the window of 30 tokens."""
+    text = "the " * 29 + "ferryred"
+    (tmp_path / "c.jsonl").write_text(json.dumps({"text": text}) + "\n")
+    tokens = SPEC.load().tokenizer.encode([text])[0][0]
+    assert len(tokens) > 30
+    word = tokens[29]
+    seen = SPEC.load().runtime.run(np.array([[word]]), np.ones((1, 1), np.int64))[0]
+    weights = ProbeWeights(
+        np.arange(2), np.vstack([np.zeros(16), 40 * np.linalg.pinv(seen).T]).astype(np.float32), np.array([0.0, -20.0])
+    )
+    store = job(tmp_path / "c.jsonl", tmp_path / "s", detector=detector(weights=weights), overflow="truncate")
+    assert [row["text"] for row in store.table().to_pylist()] == ["ferryred"]
+    assert json.loads((tmp_path / "s" / "coverage.jsonl").read_text())["cut_mentions"] == 1
+
+
 @pytest.mark.parametrize("threshold", [0, 1, -1.0, float("nan")])
 def test_a_threshold_is_a_probability(threshold):
     with pytest.raises(ValueError, match="threshold must be between 0 and 1"):

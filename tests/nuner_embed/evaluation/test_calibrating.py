@@ -1,5 +1,6 @@
 """What cosines mean, measured."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,24 +38,39 @@ def test_mentions_meet_names():
     assert np.array_equal(renamed.cosines[:, 0], pairs.cosines[:, 1])
 
 
-def test_the_fit_is_calibrated_over_types():
+def test_the_fit_is_calibrated():
     random = np.random.default_rng(0)
     cosines = random.uniform(-1, 1, (4000, 2))
     holds = random.random((4000, 2)) < 1 / (1 + np.exp(-(6 * cosines - np.array([2, 4]))))
     pairs = Pairs(("a", "b"), cosines, holds)
     found = CONCEPTS.calibrated(pairs.fit("made up"))
     p = found.probabilities(cosines)
-    weight = 1 / holds.sum(axis=0)
-    assert (weight * p).sum() == pytest.approx((weight * holds).sum(), rel=1e-2)
+    assert p.mean() == pytest.approx(holds.mean(), rel=1e-2)
     assert found.facts.calibration.slope == pytest.approx(6, rel=0.25)
     bins = pairs.bins(p)
     assert sum(one.pairs for one in bins) == 8000
     assert all(one.low - 1e-9 <= one.said <= one.low + 0.1 + 1e-9 for one in bins)
+    assert all(abs(one.said - one.seen) < 0.12 for one in bins)
 
 
 def test_too_little_is_said():
     with pytest.raises(ModelError, match="no type has 10 mentions"):
         compare(ENCODER, CONCEPTS, documents(9))
+    alone = [Document(str(i), "the ferry", spans=(Span(4, 9, "ferry"), Span(0, 3, " "))) for i in range(12)]
+    with pytest.raises(ModelError, match="one type has 10 mentions"):
+        compare(ENCODER, CONCEPTS, alone)
+    with pytest.raises(ModelError, match="all mentions are of type 'a'"):
+        Pairs(("a",), np.ones((3, 1)), np.ones((3, 1), bool)).fit("made up")
+
+
+def test_with_the_papers_loss_inner_products_are_compared():
+    plain = ConceptEncoder("fake", Path("fake"), ENCODER, replace(CONCEPTS.facts, similarity={"temperature": 5.0}))
+    assert (CONCEPTS.metric, plain.metric) == ("cosine", "dot")
+    vectors = plain.encode(["ferry", "old boat"])
+    assert not np.allclose(np.linalg.norm(vectors, axis=1), 1)
+    assert np.allclose(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), CONCEPTS.encode(["ferry", "old boat"]))
+    ferries = compare(ENCODER, plain, documents()).cosines[:, 1]
+    assert ferries.max() == pytest.approx(float(vectors[0] @ vectors[0]), rel=1e-4)
 
 
 def test_many_mentions_are_drawn_from(monkeypatch):

@@ -66,9 +66,11 @@ def test_composed_once_and_mended_when_damaged(place):
     when, content = weights.stat().st_mtime_ns, weights.read_bytes()
     assert composed(place) == directory
     assert weights.stat().st_mtime_ns == when
-    weights.write_bytes(content[:-1] + b"?")
-    composed(place)
-    assert weights.read_bytes() == content
+    facts = directory / "concept_encoder" / "concepts.json"
+    for path, whole in ((weights, content), (facts, facts.read_bytes())):
+        path.write_bytes(whole[:-1] + b"?")
+        composed(place)
+        assert path.read_bytes() == whole
     with ThreadPoolExecutor(4) as pool:
         assert set(pool.map(lambda _: composed(place, "another"), range(4))) == {composed(place, "another")}
 

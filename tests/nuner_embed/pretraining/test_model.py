@@ -172,6 +172,23 @@ def test_without_padding_it_is_the_same(tmp_path, family, pooling):
         assert torch.allclose(padded, kept, atol=2e-2, rtol=1e-2)
 
 
+def test_texts_without_tokens_take_part(tmp_path):
+    """An empty text is its two special tokens, of which none is asked for."""
+    halves = Halves(network(tmp_path, attention="eager"), 1, 0.0)
+    ids, bounds = np.arange(5, 18, dtype=np.int32), np.array([0, 2, 4, 13])
+    kept = FrozenStates(tmp_path / "states.npy", ids, bounds)
+    kept.fill(halves, "w", 0, torch.device("cpu"), lambda *so_far: None)
+    found = []
+    for states_ in (None, kept):
+        pieces = Source(halves, ids, bounds, (1, 1), states_, 0, torch.device("cpu")).pieces(np.arange(3))
+        tokens = halves.tokens(pieces)
+        tokens.sum().backward()
+        found.append(tokens)
+    assert isinstance(pieces, Flat)
+    assert found[0].shape == (7, 16)
+    assert torch.allclose(*found, atol=2e-2, rtol=1e-2)
+
+
 def test_groups_keep_their_places(tmp_path):
     halves = Halves(network(tmp_path), 1, 0.0)
     made, ids, bounds, _ = states(tmp_path, halves)

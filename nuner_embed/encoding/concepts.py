@@ -7,7 +7,6 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from nuner_embed.encoding.encoder import TextEncoder, semantic_hash, unit
 from nuner_embed.encoding.load import load_encoder
@@ -122,5 +121,7 @@ class ConceptEncoder:
         Raises:
             ModelError: nobody measured what a cosine means for this model.
         """
+        from scipy.special import expit  # indexes, which import this, need it for nothing else
+
         probabilities: Floats = expit(self.calibration.slope * cosines + self.calibration.intercept)
         return probabilities

@@ -81,7 +81,6 @@ def compare(
     encoder: TextEncoder,
     concepts: ConceptEncoder,
     documents: Sequence[Document],
-    names: dict[str, str] | None = None,
     *,
     progress: Progress = lambda what, done, total: None,
     seed: int = 0,
@@ -93,15 +92,13 @@ def compare(
         concepts: the concept encoder that belongs to it.
         documents: with labelled spans; spans with the same ends are one mention of several types. Of more than 20,000
             mentions so many are drawn.
-        names: what the labels are called as concepts, where that is something else.
         progress: is told `(what, done, total)`.
         seed: of the draw.
 
     Raises:
         ModelError: no type has ten mentions, or only one has.
     """
-    called = names or {}
-    kept, types, holds = _mentions(documents, seed, lambda label: concepts.takes(called.get(label, label)))
+    kept, types, holds = _mentions(documents, seed, concepts.takes)
     table = TokenTable.tokenize(kept, encoder.tokenizer, "mention")
     vectors = np.empty((len(holds), encoder.dim), np.float32)
     seen = np.zeros(len(holds), bool)
@@ -115,7 +112,7 @@ def compare(
     some = np.flatnonzero(holds[seen].any(axis=0))  # of a rare type no mention may have been drawn, or none has a token
     types = [types[i] for i in some]
     mentions = unit(vectors[seen]) if concepts.metric == "cosine" else vectors[seen]
-    cosines = mentions @ concepts.encode([called.get(name, name) for name in types]).T
+    cosines = mentions @ concepts.encode(types).T
     return Pairs(tuple(types), cosines, holds[seen][:, some])
 
 

@@ -25,7 +25,7 @@ types: $(STAMP)
 	MYPYPATH=.types $(RUN) mypy --config-file pyproject.toml -p nuner_embed
 
 wheel: $(STAMP)
-	rm -rf dist && $(RUN) build --wheel --outdir dist .
+	rm -rf dist build && $(RUN) build --wheel --outdir dist .
 	$(VENV)/bin/python tests/support/wheel_contents.py dist/*.whl
 
 # the data does not come with the repository: DATA names its folder

@@ -9,12 +9,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from nuner_embed import export_onnx
 from nuner_embed.machine import cores, cpu_features, cpu_name, memory_bytes
+from nuner_embed.models import locate
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("NUNER_EMBED_DATA", ROOT.parent / "shared" / "data"))
 WORK = ROOT / "benchmarks" / "work"
 RESULTS = ROOT / "benchmarks" / "results"
+
+
+def exported(model: str, directory: Path, layers: tuple[int, ...] = (-1,)) -> str:
+    """A directory with the exported model, made anew where the model has changed since."""
+    if not directory.exists() or locate(str(directory)).weights_sha256 != locate(model).weights_sha256:
+        export_onnx(model, directory, layers=layers, force=True)
+    return str(directory)
 
 
 def data_file(name: str) -> Path:

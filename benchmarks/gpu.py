@@ -2,7 +2,7 @@
 
 python benchmarks/gpu.py [MODEL] [--texts 18740]
 
-MODEL is the default model's name or its Hugging Face directory. The numbers must be the CPU's; jobs on the GPU must be
+MODEL is the base model's name or its Hugging Face directory. The numbers must be the CPU's; jobs on the GPU must be
 repeatable to the byte; the few-shot scores from features computed there must be those from the CPU's.
 """
 

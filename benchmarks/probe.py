@@ -2,7 +2,7 @@
 
 python benchmarks/probe.py
 
-7 sizes x 10 support sets x 3 sets, on cached features of the default model, the same rows for everybody, the same
+7 sizes x 10 support sets x 3 sets, on cached features of the base model, the same rows for everybody, the same
 penalty, the same tolerance (largest entry of the gradient of the mean loss, 3e-5), float32. "One by one" is a
 StandardScaler and a LogisticRegression fitted to each support set, its prediction on the whole test part, and
 scikit-learn's f1_score. It is given the machine's two threads, and once more one thread, which suits it better on small

@@ -1,12 +1,13 @@
-"""How well mentions find mentions of their type, in six typed sets that the encoder never saw.
+"""How well mentions, and names of types, find mentions of a type, in six typed sets that no encoder here saw.
 
     pip install -e '.[bench]'
     python benchmarks/retrieval.py
 
 Every gold mention is a query against all others of its set; those of its own sentence are left out, and types with
-under 11 mentions. Three ways to rank: by the default model's embedding of the mention in its context, by
-sentence-transformers' MiniLM embedding of the mention's text alone, and at random. Once with all others, once without
-those whose text is the same. The last table asks by examples: how centroid and linear scorer do with few of them.
+under 11 mentions. Four ways to rank: by the embedding of the mention in its context, of nuner-mini and of its base; by
+sentence-transformers' MiniLM embedding of the mention's text alone; at random. Once with all others, once without those
+whose text is the same. Then every type is asked for by its name (benchmarks/concepts.py, written before any run). The
+last table asks by examples: how centroid and linear scorer do with few of them.
 """
 
 import argparse
@@ -17,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import RESULTS, WORK, data_file, keep, machine
+from common import RESULTS, WORK, data_file, exported, keep, machine
+from concepts import CONCEPTS
 from sentence_transformers import SentenceTransformer
 
-from nuner_embed import Corpus, Store, encode, export_onnx
+from nuner_embed import ConceptEncoder, Corpus, Store, encode
 from nuner_embed.indexes.queries import Discriminant
 from nuner_embed.indexes.vectors import prepared
 from nuner_embed.models import locate
@@ -35,21 +37,25 @@ SETS = {
 }
 FEWEST = 11
 EXAMPLES, DRAWS = (2, 4, 8, 16, 32), 10
-WAYS = ("mention in context", "surface text alone", "chance")
+MODELS = {"nuner-mini": "nuner-mini, in context", "minilm-l6": "base, in context"}
+WAYS = (*MODELS.values(), "surface text alone", "chance")
+OURS = WAYS[0]
 
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     folder = WORK / "retrieval"
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "model").exists():
-        export_onnx("minilm-l6", folder / "model")
+    for model in MODELS:
+        exported(model, folder / model)
+    concepts = ConceptEncoder.open(str(folder / "nuner-mini"))
+    version = concepts.facts.text_weights_sha256[:8]
     peer = SentenceTransformer(str(locate("minilm-l6").directory), device="cpu")
     results = {}
     for name, where in SETS.items():
-        kept = folder / f"{where.replace('/', '-')}.json"  # a run that was cut off goes on
+        kept = folder / f"{where.replace('/', '-')}-{version}.json"  # a run that was cut off goes on
         if not kept.exists():
-            kept.write_text(json.dumps(measure(data_file(where), kept.with_suffix(""), peer)))
+            kept.write_text(json.dumps(measure(name, data_file(where), kept.with_suffix(""), peer, concepts)))
         results[name] = json.loads(kept.read_text())
     keep(
         "retrieval",
@@ -59,10 +65,15 @@ def main() -> None:
     draw(results)
 
 
-def measure(source: Path, folder: Path, peer: SentenceTransformer) -> dict[str, Any]:
-    with Corpus([source], format="conll") as corpus:
-        store: Store = encode(corpus, folder, model=str(folder.parent / "model"), rows="mention", force=True)
-    table = store.table(["document_id", "text", "label"]).to_pandas()
+def measure(
+    set_name: str, source: Path, folder: Path, peer: SentenceTransformer, concepts: ConceptEncoder
+) -> dict[str, Any]:
+    stores: dict[str, Store] = {}
+    for model in MODELS:
+        with Corpus([source], format="conll") as corpus:
+            target, graph = folder.with_name(f"{folder.name}-{model}"), str(folder.parent / model)
+            stores[model] = encode(corpus, target, model=graph, rows="mention", force=True)
+    table = next(iter(stores.values())).table(["document_id", "text", "label"]).to_pandas()
     counts = Counter(table["label"])
     chosen = np.flatnonzero([counts[label] >= FEWEST for label in table["label"]])
     table = table.iloc[chosen]
@@ -71,21 +82,30 @@ def measure(source: Path, folder: Path, peer: SentenceTransformer) -> dict[str, 
     surface = np.unique([text.casefold() for text in table["text"]], return_inverse=True)[1]
     texts, place = np.unique(table["text"], return_inverse=True)
     random = np.random.default_rng(0)
-    vectors = {
-        WAYS[0]: prepared(store.vectors(chosen), "cosine"),
-        WAYS[1]: peer.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)[place],
-        WAYS[2]: prepared(random.standard_normal((len(chosen), 32)), "cosine"),
-    }
+    vectors = {MODELS[model]: prepared(store.vectors(chosen), "cosine") for model, store in stores.items()}
+    vectors[WAYS[-2]] = peer.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)[place]
+    vectors[WAYS[-1]] = prepared(random.standard_normal((len(chosen), 32)), "cosine")
     found = {
         "mentions": len(chosen),
         "types": {str(name): int(counts[name]) for name in labels[0]},
         "left_out": {str(name): count for name, count in counts.items() if count < FEWEST},
         "all": {way: rank(x, labels, sentence, surface, same=True) for way, x in vectors.items()},
         "other texts": {way: rank(x, labels, sentence, surface, same=False) for way, x in vectors.items()},
-        "examples": by_examples(vectors[WAYS[0]], labels[1], sentence),
+        "names": by_name(vectors[OURS], labels, set_name.removesuffix(" (test)"), concepts),
+        "examples": by_examples(vectors[OURS], labels[1], sentence),
     }
-    print(source.name, found["all"][WAYS[0]]["mean"], flush=True)
+    print(source.name, found["all"][OURS]["mean"], flush=True)
     return found
+
+
+def by_name(
+    x: np.ndarray, labels: tuple[np.ndarray, np.ndarray], set_name: str, concepts: ConceptEncoder
+) -> dict[str, float]:
+    """Precision at 10 of each type's name."""
+    names, label = labels
+    y = concepts.encode([CONCEPTS[set_name][str(name)] for name in names])
+    best = np.argsort(-(y @ x.T), axis=1)[:, :10]
+    return {str(name): float((label[best[i]] == i).mean()) for i, name in enumerate(names)}
 
 
 def rank(
@@ -143,10 +163,31 @@ def by_examples(x: np.ndarray, label: np.ndarray, sentence: np.ndarray) -> dict[
     return {key: {name: float(np.mean(values)) for name, values in both.items()} for key, both in scores.items()}
 
 
+def over_types(found: dict[str, Any], variant: str, way: str) -> float:
+    """Precision at 10 of mentions, mean over types; percent."""
+    return 100 * float(np.mean([one["p10"] for one in found[variant][way]["types"].values()]))
+
+
 def report(results: dict[str, Any]) -> str:
-    lines = ["Percent, mean over queries. A document is a sentence: the sets do not say more.", ""]
+    lines = ["Percent. A document is a sentence: the sets do not say more.", ""]
+    lines += ["## precision at 10, mean over types", ""]
+    lines += [
+        "nuner-mini by the names of types, and by mentions among all others (and among those with other texts).",
+        "",
+    ]
+    lines += [f"| set | by name | {' | '.join(WAYS)} |", "|---" * (len(WAYS) + 2) + "|"]
+    rows = []
+    for name, found in results.items():
+        pairs = [[over_types(found, variant, way) for variant in ("all", "other texts")] for way in WAYS]
+        rows.append([100 * float(np.mean(list(found["names"].values()))), *np.ravel(pairs)])
+        lines.append(f"| {name} | {_paired(rows[-1])} |")
+    lines += [f"| **mean over sets** | {_paired(np.mean(rows, axis=0))} |", ""]
     for variant in ("all", "other texts"):
-        title = "among all other mentions" if variant == "all" else "among mentions with other texts"
+        title = (
+            "by mention, mean over queries, among all other mentions"
+            if variant == "all"
+            else "by mention, mean over queries, among mentions with other texts"
+        )
         lines += [
             f"## {title}",
             "",
@@ -160,18 +201,19 @@ def report(results: dict[str, Any]) -> str:
                 lines.append(f"| {head} | {way} | " + " | ".join(f"{100 * mean[key]:.1f}" for key in mean) + " |")
         lines.append("")
     lines += [
-        "## by type, among mentions with other texts",
+        "## by type: P@10 of its name, and of its mentions among those with other texts",
         "",
-        "| set | type | mentions | P@10 in context | text alone | chance |",
-        "|---|---|---|---|---|---|",
+        f"| set | type | mentions | by name | {' | '.join(WAYS)} |",
+        "|---" * (len(WAYS) + 4) + "|",
     ]
     for name, found in results.items():
         for type_, count in found["types"].items():
             cells = [f"{100 * found['other texts'][way]['types'][type_]['p10']:.1f}" for way in WAYS]
+            cells.insert(0, f"{100 * found['names'][type_]:.0f}")
             lines.append(f"| {name} | {type_} | {count:,} | " + " | ".join(cells) + " |")
     left = "; ".join(f"{name}: {', '.join(found['left_out'])}" for name, found in results.items() if found["left_out"])
     lines += ["", f"Left out for fewer than {FEWEST} mentions: {left or 'none'}.", ""]
-    lines += ["## by examples of a type, in context, among all other mentions", ""]
+    lines += ["## by examples of a type, nuner-mini in context, among all other mentions", ""]
     lines += [
         "| set | examples | centroid P@10 | linear scorer P@10 | centroid MAP | linear scorer MAP |",
         "|---|---|---|---|---|---|",
@@ -185,6 +227,13 @@ def report(results: dict[str, Any]) -> str:
     return "\n".join([*lines, "", "![by type](retrieval.png)", ""])
 
 
+def _paired(row: Iterable[float]) -> str:
+    """The first number, then the others in pairs."""
+    first, *others = row
+    pairs = zip(others[::2], others[1::2], strict=True)
+    return " | ".join([f"{first:.1f}", *(f"{a:.1f} ({b:.1f})" for a, b in pairs)])
+
+
 def draw(results: dict[str, Any]) -> None:
     import matplotlib as mpl
 
@@ -194,12 +243,12 @@ def draw(results: dict[str, Any]) -> None:
     figure, panels = plt.subplots(2, 3, figsize=(13, 9), layout="constrained")
     for axes, (name, found) in zip(panels.ravel(), results.items(), strict=True):
         types: Iterable[str] = sorted(
-            found["types"], key=lambda type_: found["other texts"][WAYS[0]]["types"][type_]["p10"]
+            found["types"], key=lambda type_: found["other texts"][OURS]["types"][type_]["p10"]
         )
         place = np.arange(len(found["types"]))
-        for shift, way in zip((0.27, 0, -0.27), WAYS, strict=True):
+        for shift, way in zip((0.3, 0.1, -0.1, -0.3), WAYS, strict=True):
             heights = [100 * found["other texts"][way]["types"][type_]["p10"] for type_ in types]
-            axes.barh(place + shift, heights, height=0.27, label=way)
+            axes.barh(place + shift, heights, height=0.2, label=way)
         axes.set_yticks(place, list(types), fontsize=7)
         axes.set(title=name, xlim=(0, 100))
     panels[0, 0].legend(fontsize=8)

@@ -1,17 +1,20 @@
 """Named types, no example: how well a probe made of concept names finds mentions, and how well the detector does.
 
-    python benchmarks/zeroshot.py [MODEL] [--name NAME]
+    python benchmarks/pretrained.py    # for the few-shot curve beside it
+    python benchmarks/zeroshot.py
 
-MODEL is a calibrated checkpoint that `nuner-embed pretrain` made. First the threshold, on development parts (a fifth of
+First the threshold, on development parts (a fifth of
 the training parts of three sets, taken by a hash of the sentence); then the test parts, once, with the default one. The
 labels' names as concepts stand in benchmarks/concepts.py and were written down before. Figures of others are theirs.
 """
 
 import argparse
+import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from common import data_file, keep, machine
+from common import RESULTS, data_file, keep, machine
 from concepts import CONCEPTS
 from fewshot import SETS
 from strength import SETS as DEVELOPMENT
@@ -21,13 +24,14 @@ from nuner_embed import load_detector, load_encoder
 from nuner_embed.documents import Document
 from nuner_embed.encoding.concepts import ConceptEncoder
 from nuner_embed.encoding.encoder import TextEncoder
-from nuner_embed.errors import ProbeError
 from nuner_embed.evaluation.metrics import Scores
+from nuner_embed.probing.defaults import NAMED_THRESHOLD
 from nuner_embed.probing.features import embed_words
 from nuner_embed.probing.reading import read_annotated
 from nuner_embed.probing.words import WordFeatures, WordLabels, count_mentions, runs_of
-from nuner_embed.probing.zero_shot import DEFAULT_THRESHOLD, zero_shot_tagger
+from nuner_embed.probing.zero_shot import zero_shot_tagger
 
+OURS = "nuner-mini"
 THRESHOLDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 DETECTED = (0.1, 0.3, 0.5, 0.7, 0.9)
 SENTENCES = 1000
@@ -37,10 +41,12 @@ REPORTED = {"CrossNER AI": 61.7, "CrossNER politics": 71.7, "CrossNER science": 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", default="nuner-mini")
-    parser.add_argument("--name", default="zeroshot", help="of the result")
+    parser.add_argument("--development", action="store_true", help="stop before the test parts")
     options = parser.parse_args()
-    encoder, concepts = load_encoder(options.model, normalize=True), ConceptEncoder.open(options.model)
+    fewshot = RESULTS / "pretrained.json"
+    if not (options.development or fewshot.exists()):
+        raise SystemExit(f"{fewshot} is not there; run benchmarks/pretrained.py before")
+    encoder, concepts = load_encoder(OURS, normalize=True), ConceptEncoder.open(OURS)
     found: dict[str, Any] = {"development": {}, "test": {}, "detector": {}}
     for name, path in DEVELOPMENT.items():
         held = [one for one in read_annotated([data_file(path)], "conll")[0] if is_held_out(one.text)][:SENTENCES]
@@ -49,19 +55,23 @@ def main() -> None:
             str(threshold): measure(name, held, words, encoder, concepts, threshold) for threshold in THRESHOLDS
         }
         print(name, found["development"][name], flush=True)
+    if options.development:
+        return
     for name, (_, path) in SETS.items():
         documents = list(read_annotated([data_file(path)], "conll")[0])
         words = embed_words(encoder, documents)
-        found["test"][name] = measure(name, documents, words, encoder, concepts, DEFAULT_THRESHOLD)
-        found["detector"][name] = detect(options.model, documents)
+        found["test"][name] = measure(name, documents, words, encoder, concepts, NAMED_THRESHOLD)
+        found["detector"][name] = detect(documents)
         print(name, found["test"][name], flush=True)
+    found["curve"] = curve(json.loads(fewshot.read_text())["cells"], found["test"])
     calibration = concepts.calibration
     result = {
         "machine": machine("torch", "numpy", "scikit-learn"),
         "calibration": {"slope": calibration.slope, "intercept": calibration.intercept, "data": calibration.data},
         **found,
     }
-    keep(options.name, result, report(found))
+    keep("zeroshot", result, report(found))
+    draw(found["curve"])
 
 
 def measure(
@@ -75,27 +85,44 @@ def measure(
     return {"token_macro_f1": float(scores.token_macro_f1), "span_micro_f1": float(scores.span_micro_f1)}
 
 
-def detect(model: str, documents: list[Document]) -> dict[str, dict[str, float]]:
-    """How many words that the detector finds are in a mention of the set, and how many of those it finds."""
-    try:
-        detector = load_detector(model)
-    except ProbeError:
-        return {}
-    words = embed_words(load_encoder(model), documents)
-    inside = WordLabels.of(documents, words, sorted(count_mentions(documents))).codes > 0
-    probabilities = detector.weights.probabilities(words.vectors)[:, detector.weights.classes > 0].sum(axis=1)
+def curve(cells: list[dict[str, Any]], test: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
+    """Span micro-F1 of each set by k, all draws; from names alone at k = 0."""
+    found: dict[str, dict[str, list[float]]] = {name: {"0": [one["span_micro_f1"]]} for name, one in test.items()}
+    for cell in cells:
+        if cell["model"] == OURS and cell["scores"]:
+            found[cell["set"]][str(cell["k"])] = cell["others"]["span_micro_f1"]
+    return found
+
+
+def detect(documents: list[Document]) -> dict[str, dict[str, float]]:
+    """How many words that the detector finds are in a mention of the set, and how many of those it finds.
+
+    And how many mentions of the set it finds with the very same bounds.
+    """
+    detector = load_detector(OURS)
+    words = embed_words(load_encoder(OURS), documents)
+    labels = WordLabels.of(documents, words, sorted(count_mentions(documents)))
+    mentions = set(zip(labels.mentions.first.tolist(), labels.mentions.last.tolist(), strict=True))
+    inside = labels.codes > 0
     found = {}
     for threshold in DETECTED:
-        chosen = probabilities >= threshold
+        seen = replace(detector, threshold=threshold).find(words.vectors, words.bounds)
+        chosen = np.zeros(len(inside), bool)
+        for first, last in zip(seen.first, seen.last, strict=True):
+            chosen[first:last] = True
         right = np.count_nonzero(chosen & inside)
-        precision, recall = right / max(1, np.count_nonzero(chosen)), right / max(1, np.count_nonzero(inside))
-        found[str(threshold)] = {"precision": float(precision), "recall": float(recall)}
+        exact = mentions & set(zip(seen.first.tolist(), seen.last.tolist(), strict=True))
+        found[str(threshold)] = {
+            "precision": right / max(1, np.count_nonzero(chosen)),
+            "recall": right / max(1, np.count_nonzero(inside)),
+            "exact": len(exact) / max(1, len(mentions)),
+        }
     return found
 
 
 def report(found: dict[str, Any]) -> str:
     lines = [
-        f"Test parts, threshold {DEFAULT_THRESHOLD}, percent. Theirs: NuNER Zero span, as its authors report it.\n",
+        f"Test parts, threshold {NAMED_THRESHOLD}, percent. Theirs: NuNER Zero span, as its authors report it.\n",
         "| set | span micro-F1 | token macro-F1 | reported by others, span F1 |",
         "|---|---|---|---|",
     ]
@@ -110,18 +137,42 @@ def report(found: dict[str, Any]) -> str:
     for threshold in map(str, THRESHOLDS):
         values = [100 * one[threshold]["span_micro_f1"] for one in found["development"].values()]
         lines.append(f"| {threshold} | {' | '.join(f'{value:.1f}' for value in values)} | {np.mean(values):.1f} |")
-    if any(found["detector"].values()):
-        lines += [
-            "\nThe mention detector on test parts: words, precision / recall, percent. The sets annotate their own "
-            "types only, the detector looks for everything that can be named.\n",
-            f"| threshold | {' | '.join(found['detector'])} |",
-            "|---" * (len(found["detector"]) + 1) + "|",
-        ]
-        for threshold in map(str, DETECTED):
-            pairs = [one[threshold] for one in found["detector"].values()]
-            shown = (f"{100 * one['precision']:.0f} / {100 * one['recall']:.0f}" for one in pairs)
-            lines.append(f"| {threshold} | {' | '.join(shown)} |")
+    lines += ["\nFrom names alone (0), and from k to 2k examples of a type: span micro-F1, percent, mean over draws.\n"]
+    sizes = sorted({size for one in found["curve"].values() for size in one}, key=int)
+    lines += [f"| set | {' | '.join(sizes)} |", "|---" * (len(sizes) + 1) + "|"]
+    for name, one in found["curve"].items():
+        shown = (f"{100 * np.mean(one[size]):.1f}" if size in one else "" for size in sizes)
+        lines.append(f"| {name} | {' | '.join(shown)} |")
+    lines += [
+        "\n![curves](zeroshot.png)\n",
+        "The mention detector on test parts, percent: precision / recall of words, and the share of mentions that it "
+        "finds with the very same bounds. The sets annotate their own types only, the detector looks for everything "
+        "that can be named.\n",
+        f"| threshold | {' | '.join(found['detector'])} |",
+        "|---" * (len(found["detector"]) + 1) + "|",
+    ]
+    for threshold in map(str, DETECTED):
+        pairs = [one[threshold] for one in found["detector"].values()]
+        shown = (f"{100 * one['precision']:.0f} / {100 * one['recall']:.0f}, {100 * one['exact']:.0f}" for one in pairs)
+        lines.append(f"| {threshold} | {' | '.join(shown)} |")
     return "\n".join(lines) + "\n"
+
+
+def draw(curves: dict[str, dict[str, list[float]]]) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    sizes = sorted({size for one in curves.values() for size in one}, key=int)
+    for name, one in curves.items():
+        known = [size for size in sizes if size in one]
+        axes.plot([sizes.index(size) for size in known], [100 * np.mean(one[size]) for size in known], "o-", label=name)
+    axes.set_xticks(range(len(sizes)), ["names alone", *(f"k = {size}" for size in sizes[1:])])
+    axes.set(ylabel="span micro-F1, percent", title="nuner-mini, frozen: from the names of types to examples of them")
+    axes.legend(fontsize=8)
+    figure.savefig(RESULTS / "zeroshot.png", dpi=110)
 
 
 if __name__ == "__main__":

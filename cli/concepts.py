@@ -25,9 +25,9 @@ def calibrate(
 ) -> None:
     """Measure on annotated DATA how probable it is that a mention is of a type, going by their cosine.
 
-    MODEL is a directory that `pretrain` made. DATA should be annotated by people, and not what MODEL learnt from. The
-    result is written into the model: scores of `search --concept` are then probabilities, and --min-score means
-    something.
+    MODEL is a directory that `pretrain` or `models save` made. DATA should be annotated by people, and not what MODEL
+    learnt from. The result is written into the model: scores of `search --concept` are then probabilities, and
+    --min-score means something.
     """
     from nuner_embed.cli.progress import RowProgress, note
     from nuner_embed.encoding.concepts import ConceptEncoder

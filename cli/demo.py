@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from nuner_embed.models.known import DEFAULT_MODEL
+
 
 @click.command(epilog="Example: nuner-embed demo -o demo")
 @click.option(
@@ -12,68 +14,96 @@ import click
     default="demo",
     show_default=True,
     type=click.Path(path_type=Path),
-    help="Directory for the model, the store, the index and a page to look at.",
+    help="Directory for the model, the store, the index, the probes and a page to look at.",
 )
 def demo(output: Path) -> None:
-    """The whole main job on a small bundled corpus: export, verify, encode, index, search, probe."""
+    """The whole main job on a small bundled corpus: export, verify, detect, encode, index, search, probe."""
     from nuner_embed.bundled import DOCUMENTS, SENTENCES
+    from nuner_embed.cli.demo_map import MentionMap
     from nuner_embed.cli.demo_page import write_page
     from nuner_embed.cli.export import show
     from nuner_embed.cli.hits import show_hits
     from nuner_embed.cli.index import show_index
     from nuner_embed.cli.progress import JobReporter, note
-    from nuner_embed.cli.sample import look
-    from nuner_embed.cli.sample_probe import SHOTS, TYPES, run_probe
-    from nuner_embed.cli.sample_searches import SEARCHES, run_searches
+    from nuner_embed.cli.sample_probe import SHOTS, TYPES, run_probes
+    from nuner_embed.cli.sample_searches import SEARCHES
+    from nuner_embed.cli.sample_texts import found_in
     from nuner_embed.cli.tagged import Highlights
+    from nuner_embed.encoding.concepts import ConceptEncoder
     from nuner_embed.encoding.encode import encode
     from nuner_embed.encoding.load import load_encoder
     from nuner_embed.errors import ExportError
     from nuner_embed.export import export_onnx, verify
+    from nuner_embed.files import atomic_write
     from nuner_embed.indexes import Index
-    from nuner_embed.models.exported import EXPORT_FILE
+    from nuner_embed.probing.detecting import load_detector
     from nuner_embed.probing.reading import read_annotated
 
-    model, directory = output / "model", output / "store"
+    model = output / "model"
+    known = _is_current(model)
     output.mkdir(parents=True, exist_ok=True)
-    note("1. export the text encoder to ONNX, and verify that it computes what its source computes")
-    result = verify(model) if (model / EXPORT_FILE).is_file() else export_onnx("minilm-l6", model)
+    note(f"1. export {DEFAULT_MODEL} to ONNX, and verify that it computes what its source computes")
+    result = verify(model) if known else export_onnx(DEFAULT_MODEL, model, force=True)
     show(result)
     if not result.passed:
         raise ExportError(f"{model} is not its source any more: {result.failures()}; remove it and run the demo again")
-    note("2. encode the bundled corpus (self-written toy data), one embedding a mention")
+    note("2. read the bundled corpus (self-written toy data) as plain text: find the mentions, one embedding each")
+    detector = load_detector(model)
     with JobReporter() as reporter:
-        store = encode([SENTENCES, DOCUMENTS], directory, model=str(model), rows="mention", reporter=reporter)
+        store = encode(
+            [SENTENCES, DOCUMENTS], output / "store", model=str(model), rows="mention", detector=detector,
+            force=not known, reporter=reporter,
+        )  # fmt: skip
+    sentences = read_annotated([SENTENCES])[0]
+    detected = found_in(store, sentences)
+    Highlights().show(detected)
     note("3. index the mentions, and measure the index")
+    encoder, concepts = load_encoder(str(model)), ConceptEncoder.open(str(model))
     with Index.build(store, output / "index", force=True) as index:
         show_index(index)
-        seen = look(index)
-        for line in seen.lines():
-            click.echo(line)
-        note("4. search: by a mention in its context, with a filter, and by examples")
-        found = run_searches(index, model)
+        note("4. search: by a mention in its context, with a filter, by examples, by the name of a type")
+        found = [search.run(index, encoder, concepts) for search in SEARCHES]
         for search, hits in zip(SEARCHES, found, strict=True):
             click.echo(f"\n{search.command}")
             show_hits(hits)
-    note(f"5. few-shot: a linear layer on frozen features, from {SHOTS} to {2 * SHOTS} examples a type")
-    encoder = load_encoder(str(model))
-    probed = run_probe(read_annotated([SENTENCES])[0], encoder, output / "features")
-    probed.tagger.save(output / "probe")
-    click.echo(
-        f"\nnuner-embed probe train sentences.jsonl -o probe --k {SHOTS} --types {','.join(TYPES)}\n"
-        f"{sum(probed.tagger.facts.training.mentions.values())} mentions in "
-        f"{probed.tagger.facts.training.sentences} sentences; on {probed.scores.documents} unseen ones, token macro-F1 "
-        f"with None left out {probed.scores.token_macro_f1:.1%}, span micro-F1 {probed.scores.span_micro_f1:.1%} "
-        "(toy data, sentence encoder)"
+    note("5. a map of the mentions, each of the type whose name it is nearest to")
+    seen = MentionMap.of(store, concepts)
+    for line in seen.lines():
+        click.echo(line)
+    note(f"6. probes: a linear layer on frozen features, from {SHOTS} to {2 * SHOTS} examples a type, and from names")
+    probes = run_probes(sentences, str(model), output / "features")
+    types = ",".join(TYPES)
+    commands = (
+        f"nuner-embed probe train sentences.jsonl -o probe --k {SHOTS} --types {types}",
+        f"nuner-embed probe train --concepts {types} -o zero-shot",
     )
-    Highlights().show(probed.shown)
-    page = write_page(output / "index.html", store, seen, found, probed)
+    for probed, command, name in zip(probes, commands, ("probe", "zero-shot"), strict=True):
+        probed.tagger.save(output / name)
+        click.echo(f"\n{command}\n{probed} (toy data)")
+        Highlights().show(probed.shown)
+    with atomic_write(output / "map.svg") as stream:
+        stream.write(seen.svg().encode())
+    page = write_page(output / "index.html", store, seen, detected, found, probes)
     click.echo(
-        f"\nThe picture: {page}\n"
+        f"\nThe report, with a map to point at: {page}\n"
         "Next, on your own corpus:\n"
-        f"  nuner-embed encode corpus.txt -o store --model {model}\n"
+        f"  nuner-embed encode corpus.txt -o store --rows mention --model {model}\n"
         "  nuner-embed index build store -o index\n"
         '  nuner-embed search index "He signed for the [[Falcons]] in 2018."\n'
+        '  nuner-embed search index --concept "football club"\n'
         f"  nuner-embed probe train annotated.jsonl -o probe --model {model}\n"
         "From Python: nuner_embed.Index.open('index').search(vectors); see README.md"
     )
+
+
+def _is_current(model: Path) -> bool:
+    """Whether an earlier demo exported the very model that is the default now."""
+    from nuner_embed.errors import ModelError
+    from nuner_embed.models import locate
+
+    if not model.is_dir():
+        return False
+    try:
+        return locate(str(model)).weights_sha256 == locate(DEFAULT_MODEL).weights_sha256
+    except ModelError:
+        return False

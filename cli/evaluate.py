@@ -22,8 +22,8 @@ def evaluate() -> None:
 
 
 @evaluate.command(
-    epilog="Example: nuner-embed evaluate fewshot --model base=minilm-l6 --model mine=model --set movie train.conll "
-    "test.conll -o results"
+    epilog="Example: nuner-embed evaluate fewshot --model base=minilm-l6 --model nuner=nuner-mini --set movie "
+    "train.conll test.conll -o results"
 )
 @click.option(
     "--model",

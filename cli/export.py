@@ -44,7 +44,7 @@ def export(
     note(f"next: nuner-embed encode CORPUS -o STORE --model {output}")
 
 
-@click.command(epilog="Example: nuner-embed verify model corpus.jsonl --source minilm-l6")
+@click.command(epilog="Example: nuner-embed verify model corpus.jsonl --source nuner-mini")
 @click.argument("directory")
 @click.argument("corpus", nargs=-1)
 @click.option("--source", help="The model that it was made from, for CORPUS.  [default: its known or hub name]")

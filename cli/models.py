@@ -13,7 +13,7 @@ def models() -> None:
     """The models that are known by name."""
 
 
-@models.command(epilog="Example: nuner-embed models save minilm-l6 -o minilm")
+@models.command(epilog="Example: nuner-embed models save nuner-mini -o nuner")
 @click.argument("name")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Directory to make.")
 @click.option("--force", is_flag=True, help="Replace a directory that is there.")
@@ -30,9 +30,20 @@ def save(name: str, output: Path, force: bool) -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """List the known models with the recipe that each is used with."""
-    from nuner_embed.models.known import HUB_RECIPES, PACKAGED
+    from nuner_embed.files import read_json
+    from nuner_embed.models.exported import RECIPE_FILE
+    from nuner_embed.models.known import HUB_RECIPES, PACKAGED, SHIPPED
 
     known: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "about": model.about,
+            "comes_from": f"nuner-embed, laid over {model.base}",
+            "recipe": read_json(model.folder / RECIPE_FILE),
+        }
+        for name, model in SHIPPED.items()
+    ]
+    known += [
         {
             "name": name,
             "about": model.about,

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from nuner_embed.cli.options import format_option, json_option, print_facts, print_json, threads_option
-from nuner_embed.models.known import DEFAULT_MODEL
+from nuner_embed.models.known import DEFAULT_BASE
 from nuner_embed.pretraining.settings import PRESETS, Settings, kind_of, read_settings
 
 
@@ -32,7 +32,7 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.argument("data", nargs=-1, required=True)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Directory of the encoders.")
-@click.option("--base", default=DEFAULT_MODEL, show_default=True, help="What both encoders begin as.")
+@click.option("--base", default=DEFAULT_BASE, show_default=True, help="What both encoders begin as.")
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),

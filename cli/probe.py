@@ -19,6 +19,7 @@ from nuner_embed.cli.options import (
     threads_option,
     types_option,
 )
+from nuner_embed.probing.defaults import NAMED_THRESHOLD
 
 if TYPE_CHECKING:
     from nuner_embed.probing.tagger import Tagger
@@ -45,7 +46,7 @@ def probe() -> None:
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="With --concepts: how probable a type must be for a word to be of it.  [default: 0.05]",
+    help=f"With --concepts: how probable a type must be for a word to be of it.  [default: {NAMED_THRESHOLD}]",
 )
 @click.option(
     "--k", type=click.IntRange(1), help="Draw between K and 2K mentions of each type.  [default: all the data]"
@@ -152,7 +153,7 @@ def _require_default(*names: str) -> None:
 def _of_concepts(concepts: tuple[str, ...], model: str, threads: int, threshold: float | None) -> "Tagger":
     from nuner_embed.encoding.concepts import ConceptEncoder
     from nuner_embed.encoding.load import load_encoder
-    from nuner_embed.probing.zero_shot import DEFAULT_THRESHOLD, zero_shot_tagger
+    from nuner_embed.probing.zero_shot import zero_shot_tagger
 
     parts = [tuple(part.strip() for part in one.split("=", 1)) for one in concepts]
     types = {part[0]: part[-1] for part in parts}
@@ -161,7 +162,7 @@ def _of_concepts(concepts: tuple[str, ...], model: str, threads: int, threshold:
     concept_encoder = ConceptEncoder.open(model, threads=threads)
     encoder = load_encoder(model, threads=threads, layers=(-1,), normalize=concept_encoder.metric == "cosine")
     try:
-        return zero_shot_tagger(types, encoder, concept_encoder, threshold or DEFAULT_THRESHOLD)
+        return zero_shot_tagger(types, encoder, concept_encoder, threshold or NAMED_THRESHOLD)
     except ValueError as error:  # a name that is none
         raise click.BadParameter(str(error), param_hint="--concepts") from None
 

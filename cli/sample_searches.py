@@ -1,11 +1,12 @@
 """The searches of the demo, over the bundled corpus."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from nuner_embed.documents import Document
-from nuner_embed.indexes import Index, embed_mentions, examples_of, find, marked_document
+from nuner_embed.encoding.concepts import ConceptEncoder
+from nuner_embed.encoding.encoder import TextEncoder
+from nuner_embed.indexes import Index, embed_mentions, examples_of, find, find_concepts, marked_document
+from nuner_embed.indexes.vectors import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,53 +14,70 @@ class Search:
     """A search, as the command line would have it.
 
     Attributes:
-        queries: mentions in their context; several are examples of one kind of thing.
-        filter: an SQL condition over the rows, or None.
         command: what one would type.
+        mention: in its context.
+        examples: of one kind of thing, in theirs.
+        concepts: names of types.
+        unwanted: names of types that are not meant.
+        filter: an SQL condition over the rows.
     """
 
-    queries: tuple[str, ...]
-    filter: str | None
     command: str
+    mention: str = ""
+    examples: tuple[str, ...] = ()
+    concepts: tuple[str, ...] = ()
+    unwanted: tuple[str, ...] = ()
+    filter: str | None = None
+
+    def run(self, index: Index, encoder: TextEncoder, concepts: ConceptEncoder) -> list[dict[str, Any]]:
+        """Its hits."""
+        if self.concepts:
+            hits = find_concepts(
+                index, concepts, self.concepts, self.unwanted, HITS, unique="surface", filter=self.filter
+            )
+        else:
+            hits = find(index, self._vector(index, encoder), HITS, unique="surface", filter=self.filter)
+        found: list[dict[str, Any]] = hits.to_pylist()
+        return found
+
+    def _vector(self, index: Index, encoder: TextEncoder) -> Floats:
+        vector: Floats
+        if self.examples:
+            vector, _ = examples_of(index, encoder, [marked_document(one) for one in self.examples]).query(index)
+            return vector
+        vector = embed_mentions(index, encoder, [marked_document(self.mention)])[0]
+        return vector
 
 
+HITS = 5
 SEARCHES = (
     Search(
-        ("We saw the rings of [[Saturn]] through the telescope.",),
-        None,
         'nuner-embed search index "We saw the rings of [[Saturn]] through the telescope." --unique surface -k 5',
+        mention="We saw the rings of [[Saturn]] through the telescope.",
     ),
     Search(
-        ("She moved to [[Antwerp]] for the job.",),
-        "document_id LIKE 'football%' OR document_id LIKE 'finance%'",
         'nuner-embed search index "She moved to [[Antwerp]] for the job." --unique surface -k 5 '
         "--filter \"document_id LIKE 'football%' OR document_id LIKE 'finance%'\"",
+        mention="She moved to [[Antwerp]] for the job.",
+        filter="document_id LIKE 'football%' OR document_id LIKE 'finance%'",
     ),
     Search(
-        (
+        "nuner-embed search index --like medicines.jsonl --unique surface -k 5",
+        examples=(
             "Take one tablet of [[ibuprofen]] after a meal.",
             "The doctor stopped the [[antibiotic]] on the third day.",
             "She has been on [[insulin]] since she was nine.",
             "[[Aspirin]] thins the blood.",
             "He was given [[morphine]] for the pain.",
         ),
-        None,
-        "nuner-embed search index --like medicines.jsonl --unique surface -k 5",
+    ),
+    Search(
+        'nuner-embed search index --concept "programming language" --unique surface -k 5',
+        concepts=("programming language",),
+    ),
+    Search(
+        "nuner-embed search index --concept animal --not bird --unique surface -k 5",
+        concepts=("animal",),
+        unwanted=("bird",),
     ),
 )
-
-
-def run_searches(index: Index, model: Path) -> list[list[dict[str, Any]]]:
-    """The hits of each search."""
-    from nuner_embed.encoding.load import load_encoder
-
-    encoder = load_encoder(str(model), **index.bundle.recipe)
-    found = []
-    for search in SEARCHES:
-        documents: list[Document] = [marked_document(query) for query in search.queries]
-        if len(documents) > 1:
-            vector, _ = examples_of(index, encoder, documents).query(index)
-        else:
-            vector = embed_mentions(index, encoder, documents)[0]
-        found.append(find(index, vector, 5, unique="surface", filter=search.filter).to_pylist())
-    return found

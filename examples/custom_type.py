@@ -44,7 +44,7 @@ def marked(text: str, number: int) -> Document:
 def main(folder: Path) -> None:
     """Exports the default model, trains a probe on the examples, saves it and tags some texts with it."""
     if not (folder / "model").exists():
-        nuner_embed.export_onnx("minilm-l6", folder / "model")
+        nuner_embed.export_onnx("nuner-mini", folder / "model")
     encoder = nuner_embed.load_encoder(str(folder / "model"))
     examples = [marked(text, number) for number, text in enumerate(EXAMPLES)]
     nuner_embed.train_probe(examples, encoder, cache=folder / "features").save(folder / "instruments")

@@ -27,7 +27,7 @@ TEXTS = [
 
 
 def main(folder: Path) -> None:
-    """Exports the default model, encodes the mentions, builds an index, and searches it in three ways."""
+    """Exports the default model, encodes the mentions, builds an index, and searches it in four ways."""
     corpus = folder / "corpus.jsonl"
     with corpus.open("w", encoding="utf-8") as lines:
         for text in TEXTS:
@@ -39,7 +39,7 @@ def main(folder: Path) -> None:
             lines.write(json.dumps({"text": plain, "spans": spans}) + "\n")
 
     if not (folder / "model").exists():
-        nuner_embed.export_onnx("minilm-l6", folder / "model")
+        nuner_embed.export_onnx("nuner-mini", folder / "model")
     encoder = nuner_embed.load_encoder(str(folder / "model"))
     store = nuner_embed.encode(corpus, folder / "store", model=str(folder / "model"), rows="mention", force=True)
 
@@ -57,6 +57,9 @@ def main(folder: Path) -> None:
         show("like the owl, in capitals", nuner_embed.find(
             index, nuner_embed.embed_mentions(index, encoder, [query]), k=3, filter="regexp_matches(text, '^[A-Z]')"
         ))  # fmt: skip
+
+        concepts = nuner_embed.ConceptEncoder.open(str(folder / "model"))
+        show("a vehicle, by name alone", nuner_embed.find_concepts(index, concepts, ["vehicle"], k=3))
 
 
 def show(title: str, hits: pa.Table) -> None:

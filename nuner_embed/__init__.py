@@ -1,7 +1,7 @@
 """Run a NuNER text encoder over your own corpora.
 
     import nuner_embed
-    nuner_embed.export_onnx("minilm-l6", "model")
+    nuner_embed.export_onnx("nuner-mini", "model")
     store = nuner_embed.encode("corpus.jsonl", "store", model="model", rows="mention")
 
 The public names below load on first use; importing the package loads nothing heavy.

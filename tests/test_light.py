@@ -62,8 +62,8 @@ def test_encoding_with_neither_torch_nor_transformers(model, tmp_path):
 
 
 def test_what_needs_torch_says_so():
-    done = run_blocked("import nuner_embed; nuner_embed.load_encoder('minilm-l6')")
-    assert "torch is not installed; pip install 'nuner-embed[train]', or export minilm-l6 where" in done.stderr
+    done = run_blocked("import nuner_embed; nuner_embed.load_encoder()")
+    assert "torch is not installed; pip install 'nuner-embed[train]', or export nuner-mini where" in done.stderr
 
 
 def test_replies_that_are_there_need_no_llm(tmp_path):

@@ -48,9 +48,9 @@ class ConceptEncoder:
         directory = found.directory / CONCEPT_FOLDER
         if not directory.is_dir():
             raise ModelError(
-                f"{model} has no concept encoder: what nuner-embed pretrain makes has one (but for --objective "
-                "token-classification), published NuNER checkpoints did not keep theirs; search by examples with "
-                "--like FILE"
+                f"{model} has no concept encoder: nuner-mini has one, and what nuner-embed pretrain makes (but for "
+                "--objective token-classification); published NuNER checkpoints did not keep theirs; search by "
+                "examples with --like FILE"
             )
         facts = ConceptFacts.read(directory)
         if facts.text_weights_sha256 != found.weights_sha256:

@@ -107,6 +107,8 @@ class Manifest:
         if pinned["overflow"] != "error":  # no text was too long so far, and no shard is different for it
             keys.append("overflow")
         keys += ["weights_sha256", "config_sha256", "tokenizer_sha256"]
+        if pinned["weights_sha256"] != mine["weights_sha256"]:
+            keys.append("model")
         differences += _differences({k: pinned[k] for k in keys}, {k: mine[k] for k in keys}, "")
         if differences:
             raise StoreMismatch(

@@ -1,10 +1,28 @@
 """Models that are known by name, with the recipe their makers advise."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from nuner_embed.models.recipe import Recipe
 
-DEFAULT_MODEL = "minilm-l6"
+DEFAULT_MODEL = "nuner-mini"
+DEFAULT_BASE = "minilm-l6"  # of pre-training
+BUNDLED = Path(__file__).parents[1] / "bundled"
+
+
+@dataclass(frozen=True, slots=True)
+class ShippedModel:
+    """What this project trained, carried by this package as what differs from a base.
+
+    Attributes:
+        folder: what ships; see `nuner_embed.models.composing`.
+        base: name of the packaged model that it is laid over.
+        about: one line for people.
+    """
+
+    folder: Path
+    base: str
+    about: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +55,15 @@ PACKAGED = {
         extra="mini",
         recipe=Recipe(max_length=256, stride=64),
         about="all-MiniLM-L6-v2, a sentence encoder of 22M parameters (no NuNER): 384 dimensions, uncased English",
+    ),
+}
+
+SHIPPED = {
+    "nuner-mini": ShippedModel(
+        folder=BUNDLED / "nuner_mini",
+        base=DEFAULT_BASE,
+        about="this project's NuNER, of 22M parameters, with concept encoder and mention detector: 384 dimensions, "
+        "uncased English",
     ),
 }
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from nuner_embed.errors import ModelError
 from nuner_embed.files import hash_of, read_json, sha256_of
+from nuner_embed.models.composing import compose
 from nuner_embed.models.config import ModelConfig, read_config
 from nuner_embed.models.exported import EXPORT_FILE, ONNX_FILE, RECIPE_FILE, Export, graph_sha256
-from nuner_embed.models.known import PACKAGED, PackagedModel, known_recipe
+from nuner_embed.models.known import PACKAGED, SHIPPED, PackagedModel, ShippedModel, known_recipe
 from nuner_embed.models.recipe import Recipe
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -88,12 +89,15 @@ def locate(name: str) -> Model:
         raise ModelError(
             f"{name} is a file; a model is a directory (Hugging Face layout, or made by nuner-embed export)"
         )
+    if name in SHIPPED:
+        return _shipped(name, SHIPPED[name])
     if name in PACKAGED:
         return _packaged(name, PACKAGED[name])
     if _HUB_NAME.fullmatch(name):
         return _from_hub(name)
-    close = difflib.get_close_matches(name, PACKAGED, n=1)
-    hint = f"; did you mean {close[0]}?" if close else f"; known names: {', '.join(PACKAGED)}"
+    known = [*SHIPPED, *PACKAGED]
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]}?" if close else f"; known names: {', '.join(known)}"
     raise ModelError(f"no directory and no known model is called {name!r}{hint}")
 
 
@@ -133,6 +137,16 @@ def _exported(name: str, directory: Path) -> Model:
     if graph_sha256(directory / ONNX_FILE) != export.graph_sha256:
         raise ModelError(f"{name}: {ONNX_FILE} is not the file that was exported (sha256 differs); export it again")
     return Model(name, directory, read_config(name, directory), recipe, export.weights_sha256, export)
+
+
+def _shipped(name: str, known: ShippedModel) -> Model:
+    def base() -> Path:
+        try:
+            return locate(known.base).directory
+        except ModelError as error:
+            raise ModelError(f"{name} is laid over its base, and {error}") from None
+
+    return _read_directory(name, compose(name, known.folder, base))
 
 
 def _packaged(name: str, known: PackagedModel) -> Model:

@@ -17,7 +17,7 @@ from nuner_embed.files import hash_of, read_json, write_json
 from nuner_embed.machine import cores
 from nuner_embed.models import Model, TextTokenizer, locate
 from nuner_embed.models.concepts import ConceptFacts
-from nuner_embed.models.known import DEFAULT_MODEL
+from nuner_embed.models.known import DEFAULT_BASE
 from nuner_embed.models.layout import COMPANIONS, CONCEPT_FOLDER
 from nuner_embed.models.locating import hash_weights, weight_files
 from nuner_embed.pretraining.batches import plan_epoch, positive_share
@@ -46,7 +46,7 @@ def pretrain(
     output: str | os.PathLike[str],
     settings: Settings | None = None,
     *,
-    base: str = DEFAULT_MODEL,
+    base: str = DEFAULT_BASE,
     probe_set: TypedSet | None = None,
     format: str | None = None,
     device: str = "auto",

@@ -1,9 +1,10 @@
-"""How a probe is fitted where nothing else is said.
-
-Chosen on development parts by benchmarks/strength.py; see benchmarks/results/strength.md.
-"""
+"""How a probe is made where nothing else is said: chosen on development parts."""
 
 from typing import Final
 
+# how it is fitted: benchmarks/strength.py, results/strength.md
 DEFAULT_C: Final = 0.03
 DEFAULT_CLASS_WEIGHT: Final = "sqrt"
+# How probable a type that is only named must be: benchmarks/zeroshot.py, results/zeroshot.md. Low, since a calibration
+# is over all types of its data, and of the few that are named each is more probable.
+NAMED_THRESHOLD: Final = 0.1

@@ -79,8 +79,8 @@ def load_detector(name: str | Path, threshold: float = DEFAULT_THRESHOLD) -> Pro
         directory = locate(str(name)).directory / DETECTOR_FOLDER
         if not (directory / PROBE_FILE).is_file():
             raise ProbeError(
-                f"{name} has no mention detector; name a probe as one (nuner-embed probe train makes them, from spans "
-                "with any labels or none), or give a corpus with spans"
+                f"{name} has no mention detector (nuner-mini has one); name a probe as one (nuner-embed probe train "
+                "makes them, from spans with any labels or none), or give a corpus with spans"
             )
     weights, facts = read_probe(directory)
     return ProbeDetector(weights, facts.types, facts.semantic_hash, threshold)

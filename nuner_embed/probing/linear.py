@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nuner_embed.encoding.concepts import ConceptEncoder
 from nuner_embed.models.known import DEFAULT_MODEL
-from nuner_embed.probing.defaults import DEFAULT_C, DEFAULT_CLASS_WEIGHT
+from nuner_embed.probing.defaults import DEFAULT_C, DEFAULT_CLASS_WEIGHT, NAMED_THRESHOLD
 from nuner_embed.probing.solver import Array, solve
 
 _COMPUTED_IN = (np.float64, np.float32)
@@ -100,7 +100,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @classmethod
     def from_concepts(
-        cls, names: Sequence[str], concepts: ConceptEncoder | str = DEFAULT_MODEL, *, threshold: float = 0.05
+        cls, names: Sequence[str], concepts: ConceptEncoder | str = DEFAULT_MODEL, *, threshold: float = NAMED_THRESHOLD
     ) -> Self:
         """A probe made of the names of types, without a single example, for features of unit length.
 

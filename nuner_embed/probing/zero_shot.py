@@ -9,18 +9,15 @@ from nuner_embed.encoding.concepts import ConceptEncoder
 from nuner_embed.encoding.encoder import TextEncoder
 from nuner_embed.errors import ProbeError
 from nuner_embed.probing.bundle import ProbeFacts, Training
+from nuner_embed.probing.defaults import NAMED_THRESHOLD
 from nuner_embed.probing.linear import LinearProbe
 from nuner_embed.probing.tagger import Tagger
 from nuner_embed.probing.weights import ProbeWeights
 from nuner_embed.probing.words import NONE
 
-# Low, since a calibration is over all types of its data, and of the few that are named each is more probable;
-# benchmarks/zeroshot.py measures it.
-DEFAULT_THRESHOLD = 0.05
-
 
 def zero_shot_tagger(
-    types: Mapping[str, str], encoder: TextEncoder, concepts: ConceptEncoder, threshold: float = DEFAULT_THRESHOLD
+    types: Mapping[str, str], encoder: TextEncoder, concepts: ConceptEncoder, threshold: float = NAMED_THRESHOLD
 ) -> Tagger:
     """A tagger for types that are only named: the linear layer is made of their vectors, `LinearProbe.from_concepts`.
 

@@ -37,15 +37,17 @@ def test_a_typing_mistake_is_a_usage_error(arguments):
     assert "Traceback" not in done.stderr
 
 
-def test_encode_from_another_folder_and_look(minilm, tmp_path):
+def test_encode_from_another_folder_and_look(default_model, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "corpus.txt").write_text("The ferry left Port Ellery.\n\nÀ 7:30 😀\n")
-    done = run("encode", "data/corpus.txt", "-o", "out/store", "--model", minilm, "--json", cwd=tmp_path, check=0)
+    done = run(
+        "encode", "data/corpus.txt", "-o", "out/store", "--model", default_model, "--json", cwd=tmp_path, check=0
+    )
     summary = json.loads(done.stdout)
     assert (summary["documents"], summary["rows"]) == (2, 11)
     assert "corpus: 2 documents, about 11 rows" in done.stderr
     assert "runtime: o" in done.stderr  # onnxruntime or openvino, whichever is faster here
-    again = run("encode", "data/corpus.txt", "-o", "out/store", "--model", minilm, cwd=tmp_path, check=0)
+    again = run("encode", "data/corpus.txt", "-o", "out/store", "--model", default_model, cwd=tmp_path, check=0)
     assert "complete already; nothing to do" in again.stderr
     facts = json.loads(run("store", "info", "out/store", "--json", cwd=tmp_path, check=0).stdout)
     assert (facts["rows"], facts["dim"], facts["granularity"], facts["complete"]) == (11, 384, "word", True)
@@ -60,9 +62,9 @@ def test_encode_from_another_folder_and_look(minilm, tmp_path):
     assert json.loads(gone.stdout)["problems"] == ["shard-00000.npy is missing"]
 
 
-def test_standard_input(minilm, tmp_path):
+def test_standard_input(default_model, tmp_path):
     lines = b'{"text": "The ferry", "spans": [{"start": 4, "end": 9, "label": "ship"}]}\n'
-    done = run("encode", "-", "-o", tmp_path / "s", "--format", "jsonl", "--rows", "mention", "--model", minilm,
+    done = run("encode", "-", "-o", tmp_path / "s", "--format", "jsonl", "--rows", "mention", "--model", default_model,
                stdin=lines, check=0)  # fmt: skip
     assert b"standard input cannot be read twice" in done.stderr
     assert Store.open(tmp_path / "s").table().column("document_id").to_pylist() == ["-:1"]
@@ -83,10 +85,10 @@ def test_standard_input(minilm, tmp_path):
         ("what.xyz", b"x", "what.xyz"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(minilm, tmp_path, name, content, message):
+def test_bad_input_is_one_line_and_leaves_nothing(default_model, tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    done = run("encode", name, "-o", "store", "--model", minilm, cwd=tmp_path, check=1)
+    done = run("encode", name, "-o", "store", "--model", default_model, cwd=tmp_path, check=1)
     errors = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
     assert len(errors) == 1
     assert message in errors[0]
@@ -94,9 +96,9 @@ def test_bad_input_is_one_line_and_leaves_nothing(minilm, tmp_path, name, conten
     assert not (tmp_path / "store").exists()
 
 
-def test_a_directory_without_corpora(minilm, tmp_path):
+def test_a_directory_without_corpora(default_model, tmp_path):
     (tmp_path / "empty").mkdir()
-    assert "empty" in run("encode", "empty", "-o", "s", "--model", minilm, cwd=tmp_path, check=1).stderr
+    assert "empty" in run("encode", "empty", "-o", "s", "--model", default_model, cwd=tmp_path, check=1).stderr
 
 
 @pytest.mark.parametrize(
@@ -105,7 +107,7 @@ def test_a_directory_without_corpora(minilm, tmp_path):
         (["--model", "minilm-16"], "did you mean minilm-l6?"),
         (["--model", "numind/NuNER-v2.0"], "the hub did not give a model"),
         (["--device", "cuda"], "CUDA"),
-        (["--runtime", "onnx"], "nuner-embed export minilm-l6 -o DIR, then --model DIR"),
+        (["--runtime", "onnx"], "nuner-embed export nuner-mini -o DIR, then --model DIR"),
         (["--layers", "-9"], "7 hidden states"),
         (["--max-length", "600"], "at most 512 tokens"),
         (["--stride", "200"], "stride must lie between 0 and half"),
@@ -156,9 +158,9 @@ def test_debug_shows_the_traceback(tmp_path):
     assert "Traceback" in run_apart("--debug", "encode", "missing.txt", "-o", "s", cwd=tmp_path, check=1).stderr
 
 
-def test_errors_of_a_skipping_job_are_listed(minilm, tmp_path):
+def test_errors_of_a_skipping_job_are_listed(default_model, tmp_path):
     (tmp_path / "c.jsonl").write_text('{"text": "the ferry"}\n{"text": 5}\n{"text": "left"}\n')
-    done = run("encode", "c.jsonl", "-o", "s", "--on-error", "skip", "--model", minilm, cwd=tmp_path, check=0)
+    done = run("encode", "c.jsonl", "-o", "s", "--on-error", "skip", "--model", default_model, cwd=tmp_path, check=0)
     assert "rejected: 1 record, see rejects.jsonl" in done.stderr
     (reject,) = (json.loads(line) for line in (tmp_path / "s/rejects.jsonl").read_text().splitlines())
     assert reject["line"] == 2
@@ -166,7 +168,7 @@ def test_errors_of_a_skipping_job_are_listed(minilm, tmp_path):
 
 def test_models_list():
     names = [model["name"] for model in json.loads(run("models", "list", "--json", check=0).stdout)]
-    assert "minilm-l6" in names
+    assert names[:2] == ["nuner-mini", "minilm-l6"]
     assert "numind/NuNER-v2.0" in names
 
 
@@ -178,25 +180,39 @@ def test_doctor():
     assert "no clashes" in run("doctor", check=0).stderr
 
 
-def test_demo(minilm, tmp_path):
-    shutil.copytree(minilm, tmp_path / "demo" / "model")  # exporting it is tested elsewhere
+def test_demo(default_model, tmp_path):
+    shutil.copytree(default_model, tmp_path / "demo" / "model")  # exporting it is tested elsewhere
     first = run("demo", "-o", "demo", cwd=tmp_path, check=0)
-    assert "nearest to [" in first.stdout
     assert "Next, on your own corpus" in first.stdout
     assert "[[" in first.stdout.partition("nuner-embed search index")[2]
+    store = Store.open(tmp_path / "demo/store")
+    assert store.table().column("label").null_count == len(store)  # found in plain text, not given
     page = (tmp_path / "demo/index.html").read_text()
-    searches, _, probe = page.partition("A few-shot probe")
-    assert searches.count("<mark>") == 15
-    assert probe.count("<mark>")
-    assert "unseen ones, token macro-F1 with None left out" in first.stdout
-    assert (tmp_path / "demo/probe/probe.json").exists()
-    assert page.count("<circle") == len(Store.open(tmp_path / "demo/store"))
+    before, _, rest = page.partition("<h2>Searches</h2>")
+    searches, _, probes = rest.partition("A few-shot probe")
+    few, _, none = probes.partition("A zero-shot probe")
+    assert searches.count("<mark>") == 25
+    assert min(before.count("<mark>"), few.count("<mark>"), none.count("<mark>")) > 3
+    assert first.stdout.count("unseen, token macro-F1 with None left out") == 2
+    for name in ("probe", "zero-shot"):
+        assert (tmp_path / "demo" / name / "probe.json").exists()
+    picture = (tmp_path / "demo/map.svg").read_text()
+    assert picture in page
+    assert picture.count("<title>") == len(store)
     second = run("demo", "-o", "demo", cwd=tmp_path, check=0)
     assert "passed" in second.stdout
-    assert second.stdout.partition("nearest to")[2] == first.stdout.partition("nearest to")[2]
+    assert second.stdout.partition("nuner-embed search")[2] == first.stdout.partition("nuner-embed search")[2]
 
 
-def test_a_reader_that_goes_away(minilm):
+def test_a_store_of_the_base_is_not_mixed_with_the_default_model(tmp_path):
+    (tmp_path / "c.txt").write_text("The ferry left.\n")
+    run("encode", "c.txt", "-o", "s", "--model", "minilm-l6", cwd=tmp_path, check=0)
+    done = run("encode", "c.txt", "-o", "s", cwd=tmp_path, check=1)
+    assert "Error: s was begun otherwise" in done.stderr.splitlines()[-1]
+    assert "model was minilm-l6 and is now nuner-mini" in done.stderr
+
+
+def test_a_reader_that_goes_away(default_model):
     command = f"{sys.executable} -m nuner_embed.cli models list | head -n 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert "Traceback" not in done.stderr

@@ -91,7 +91,7 @@ def test_exported_and_saved_it_keeps_its_concept_encoder(folder):
         (
             ["--concept", "boat", "--model", "base"],
             1,
-            "base has no concept encoder: what nuner-embed pretrain makes has one",
+            "base has no concept encoder: nuner-mini has one, and what nuner-embed pretrain makes",
         ),
         (["--concept", "boat", "--model", "other"], 1, "to which the concept encoder of other does not belong"),
         (["--concept", "boat", "--model", "swapped"], 1, "belongs to another text encoder"),
@@ -150,7 +150,7 @@ def test_mentions_of_plain_text(folder):
     every = [*encode, "-o", "every", "--mentions", "detect", "--detector", "finder", "--threshold", "0.001", "--json"]
     assert json.loads(run(*every, cwd=folder, check=0).stdout)["rows"] >= 2
     for arguments, code, message in (
-        ([*encode, "-o", "x"], 1, "m has no mention detector; name a probe as one"),
+        ([*encode, "-o", "x"], 1, "m has no mention detector (nuner-mini has one); name a probe as one"),
         ([*encode, "-o", "x", "--mentions", "given"], 1, "--mentions detect finds some"),
         ([*encode, "-o", "x", "--mentions", "given", "--detector", "finder"], 2, "do not go with --mentions given"),
         (["encode", "plain.txt", "-o", "x", "--mentions", "detect"], 2, "go with --rows mention"),

@@ -51,10 +51,10 @@ York\tI-city
 
 
 @pytest.fixture(scope="module")
-def folder(minilm, tmp_path_factory):
+def folder(default_model, tmp_path_factory):
     """A model, two parts of a set, and a probe trained on the first."""
     folder = tmp_path_factory.mktemp("probe")
-    (folder / "m").symlink_to(minilm)
+    (folder / "m").symlink_to(default_model)
     (folder / "train.conll").write_text(TRAIN)
     (folder / "test.conll").write_text(TEST)
     done = run("probe", "train", "train.conll", "-o", "p", "--model", "m", cwd=folder, check=0)

@@ -49,8 +49,8 @@ def test_links_lead_somewhere():
         assert (ROOT / target).exists(), target
 
 
-def test_the_example_of_a_type_of_ones_own(minilm, tmp_path):
-    (tmp_path / "model").symlink_to(minilm)
+def test_the_example_of_a_type_of_ones_own(default_model, tmp_path):
+    (tmp_path / "model").symlink_to(default_model)
     script = ROOT / "examples" / "custom_type.py"
     done = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -61,13 +61,15 @@ def test_the_example_of_a_type_of_ones_own(minilm, tmp_path):
     assert (tmp_path / "instruments" / "probe.json").exists()
 
 
-def test_the_example(minilm, tmp_path):
-    (tmp_path / "model").symlink_to(minilm)  # exporting it is tested elsewhere
+def test_the_example(default_model, tmp_path):
+    (tmp_path / "model").symlink_to(default_model)  # exporting it is tested elsewhere
     done = subprocess.run(
         [sys.executable, ROOT / "examples" / "entity_search.py", tmp_path], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    owl, coach, capitals = (block.splitlines() for block in re.split(r"^like .*:\n", done.stdout, flags=re.M)[1:])
+    owl, coach, capitals, named = (b.splitlines() for b in re.split(r"^(?:like|a) .*:\n", done.stdout, flags=re.M)[1:])
+    assert all((owl, coach, capitals, named))
+    assert {line.split()[1] for line in named} <= {"tram", "Night", "ferry", "sleeper"}
     assert {line.split()[1] for line in owl} <= {"kestrel", "heron", "curlews", "vole", "trout"}
     assert {line.split()[1] for line in coach} <= {"tram", "Night", "ferry", "sleeper"}
     assert {line.split()[1] for line in capitals} <= {"Night", "Lisbon", "Ghent", "Osaka"}

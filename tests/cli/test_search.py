@@ -19,10 +19,10 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module")
-def folder(minilm, tmp_path_factory):
+def folder(default_model, tmp_path_factory):
     """A model, a corpus of mentions, its store and an index over it."""
     folder = tmp_path_factory.mktemp("search")
-    (folder / "m").symlink_to(minilm)
+    (folder / "m").symlink_to(default_model)
     with (folder / "c.jsonl").open("w") as lines:
         for text, spans in TEXTS:
             spans = [{"start": start, "end": end, "label": label} for start, end, label in spans]

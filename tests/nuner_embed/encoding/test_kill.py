@@ -118,14 +118,14 @@ def wait_until_writing(process, store):
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_politely_the_command_line_says_how_to_go_on(minilm, tmp_path, number, workers):
+def test_interrupted_politely_the_command_line_says_how_to_go_on(default_model, tmp_path, number, workers):
     """The real command with the real model, interrupted once it encodes."""
     text = tmp_path / "corpus.txt"
     text.write_text("".join(f"Line {i}: the ferry to Port Ellery left at seven.\n" for i in range(3000)))
     store = tmp_path / "store"
     command = [
         sys.executable, "-c", HEEDING_SIGINT, "-m", "nuner_embed.cli", "encode", str(text), "-o", str(store),
-        "--shard-rows", "2000", "--workers", str(workers), "--model", str(minilm),
+        "--shard-rows", "2000", "--workers", str(workers), "--model", str(default_model),
     ]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     wait_for(process, (store / "journal.jsonl").exists)

@@ -35,7 +35,7 @@ def place(tmp_path, monkeypatch):
 
 
 def composed(place, name="m"):
-    return compose(name, place / "shipped", place / "base")
+    return compose(name, place / "shipped", lambda: place / "base")
 
 
 def test_only_what_changed_is_shipped(place):
@@ -67,7 +67,8 @@ def test_composed_once_and_mended_when_damaged(place):
     assert composed(place) == directory
     assert weights.stat().st_mtime_ns == when
     facts = directory / "concept_encoder" / "concepts.json"
-    for path, whole in ((weights, content), (facts, facts.read_bytes())):
+    tokenizer = directory / "concept_encoder" / "tokenizer.json"
+    for path, whole in ((weights, content), (facts, facts.read_bytes()), (tokenizer, tokenizer.read_bytes())):
         path.write_bytes(whole[:-1] + b"?")
         composed(place)
         assert path.read_bytes() == whole
@@ -84,6 +85,17 @@ def test_what_is_not_what_was_shipped_is_refused(place):
     with pytest.raises(ModelError, match=r"text\.safetensors is not what was shipped"):
         composed(place)
     assert not [path for path in (place / "cache" / "models").iterdir() if path.suffix != ".lock"]
+
+
+def test_what_is_missing_is_one_line(place):
+    (place / "shipped" / "shipped.json").unlink()
+    with pytest.raises(ModelError, match="m is not where it should be .* reinstall nuner-embed"):
+        composed(place)
+
+
+def test_the_base_is_not_asked_for_twice(place):
+    directory = composed(place)
+    assert compose("m", place / "shipped", lambda: pytest.fail("it is there already")) == directory
 
 
 def test_what_cannot_be_shipped(place):

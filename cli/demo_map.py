@@ -1,0 +1,122 @@
+"""A map of the mentions that were found, coloured by the type that each is nearest to."""
+
+import html
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nuner_embed.cli.hits import plain
+from nuner_embed.encoding.concepts import ConceptEncoder
+from nuner_embed.encoding.encoder import unit
+from nuner_embed.encoding.store import Store
+
+# an eight-colour palette that people with colour blindness tell apart (Okabe and Ito)
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
+_GREY = "#c9ccd1"
+_WIDTH, _HEIGHT, _MARGIN, _KEY = 960, 640, 24, 34
+CONCEPTS = ("person", "city", "bird", "dish", "disease", "musical instrument", "company", "date")
+_NAMED = 5  # mentions of each type whose text stands on the map
+_PROBABLE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class MentionMap:
+    """Mentions in a plane, with a type each, or none.
+
+    Attributes:
+        texts, documents: of each mention, (n,).
+        places: in the plane, as t-SNE has it, (n, 2).
+        types: number of its most probable one among `CONCEPTS`; -1 where none is probable, (n,).
+        probabilities: of that type, (n,).
+    """
+
+    texts: list[str]
+    documents: list[str]
+    places: NDArray[np.float64]
+    types: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, store: Store, concepts: ConceptEncoder) -> "MentionMap":
+        """Lays out the rows of a store, and asks the concept encoder what they are."""
+        from sklearn.manifold import TSNE
+
+        vectors = unit(store.vectors(np.arange(len(store))).astype(np.float32))
+        plane = TSNE(metric="cosine", init="pca", perplexity=min(30, len(vectors) / 4), random_state=0)
+        probabilities = concepts.probabilities(vectors @ concepts.encode(CONCEPTS).T)
+        best = probabilities.max(axis=1)
+        types = np.where(best >= _PROBABLE, probabilities.argmax(axis=1), -1)
+        table = store.table(["text", "document_id"])
+        return cls(
+            table["text"].to_pylist(), table["document_id"].to_pylist(), plane.fit_transform(vectors), types, best
+        )
+
+    def lines(self) -> Iterator[str]:
+        """How many of each type, and the most probable ones, for the terminal."""
+        for number, name in enumerate(CONCEPTS):
+            best = ", ".join(self.texts[i] for i in self._best(number, 6))
+            yield f"  {name} ({np.count_nonzero(self.types == number)}): {best}"
+
+    def _best(self, number: int, most: int) -> list[int]:
+        """The most probable mentions of a type, each text once."""
+        order = np.argsort(np.where(self.types == number, -self.probabilities, 1), kind="stable")
+        first: dict[str, int] = {}
+        for i in order[: np.count_nonzero(self.types == number)].tolist():
+            first.setdefault(self.texts[i], i)
+        return list(first.values())[:most]
+
+    def svg(self) -> str:
+        """The map as an SVG that stands for itself."""
+        low, high = self.places.min(axis=0), self.places.max(axis=0)
+        room = [_WIDTH - 2 * _MARGIN, _HEIGHT - 2 * _MARGIN]
+        places = (self.places - low) / np.maximum(high - low, 1e-9) * room + [_MARGIN, _MARGIN + _KEY]
+        dots = [self._dot(i, *places[i]) for i in np.argsort(self.types >= 0, kind="stable")]
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT + _KEY}" role="img" '
+            'aria-label="map of mentions" font-family="system-ui,sans-serif">'
+            f'<rect width="100%" height="100%" fill="#fafbfc"/>{_key()}{"".join([*dots, *self._names(places)])}</svg>'
+        )
+
+    def _dot(self, i: int, x: float, y: float) -> str:
+        known = self.types[i] >= 0
+        colour = _COLOURS[self.types[i]] if known else _GREY
+        about = f"{self.texts[i]} - {CONCEPTS[self.types[i]] if known else 'of another type'} ({self.documents[i]})"
+        return (
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{4.5 if known else 3}" fill="{colour}" fill-opacity=".8">'
+            f"<title>{html.escape(plain(about))}</title></circle>"
+        )
+
+    def _names(self, places: NDArray[np.float64]) -> Iterator[str]:
+        """The texts of some mentions of each type, where there is room."""
+        taken: list[NDArray[np.float64]] = []
+        for number in range(len(CONCEPTS)):
+            named = 0
+            for i in self._best(number, 40):
+                place = places[i]
+                if named < _NAMED and not any((np.abs(place - other) < (90, 14)).all() for other in taken):
+                    taken.append(place)
+                    named += 1
+                    yield _name(self.texts[i], *place)
+
+
+def _name(text: str, x: float, y: float) -> str:
+    left = x > _WIDTH - 120  # of its dot, where the map ends
+    place = f'x="{x + (-7 if left else 7):.1f}" y="{y + 4:.1f}" text-anchor="{"end" if left else "start"}"'
+    shown = html.escape(plain(text))
+    return (
+        f'<text {place} font-size="12" fill="#fafbfc" stroke="#fafbfc" stroke-width="3">{shown}</text>'
+        f'<text {place} font-size="12" fill="#1c2330">{shown}</text>'
+    )
+
+
+def _key() -> str:
+    parts, x = [], float(_MARGIN)
+    for name, colour in [*zip(CONCEPTS, _COLOURS, strict=True), ("another", _GREY)]:
+        parts.append(
+            f'<circle cx="{x:.0f}" cy="{_KEY - 10}" r="5" fill="{colour}"/>'
+            f'<text x="{x + 10:.0f}" y="{_KEY - 6}" font-size="13" fill="#1c2330">{name}</text>'
+        )
+        x += 45 + 7.5 * len(name)
+    return "".join(parts)

@@ -33,7 +33,7 @@ from nuner_embed.models.composing import compose, seal, ship
 from nuner_embed.models.concepts import ConceptFacts
 from nuner_embed.models.layout import DETECTOR_FOLDER
 from nuner_embed.pretraining.folder import FACTS_FILE
-from nuner_embed.pretraining.run import pretrain
+from nuner_embed.pretraining.run import CURVE_FILE, pretrain
 from nuner_embed.pretraining.settings import Settings
 from nuner_embed.probing.bundle import save_probe
 from nuner_embed.probing.reading import read_annotated
@@ -74,6 +74,7 @@ def main() -> None:
     detect(base)
     write_card(directory)
     compose(NAME, SHIPPED, lambda: base)
+    shutil.copyfile(directory / CURVE_FILE, RESULTS / "nuner-mini.png")
     size = sum(path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file())
     print(f"{SHIPPED.relative_to(ROOT)}: {size / 1e6:.1f} MB")
 

@@ -4,9 +4,10 @@
     python benchmarks/nuner_mini.py [--checkpoint DIRECTORY]
     python benchmarks/nuner_mini.py --card    # once pretrained.py, retrieval.py and zeroshot.py were run with it
 
-In minutes on two cores, with the commands that anybody has: `pretrain` on llm-annotated from MiniLM-L6; the layers that
-were trained, of both encoders, in float16; `concepts calibrate` on text2kg, which it did not learn from; a mention
-detector, a binary probe on the spans of the LLM. Data: see docs/nuner-mini.md; it does not come with the repository.
+In three quarters of an hour on two cores, with what the commands call: `pretrain` on llm-annotated from MiniLM-L6;
+the layers that were trained, of both encoders, in float16; `concepts calibrate` on text2kg, which it did not learn
+from; a mention detector, a binary probe on the spans of the LLM. Data: see docs/nuner-mini.md; it does not come with
+the repository.
 """
 
 import argparse

@@ -44,7 +44,8 @@ class MentionMap:
         from sklearn.manifold import TSNE
 
         vectors = unit(store.vectors(np.arange(len(store))).astype(np.float32))
-        plane = TSNE(metric="cosine", init="pca", perplexity=min(30, len(vectors) / 4), random_state=0)
+        near = min(30.0, len(vectors) / 4)
+        plane = TSNE(metric="cosine", init="pca", perplexity=near, max_iter=500, random_state=0)
         probabilities = concepts.probabilities(vectors @ concepts.encode(CONCEPTS).T)
         best = probabilities.max(axis=1)
         types = np.where(best >= _PROBABLE, probabilities.argmax(axis=1), -1)

@@ -67,7 +67,8 @@ def _compose(shipped: Path, base: Path, files: dict[str, str], made: Path) -> No
             raise ModelError(f"{shipped / file} is not what was shipped (sha256 differs); reinstall nuner-embed")
     for file, folder in _HALVES.items():
         _lay_over(base, load_file(shipped / file), made / folder)
-        shutil.copyfile(shipped / RECIPE_FILE, made / folder / RECIPE_FILE)
+        if folder:
+            shutil.copyfile(shipped / RECIPE_FILE, made / folder / RECIPE_FILE)
     for file in files:
         if file not in _HALVES:
             (made / _place_of(file)).parent.mkdir(exist_ok=True)

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from nuner_embed.bundled import FOLDER
 from nuner_embed.models.recipe import Recipe
 
 DEFAULT_MODEL = "nuner-mini"
 DEFAULT_BASE = "minilm-l6"  # of pre-training
-BUNDLED = Path(__file__).parents[1] / "bundled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ PACKAGED = {
 
 SHIPPED = {
     "nuner-mini": ShippedModel(
-        folder=BUNDLED / "nuner_mini",
+        folder=FOLDER / "nuner_mini",
         base=DEFAULT_BASE,
         about="this project's NuNER, of 22M parameters, with concept encoder and mention detector: 384 dimensions, "
         "uncased English",

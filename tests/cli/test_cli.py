@@ -12,6 +12,7 @@ from command import run, run_apart
 from fakes import tiny_model
 
 from nuner_embed import Store, __version__
+from nuner_embed.cli.demo import _is_current
 from nuner_embed.models.exported import graph_sha256
 
 
@@ -202,6 +203,16 @@ def test_demo(default_model, tmp_path):
     second = run("demo", "-o", "demo", cwd=tmp_path, check=0)
     assert "passed" in second.stdout
     assert second.stdout.partition("nuner-embed search")[2] == first.stdout.partition("nuner-embed search")[2]
+
+
+def test_what_an_older_demo_exported_is_not_taken(default_model, tmp_path):
+    assert _is_current(default_model)
+    assert not _is_current(tmp_path)
+    assert not _is_current(tmp_path / "missing")
+    old = shutil.copytree(default_model, tmp_path / "old")
+    facts = json.loads((old / "export.json").read_text())
+    (old / "export.json").write_text(json.dumps({**facts, "weights_sha256": "0" * 64}))
+    assert not _is_current(old)
 
 
 def test_a_store_of_the_base_is_not_mixed_with_the_default_model(tmp_path):

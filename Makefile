@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 STAMP := $(VENV)/installed
 RUN := $(VENV)/bin/python -m
 
-.PHONY: demo test check types wheel nuner-mini clean
+.PHONY: demo test test-slow check types wheel nuner-mini clean
 
 demo: $(STAMP)
 	$(VENV)/bin/nuner-embed demo -o demo
@@ -13,6 +13,10 @@ demo: $(STAMP)
 # in the order of their names, in which the longest files, of the command line, come first
 test: $(STAMP)
 	$(RUN) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+# what make test leaves out
+test-slow: $(STAMP)
+	$(RUN) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m slow
 
 check: $(STAMP) types
 	$(RUN) ruff check .

@@ -73,6 +73,7 @@ def test_stages_read_in_the_order_of_the_data():
         "files",
         "machine",
         "documents",
+        "tags",
         "corpora",
         "annotation",
         "models",

@@ -3,15 +3,18 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import IO
 
 from nuner_embed.corpora.decoding import read_lines
 from nuner_embed.corpora.records import Item, Reject, reject, shown
-from nuner_embed.documents import OUTSIDE, Document, is_prefixed, join_words, tags_to_spans
+from nuner_embed.documents import Document, join_words
+from nuner_embed.errors import CorpusError
+from nuner_embed.tags import BIO, OUTSIDE, PLAIN, TagScheme, find_scheme, tags_to_spans
 
 _LOOKED_AT = 2000
+_BLOCKS_LOOKED_AT = 100
 _DOCUMENT_START = "-DOCSTART-"
 _BLANKS = re.compile(r"[ \t]+")
 Line = tuple[int, str] | Item
@@ -26,14 +29,12 @@ class Layout:
         columns: fields a line.
         word: which field holds the word.
         tag: which field holds the tag, None where there is none.
-        prefixed: whether tags read B-x, I-x; plain types otherwise; None while only "O" was seen.
     """
 
     separator: str | None
     columns: int
     word: int
     tag: int | None
-    prefixed: bool | None
 
     def fields(self, line: str) -> list[str]:
         """A line's fields."""
@@ -49,10 +50,18 @@ def read_conll(stream: IO[bytes], name: str) -> Iterator[Item]:
     lines = read_lines(stream, name)
     head = list(islice(lines, _LOOKED_AT))
     layout = find_layout(line for _, line in head if isinstance(line, str))
-    for block in _blocks(chain(head, lines), layout):
-        if layout.prefixed is None and layout.tag is not None:  # the first tags that come decide for the file
-            layout = replace(layout, prefixed=_prefixed(_tags(block, layout)))
-        yield _read_block(block, layout, name)
+    blocks = _blocks(chain(head, lines), layout)
+    scheme = None
+    while scheme is None and (some := list(islice(blocks, _BLOCKS_LOOKED_AT))):
+        try:  # the first tags that come decide for the file
+            scheme = find_scheme(list(_tags(block, layout)) for block in some)
+        except ValueError as error:
+            raise CorpusError(name, None, str(error)) from None
+        for block in some:
+            yield _read_block(block, layout, scheme or PLAIN, name)
+    for block in blocks:
+        assert scheme is not None
+        yield _read_block(block, layout, scheme, name)
 
 
 def find_layout(lines: Iterable[str]) -> Layout:
@@ -64,11 +73,10 @@ def find_layout(lines: Iterable[str]) -> Layout:
     columns = Counter(map(len, rows)).most_common(1)[0][0] if rows else 1
     rows = [row for row in rows if len(row) == columns]
     if columns == 1:
-        return Layout(separator, 1, 0, None, False)
+        return Layout(separator, 1, 0, None)
     first, last = ([row[i] for row in rows] for i in (0, -1))
     tag = 0 if _tag_share(first) > _tag_share(last) else columns - 1
-    prefixed = _prefixed(row[tag].strip() for row in rows)
-    return Layout(separator, columns, columns - 1 if tag == 0 else 0, tag, prefixed)
+    return Layout(separator, columns, columns - 1 if tag == 0 else 0, tag)
 
 
 def _split(line: str, separator: str | None) -> list[str]:
@@ -81,14 +89,6 @@ def _starts_document(line: str) -> bool:
     return _DOCUMENT_START in line and _DOCUMENT_START in (line.split()[0], line.split()[-1])
 
 
-def _prefixed(tags: Iterable[str]) -> bool | None:
-    """Whether most tags carry prefixes, so that one odd tag is an error and not another scheme."""
-    entities = [tag for tag in tags if tag and tag != OUTSIDE]
-    if not entities:
-        return None
-    return sum(is_prefixed([tag]) for tag in entities) * 2 >= len(entities)
-
-
 def _tags(block: list[Line], layout: Layout) -> Iterator[str]:
     for _, line in block:
         fields = layout.fields(line) if isinstance(line, str) else []
@@ -98,7 +98,7 @@ def _tags(block: list[Line], layout: Layout) -> Iterator[str]:
 
 def _tag_share(values: list[str]) -> float:
     """How much a column looks like tags, 0 to 1."""
-    return sum(value == OUTSIDE or (len(value) > 2 and is_prefixed([value])) for value in values) / len(values)
+    return sum(value == OUTSIDE or value[1:2] == BIO.separator for value in values) / len(values)
 
 
 def _blocks(lines: Iterable[Line], layout: Layout) -> Iterator[list[Line]]:
@@ -117,7 +117,7 @@ def _blocks(lines: Iterable[Line], layout: Layout) -> Iterator[list[Line]]:
         yield block
 
 
-def _read_block(block: list[Line], layout: Layout, name: str) -> Item:
+def _read_block(block: list[Line], layout: Layout, scheme: TagScheme, name: str) -> Item:
     first = block[0][0]
     words, tags = [], []
     for number, line in block:
@@ -135,14 +135,13 @@ def _read_block(block: list[Line], layout: Layout, name: str) -> Item:
         words.append(fields[layout.word])
         if layout.tag is not None:
             tag = fields[layout.tag].strip()
-            if tag != OUTSIDE and (not tag or (layout.prefixed and not is_prefixed([tag]))):
-                expected = "O or a tag such as B-x or I-x" if layout.prefixed else "a tag"
+            if not scheme.reads(tag):
                 reason = (
-                    f"expected {expected} in field {layout.tag + 1}, as in the file's other lines, found "
+                    f"expected {scheme.expected} in field {layout.tag + 1}, as in the file's other lines, found "
                     f"{shown(tag)}; the block from line {first} is left out"
                 )
                 return reject(name, number, reason, line)
             tags.append(tag)
     text, offsets = join_words(words)
-    spans = tags_to_spans(tags, offsets, prefixed=layout.prefixed) if tags else ()
+    spans = tags_to_spans(tags, offsets, scheme) if tags else ()
     return first, Document(f"{name}:{first}", text, offsets, spans)

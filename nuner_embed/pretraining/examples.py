@@ -8,9 +8,10 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from nuner_embed.documents import Document, spans_to_tags
+from nuner_embed.documents import Document
 from nuner_embed.encoding.tokens import Ints, TokenTable
 from nuner_embed.models import TextTokenizer
+from nuner_embed.tags import spans_to_tags
 
 _DOCUMENTS_AT_ONCE = 4096
 # What a document is annotated with: character ranges and a label for each.

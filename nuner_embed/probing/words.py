@@ -12,10 +12,11 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nuner_embed.documents import OUTSIDE, Document, spans_to_tags
+from nuner_embed.documents import Document
 from nuner_embed.encoding.tokens import Ints
 from nuner_embed.encoding.words import split_words
 from nuner_embed.errors import ProbeError
+from nuner_embed.tags import OUTSIDE, spans_to_tags
 
 SCHEME = "one type or none a word, no BIO; adjacent words of one type are one mention"
 UNLABELLED = "ENTITY"

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from nuner_embed.documents import OUTSIDE
 from nuner_embed.encoding.concepts import ConceptEncoder
 from nuner_embed.encoding.encoder import TextEncoder
 from nuner_embed.errors import ProbeError
@@ -14,6 +13,7 @@ from nuner_embed.probing.linear import LinearProbe
 from nuner_embed.probing.tagger import Tagger
 from nuner_embed.probing.weights import ProbeWeights
 from nuner_embed.probing.words import NONE
+from nuner_embed.tags import OUTSIDE
 
 
 def zero_shot_tagger(

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from nervaluate import Evaluator
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from nuner_embed.documents import tags_to_spans
 from nuner_embed.evaluation.metrics import Counts, Scores
 from nuner_embed.probing.words import Runs, WordLabels, runs_of
+from nuner_embed.tags import BIO, PLAIN, tags_to_spans
 
 TYPES = ("A", "B", "C")
 TAGS = ["O", *(f"{prefix}-{name}" for name in TYPES for prefix in "BI")]
@@ -33,9 +33,9 @@ def scored(pairs):
     gold, found = [], []
     for tags, predicted in pairs:
         words = [(i, i + 1) for i in range(len(tags))]
-        gold.append(tags_to_spans(tags, words, prefixed=True))
+        gold.append(tags_to_spans(tags, words, BIO))
         plain = ["O" if code == 0 else TYPES[code - 1] for code in predicted]
-        found.append(tags_to_spans(plain, words, prefixed=False))
+        found.append(tags_to_spans(plain, words, PLAIN))
     mentions = [
         (base + span.start, base + span.end, 1 + TYPES.index(span.label))
         for base, spans in zip(bounds, gold, strict=False)

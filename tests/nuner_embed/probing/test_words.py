@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuner_embed.documents import Document, Span, join_words, tags_to_spans
+from nuner_embed.documents import Document, Span, join_words
 from nuner_embed.errors import ProbeError
 from nuner_embed.probing.words import (
     WordFeatures,
@@ -15,6 +15,7 @@ from nuner_embed.probing.words import (
     require_known,
     runs_of,
 )
+from nuner_embed.tags import BIO, PLAIN, tags_to_spans
 
 TYPES = ["A", "B"]
 
@@ -29,7 +30,7 @@ def features_of(documents):
 
 def tagged(tags, number=0):
     text, words = join_words([f"w{i}" for i in range(len(tags))])
-    return Document(str(number), text, words, tags_to_spans(tags, words, prefixed=True))
+    return Document(str(number), text, words, tags_to_spans(tags, words, BIO))
 
 
 @given(st.lists(st.lists(st.sampled_from(["O", "B-A", "I-A", "B-B", "I-B"]), min_size=1, max_size=8), max_size=5))
@@ -59,7 +60,7 @@ def test_runs_are_what_plain_tags_read_as(sentences):
         tags = ["O" if code == 0 else TYPES[code - 1] for code in codes]
         expected += [
             (base + span.start, base + span.end, 1 + TYPES.index(span.label))
-            for span in tags_to_spans(tags, words, prefixed=False)
+            for span in tags_to_spans(tags, words, PLAIN)
         ]
     assert list(zip(runs.first, runs.last, runs.code, strict=True)) == expected
 

@@ -82,6 +82,8 @@ def show(result: "Verification") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from nuner_embed.runtimes.agreement import rounded_down
+
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("runtime", "min cosine", "mean cosine", "max diff", "10-NN overlap", "tokens/s", "speed", "gate"):
         table.add_column(name, justify="left" if name in ("runtime", "gate") else "right")
@@ -93,10 +95,10 @@ def show(result: "Verification") -> None:
         agreement, ratio = row.agreement, result.speed_ratio(row)
         table.add_row(
             name,
-            f"{agreement.min_cosine:.6f}",
-            f"{agreement.mean_cosine:.6f}",
+            rounded_down(agreement.min_cosine),
+            rounded_down(agreement.mean_cosine),
             f"{agreement.max_abs:.1e}",
-            f"{agreement.neighbour_overlap:.3f}",
+            rounded_down(agreement.neighbour_overlap),
             f"{row.best[1]:,.0f}",
             f"{ratio:.2f}x",
             "[green]passed[/green]" if row.passed else "[red]failed[/red]",

@@ -65,7 +65,7 @@ model_option = click.option(
     "--model",
     default=DEFAULT_MODEL,
     show_default=True,
-    help="A Hugging Face or exported directory, a known name, or a hub name.",
+    help="A Hugging Face directory, an exported directory or graph, a known name, or a hub name.",
 )
 threads_option = click.option("--threads", type=click.IntRange(0, 1024), default=0, help="[default: one a core]")
 format_option = click.option(

@@ -1,7 +1,6 @@
 """The export: a directory that runs without torch, and appears only once it has passed its gate."""
 
 import glob
-import json
 import logging
 import os
 import re
@@ -10,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nuner_embed.bundled import DOCUMENTS, SENTENCES
+from nuner_embed.bundled import bundled_texts
 from nuner_embed.encoding.load import resolve_recipe
 from nuner_embed.errors import ExportError
 from nuner_embed.export.verify import Verification, verify_model
@@ -137,8 +136,7 @@ class _Exporter:
         shutil.copyfile(self.found.directory / "config.json", self.work / "config.json")
         (self.work / "tokenizer.json").write_text(canonical_json(self.tokenizer.definition), encoding="utf-8")
         write_json(self.work / RECIPE_FILE, self.recipe.to_dict())
-        lines = [*SENTENCES.read_text("utf-8").splitlines(), *DOCUMENTS.read_text("utf-8").splitlines()]
-        texts = [json.loads(line)["text"] for line in lines]
+        texts = bundled_texts()
         _LOG.info("computing what the source gives ...")
         reference = Reference.make(source, self.tokenizer, texts[::2], self.recipe.max_length, self.found.config.pad_id)
         reference.save(self.work / REFERENCE_FILE)
@@ -190,10 +188,7 @@ class _Exporter:
             if tried[recipe].passes(GATES["int8"]):
                 shutil.rmtree(exact.parent)
                 return {"recipe": recipe, "tried": {name: _figures(agreement) for name, agreement in tried.items()}}
-        figures = "; ".join(
-            f"{name}: mean cosine {agreement.mean_cosine:.4f}, neighbour overlap {agreement.neighbour_overlap:.3f}"
-            for name, agreement in tried.items()
-        )
+        figures = "; ".join(f"{name}: {agreement}" for name, agreement in tried.items())
         raise ExportError(
             f"{self.name} loses too much in int8 ({figures}; at least {GATES['int8']}); nothing was written, "
             "use --precision fp32"

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from nuner_embed.bundled import bundled_texts
 from nuner_embed.corpora import Corpus
 from nuner_embed.errors import ExportError, ModelError
 from nuner_embed.files import write_json
 from nuner_embed.models import Model, TextTokenizer, locate
-from nuner_embed.models.exported import REFERENCE_FILE, VERIFY_FILE
+from nuner_embed.models.exported import VERIFY_FILE
+from nuner_embed.models.locating import graph_beside, has_weights
 from nuner_embed.runtimes import Runtime, RuntimeOptions
 from nuner_embed.runtimes.agreement import BUDGETS, GATES, Measurement, speed
 from nuner_embed.runtimes.choose import require
@@ -21,6 +23,7 @@ from nuner_embed.runtimes.reference import Reference
 
 SCHEMA_VERSION = 1
 _LOG = logging.getLogger(__name__)
+CorpusArgument = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Corpus
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +89,7 @@ class Verification:
         """What fails, in one line."""
         return "; ".join(
             f"{row.runtime} in {row.precision}: "
-            + (
-                f"minimum cosine {row.agreement.min_cosine:.6f}, mean {row.agreement.mean_cosine:.6f}, "
-                f"neighbour overlap {row.agreement.neighbour_overlap:.3f} (at least {GATES[row.precision]})"
-                if row.agreement
-                else row.description
-            )
+            + (f"{row.agreement} (at least {GATES[row.precision]})" if row.agreement else row.description)
             for row in self.rows
             if not row.passed
         )
@@ -99,38 +97,50 @@ class Verification:
 
 def verify(
     directory: str | os.PathLike[str],
-    corpus: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Corpus | None = None,
+    corpus: CorpusArgument | None = None,
     *,
     source: str | None = None,
     device: str = "auto",
     threads: int = 0,
 ) -> Verification:
-    """Compares an exported model with its source in every runtime installed here, and writes `verify.json` into it.
+    """Compares an exported model with its source in every runtime installed here.
+
+    The result of a directory that `export_onnx` made is written into it, as `verify.json`. A graph that another program
+    exported gets what its source computes kept in the cache folder, for `runtime="auto"` to measure with; nothing is
+    written beside the graph.
 
     Args:
-        directory: made by `export_onnx`.
+        directory: made by `export_onnx`; or a graph that Optimum, sentence-transformers or transformers.js exported,
+            or its directory.
         corpus: text to compare on; needs the source and torch. None for the text and the source's numbers that the
-            directory carries.
-        source: the model it was made from, in place of the name that the directory remembers.
+            directory carries, and for bundled text where another program exported the graph.
+        source: the model it was made from, in place of the name that the directory remembers. For another program's
+            graph also a directory that `export_onnx` made of that model, which needs no torch; the weights beside the
+            graph where it is left out.
         device: "auto", "cpu" or "cuda", for onnx.
         threads: 0 for one a core.
 
     Raises:
-        ExportError: the directory holds no export, or the source is not the one it was made from.
+        ExportError: the directory holds no graph, or the source is unknown or not the one it was made from.
         ModelError: the source is not found, or the corpus has no text.
         CorpusError: the corpus cannot be read.
         RuntimeUnavailable: no runtime, or no torch for a corpus.
     """
     model = locate(os.fspath(directory))
     if model.export is None:
-        raise ExportError(f"{directory} was not made by nuner-embed export; name a directory that was")
+        beside = graph_beside(model)
+        if beside is None:
+            raise ExportError(f"{directory} holds no graph; nuner-embed export {directory} -o DIR makes one")
+        model = beside
+    assert model.export is not None
     options = RuntimeOptions(device=device, threads=threads)
+    if model.export.source is None:
+        return _verify_third_party(model, corpus, source, options)
     original = _load_source(model, source, options) if corpus is not None or source else None
     reference = None
     if original and corpus is not None:
         tokenizer = TextTokenizer.from_directory(model.directory)
-        texts = _texts(corpus)
-        reference = Reference.make(original, tokenizer, texts, model.recipe.max_length, model.config.pad_id)
+        reference = _make_reference(model, original, tokenizer, _texts(corpus))
     result = verify_model(model, original, options, reference)
     try:
         write_json(model.directory / VERIFY_FILE, result.to_dict())
@@ -139,13 +149,57 @@ def verify(
     return result
 
 
+def _verify_third_party(
+    model: Model, corpus: CorpusArgument | None, source: str | None, options: RuntimeOptions
+) -> Verification:
+    """As `verify`, for a graph that another program exported."""
+    name = source or (str(model.directory) if has_weights(model.directory) else None)
+    if name is None:
+        if corpus is not None or not model.reference.is_file():
+            raise ExportError(f"{model.name} does not say what it was exported from; name that model with --source")
+        return verify_model(model, None, options)
+    found = locate(name)
+    original, reference = None, None
+    if found.export and found.export.source is not None and corpus is None:
+        if found.recipe.layers != model.recipe.layers:
+            raise ExportError(
+                f"{found.name} was exported with layers {list(found.recipe.layers)}; {model.name} gives the last layer "
+                "alone: compare it with an export made with --layers -1"
+            )
+        reference = Reference.load(found.reference)
+        _require_same_tokens(model, found, bundled_texts())
+    else:
+        original = _load_torch(model, found, options)
+        texts = bundled_texts() if corpus is None else _texts(corpus)
+        reference = _make_reference(model, original, _require_same_tokens(model, found, texts), texts)
+    if corpus is None:
+        model.reference.parent.mkdir(parents=True, exist_ok=True)
+        reference.save(model.reference)
+        reference = None  # the one that is kept: what is measured with it is remembered
+    return verify_model(model, original, options, reference)
+
+
+def _require_same_tokens(model: Model, source: Model, texts: list[str]) -> TextTokenizer:
+    """The tokenizer of a graph, if it cuts the texts as its source's does."""
+    tokenizer = TextTokenizer.from_directory(model.directory)
+    pairs = zip(tokenizer.encode(texts), TextTokenizer.from_directory(source.directory).encode(texts), strict=True)
+    for (ids, _), (expected, _) in pairs:
+        if not np.array_equal(ids, expected):
+            raise ExportError(f"{source.name} is not the source of {model.name}: its tokenizer gives other tokens")
+    return tokenizer
+
+
+def _make_reference(model: Model, source: Runtime, tokenizer: TextTokenizer, texts: list[str]) -> Reference:
+    return Reference.make(source, tokenizer, texts, model.recipe.max_length, model.config.pad_id)
+
+
 def verify_model(
     model: Model, source: Runtime | None, options: RuntimeOptions, reference: Reference | None = None
 ) -> Verification:
     """As `verify`, for a model that is located and a source that may be loaded; writes only the fused copy."""
     fusion = _fuse(model)
     rows = measure(model, options, reference)
-    reference = reference or Reference.load(model.directory / REFERENCE_FILE)
+    reference = reference or Reference.load(model.reference)
     if fusion.startswith("fused"):
         rows.append(measure_unfused(model, options, reference))
     if source:
@@ -162,6 +216,8 @@ def verify_model(
 def _fuse(model: Model) -> str:
     """Sees to it that there is a fused copy, where there can be one; says what became of it."""
     assert model.export is not None
+    if model.export.source is None:
+        return f"{model.export.file} as another program exported it"
     try:
         from nuner_embed.runtimes.onnx import fused_operators
 
@@ -181,6 +237,7 @@ def _fuse(model: Model) -> str:
 
 def _load_source(model: Model, name: str | None, options: RuntimeOptions) -> Runtime:
     assert model.export is not None
+    assert model.export.source is not None
     try:
         found = locate(name or model.export.source)
     except ModelError as error:
@@ -192,14 +249,21 @@ def _load_source(model: Model, name: str | None, options: RuntimeOptions) -> Run
         ) from None
     if found.export or found.weights_sha256 != model.export.weights_sha256:
         raise ExportError(f"{found.name} is not the source of {model.name}: its weights differ")
+    return _load_torch(model, found, options)
+
+
+def _load_torch(model: Model, source: Model, options: RuntimeOptions) -> Runtime:
+    """A source in torch, giving what the graph gives."""
+    if source.export:
+        raise ExportError(f"{source.name} is an exported graph; comparing on text of your own needs its own source")
     require("torch", "train")
     require("transformers", "train")
     from nuner_embed.runtimes.torch import TorchRuntime
 
-    return TorchRuntime(found, model.recipe, RuntimeOptions(device="cpu", threads=options.threads))
+    return TorchRuntime(source, model.recipe, RuntimeOptions(device="cpu", threads=options.threads))
 
 
-def _texts(corpus: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Corpus) -> list[str]:
+def _texts(corpus: CorpusArgument) -> list[str]:
     if isinstance(corpus, Corpus):
         return [document.text for document in corpus.survey().sample]
     with Corpus([corpus] if isinstance(corpus, str | os.PathLike) else corpus) as opened:

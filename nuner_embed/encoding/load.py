@@ -8,8 +8,10 @@ from nuner_embed.errors import ModelError
 from nuner_embed.machine import threads_for
 from nuner_embed.models import Model, Recipe, TextTokenizer, locate
 from nuner_embed.models.known import DEFAULT_MODEL
+from nuner_embed.models.locating import graph_beside
 from nuner_embed.runtimes import RuntimeOptions, load_runtime
 from nuner_embed.runtimes.base import Precision, RuntimeName
+from nuner_embed.runtimes.choose import MODULES, torch_is_installed
 from nuner_embed.runtimes.fastest import choose
 from nuner_embed.runtimes.measuring import CUDA_BATCH_TOKENS
 
@@ -23,7 +25,8 @@ class ModelSpec:
 
     Attributes:
         model: a Hugging Face or exported directory, a known name, or a hub name.
-        runtime: "auto" runs an exported directory with whatever is fastest here, and any other with torch.
+        runtime: "auto" runs an exported graph with whatever is fastest here, and a directory of weights with torch;
+            without torch, and with "onnx" or "openvino", the graph that lies beside the weights, if there is one.
         device: "auto", "cpu" or "cuda".
         precision: of the arithmetic, "f32", "bf16" or "fp16"; "auto" is f32 in torch, and what is fastest elsewhere.
         threads: 0 for one a core.
@@ -54,6 +57,8 @@ class ModelSpec:
         if self.batch_tokens is not None and self.batch_tokens < 1:
             raise ValueError(f"batch_tokens must be at least 1, not {self.batch_tokens}")
         found = locate(self.model)
+        if not found.export and (self.runtime in MODULES or (self.runtime == "auto" and not torch_is_installed())):
+            found = graph_beside(found) or found
         recipe = resolve_recipe(found, **self.recipe)
         tokenizer = TextTokenizer.from_directory(found.directory)
         if tokenizer.largest_id >= found.config.vocabulary:

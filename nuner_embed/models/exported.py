@@ -1,6 +1,6 @@
-"""What is in a directory that `nuner-embed export` made."""
+"""An exported graph, and what is in a directory that `nuner-embed export` made."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -21,23 +21,27 @@ FILES = (
 
 SCHEMA_VERSION = 2
 FilePrecision = Literal["fp32", "fp16", "int8"]
+_KEPT = ("source", "precision", "graph_sha256", "weights_sha256")
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """The facts about an exported graph that `export.json` keeps.
+    """The facts about an exported graph; `export.json` keeps those of a graph that this project exported.
 
     Attributes:
-        source: the model it was made from, by hub or known name, or by the last part of its path.
+        source: the model it was made from, by hub or known name, or by the last part of its path; None for a graph
+            that another program exported.
         precision: of the file's weights.
-        graph_sha256: of `model.onnx`, or of it and `model.onnx.data`.
-        weights_sha256: of the source's weights.
+        graph_sha256: of the graph's file, or of that file and its file of weights.
+        weights_sha256: of the source's weights; of the graph where another program exported it.
+        file: the graph's path within the directory.
     """
 
-    source: str
+    source: str | None
     precision: FilePrecision
     graph_sha256: str
     weights_sha256: str
+    file: str = ONNX_FILE
 
     @property
     def arithmetic(self) -> Literal["f32", "fp16", "int8"]:
@@ -56,11 +60,11 @@ class Export:
             raise ValueError(f"of schema version {values['schema_version']}, this program reads {SCHEMA_VERSION}")
         if values["precision"] not in get_args(FilePrecision):
             raise ValueError(f"in an unknown precision, {values['precision']!r}")
-        return cls(**{name: values[name] for name in cls.__slots__})
+        return cls(**{name: values[name] for name in _KEPT})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in _KEPT}
 
 
 def graph_files(graph: Path) -> list[Path]:

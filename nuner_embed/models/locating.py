@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from nuner_embed.errors import ModelError
-from nuner_embed.files import hash_of, read_json, sha256_of
+from nuner_embed.files import cache_folder, hash_of, read_json, sha256_of
 from nuner_embed.models.composing import compose
 from nuner_embed.models.config import ModelConfig, read_config
-from nuner_embed.models.exported import EXPORT_FILE, ONNX_FILE, RECIPE_FILE, Export, graph_sha256
+from nuner_embed.models.exported import EXPORT_FILE, ONNX_FILE, RECIPE_FILE, REFERENCE_FILE, Export, graph_sha256
 from nuner_embed.models.known import PACKAGED, SHIPPED, PackagedModel, ShippedModel, known_recipe
+from nuner_embed.models.onnx_folder import ONNX_FOLDER, describe_graph, find_graph
 from nuner_embed.models.recipe import Recipe
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # what a text encoder needs; graphs and other frameworks' weights stay on the hub
 _HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _OLD_WEIGHTS = "pytorch_model*.bin"
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_INDEX = ".index.json"  # beside weights that stand in several files
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +33,8 @@ class Model:
         directory: where the files lie.
         config: the shape of the network.
         recipe: the one that travels with the model.
-        weights_sha256: of the source's weights, also for an exported model.
-        export: what `nuner-embed export` made of it; None for a Hugging Face directory, which torch runs.
+        weights_sha256: of the source's weights, also for a model that `nuner-embed export` made.
+        export: the graph that ONNX Runtime and OpenVINO run; None for a Hugging Face directory, which torch runs.
     """
 
     name: str
@@ -45,7 +48,21 @@ class Model:
     def source(self) -> str:
         """The name by which it is found from any folder: that of a directory in full."""
         path = Path(self.name).expanduser()
-        return str(path.resolve()) if path.is_dir() else self.name
+        return str(path.resolve()) if path.exists() else self.name
+
+    @property
+    def graph(self) -> Path:
+        """The exported graph's file."""
+        assert self.export is not None
+        return self.directory / self.export.file
+
+    @property
+    def reference(self) -> Path:
+        """Where what the source computes is kept: in the directory that this project made, else in the cache folder."""
+        assert self.export is not None
+        if self.export.source is not None:
+            return self.directory / REFERENCE_FILE
+        return cache_folder() / "references" / f"{self.export.graph_sha256}.npz"
 
     def checked_recipe(self, recipe: Recipe) -> Recipe:
         """Returns the recipe, its layers counted from the last, if this model can follow it.
@@ -66,7 +83,7 @@ class Model:
         if self.export and recipe.layers != self.recipe.layers:
             raise ModelError(
                 f"{self.name} was exported with layers {list(self.recipe.layers)}, not {list(recipe.layers)}; "
-                f"export it again with --layers {','.join(map(str, recipe.layers))}"
+                f"export its source with nuner-embed export --layers {','.join(map(str, recipe.layers))}"
             )
         if recipe.max_length > self.config.positions:
             raise ModelError(
@@ -85,9 +102,12 @@ def locate(name: str) -> Model:
     path = Path(name).expanduser()
     if path.is_dir():
         return _read_directory(name, path)
+    if path.suffix == ".onnx" and path.is_file():
+        return _third_party_graph(name, path)
     if path.exists():
         raise ModelError(
-            f"{name} is a file; a model is a directory (Hugging Face layout, or made by nuner-embed export)"
+            f"{name} is a file; a model is a directory (Hugging Face layout, or made by nuner-embed export) "
+            "or a graph, FILE.onnx, with its config.json and tokenizer.json beside it"
         )
     if name in SHIPPED:
         return _shipped(name, SHIPPED[name])
@@ -105,6 +125,10 @@ def _read_directory(name: str, directory: Path) -> Model:
     if (directory / EXPORT_FILE).is_file():
         return _exported(name, directory)
     config = read_config(name, directory)
+    if not has_weights(directory):
+        graph = find_graph(name, directory)
+        if graph:
+            return _third_party_graph(name, graph)
     weights = weight_files(name, directory)
     recipe = _own_recipe(name, directory) or known_recipe(name) or known_recipe(directory.resolve().name)
     if recipe is None:
@@ -137,6 +161,31 @@ def _exported(name: str, directory: Path) -> Model:
     if graph_sha256(directory / ONNX_FILE) != export.graph_sha256:
         raise ModelError(f"{name}: {ONNX_FILE} is not the file that was exported (sha256 differs); export it again")
     return Model(name, directory, read_config(name, directory), recipe, export.weights_sha256, export)
+
+
+def graph_beside(model: Model) -> Model | None:
+    """The graph that lies beside the weights of a Hugging Face directory, as a model; None where there is none.
+
+    Raises:
+        ModelError: there are several, or the one that there is cannot be taken.
+    """
+    graph = find_graph(model.name, model.directory)
+    return _third_party_graph(model.name, graph) if graph else None
+
+
+def _third_party_graph(name: str, graph: Path) -> Model:
+    """A graph that another program exported, with the configuration beside it or one folder up."""
+    directory = graph.parent
+    if directory.name == ONNX_FOLDER and not (directory / "config.json").is_file():
+        directory = directory.parent
+    if (directory / EXPORT_FILE).is_file():
+        raise ModelError(f"{name} belongs to the export {directory}; name that directory")
+    config = read_config(str(directory), directory)
+    recipe = (known_recipe(directory.resolve().name) or Recipe()).replace(layers=(-1,))
+    if recipe.max_length > config.positions:
+        recipe = recipe.replace(max_length=config.positions)
+    export = describe_graph(name, graph, directory)
+    return Model(name, directory, config, recipe, export.weights_sha256, export)
 
 
 def _shipped(name: str, known: ShippedModel) -> Model:
@@ -183,14 +232,19 @@ def _from_hub(name: str) -> Model:
     return _read_directory(name, directory)
 
 
+def has_weights(directory: Path) -> bool:
+    """Whether a directory holds weights that transformers loads."""
+    return any((directory / f"{single}{end}").is_file() for single in _WEIGHTS for end in ("", _INDEX))
+
+
 def weight_files(name: str, directory: Path) -> list[Path]:
     """The weights of a Hugging Face directory, the very files that transformers loads, in the order of their names.
 
     Raises:
         ModelError: there are none.
     """
-    for single in ("model.safetensors", "pytorch_model.bin"):
-        index = directory / f"{single}.index.json"
+    for single in _WEIGHTS:
+        index = directory / f"{single}{_INDEX}"
         if (directory / single).is_file():
             return [directory / single]
         if index.is_file():

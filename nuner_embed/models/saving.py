@@ -26,7 +26,9 @@ def save_model(name: str, directory: Path, *, force: bool = False) -> Model:
     """
     model = locate(name)
     if model.export:
-        raise ModelError(f"{name} is an exported graph, of which no weights can be had; save {model.export.source}")
+        raise ModelError(
+            f"{name} is an exported graph, of which no weights can be had; save {model.export.source or 'its source'}"
+        )
     with new_directory(directory, force=force) as made:
         shutil.copyfile(model.directory / "config.json", made / "config.json")
         copy_tokenizer(model, made)

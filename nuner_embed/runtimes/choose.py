@@ -57,6 +57,11 @@ def require_fitting(model: Model, runtime: RuntimeName) -> RuntimeName:
 MODULES = {"onnx": ("onnxruntime", "cpu"), "openvino": ("openvino", "openvino")}
 
 
+def torch_is_installed() -> bool:
+    """Whether the torch runtime has both modules that it needs."""
+    return all(importlib.util.find_spec(module) for module in ("torch", "transformers"))
+
+
 def installed(runtime: str) -> bool:
     """Whether a runtime for exported directories is installed."""
     return importlib.util.find_spec(MODULES[runtime][0]) is not None

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from nuner_embed.errors import RuntimeUnavailable
 from nuner_embed.models import Model
-from nuner_embed.runtimes.agreement import GATES, Measurement
+from nuner_embed.runtimes.agreement import BUDGETS, GATES, Measurement
 from nuner_embed.runtimes.base import Precision, RuntimeName, RuntimeOptions
-from nuner_embed.runtimes.choose import require_fitting
+from nuner_embed.runtimes.choose import installed, require_fitting
 from nuner_embed.runtimes.measuring import CUDA_BATCH_TOKENS, measure, on_cuda, remembered
 
 _LOG = logging.getLogger(__name__)
@@ -32,7 +32,8 @@ def choose(model: Model, runtime: RuntimeName, options: RuntimeOptions, batch_to
     """Fills in what was left open with what is fastest on this machine among what passes its gate.
 
     Everything that could run is measured once on the reference within the exported directory, some seconds, and
-    remembered in the user's cache folder. CUDA is taken unmeasured where this onnxruntime has it.
+    remembered in the user's cache folder. Two things are taken unmeasured: CUDA, where this onnxruntime has it, and a
+    graph that another program exported and that was never compared with its source, of which the log says so.
 
     Raises:
         RuntimeUnavailable: nothing that fits passes its gate, or what was asked for is not installed.
@@ -48,6 +49,8 @@ def choose(model: Model, runtime: RuntimeName, options: RuntimeOptions, batch_to
         return Choice("onnx", precision, batch_tokens or CUDA_BATCH_TOKENS)
     if runtime != "auto" and options.precision != "auto" and batch_tokens:
         return Choice(runtime, options.precision, batch_tokens)
+    if model.export.source is None and not model.reference.is_file():
+        return _unverified(model, runtime, options, batch_tokens)
     rows = remembered(model, options) or measure(model, options)
     fitting = [row for row in rows if runtime in ("auto", row.runtime) and options.precision in ("auto", row.precision)]
     passing = [row for row in fitting if row.passed]
@@ -69,6 +72,18 @@ def choose(model: Model, runtime: RuntimeName, options: RuntimeOptions, batch_to
     return Choice(best.runtime, best.precision, batch_tokens or best.best[0])  # type: ignore[arg-type]
 
 
+def _unverified(model: Model, runtime: RuntimeName, options: RuntimeOptions, batch_tokens: int | None) -> Choice:
+    assert model.export is not None
+    _LOG.warning(
+        "%s was never compared with its source; nuner-embed verify %s --source MODEL compares them",
+        model.name,
+        model.name,
+    )
+    name: RuntimeName = "openvino" if runtime == "auto" and not installed("onnx") else require_fitting(model, runtime)
+    precision = model.export.arithmetic if options.precision == "auto" else options.precision
+    return Choice(name, precision, batch_tokens or BUDGETS[1])
+
+
 def _pace(row: Measurement) -> str:
     if row.agreement is None:
         return "does not run"
@@ -78,8 +93,4 @@ def _pace(row: Measurement) -> str:
 def _failure(row: Measurement) -> str:
     if row.agreement is None:
         return f"{row.runtime} does not run: {row.description}"
-    agreement = row.agreement
-    return (
-        f"{row.runtime} in {row.precision} fails its gate ({GATES[row.precision]}): minimum cosine "
-        f"{agreement.min_cosine:.6f}, mean {agreement.mean_cosine:.6f}, overlap {agreement.neighbour_overlap:.3f}"
-    )
+    return f"{row.runtime} in {row.precision} fails its gate ({GATES[row.precision]}): {row.agreement}"

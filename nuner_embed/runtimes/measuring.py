@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nuner_embed.files import cache_folder, hash_of, read_json, write_json
+from nuner_embed.files import cache_folder, hash_of, read_json, sha256_of, write_json
 from nuner_embed.machine import cpu_name
 from nuner_embed.models import Model
-from nuner_embed.models.exported import FUSED_FOLDER, ONNX_FILE, REFERENCE_FILE, graph_files
+from nuner_embed.models.exported import FUSED_FOLDER, graph_files
 from nuner_embed.runtimes.agreement import BUDGETS, GATES, Measurement, compare, speed
 from nuner_embed.runtimes.base import Precision, RuntimeName, RuntimeOptions
 from nuner_embed.runtimes.choose import MODULES, installed, load_runtime, require_fitting
@@ -35,7 +35,7 @@ def measure(model: Model, options: RuntimeOptions, reference: Reference | None =
         ModelError: the directory has no reference.
     """
     own = reference is None
-    reference = reference or Reference.load(model.directory / REFERENCE_FILE)
+    reference = reference or Reference.load(model.reference)
     candidates = list(_candidates(model, options))
     if not candidates:
         require_fitting(model, "auto")
@@ -93,7 +93,7 @@ def _failed(model: Model, name: RuntimeName, options: RuntimeOptions, error: Exc
 
 
 def _weight(model: Model) -> int:
-    return sum(path.stat().st_size for path in graph_files(model.directory / ONNX_FILE))
+    return sum(path.stat().st_size for path in graph_files(model.graph))
 
 
 def measure_unfused(model: Model, options: RuntimeOptions, reference: Reference) -> Measurement:
@@ -136,6 +136,8 @@ def _memory(model: Model, options: RuntimeOptions) -> Path:
         "cpu": cpu_name(),
         "threads": options.thread_count,
     }
+    if model.export.source is None:  # whose reference is made by verify, and not once for all
+        key["reference"] = sha256_of(model.reference)
     return cache_folder() / "runtimes" / f"{hash_of(key)}.json"
 
 

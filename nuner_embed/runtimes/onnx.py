@@ -14,8 +14,9 @@ from nuner_embed.errors import ModelError, OutOfMemory, RuntimeUnavailable
 from nuner_embed.files import read_json
 from nuner_embed.machine import cpu_name
 from nuner_embed.models import Model
-from nuner_embed.models.exported import FUSED_FOLDER, ONNX_FILE, graph_sha256
+from nuner_embed.models.exported import FUSED_FOLDER, graph_sha256
 from nuner_embed.runtimes.base import RuntimeOptions
+from nuner_embed.runtimes.graph_ports import find_output, require_inputs, require_width, values_of
 
 ort.disable_telemetry_events()  # which some builds collect by default
 
@@ -42,12 +43,14 @@ class OnnxRuntime:
                 f"{model.name} holds a graph that the onnx runtime runs in {precision}, not in {options.precision}"
             )
         fused = fused_copy(model) if options.graph != model.export.graph_sha256 else None
-        path = fused or model.directory / ONNX_FILE
+        path = fused or model.graph
         self.device = choose_device(options.device, ort.get_available_providers())
         self._session = open_session(path, self.device, options.thread_count)
-        output = self._session.get_outputs()[0]
-        self._output = output.name
-        self.dim = int(output.shape[-1])
+        self._inputs = [port.name for port in self._session.get_inputs()]
+        require_inputs(model, self._inputs)
+        outputs = {port.name: port.shape for port in self._session.get_outputs()}
+        self._output = find_output(model, outputs)
+        self.dim = require_width(model, outputs[self._output])
         self.description = (
             f"onnxruntime {ort.__version__}, {_PROVIDERS[self.device]}, {precision}, "
             f"{'fused' if fused else 'unfused'} graph, {options.thread_count} threads"
@@ -66,8 +69,8 @@ class OnnxRuntime:
         """See `Runtime.run`."""
         try:
             binding = self._session.io_binding()
-            binding.bind_cpu_input("input_ids", np.ascontiguousarray(input_ids))
-            binding.bind_cpu_input("attention_mask", np.ascontiguousarray(attention_mask))
+            for name, values in values_of(self._inputs, input_ids, attention_mask).items():
+                binding.bind_cpu_input(name, values)
             binding.bind_output(self._output, self.device)
             self._session.run_with_iobinding(binding)
             states = binding.copy_outputs_to_cpu()[0]
@@ -80,10 +83,12 @@ class OnnxRuntime:
 
 def fused_copy(model: Model) -> Path | None:
     """The copy of the graph that this onnxruntime's optimiser made of this very graph, if there is one."""
+    if not model.export or model.export.source is None:  # what another program exported stays as it is
+        return None
     path = fused_path(model.directory)
     try:
         facts = read_json(path.with_suffix(".json"))
-        if model.export and facts["of"] == model.export.graph_sha256 and facts["sha256"] == graph_sha256(path):
+        if facts["of"] == model.export.graph_sha256 and facts["sha256"] == graph_sha256(path):
             return path
     except (OSError, ValueError, KeyError, TypeError):  # none, or one that is not whole: verify makes it anew
         pass

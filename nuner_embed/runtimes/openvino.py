@@ -11,8 +11,8 @@ from openvino import properties
 from nuner_embed.errors import ModelError, OutOfMemory, RuntimeUnavailable
 from nuner_embed.machine import cpu_name
 from nuner_embed.models import Model
-from nuner_embed.models.exported import ONNX_FILE
 from nuner_embed.runtimes.base import Precision, RuntimeOptions
+from nuner_embed.runtimes.graph_ports import find_output, require_inputs, require_width, values_of
 
 _MEMORY_WORDS = ("bad_alloc", "out of memory", "failed to allocate")
 
@@ -47,7 +47,7 @@ class OpenVinoRuntime:
             properties.hint.enable_cpu_pinning: False,
         }
         try:
-            compiled = ov.Core().compile_model(str(model.directory / ONNX_FILE), "CPU", settings)
+            compiled = ov.Core().compile_model(str(model.graph), "CPU", settings)
         except RuntimeError as error:
             reason = [line for line in str(error).splitlines() if line.strip()][-1]  # where it was raised comes first
             raise ModelError(f"OpenVINO cannot load {model.name}: {reason}") from None
@@ -55,7 +55,10 @@ class OpenVinoRuntime:
         self._requests: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self.streams):
             self._requests.put(compiled.create_infer_request())
-        self.dim = int(compiled.output(0).partial_shape[2].get_length())
+        self._inputs = [port.any_name for port in compiled.inputs]
+        require_inputs(model, self._inputs)
+        self._output = find_output(model, [port.any_name for port in compiled.outputs])
+        self.dim = require_width(model, [_length(axis) for axis in compiled.output(self._output).partial_shape])
         version = f"openvino {ov.get_version().split('-')[0]}"
         self.description = f"{version}, CPU, {precision}, {threads} threads in {self.streams} streams"
         assert model.export is not None
@@ -75,9 +78,9 @@ class OpenVinoRuntime:
         """See `Runtime.run`."""
         request = self._requests.get()
         try:
-            request.infer({"input_ids": input_ids, "attention_mask": attention_mask}, share_inputs=True)
+            request.infer(values_of(self._inputs, input_ids, attention_mask), share_inputs=True)
             # a copy: the request's own memory is written over by its next batch
-            states: NDArray[np.float32] = request.get_output_tensor(0).data.astype(np.float32)
+            states: NDArray[np.float32] = request.get_tensor(self._output).data.astype(np.float32)
         except (RuntimeError, MemoryError) as error:
             if isinstance(error, MemoryError) or any(word in str(error).lower() for word in _MEMORY_WORDS):
                 raise OutOfMemory(str(error).splitlines()[0]) from error
@@ -85,6 +88,10 @@ class OpenVinoRuntime:
         finally:
             self._requests.put(request)
         return states
+
+
+def _length(axis: Any) -> int | str:
+    return int(axis.get_length()) if axis.is_static else str(axis)
 
 
 def precisions(model: Model) -> tuple[Precision, ...]:

@@ -105,7 +105,10 @@ class Reference:
             if reference.lengths.sum() != len(reference.ids) or tokens != len(reference.states):
                 raise ValueError("its parts do not fit together")
         except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error):
-            raise ModelError(f"{path} is missing or damaged; export the model again") from None
+            raise ModelError(
+                f"{path} is missing or damaged; export the model again (nuner-embed verify with --source makes that "
+                "file for a graph that another program exported)"
+            ) from None
         return reference
 
 

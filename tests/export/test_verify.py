@@ -109,7 +109,7 @@ def test_the_source_must_be_the_source(bert, model, tmp_path):
 
 
 def test_what_is_no_export(bert, model, tmp_path):
-    with pytest.raises(ExportError, match="was not made by nuner-embed export"):
+    with pytest.raises(ExportError, match="holds no graph; nuner-embed export"):
         verify(bert)
     whole = (model / "reference.npz").read_bytes()
     flipped = bytearray(whole)

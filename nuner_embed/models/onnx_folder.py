@@ -42,6 +42,6 @@ def describe_graph(name: str, graph: Path, directory: Path) -> Export:
     suffix = graph.stem.partition("_")[2]
     if _BELOW_INT8.fullmatch(suffix):
         raise ModelError(f"{name}: {graph.name} has weights of fewer than eight bits; take model.onnx, or one in int8")
-    precision = next((value for names, value in _PRECISIONS.items() if re.fullmatch(names, suffix)), "fp32")
+    named = [precision for names, precision in _PRECISIONS.items() if re.fullmatch(names, suffix)]
     sha256 = graph_sha256(graph)
-    return Export(None, precision, sha256, sha256, str(graph.relative_to(directory)))
+    return Export(None, named[0] if named else "fp32", sha256, sha256, str(graph.relative_to(directory)))

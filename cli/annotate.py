@@ -244,11 +244,12 @@ def _finish(
 def _show(report: "AnnotationReport") -> None:
     from nuner_embed.cli.hits import plain
 
+    found = f", {report.folded:,} found without regard to case, quotes or blanks" if report.folded else ""
     kept = f"{report.sentences:,} of {report.replies:,} with a reply"
     print_facts(
         {
             "sentences": kept,
-            "annotations": f"{report.mentions:,}, from {counted(report.lines, 'line')}",
+            "annotations": f"{report.mentions:,}, from {counted(report.lines, 'line')}{found}",
             "unique concepts": f"{len(report.concepts):,}, {report.once:,} of them seen once",
         }
     )

@@ -9,9 +9,17 @@ from pathlib import Path
 from typing import IO
 
 from nuner_embed.annotation.aligning import Occurrences, align, is_uninformative
-from nuner_embed.annotation.parsing import parse_reply
+from nuner_embed.annotation.parsing import Parsed, parse_reply
 from nuner_embed.annotation.replies import Reply, read_replies
-from nuner_embed.annotation.report import EMPTY, REFUSED, UNINFORMATIVE, UNREADABLE, AnnotationReport
+from nuner_embed.annotation.report import (
+    EMPTY,
+    NONE_FOUND,
+    REFUSED,
+    UNFINISHED,
+    UNINFORMATIVE,
+    UNREADABLE,
+    AnnotationReport,
+)
 from nuner_embed.documents import Document
 from nuner_embed.errors import AnnotationError
 from nuner_embed.files import atomic_write
@@ -24,8 +32,9 @@ def annotated(
 ) -> Iterator[Document]:
     """The sentences that are kept, with concepts as labels of their spans, counting into the report.
 
-    A sentence is left out if its reply cannot be read, holds no annotation or is a refusal, or has the concept
-    "concept" (section 3.1 of the paper).
+    A sentence is left out if its reply cannot be read, ends within its reasoning, holds no annotation or is a refusal,
+    or has the concept "concept" (section 3.1 of the paper); and if none of its annotations stands in it: whoever
+    learns from it would learn that it holds no mention.
     """
     for reply in replies:
         report.replies += 1
@@ -34,13 +43,22 @@ def annotated(
             continue
         parsed = parse_reply(reply.reply, cut=reply.cut)
         if not parsed.entries:
-            report.dropped_sentences[REFUSED if parsed.refused or reply.refused else EMPTY] += 1
+            report.dropped_sentences[_why_empty(reply, parsed)] += 1
         elif is_uninformative(parsed.entries):
             report.dropped_sentences[UNINFORMATIVE] += 1
         else:
             alignment = align(reply.text, parsed.entries, occurrences)
+            if not alignment.spans:
+                report.dropped_sentences[NONE_FOUND] += 1
+                continue
             report.keep(len(parsed.entries), alignment, parsed.drops)
             yield Document(reply.id, reply.text, spans=alignment.spans)
+
+
+def _why_empty(reply: Reply, parsed: Parsed) -> str:
+    if parsed.unfinished:
+        return UNFINISHED
+    return REFUSED if parsed.refused or reply.refused else EMPTY
 
 
 def write_annotated(path: Path, documents: Iterable[Document]) -> None:

@@ -100,8 +100,7 @@ class Ledger:
         self._stream.seek(self._places[key])
         record = self._read(self._stream.readline(), None)
         self._stream.seek(end)
-        finish = record["finish_reason"]
-        return Reply(identity, record["text"], record["reply"], finish == "length", finish == "content_filter")
+        return Reply(identity, record["text"], record["reply"], record["finish_reason"])
 
     def _read(self, line: bytes, number: int | None) -> dict[str, Any]:
         try:

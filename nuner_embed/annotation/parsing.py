@@ -4,18 +4,31 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
+from nuner_embed.annotation.markup import bare, layers, without_bullet, without_number
+from nuner_embed.annotation.reasoning import answer_of
+
+# Only these: a text may hold other line breaks, such as U+2028, and an LLM copies them.
+_LINE_END = re.compile(r"\r\n|[\r\n]")
 # without the blanks around them: a runaway reply may hold a hundred thousand in a line
-_SEPARATOR = re.compile(r"<\s?>|&lt;\s?&gt;")
+_SEPARATOR = re.compile(r"<\s?>|&lt;\s?&gt;|\\<\s?\\?>")
 _BARE = re.compile(r"(?<=\s)(?:<|&lt;)(?=\s)")
-_NUMBERING = re.compile(r"^(?:[-*•–]|\(?\d{1,3}[.):])\s+")
-_MARKUP = (("**", "**"), ("`", "`"), ('"', '"'), ("“", "”"), ("'", "'"), ("[", "]"))
-_FENCE = re.compile(r"`{3,}\w*|-{3,}|\|?(?:\s*:?-{3,}:?\s*\|)+\s*")
+_CELL_END = re.compile(r"(?<!\\)\|")
+_RULE = r"\s*(?::?-{2,}:?|:-:?|-:)\s*"
+_UNDER_THE_HEAD = re.compile(rf"\|?(?:{_RULE}\|)+(?:{_RULE})?")
+_NOTHING = re.compile(r"(?:`{3,}|~{3,})\w*|-{3,}|\*{3,}")
 _REFUSAL = re.compile(
     r"\b(?:I(?:'m| am) (?:sorry|unable|not able)|I (?:can(?:'t|not| not)|won't|do not feel)|as an AI|cannot assist)",
     re.IGNORECASE,
 )
 _HEADS = {"entity", "entities", "entity from the text", "the entity", "the entity, copied exactly from the text"}
+# At the top of a reply these are a table's head; further down "name" and "label" may be words of the text.
+_FIRST_HEADS = _HEADS | {"name", "mention", "term", "text", "span", "phrase", "word", "words", "entity name"}
+_SECOND_HEADS = {"concept", "concepts", "type", "types", "entity type", "category", "label", "class", "tag"}
+# "Here is the list, entity <> concept:"
+_ANNOUNCED = re.compile(r"\bentit(?:y|ies)$", re.IGNORECASE)
+_NUMBER_HEADS = {"#", "no", "no.", "nr", "nr.", "number", ""}
 
 # Why a line, an annotation or a whole sentence is left out; reports count by these words.
 NO_SEPARATOR = "line without <>"
@@ -29,8 +42,8 @@ class Entry:
     """One annotation as the LLM wrote it.
 
     Attributes:
-        entity: as written, numbering and markup included.
-        concept: with single blanks, otherwise as written.
+        entity: as written, bullet, number and markup included.
+        concept: with single blanks and without markup, otherwise as written.
         description: of the concept, or "".
     """
 
@@ -38,15 +51,15 @@ class Entry:
     concept: str
     description: str = ""
 
-    def spellings(self) -> Iterator[str]:
-        """The entity as written, then without numbering, then without the markup around it."""
-        yield self.entity
-        bare = _NUMBERING.sub("", self.entity)
-        if bare != self.entity:
-            yield bare
-        for before, after in _MARKUP:
-            if bare.startswith(before) and bare.endswith(after) and len(bare) > len(before) + len(after):
-                yield bare[len(before) : -len(after)].strip()
+    def spellings(self) -> Iterator[list[str]]:
+        """What the entity may be in the text, likeliest first: without a bullet, then without a number too.
+
+        Each is a list, in which markup is taken off layer by layer.
+        """
+        with_number = without_bullet(self.entity)
+        yield list(layers(with_number))
+        if (plain := without_number(with_number)) != with_number:
+            yield list(layers(plain))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,58 +70,93 @@ class Parsed:
         entries: its annotations, in order.
         drops: lines left out, by reason.
         refused: the reply holds no annotation and reads like a refusal.
+        unfinished: the reply ends within its reasoning.
     """
 
     entries: tuple[Entry, ...]
     drops: Counter[str]
     refused: bool
+    unfinished: bool = False
 
 
 def parse_reply(reply: str | Sequence[str], *, cut: bool = False) -> Parsed:
-    """Reads `entity <> concept <> description`, a line an annotation.
+    """Reads `entity <> concept <> description`, a line an annotation, or a Markdown table of these columns.
 
-    A bare `<` in place of the separator, a missing description, numbering, bullets, markup, fences and blank lines
-    are forgiven.
+    A bare `<` in place of the separator, a missing description, numbers, bullets, markup, fences and blank lines are
+    forgiven. What the LLM thought before its answer is left out.
 
     Args:
         reply: the LLM's text, or its lines.
         cut: the reply ended before the LLM did, so that its last line is not to be trusted.
     """
-    lines = reply.splitlines() if isinstance(reply, str) else list(reply)
+    whole = reply if isinstance(reply, str) else "\n".join(reply)
+    answer, unfinished = answer_of(whole)
+    lines = _LINE_END.split(answer) if isinstance(reply, str) or answer != whole else list(reply)
     drops: Counter[str] = Counter()
-    if cut and lines and not (isinstance(reply, str) and reply.endswith("\n")):
-        lines.pop()
+    if cut and not unfinished and lines and lines.pop().strip():
         drops[CUT] += 1
-    entries = []
-    for line in lines:
-        line = line.strip()
-        if not line or _FENCE.fullmatch(line):
+    entries: list[Entry] = []
+    numbered = table = False
+    lines = [line.strip() for line in lines]
+    for line, below in zip_longest(lines, lines[1:], fillvalue=""):
+        if not line or _NOTHING.fullmatch(line) or _UNDER_THE_HEAD.fullmatch(line):
             continue
-        found = _read_line(line)
+        if _UNDER_THE_HEAD.fullmatch(below):
+            table, numbered = True, bare(_cells(line)[0]).lower() in _NUMBER_HEADS
+            drops[HEAD] += 1
+            continue
+        found = _read_line(line, table=table, numbered=numbered, first=not entries)
         if isinstance(found, Entry):
             entries.append(found)
         else:
             drops[found] += 1
-    text = reply if isinstance(reply, str) else "\n".join(reply)
-    return Parsed(tuple(entries), drops, refused=not entries and bool(_REFUSAL.search(text)))
+    return Parsed(tuple(entries), drops, not entries and bool(_REFUSAL.search(answer)), unfinished)
 
 
-def _read_line(line: str) -> Entry | str:
-    """An annotation, or why there is none."""
-    if line.startswith("|") and line.endswith("|"):
-        line = line.strip("| ")
-    fields = _SEPARATOR.split(line, maxsplit=2)
-    if len(fields) == 1:
-        fields = _BARE.split(line, maxsplit=2)
+def _read_line(line: str, *, table: bool, numbered: bool, first: bool) -> Entry | str:
+    """An annotation, or why there is none.
+
+    Args:
+        line: without blanks at its ends.
+        table: a table's head was above.
+        numbered: its first column holds numbers.
+        first: no annotation was above.
+    """
+    fields = _fields(line, table=table, numbered=numbered)
     if len(fields) == 1:
         return NO_SEPARATOR
-    entity, concept, *description = fields
-    if len(fields) == 2:
-        concept, *description = _BARE.split(concept, maxsplit=1)  # no concept has a bare < in it
-    entity, concept = entity.strip(), " ".join(concept.split())
-    concept = concept.removeprefix("**").removesuffix("**").strip()
-    if not entity or not concept:
+    entity, concept, description = (" ".join(field.split()) for field in [*fields, ""][:3])
+    concept = bare(concept)
+    if not entity or not any(map(str.isalnum, concept)):
         return NO_CONCEPT
-    if _NUMBERING.sub("", entity).strip("*`[]").lower() in _HEADS and "concept" in concept.lower():
-        return HEAD
-    return Entry(entity, concept, " ".join(description[0].split()) if description else "")
+    return HEAD if _is_head(entity, concept, first=first) else Entry(fields[0].strip(), concept, description)
+
+
+def _fields(line: str, *, table: bool, numbered: bool) -> list[str]:
+    """An entity, a concept and perhaps a description; or the whole line where these are not told apart."""
+    in_pipes = line.startswith("|") and line.endswith("|")
+    fields = _SEPARATOR.split(line.strip("| ") if in_pipes else line, maxsplit=2)
+    if len(fields) == 1 and (in_pipes or table):
+        fields = _cells(line)[1 if numbered else 0 :][:3]
+    if len(fields) == 1:
+        fields = _BARE.split(line, maxsplit=2)
+    elif len(fields) == 2:
+        fields = [fields[0], *_BARE.split(fields[1], maxsplit=1)]  # no concept has a bare < in it
+    return fields or [line]
+
+
+def _cells(row: str) -> list[str]:
+    cells = _CELL_END.split(row.removeprefix("|").removesuffix("|"))
+    return [cell.replace("\\|", "|").strip() for cell in cells]
+
+
+def _is_head(entity: str, concept: str, *, first: bool) -> bool:
+    concept = concept.lower()
+    if "concept" not in concept and not (first and concept in _SECOND_HEADS):
+        return False
+    head = bare(without_number(entity)).lower()
+    if head in _HEADS and "concept" in concept:
+        return True
+    if _ANNOUNCED.search(head) and concept in ("concept", "its concept"):
+        return True
+    return first and head in _FIRST_HEADS and concept in _SECOND_HEADS

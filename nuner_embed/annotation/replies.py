@@ -24,6 +24,9 @@ _REPLY_KEYS = ("reply", "output")
 _EXPECTED = 'a text ("text" or "input") and an LLM\'s reply to it ("reply" or "output")'
 _SUFFIXES = (".jsonl", ".csv", ".parquet")
 _LARGEST_FIELD = 10_000_000
+# Why an LLM stopped, in the words of OpenAI, Anthropic, Google and Mistral, in lower case.
+_LENGTH = {"length", "max_tokens", "model_length", "model_context_window_exceeded"}
+_FILTER = {"content_filter", "refusal", "safety", "recitation", "prohibited_content", "blocklist", "spii"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +38,23 @@ class Reply:
         text: what it was asked about.
         reply: its answer, as text or in lines; None for a record that cannot be read (a `numind/NuNER` row whose
             list is broken).
-        cut: the answer was cut short.
-        refused: the server says that it refused.
+        finish_reason: why the answer ended, in the server's words; "" if unknown.
     """
 
     id: str
     text: str
     reply: str | Sequence[str] | None
-    cut: bool = False
-    refused: bool = False
+    finish_reason: str = ""
+
+    @property
+    def cut(self) -> bool:
+        """The answer was cut short, by a limit of tokens or by a filter."""
+        return self.finish_reason.lower() in _LENGTH or self.refused
+
+    @property
+    def refused(self) -> bool:
+        """The server says that it refused."""
+        return self.finish_reason.lower() in _FILTER
 
 
 def read_replies(paths: Sequence[str | os.PathLike[str]]) -> Iterator[Reply]:
@@ -131,13 +142,11 @@ def _reply(record: Any, name: str, line: int) -> Reply:
         raise CorpusError(name, line, f"expected {_EXPECTED}, found {shown(sorted(map(str, record)))}")
     if not is_text(text):
         raise CorpusError(name, line, "the text holds a lone surrogate, which is not text")
-    finish = record.get("finish_reason")
     return Reply(
         str(record.get("id") or f"{name}:{line}"),
         text,
         _listed(record[key]) if key == "output" else _plain(record[key]),
-        cut=finish == "length",
-        refused=finish == "content_filter",
+        finish_reason=str(record.get("finish_reason") or ""),
     )
 
 

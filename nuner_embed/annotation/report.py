@@ -14,6 +14,8 @@ _SHOWN = 20
 UNINFORMATIVE = 'sentence with the concept "concept"'
 REFUSED = "refusal"
 EMPTY = "reply without an annotation"
+UNFINISHED = "reply that ends within its reasoning"
+NONE_FOUND = "sentence with none of its annotations in the text"
 UNREADABLE = "reply that cannot be read"
 
 
@@ -26,6 +28,7 @@ class AnnotationReport:
         sentences: kept.
         mentions: spans in them, a concept each.
         lines: annotations that the LLM gave in the kept sentences, before alignment.
+        folded: of these, found in the text only without regard to case, quotes, blanks and the like.
         concepts: how often each was given, by span.
         dropped_sentences: by reason.
         dropped_annotations: lines and annotations of kept sentences, by reason.
@@ -35,6 +38,7 @@ class AnnotationReport:
     sentences: int = 0
     mentions: int = 0
     lines: int = 0
+    folded: int = 0
     concepts: Counter[str] = field(default_factory=Counter)
     dropped_sentences: Counter[str] = field(default_factory=Counter)
     dropped_annotations: Counter[str] = field(default_factory=Counter)
@@ -43,6 +47,7 @@ class AnnotationReport:
         """Counts a sentence that is kept."""
         self.sentences += 1
         self.lines += lines
+        self.folded += alignment.folded
         self.mentions += len(alignment.spans)
         self.concepts.update(span.label for span in alignment.spans if span.label)
         self.dropped_annotations.update(drops)
@@ -69,6 +74,7 @@ class AnnotationReport:
             "sentences": self.sentences,
             "annotations": self.mentions,
             "annotations_before_alignment": self.lines,
+            "found_by_folding": self.folded,
             "unique_concepts": len(self.concepts),
             "concepts_seen_once": self.once,
             "dropped_sentences": dict(self.dropped_sentences.most_common()),

@@ -169,14 +169,15 @@ def test_sentences_are_dropped_by_reason():
         ("Kiel", None),
         ("Kiel", "Oslo <> city"),
     )
-    assert [document.id for document in documents] == ["0", "5"]
+    assert [document.id for document in documents] == ["0"]
     assert report.dropped_sentences == {
         'sentence with the concept "concept"': 1,
         "reply without an annotation": 1,
         "refusal": 1,
         "reply that cannot be read": 1,
+        "sentence with none of its annotations in the text": 1,  # with no spans it would be learnt as all negative
     }
-    assert (report.replies, report.sentences, report.mentions, report.lines) == (6, 2, 1, 2)
+    assert (report.replies, report.sentences, report.mentions, report.lines) == (6, 1, 1, 1)
 
 
 def test_the_report_counts_concepts():
@@ -291,12 +292,28 @@ def test_the_sample_is_even_and_the_page_escapes(tmp_path):
 
 @pytest.mark.skipif(not LLM_ANNOTATED.exists(), reason=f"{LLM_ANNOTATED} is not there")
 def test_the_real_replies():
-    """All of them, and what is beside them after somebody else's alignment."""
+    """All of them, and what is beside them after somebody else's alignment, which was exact.
+
+    Beyond it there are four spans, each of a mention that the text holds: three are found by folding (the LLM wrote a
+    name in capitals, or with one, as it stands elsewhere in the text, glued to a word), one without the full stop after
+    "Inc", to which the next word is glued.
+    """
     report = AnnotationReport()
     found = list(annotated(read_replies([LLM_ANNOTATED / "replies.jsonl.gz"]), report))
     with gzip.open(LLM_ANNOTATED / "annotated.jsonl.gz", "rt") as stream:
         expected = [json.loads(line) for line in stream]
     assert [(d.id, d.text) for d in found] == [(record["id"], record["text"]) for record in expected]
+    more = {}
     for document, record in zip(found, expected, strict=True):
-        assert [{"start": s.start, "end": s.end, "label": s.label} for s in document.spans] == record["spans"]
-    assert (report.mentions, len(report.concepts), report.once) == (114_002, 34_470, 22_122)
+        spans = [{"start": s.start, "end": s.end, "label": s.label} for s in document.spans]
+        if spans != record["spans"]:
+            (more[document.id],) = [span for span in spans if span not in record["spans"]]
+            assert [span for span in spans if span in record["spans"]] == record["spans"]
+    assert {name: (one["end"] - one["start"], one["label"]) for name, one in more.items()} == {
+        "s03420": (19, "software category"),
+        "t06089": (9, "forum username"),
+        "u05235": (12, "game reward"),
+        "u05922": (35, "appraisal company"),
+    }
+    assert report.folded == 3
+    assert (report.mentions, len(report.concepts), report.once) == (114_002 + 4, 34_470 + 1, 22_122 + 1)

@@ -1,5 +1,6 @@
 """`nuner-embed annotate`."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,40 @@ from nuner_embed.cli.options import counted, format_option, json_option, print_f
 
 if TYPE_CHECKING:
     from nuner_embed.annotation.annotate import Asking
-    from nuner_embed.annotation.asking import Server
     from nuner_embed.annotation.instruction import Instruction
     from nuner_embed.annotation.report import AnnotationReport
+    from nuner_embed.annotation.server import Server
 
 _SHOWN = 8
+
+
+def _read_options(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
+    """`("a.b=false", "c=x")` as `{"a": {"b": False}, "c": "x"}`."""
+    options: dict[str, Any] = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        *outer, last = name.split(".")
+        if not equals or not all([*outer, last]) or not one.isprintable():
+            raise click.BadParameter(f"{one!r} is not of the form NAME=VALUE, such as enable_thinking=false")
+        place = options
+        for part in outer:
+            place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                break
+        if not isinstance(place, dict) or last in place:
+            raise click.BadParameter(f"{name} is given twice")
+        place[last] = _json_or_text(value)
+    return options
+
+
+def _json_or_text(value: str) -> Any:
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is no JSON")
+
+    try:
+        return json.loads(value, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        return value
 
 
 @click.command(
@@ -61,6 +91,15 @@ _SHOWN = 8
 @click.option("--retries", type=click.IntRange(0), default=5, show_default=True, help="Further tries for one text.")
 @click.option("--max-requests", type=click.IntRange(1), help="Stop after so many requests, retries included.")
 @click.option("--temperature", type=click.FloatRange(0), help="Of the model's sampling.  [default: the server's]")
+@click.option(
+    "--llm-option",
+    "options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_read_options,
+    help="Repeatable: a further field of each request, such as max_tokens=2000 or, to turn reasoning off in vLLM, "
+    "chat_template_kwargs.enable_thinking=false. VALUE is JSON, else text.",
+)
 @click.option("--dry-run", is_flag=True, help="Ask nothing: estimate the tokens, and with --prices the cost.")
 @click.option(
     "--prices",
@@ -110,7 +149,7 @@ def annotate(
     if llm is None:
         asked = {
             "--dry-run": dry_run, "--base-url": base_url, "--instruction": instruction, "--max-requests": max_requests,
-            "--temperature": patience["temperature"], "--format": format_,
+            "--temperature": patience["temperature"], "--llm-option": patience["options"] or None, "--format": format_,
         }  # fmt: skip
         given = [name for name, value in asked.items() if value not in (None, False)]
         if given:
@@ -125,7 +164,7 @@ def annotate(
 
         if importlib.util.find_spec("openai") is None:
             raise AnnotationError("asking an LLM needs the openai package; pip install 'nuner-embed[annotate]'")
-        from nuner_embed.annotation.asking import Server
+        from nuner_embed.annotation.server import Server
 
         wording = Instruction.read(instruction) if instruction else Instruction.open_ended()
         timeout = patience.pop("timeout")

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nuner_embed.annotation.annotate import annotate
-    from nuner_embed.annotation.asking import Server
     from nuner_embed.annotation.convert import convert_replies
     from nuner_embed.annotation.instruction import Instruction
+    from nuner_embed.annotation.server import Server
     from nuner_embed.corpora import Corpus
     from nuner_embed.documents import Document, Span
     from nuner_embed.encoding.concepts import ConceptEncoder
@@ -50,7 +50,7 @@ _HOMES = {
     "NunerEmbedError": "nuner_embed.errors",
     "Protocol": "nuner_embed.evaluation.protocol",
     "Recipe": "nuner_embed.models",
-    "Server": "nuner_embed.annotation.asking",
+    "Server": "nuner_embed.annotation.server",
     "Settings": "nuner_embed.pretraining.settings",
     "Span": "nuner_embed.documents",
     "Store": "nuner_embed.encoding.store",

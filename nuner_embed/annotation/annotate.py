@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nuner_embed.annotation.aligning import Occurrences
-from nuner_embed.annotation.asking import Asker, Server
+from nuner_embed.annotation.asking import Asker
 from nuner_embed.annotation.convert import (
     REPLIES_SUFFIX,
     annotated,
@@ -19,6 +19,7 @@ from nuner_embed.annotation.instruction import Instruction
 from nuner_embed.annotation.ledger import KeptReply, Ledger, open_ledger
 from nuner_embed.annotation.replies import Reply
 from nuner_embed.annotation.report import AnnotationReport
+from nuner_embed.annotation.server import Server
 from nuner_embed.corpora import Corpus
 from nuner_embed.documents import Document
 
@@ -92,7 +93,7 @@ def annotate(
     report = AnnotationReport()
 
     def key_of(text: str) -> str:
-        return instruction.key(text, server.llm, server.temperature)
+        return instruction.key(text, server.llm, server.temperature, server.options)
 
     with open_ledger(kept) as ledger:
         asker = Asker(server, instruction, max_requests, proven=server.llm in ledger.models)
@@ -172,7 +173,7 @@ def estimate(
             known = ledger.keys()
     for item in corpus:
         if isinstance(item, Document):
-            key = instruction.key(item.text, server.llm, server.temperature)
+            key = instruction.key(item.text, server.llm, server.temperature, server.options)
             if key not in seen:
                 seen.add(key)
                 kept += key in known

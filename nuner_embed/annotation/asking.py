@@ -3,19 +3,18 @@
 import asyncio
 import email.utils
 import math
-import os
 import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import openai
 
 from nuner_embed.annotation.instruction import Instruction
 from nuner_embed.annotation.ledger import KeptReply
+from nuner_embed.annotation.reasoning import answer_of
+from nuner_embed.annotation.server import Server
 from nuner_embed.documents import is_text
 from nuner_embed.errors import AnnotationError
 
@@ -29,67 +28,6 @@ _SECRET_CHARACTERS = 16
 _HOPELESS = frozenset({401, 402})
 _HOPELESS_AT_FIRST = frozenset({403, 404, 405})  # later, a text may have been moderated
 _WORTH_ANOTHER_TRY = frozenset({408, 409, 425, 429})
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """Whom to ask, and how patiently.
-
-    Attributes:
-        llm: the model's name on the server.
-        base_url: of the OpenAI-compatible server; None for OPENAI_BASE_URL, or OpenAI's own.
-        key_variable: the environment variable with the key.
-        concurrency: requests under way at a time.
-        timeout_seconds: for one request, from sending it to the last byte of its answer.
-        retries: further tries for one text.
-        backoff_seconds: before the first of them; doubled before each other, up to 30 s.
-        temperature: of sampling; None for the server's own.
-    """
-
-    llm: str
-    base_url: str | None = None
-    key_variable: str = "OPENAI_API_KEY"
-    concurrency: int = 8
-    timeout_seconds: float = 120.0
-    retries: int = 5
-    backoff_seconds: float = 1.0
-    temperature: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.base_url is None:
-            return
-        try:
-            url = urlsplit(self.base_url)
-            right = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-        except ValueError:  # of a port that is no number, or a bracket that is not closed
-            right = False
-        if not right:
-            raise AnnotationError("--base-url is no address; expected one such as http://localhost:8000/v1")
-
-    @property
-    def address(self) -> str:
-        """The base URL for people, without what may be secret in it."""
-        url = urlsplit(self.base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1")
-        return urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", ""))
-
-    def key(self) -> str:
-        """The API key; a server of one's own may need none.
-
-        Raises:
-            AnnotationError: OpenAI's own server is meant and the variable is not set.
-        """
-        key = os.environ.get(self.key_variable, "").strip()
-        if not key and not (self.base_url or os.environ.get("OPENAI_BASE_URL")):
-            raise AnnotationError(
-                f"the environment variable {self.key_variable} holds no API key; set it, or name a server of your own "
-                "with --base-url"
-            )
-        if not (key.isascii() and key.isprintable() and " " not in key):
-            raise AnnotationError(
-                f"the environment variable {self.key_variable} holds no API key: expected one line of ASCII without "
-                "blanks"
-            )
-        return key
 
 
 class Asker:
@@ -125,7 +63,7 @@ class Asker:
 
         Raises:
             AnnotationError: the server refuses everything: the key, the model's name or the address is wrong, or it
-                cannot be reached.
+                cannot be reached, through the proxies that the environment names.
         """
         work = self._run(iter(texts), asked)
         try:
@@ -144,13 +82,7 @@ class Asker:
                 raise
 
     async def _run(self, texts: Iterator[tuple[str, str]], asked: Asked) -> None:
-        client = openai.AsyncOpenAI(
-            api_key=self._secret or "none",  # the library insists on one
-            base_url=self._server.base_url,
-            max_retries=0,  # its own retries know neither a Retry-After beyond a minute nor the other requests
-            timeout=self._server.timeout_seconds,
-        )
-        async with client:
+        async with self._server.client() as client:
             try:
                 async with asyncio.TaskGroup() as group:
                     for _ in range(self._server.concurrency):
@@ -184,7 +116,7 @@ class Asker:
             try:
                 async with asyncio.timeout(self._server.timeout_seconds):  # also for an answer that trickles
                     return self._kept(key, text, await self._request(client, text))
-            except (openai.OpenAIError, TimeoutError, ValueError, _Garbage) as error:
+            except (openai.OpenAIError, TimeoutError, ValueError, _Garbage, _NoAnswer) as error:
                 another_try = self._worth_another_try(error)
                 pause = self._pause(error, attempt)  # also after the last try: the next text waits
                 if not another_try or attempt == self._server.retries:
@@ -198,6 +130,7 @@ class Asker:
             model=self._server.llm,
             messages=[{"role": "user", "content": self._instruction.about(text)}],
             temperature=openai.omit if self._server.temperature is None else self._server.temperature,
+            extra_body=dict(self._server.options) or None,
         )
 
     @property
@@ -221,13 +154,19 @@ class Asker:
         """An answer of status 200, of which the library checks nothing."""
         try:
             choice = answer.choices[0]
-            content, refusal = choice.message.content, getattr(choice.message, "refusal", None)
+            message = choice.message
+            content, refusal = _text_of(message.content), getattr(message, "refusal", None)
         except (AttributeError, TypeError, KeyError, IndexError):
             raise _Garbage("the answer is no chat completion") from None
         finish = "content_filter" if refusal else str(getattr(choice, "finish_reason", None) or "")
-        if not isinstance(content, str) and finish != "content_filter":
+        if finish != "content_filter" and _is_all_reasoning(content, message):
+            raise _NoAnswer(
+                "the answer ends within its reasoning; raise the limit of tokens or turn reasoning off with "
+                "--llm-option, in your server's words"
+            )
+        if content is None and finish != "content_filter":
             raise _Garbage("the answer holds no text")
-        reply = content if isinstance(content, str) else ""
+        reply = content or ""
         served_by = str(getattr(answer, "model", None) or "")
         if not all(map(is_text, (reply, finish, served_by))):
             raise _Garbage("the answer is not valid Unicode")
@@ -304,7 +243,7 @@ class Asker:
         if isinstance(error, TimeoutError | openai.APITimeoutError):
             return f"no whole answer within {self._server.timeout_seconds:g} s"
         if isinstance(error, openai.APIConnectionError):
-            return self._one_line(f"the connection failed: {_deepest(error)}")
+            return self._one_line(f"the connection failed: {_deepest(error)}{self._server.way()}")
         if isinstance(error, openai.APIStatusError):
             body = error.body.get("message") if isinstance(error.body, dict) else None
             said = body if isinstance(body, str) else f"HTTP {status}"
@@ -331,8 +270,28 @@ def _count(value: object) -> int:
     return value if type(value) is int and 0 <= value < 2**53 else 0
 
 
+def _text_of(content: object) -> str | None:
+    """The text of an answer, which some servers give in parts, the reasoning in parts of its own."""
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        return "".join(str(part.get("text") or "") for part in parts)
+    return content if isinstance(content, str) else None
+
+
+def _is_all_reasoning(content: str | None, message: object) -> bool:
+    """Whether there is reasoning, within the content or beside it, and no answer after it."""
+    answer, unfinished = answer_of(content or "")
+    beside = any(getattr(message, name, None) for name in ("reasoning_content", "reasoning"))
+    parts = isinstance(getattr(message, "content", None), list)
+    return not answer.strip() and (unfinished or beside or parts)
+
+
 class _Garbage(Exception):
     """An answer of status 200 that is none."""
+
+
+class _NoAnswer(Exception):
+    """An answer that the same request is likely to get again, and that is of no use."""
 
 
 def _deepest(error: BaseException) -> str:

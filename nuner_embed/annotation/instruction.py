@@ -1,8 +1,9 @@
 """What the LLM is told: the paper's open instruction (its Figure 2) in our own words."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from nuner_embed.errors import AnnotationError
 from nuner_embed.files import hash_of
@@ -65,6 +66,9 @@ class Instruction:
         """The message for one text."""
         return self.wording.replace(PLACE, text)
 
-    def key(self, text: str, model: str, temperature: float | None) -> str:
+    def key(self, text: str, model: str, temperature: float | None, options: Mapping[str, Any] | None = None) -> str:
         """What a reply is kept by: all that decides what the LLM is asked, as 32 hex digits."""
-        return hash_of([text, self.wording, model, None if temperature is None else temperature + 0.0])[:32]
+        decisive: list[Any] = [text, self.wording, model, None if temperature is None else temperature + 0.0]
+        if options:  # left out where there are none: replies were kept before there were any
+            decisive.append(dict(options))
+        return hash_of(decisive)[:32]

@@ -88,6 +88,51 @@ def test_an_llm(llm, tmp_path):
     assert KEY not in done.stdout + done.stderr
 
 
+def test_options_of_a_request(llm, tmp_path):
+    (tmp_path / "corpus.txt").write_text("the Anna sails\n")
+    command = ["annotate", "corpus.txt", "-o", "out.jsonl", "--llm", "m", "--base-url", llm.url]
+    given = ["top_p=0.5", 'stop=["a", "b"]', "mode=fast", "x=NaN", "kwargs.enable_thinking=false", "kwargs.a.b=1=2"]
+    options = [part for one in given for part in ("--llm-option", one)]
+    assert "1, 0 of them answered already" in run(*command, *options, "--dry-run", cwd=tmp_path, check=0).stdout
+    run(*command, *options, cwd=tmp_path, check=0)
+    (request,) = llm.requests
+    assert {name: request[name] for name in ("top_p", "stop", "mode", "x", "kwargs")} == {
+        "top_p": 0.5, "stop": ["a", "b"], "mode": "fast", "x": "NaN",
+        "kwargs": {"enable_thinking": False, "a": {"b": "1=2"}},
+    }  # fmt: skip
+    assert "1, 1 of them answered already" in run(*command, *options, "--dry-run", cwd=tmp_path, check=0).stdout
+    assert "1, 0 of them answered already" in run(*command, "--dry-run", cwd=tmp_path, check=0).stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["thinking"], "'thinking' is not of the form NAME=VALUE, such as enable_thinking=false"),
+        (["=1"], "is not of the form NAME=VALUE"),
+        (["a..b=1"], "is not of the form NAME=VALUE"),
+        (["a=1", "a=2"], "a is given twice"),
+        (["a=1", "a.b=2"], "a.b is given twice"),
+        (["a.b=1", "a=2"], "a is given twice"),
+        (["temperature=1"], "--llm-option temperature: cannot be set so; say it with --temperature"),
+    ],
+)
+def test_options_that_are_none(llm, tmp_path, options, message):
+    (tmp_path / "corpus.txt").write_text("the Anna sails\n")
+    given = [part for one in options for part in ("--llm-option", one)]
+    done = run("annotate", "corpus.txt", "-o", "out.jsonl", "--llm", "m", "--base-url", llm.url, *given, cwd=tmp_path)
+    assert (done.returncode, llm.requests) == (1 if "temperature" in message else 2, [])
+    assert message in done.stderr
+
+
+def test_a_proxy_that_cannot_be_used_is_one_line(llm, tmp_path, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:port")
+    (tmp_path / "corpus.txt").write_text("the Anna sails\n")
+    command = ["annotate", "corpus.txt", "-o", "out.jsonl", "--llm", "m", "--base-url", llm.url]
+    done = run(*command, cwd=tmp_path, check=1)
+    assert "Error: the environment variable HTTPS_PROXY names no proxy that can be used; expected" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_texts_without_a_reply_are_an_error_and_the_others_are_written(llm, tmp_path):
     llm.misbehave = lambda number, text, handler: "Anna" in text and handler.fail(400, "too odd")
     (tmp_path / "corpus.txt").write_text("the Anna sails\nthe Berta sails\n")
@@ -124,6 +169,7 @@ def test_killed_and_run_again_it_pays_for_nothing_twice(llm, tmp_path):
         (["replies.jsonl", "-o", "no/out.jsonl"], 1, "no is no directory"),
         (["replies.jsonl", "-o", "out.jsonl", "--dry-run"], 2, "--dry-run goes with --llm"),
         (["replies.jsonl", "-o", "out.jsonl", "--temperature", "1"], 2, "--temperature goes with --llm"),
+        (["replies.jsonl", "-o", "out.jsonl", "--llm-option", "a=1"], 2, "--llm-option goes with --llm"),
         (["replies.jsonl", "-o", "out.jsonl", "--prices", "1", "1"], 2, "--prices goes with --dry-run"),
         ([".", "-o", "out.jsonl"], 1, "a directory; name its files"),
         (["empty.txt", "-o", "out.jsonl", "--llm", "m", "--base-url", "http://127.0.0.1:9/v1"], 1, "no documents"),

@@ -6,7 +6,7 @@ from six_texts import TEXTS, reply
 
 from nuner_embed import Corpus
 from nuner_embed.annotation.annotate import annotate
-from nuner_embed.annotation.asking import Server
+from nuner_embed.annotation.server import Server
 
 
 @pytest.fixture
@@ -24,7 +24,9 @@ def job(llm, tmp_path):
     def run(texts=TEXTS, **options):
         (tmp_path / "corpus.txt").write_text("".join(text + "\n" for text in texts))
         of_server = {"concurrency": 2, "timeout_seconds": 20.0, "retries": 2, "backoff_seconds": 0.01}
-        of_server |= {name: options.pop(name) for name in list(options) if name in of_server or name == "temperature"}
+        of_server |= {
+            name: options.pop(name) for name in list(options) if name in (*of_server, "temperature", "options")
+        }
         server = Server(options.pop("llm", "some-llm"), llm.url, **of_server)
         with Corpus([tmp_path / "corpus.txt"]) as corpus:
             return annotate(corpus, tmp_path / "out.jsonl", server, **options)

@@ -6,11 +6,11 @@ from six_texts import TEXTS, lines
 
 from nuner_embed import Corpus
 from nuner_embed.annotation.annotate import REPLIES_SUFFIX, annotate, estimate
-from nuner_embed.annotation.asking import Server
 from nuner_embed.annotation.convert import beside
 from nuner_embed.annotation.instruction import Instruction
 from nuner_embed.annotation.ledger import open_ledger
 from nuner_embed.annotation.replies import read_replies
+from nuner_embed.annotation.server import Server
 from nuner_embed.errors import AnnotationError
 
 
@@ -173,6 +173,11 @@ def test_one_job_at_a_time(llm, job, tmp_path):
 def test_the_same_temperature_is_the_same_request():
     keys = {Instruction("x", "{text}").key("a", "m", temperature) for temperature in (0, 0.0, -0.0)}
     assert len(keys) == 1
+
+
+def test_replies_that_were_kept_before_there_were_options_are_found():
+    instruction = Instruction("x", "{text}")
+    assert instruction.key("a", "m", None) == instruction.key("a", "m", None, {}) == "5b167945e85972632e2c3dac1e941f78"
 
 
 def test_secrets_in_the_address_are_not_shown():

@@ -131,11 +131,11 @@ def test_a_pipe_in_a_cell():
 @pytest.mark.parametrize(
     "written",
     [
-        "+ Kiel", "◦ Kiel", "▪ Kiel", "· Kiel", "• Kiel", "– Kiel", "a. Kiel", "a) Kiel", "(1) Kiel",
-        "[4] Kiel", "4: Kiel", "iv. Kiel", "1.) Kiel", "**1.** Kiel", "1\\. Kiel", "- [ ] Kiel", "- 2. **Kiel**", "> Kiel", "Entity: Kiel",
-        "3. **Entity:** Kiel", '"Kiel"', "“Kiel”", "„Kiel“", "«Kiel»", "'Kiel'", "‘Kiel’", "「Kiel」", "[Kiel]",
-        "(Kiel)", "{Kiel}", "<Kiel>", "`Kiel`", "``Kiel``", "*Kiel*", "**Kiel**", "***Kiel***", "__Kiel__", "_Kiel_", "~~Kiel~~",
-        "Kiel:", "Kiel,", "**Kiel:**", '**"Kiel"**:', "Kiel**", '"Kiel', '"Kiel”', '["Kiel"].',
+        "+ Kiel", "◦ Kiel", "▪ Kiel", "· Kiel", "• Kiel", "– Kiel", "a. Kiel", "a) Kiel", "(1) Kiel", "[4] Kiel",
+        "4: Kiel", "iv. Kiel", "1.) Kiel", "**1.** Kiel", "1\\. Kiel", "- [ ] Kiel", "- 2. **Kiel**", "> Kiel",
+        "Entity: Kiel", "3. **Entity:** Kiel", '"Kiel"', "“Kiel”", "„Kiel“", "«Kiel»", "'Kiel'", "‘Kiel’", "「Kiel」",
+        "[Kiel]", "(Kiel)", "{Kiel}", "<Kiel>", "`Kiel`", "``Kiel``", "*Kiel*", "**Kiel**", "***Kiel***", "__Kiel__",
+        "_Kiel_", "~~Kiel~~", "Kiel:", "Kiel,", "**Kiel:**", '**"Kiel"**:', "Kiel**", '"Kiel', '"Kiel”', '["Kiel"].',
     ],
 )  # fmt: skip
 def test_markup_around_an_entity(written):

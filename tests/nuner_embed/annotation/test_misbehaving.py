@@ -151,6 +151,60 @@ def test_a_cut_reply_loses_its_last_line_only(llm, job):
     assert report.dropped_annotations == {"last line of a reply that was cut short": 6}
 
 
+THOUGHT = "Clara <> harbour"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": None, "reasoning_content": THOUGHT},
+        {"content": "", "reasoning_content": THOUGHT},
+        {"content": " \n", "reasoning": THOUGHT},
+        {"content": f"<think>{THOUGHT}"},
+        {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": THOUGHT}]}]},
+    ],
+)
+@pytest.mark.parametrize("finish", ["length", "stop"])
+def test_an_answer_that_is_all_reasoning_is_told_and_asked_for_again_the_next_time(llm, job, tmp_path, message, finish):
+    def misbehave(number, text, handler):
+        if "Clara" in text:
+            handler.answer({"model": "m"}, None, message={"role": "assistant", **message}, finish_reason=finish)
+        return "Clara" in text
+
+    llm.misbehave = misbehave
+    report, asking = job(concurrency=1)
+    (reason,) = asking.failures
+    assert reason.startswith("the answer ends within its reasoning; raise the limit of tokens or turn reasoning off")
+    assert (llm.asked.count(TEXTS[2]), asking.answered, report.concepts["harbour"]) == (1, 5, 0)
+    llm.misbehave = lambda number, text, handler: False
+    assert job()[1].answered == 1
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": "Clara <> ferry", "reasoning_content": THOUGHT},
+        {"content": "Clara <> ferry", "reasoning": THOUGHT},
+        {"content": f"<think>{THOUGHT}</think>\nClara <> ferry"},
+        {"content": f"{THOUGHT}</think>\nClara <> ferry"},
+        {
+            "content": [
+                {"type": "thinking", "thinking": [{"type": "text", "text": THOUGHT}]},
+                {"type": "text", "text": "Clara <> ferry"},
+            ]
+        },
+    ],
+)
+def test_what_is_answered_after_reasoning_is_read(llm, job, message):
+    def misbehave(number, text, handler):
+        handler.answer({"model": "m"}, None, message={"role": "assistant", **message})
+        return True
+
+    llm.misbehave = misbehave
+    report, asking = job(TEXTS[2:3])
+    assert (report.sentences, report.concepts, asking.failures) == (1, {"ferry": 1}, {})
+
+
 def test_refusals_are_counted(llm, job):
     llm.reply = lambda text: "I'm sorry, but I can't help with that." if "Clara" in text else reply(text)
 

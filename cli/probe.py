@@ -222,6 +222,7 @@ def predict(
 @click.argument("data", nargs=-1, required=True)
 @click.option("--model", help="The encoder.  [default: where it was when the probe was trained]")
 @types_option("Types to look at; words of others count as none.  [default: all that the probe knows]")
+@click.option("--confusion", is_flag=True, help="Also show which type was taken for which.")
 @format_option
 @threads_option
 @json_option
@@ -230,6 +231,7 @@ def evaluate(
     data: tuple[str, ...],
     model: str | None,
     types: tuple[str, ...] | None,
+    confusion: bool,
     format_: str | None,
     threads: int,
     as_json: bool,
@@ -249,6 +251,6 @@ def evaluate(
     with RowProgress("characters") as progress:
         scores = score_tagger(tagger, documents, types=types, what=what, progress=progress)
     if as_json:
-        print_json(scores.to_dict())
+        print_json(scores.to_dict(confusion=confusion))
     else:
-        show_scores(scores)
+        show_scores(scores, confusion=confusion)

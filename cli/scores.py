@@ -10,8 +10,8 @@ from nuner_embed.evaluation.metrics import Scores
 from nuner_embed.probing.words import NONE, SCHEME
 
 
-def show_scores(scores: Scores) -> None:
-    """Prints scores for people: the three figures by their full names, each type, and what was taken for what."""
+def show_scores(scores: Scores, *, confusion: bool) -> None:
+    """Prints scores for people: the three figures by their full names, each type, and if asked for the matrix."""
     total = scores.spans.total()
     click.echo(f"labels: {SCHEME}")
     click.echo(
@@ -28,22 +28,28 @@ def show_scores(scores: Scores) -> None:
         )
     click.echo()
     _show_types(scores)
-    click.echo()
-    _show_confusion(scores)
+    if confusion:
+        click.echo()
+        _show_confusion(scores)
 
 
 def _show_types(scores: Scores) -> None:
+    """A line for each type that is annotated or was found, from the most mentions to the fewest."""
+    tokens, spans = scores.tokens, scores.spans
+    occurring = [i for i in range(1, len(scores.types) + 1) if tokens.annotated[i] or tokens.predicted[i]]
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("type", overflow="fold")
     for name in ("tokens", "precision", "recall", "F1", "spans", "precision", "recall", "F1"):
         table.add_column(name, justify="right", no_wrap=True)
-    for i, name in enumerate(scores.types, start=1):
+    for i in sorted(occurring, key=lambda i: (-spans.annotated[i], -spans.predicted[i], scores.types[i - 1])):
         cells = []
-        for counts in (scores.tokens, scores.spans):
+        for counts in (tokens, spans):
             shares = (counts.precision()[i], counts.recall()[i], counts.f1()[i])
             cells += [f"{counts.annotated[i]:,}", *(f"{share:.1%}" for share in shares)]
-        table.add_row(Text(plain(name)), *cells)
+        table.add_row(Text(plain(scores.types[i - 1])), *cells)
     result_console().print(table)
+    if absent := len(scores.types) - len(occurring):
+        click.echo(f"neither annotated nor found: {counted(absent, 'other type')}")
 
 
 def _show_confusion(scores: Scores) -> None:

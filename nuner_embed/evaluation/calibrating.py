@@ -56,14 +56,37 @@ class Pairs:
         """Logistic regression of the cosine: the probability that a pair of a mention and a type holds.
 
         Raises:
-            ModelError: all pairs hold.
+            ModelError: all pairs hold or none does, a cosine is no number, or the best slope is not a finite number
+                above 0: the cosines of pairs that hold are all above the others, or not above them on the whole.
         """
         if self.holds.all():
             raise ModelError(
                 f"all mentions are of type {self.types[0]!r}; a calibration needs mentions of several types"
             )
-        model = LogisticRegression(C=np.inf).fit(self.cosines.reshape(-1, 1), self.holds.ravel())
-        return Calibration(float(model.coef_[0, 0]), float(model.intercept_[0]), data)
+        if not self.holds.any():
+            raise ModelError("no mention with a token is of any of the types; a calibration needs some")
+        if not np.isfinite(self.cosines).all():
+            raise ModelError(
+                "some cosines of mentions and types are not finite numbers; the model's weights are broken"
+            )
+        right, wrong = self.cosines[self.holds], self.cosines[~self.holds]
+        if right.min() >= wrong.max() and right.max() > wrong.min():
+            raise ModelError(
+                f"every mention is nearer to its own types (cosine {right.min():.3f} or more) than any is to another "
+                f"type ({wrong.max():.3f} or less), so that the best slope is infinite and every probability 0 or "
+                "1; calibrate on more and harder data, and not on what the model learnt from"
+            )
+        slope = 0.0  # where the cosines are separate the wrong way round, it would be infinite
+        if wrong.min() < right.max():
+            model = LogisticRegression(C=np.inf).fit(self.cosines.reshape(-1, 1), self.holds.ravel())
+            slope = float(model.coef_[0, 0])
+        if slope <= 0:
+            raise ModelError(
+                f"mentions are no nearer to their own types (mean cosine {right.mean():.3f}) than to others "
+                f"({wrong.mean():.3f}), so that the slope would not be above 0; see whether the labels belong to the "
+                "mentions, and whether the model has learnt such types"
+            )
+        return Calibration(slope, float(model.intercept_[0]), data)
 
     def bins(self, probabilities: NDArray[np.floating[Any]]) -> list[Bin]:
         """How often pairs hold that the calibration gives some probability, by tenths."""

@@ -87,8 +87,7 @@ def measure(
             rows = [train.take(np.array([place[int(sentence)] for sentence in one])) for one in size.sets]
 
             def fit(words: NDArray[np.intp], codes: Ints = learnt.codes) -> LinearProbe:
-                probe = LinearProbe(C=protocol.C, class_weight=protocol.class_weight, tol=protocol.tol)
-                return probe.fit(train.vectors[words], codes[words])
+                return fit_draw(train.vectors[words], codes[words], protocol)
 
             probes = []
             for probe in pool.map(fit, rows):
@@ -97,6 +96,22 @@ def measure(
             scores = score_probes(probes, typed.test, test, size.types, pool)
             cells.append(_cell(model, typed.name, size, scores, [len(words) for words in rows]))
     return cells
+
+
+def fit_draw(vectors: NDArray[np.floating[Any]], codes: Ints, protocol: Protocol) -> LinearProbe:
+    """A probe of one support set: features of its words, (n, dim), and their classes, (n,).
+
+    Where all words are of one class, as of a single type whose mentions fill their sentences, the probe gives that
+    class to every word: training knows no other.
+    """
+    probe = LinearProbe(C=protocol.C, class_weight=protocol.class_weight, tol=protocol.tol)
+    classes = np.unique(codes)
+    if len(classes) > 1:
+        return probe.fit(vectors, codes)
+    probe.classes_ = classes
+    probe.coef_ = np.zeros((len(classes), vectors.shape[1]), np.float32)
+    probe.intercept_ = np.zeros(len(classes), np.float32)
+    return probe
 
 
 def score_probes(

@@ -121,8 +121,8 @@ class Scores:
         """F1 over all mentions, boundaries and type exact."""
         return float(self.spans.total().f1()[0])
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+    def to_dict(self, *, confusion: bool = False) -> dict[str, Any]:
+        """Plain JSON values; with the confusion matrix, which grows with the square of the types, if asked for."""
         total, tokens, spans = self.spans.total(), self.tokens, self.spans
         per_type = {
             name: {
@@ -137,6 +137,7 @@ class Scores:
             }
             for i, name in enumerate(self.types, start=1)
         }
+        matrix = {"classes": [NONE, *self.types], "counts": self.confusion.tolist()} if confusion else None
         return {
             "token_macro_f1": self.token_macro_f1,
             "token_macro_f1_with_none": self.token_macro_f1_with_none,
@@ -145,7 +146,7 @@ class Scores:
             "span_micro_recall": float(total.recall()[0]),
             "scheme": SCHEME,
             "per_type": per_type,
-            "confusion": {"classes": [NONE, *self.types], "counts": self.confusion.tolist()},
+            **({"confusion": matrix} if matrix else {}),
             "sentences": self.documents,
             "tokens": int(self.confusion.sum()),
             "lost_mentions": self.lost,

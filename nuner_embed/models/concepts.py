@@ -1,5 +1,6 @@
 """What travels with a concept encoder: whose it is, and what its similarities mean."""
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Self, get_args
@@ -24,6 +25,13 @@ class Calibration:
     slope: float
     intercept: float
     data: str
+
+    def __post_init__(self) -> None:
+        if not (0 < self.slope < math.inf and math.isfinite(self.intercept)):
+            raise ValueError(
+                f"a calibration needs a finite slope above 0 and a finite intercept, not {self.slope} and "
+                f"{self.intercept}; with null for the calibration, the model can be calibrated again"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,11 @@ def corpus():
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("concepts")
     tiny_model("bert", folder / "base")
-    (folder / "data.jsonl").write_text("".join(json.dumps(one) + "\n" for one in corpus()))
+    lines = list(corpus())
+    (folder / "data.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    wrong = json.loads(json.dumps(lines[:6]).replace("boat", "?").replace("city", "boat").replace("?", "city"))
+    (folder / "typed.jsonl").write_text("".join(json.dumps(one) + "\n" for one in [*lines, *wrong]))
+    (folder / "wrong.jsonl").write_text("".join(json.dumps(one) + "\n" for one in wrong * 4))
     options = ["--epochs", 15, "--batch-size", 8, "--learning-rate", "0.01", "--dropout", "0", "--threads", 1]
     run("pretrain", "data.jsonl", "-o", "m", "--base", "base", *options, cwd=folder, check=0)
     run("encode", "data.jsonl", "-o", "store", "--model", "m", "--rows", "mention", cwd=folder, check=0)
@@ -56,12 +60,14 @@ def test_calibrated_a_threshold_means_something(folder):
     shutil.copytree(folder / "m", folder / "c")
     done = run("search", "index", "--concept", "boat", "--model", "c", cwd=folder, check=0)
     assert "c is not calibrated: scores are cosines, not probabilities" in done.stderr
-    dry = json.loads(run("concepts", "calibrate", "c", "data.jsonl", "--dry-run", "--json", cwd=folder, check=0).stdout)
-    done = run("concepts", "calibrate", "c", "data.jsonl", cwd=folder, check=0)
-    assert "120 mentions of 2 types in data.jsonl" in done.stdout
+    command = ["concepts", "calibrate", "c", "typed.jsonl"]
+    dry = json.loads(run(*command, "--dry-run", "--json", cwd=folder, check=0).stdout)
+    done = run(*command, cwd=folder, check=0)
+    assert "132 mentions of 2 types in typed.jsonl" in done.stdout
     kept = json.loads((folder / "c" / "concept_encoder" / "concepts.json").read_text())["calibration"]
     assert kept == {name: dry[name] for name in ("slope", "intercept", "data")}
-    assert sum(one["pairs"] for one in dry["bins"]) == 240
+    assert sum(one["pairs"] for one in dry["bins"]) == 264
+    assert 0 < kept["slope"] < 1000
     assert set(dry["types"]) == {"boat", "city"}
     found = search(folder, "--concept", "boat", "--model", "c", "--min-score", "0.5", "-k", 200)
     assert {hit["text"] for hit in found["hits"]} == set(WORDS)
@@ -114,6 +120,11 @@ def test_bad_input_is_one_line(folder, arguments, code, message):
         (["base", "data.jsonl"], "base has no concept encoder"),
         (["m", "few.jsonl"], "no type has 10 mentions in the data"),
         (["m", "plain.txt"], "holds no annotated mention"),
+        (
+            ["m", "data.jsonl"],
+            "the best slope is infinite and every probability 0 or 1; calibrate on",
+        ),
+        (["m", "wrong.jsonl"], "mentions are no nearer to their own types (mean cosine -"),
     ],
 )
 def test_what_cannot_be_calibrated(folder, arguments, message):
@@ -121,6 +132,7 @@ def test_what_cannot_be_calibrated(folder, arguments, message):
     (folder / "plain.txt").write_text("no mention\n")
     done = run("concepts", "calibrate", *arguments, cwd=folder, check=1)
     assert message in " ".join(done.stderr.split())
+    assert '"calibration": null' in (folder / "m" / "concept_encoder" / "concepts.json").read_text()
 
 
 def test_mentions_of_plain_text(folder):
@@ -163,7 +175,7 @@ def test_a_probe_made_of_names(folder):
     shutil.copytree(folder / "m", folder / "z")
     refused = run("probe", "train", "--concepts", "boat,city", "-o", "named", "--model", "z", cwd=folder, check=1)
     assert "z is not calibrated; nuner-embed concepts calibrate z DATA" in refused.stderr
-    run("concepts", "calibrate", "z", "data.jsonl", cwd=folder, check=0)
+    run("concepts", "calibrate", "z", "typed.jsonl", cwd=folder, check=0)
     named = [
         "probe",
         "train",

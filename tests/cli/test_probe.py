@@ -2,12 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 from command import run
 
 from nuner_embed import Corpus, Document, Span
+from nuner_embed.cli.scores import show_scores
 from nuner_embed.cli.tagged import writer
 from nuner_embed.errors import ProbeError
+from nuner_embed.evaluation.metrics import Counts, Scores
 
 TRAIN = """\
 the\tO
@@ -97,14 +100,38 @@ def test_evaluate_names_its_metrics_and_says_the_scheme(folder):
     ):
         assert line in done.stdout
     assert "adjacent words of one type are one mention" in done.stdout
-    assert ["2", "city", "·", "·", "3"] in [line.split() for line in done.stdout.splitlines()]
+    assert "·" not in done.stdout
+    with_matrix = run("probe", "evaluate", "p", "test.conll", "--confusion", cwd=folder, check=0).stdout
+    assert with_matrix.startswith(done.stdout)
+    assert ["2", "city", "·", "·", "3"] in [line.split() for line in with_matrix.splitlines()]
+    matrix = run("probe", "evaluate", "p", "test.conll", "--confusion", "--json", cwd=folder, check=0).stdout
+    assert json.loads(matrix)["confusion"]["counts"][2] == [0, 0, 3]
     found = json.loads(run("probe", "evaluate", "p", "test.conll", "--json", cwd=folder, check=0).stdout)
     assert found["token_macro_f1"] == found["span_micro_f1"] == 1
-    assert (found["sentences"], found["tokens"]) == (2, 9)
+    assert (found["sentences"], found["tokens"], "confusion" in found) == (2, 9, False)
     some = json.loads(
         run("probe", "evaluate", "p", "test.conll", "--types", "city", "--json", cwd=folder, check=0).stdout
     )
     assert list(some["per_type"]) == ["city"]
+
+
+def test_a_thousand_types_are_a_page(capsys):
+    """Each that occurs has a line, from the most mentions to the fewest."""
+    types = tuple(f"type{i}" for i in range(1000))
+    size = len(types) + 1
+    confusion, spans = np.zeros((size, size), np.int64), np.zeros(size, np.int64)
+    for code, mentions in ((7, 1), (500, 3), (9, 2)):
+        confusion[code, code] = spans[code] = mentions
+    confusion[7, 30] = 1  # found, and never annotated
+    scores = Scores(types, confusion, Counts(spans, spans, spans), 6)
+    show_scores(scores, confusion=False)
+    shown = capsys.readouterr().out
+    assert [line.split()[0] for line in shown.splitlines() if line.startswith("type")] == [
+        "type", "type499", "type8", "type6", "type29",
+    ]  # fmt: skip
+    assert "neither annotated nor found: 996 other types" in shown
+    assert len(shown) < 3000
+    assert len(json.dumps(scores.to_dict(), indent=2)) < 500_000
 
 
 def test_mentions_that_overlap_are_said_in_training_and_evaluation(folder, tmp_path):

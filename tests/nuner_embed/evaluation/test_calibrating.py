@@ -1,5 +1,6 @@
 """What cosines mean, measured."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from nuner_embed.encoding.concepts import ConceptEncoder
 from nuner_embed.errors import ModelError
 from nuner_embed.evaluation.calibrating import Pairs, compare
 from nuner_embed.evaluation.concept_map import ConceptMap, count_concepts, lay_out
-from nuner_embed.models.concepts import ConceptFacts
+from nuner_embed.models.concepts import Calibration, ConceptFacts
 
 ENCODER = HashSpec(dim=16).load()
 CONCEPTS = ConceptEncoder("fake", Path("fake"), ENCODER, ConceptFacts(ENCODER.weights_sha256, "mean", {}))
@@ -59,6 +60,39 @@ def test_too_little_is_said():
         compare(ENCODER, CONCEPTS, alone)
     with pytest.raises(ModelError, match="all mentions are of type 'a'"):
         Pairs(("a",), np.ones((3, 1)), np.ones((3, 1), bool)).fit("made up")
+
+
+@pytest.mark.parametrize(
+    ("cosines", "holds", "message"),
+    [
+        ([0.9, 0.8, 0.1, 0.2], [1, 1, 0, 0], r"\(cosine 0.800 or more\) .* \(0.200 or less\), .* slope is infinite"),
+        ([0.9, 0.5, 0.5, 0.2], [1, 1, 0, 0], "slope is infinite"),  # they touch
+        ([0.9, 0.9, 0.1, 0.1], [1, 1, 0, 0], "slope is infinite"),
+        (
+            [0.1, 0.2, 0.8, 0.9],
+            [1, 1, 0, 0],
+            r"no nearer .* own types \(mean cosine 0.150\) than to .* \(0.850\)",
+        ),
+        ([0.1, 0.5, 0.4, 0.9], [1, 1, 0, 0], "no nearer to their own types"),
+        ([0.5, 0.5, 0.5, 0.5], [1, 1, 0, 0], "no nearer to their own types"),
+        ([0.5, np.nan, 0.4, 0.9], [1, 1, 0, 0], "not finite numbers"),
+        ([0.5, 0.1, 0.4, 0.9], [0, 0, 0, 0], "no mention with a token"),
+    ],
+)
+def test_no_slope_or_none_above_0_is_refused(cosines, holds, message):
+    pairs = Pairs(("a", "b"), np.array(cosines).reshape(2, 2), np.array(holds, bool).reshape(2, 2))
+    with pytest.raises(ModelError, match=message):
+        pairs.fit("made up")
+
+
+@pytest.mark.parametrize("slope", [float("inf"), -1.0, 0.0, float("nan")])
+def test_a_calibration_that_an_older_version_wrote_is_refused(tmp_path, slope):
+    CONCEPTS.calibrated(Calibration(2.0, 0.0, "x")).facts.write(tmp_path)
+    assert ConceptFacts.read(tmp_path).calibration == Calibration(2.0, 0.0, "x")
+    path = tmp_path / "concepts.json"
+    path.write_text(path.read_text().replace("2.0", json.dumps(slope)))
+    with pytest.raises(ModelError, match="cannot be read .*a calibration needs a finite slope above 0"):
+        ConceptFacts.read(tmp_path)
 
 
 def test_with_the_papers_loss_inner_products_are_compared():

@@ -157,6 +157,31 @@ def test_a_cell_that_a_set_cannot_fill_stays_blank_and_says_why(tmp_path, loaded
     assert (kept.types, len(kept.sets)) == (("boat", "city", "time"), 2)
 
 
+ALONE = {
+    # one type and nothing else: each of the 3 test words is a city, 2 rightly; F1 2 * 2 / (3 + 2), of None 0
+    "one": ("Kiel\tB-city\n\nOslo\tB-city\n\n", "Kiel\tB-city\nis\tO\nOslo\tB-city\n\n", 0.8, 0.4),
+    # two: "is" is taken for one of them
+    "two": (
+        "Kiel\tB-city\n\nferry\tB-boat\n\n",
+        "Kiel\tB-city\nis\tO\nferry\tB-boat\n\n",
+        (1 + 2 / 3) / 2,
+        (1 + 2 / 3 + 0) / 3,
+    ),
+}
+
+
+@pytest.mark.parametrize("types", ALONE)
+def test_draws_that_hold_entity_words_alone(tmp_path, loaded, types):
+    train, test, score, with_none = ALONE[types]
+    (tmp_path / "train.conll").write_text(train)
+    (tmp_path / "test.conll").write_text(test)
+    typed = read_set("alone", tmp_path / "train.conll", tmp_path / "test.conll")
+    protocol = Protocol(k=(1,), draws=2)
+    (cell,) = evaluate_fewshot(["wide"], [typed], tmp_path / "out", protocol, cache=tmp_path / "c")["cells"]
+    assert cell["scores"] == pytest.approx([score] * 2)
+    assert cell["others"]["token_macro_f1_with_none"] == pytest.approx([with_none] * 2)
+
+
 def test_exactly_k_words(sets):
     for size in plan(sets[0], Protocol(k=(3,), draws=2, unit="words")):
         for chosen in size.sets:

@@ -115,14 +115,15 @@ def test_scores_over_other_types_do_not_add():
 
 
 def test_the_keys_that_others_rely_on():
-    found = scored([(["B-A", "O"], [1, 2])])[0].to_dict()
+    scores = scored([(["B-A", "O"], [1, 2])])[0]
+    found = scores.to_dict()
     assert list(found) == [
         "token_macro_f1", "token_macro_f1_with_none", "span_micro_f1", "span_micro_precision", "span_micro_recall",
-        "scheme", "per_type", "confusion", "sentences", "tokens", "lost_mentions",
+        "scheme", "per_type", "sentences", "tokens", "lost_mentions",
     ]  # fmt: skip
     assert (found["sentences"], found["tokens"]) == (1, 2)
     assert found["span_micro_precision"] == 0.5
-    assert found["confusion"] == {
+    assert scores.to_dict(confusion=True)["confusion"] == {
         "classes": ["None", "A", "B", "C"],
         "counts": [[0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]],
     }

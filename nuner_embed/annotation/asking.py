@@ -14,6 +14,7 @@ import openai
 from nuner_embed.annotation.instruction import Instruction
 from nuner_embed.annotation.ledger import KeptReply
 from nuner_embed.annotation.reasoning import answer_of
+from nuner_embed.annotation.replies import FILTERED
 from nuner_embed.annotation.server import Server
 from nuner_embed.documents import is_text
 from nuner_embed.errors import AnnotationError
@@ -159,12 +160,13 @@ class Asker:
         except (AttributeError, TypeError, KeyError, IndexError):
             raise _Garbage("the answer is no chat completion") from None
         finish = "content_filter" if refusal else str(getattr(choice, "finish_reason", None) or "")
-        if finish != "content_filter" and _is_all_reasoning(content, message):
+        filtered = finish.lower() in FILTERED
+        if not filtered and _is_all_reasoning(content, message):
             raise _NoAnswer(
                 "the answer ends within its reasoning; raise the limit of tokens or turn reasoning off with "
                 "--llm-option, in your server's words"
             )
-        if content is None and finish != "content_filter":
+        if content is None and not filtered:
             raise _Garbage("the answer holds no text")
         reply = content or ""
         served_by = str(getattr(answer, "model", None) or "")

@@ -26,7 +26,7 @@ _SUFFIXES = (".jsonl", ".csv", ".parquet")
 _LARGEST_FIELD = 10_000_000
 # Why an LLM stopped, in the words of OpenAI, Anthropic, Google and Mistral, in lower case.
 _LENGTH = {"length", "max_tokens", "model_length", "model_context_window_exceeded"}
-_FILTER = {"content_filter", "refusal", "safety", "recitation", "prohibited_content", "blocklist", "spii"}
+FILTERED = {"content_filter", "refusal", "safety", "recitation", "prohibited_content", "blocklist", "spii"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Reply:
     @property
     def refused(self) -> bool:
         """The server says that it refused."""
-        return self.finish_reason.lower() in _FILTER
+        return self.finish_reason.lower() in FILTERED
 
 
 def read_replies(paths: Sequence[str | os.PathLike[str]]) -> Iterator[Reply]:

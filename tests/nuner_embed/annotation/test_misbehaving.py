@@ -205,13 +205,14 @@ def test_what_is_answered_after_reasoning_is_read(llm, job, message):
     assert (report.sentences, report.concepts, asking.failures) == (1, {"ferry": 1}, {})
 
 
-def test_refusals_are_counted(llm, job):
+@pytest.mark.parametrize("finish", ["content_filter", "SAFETY"])
+def test_refusals_are_counted(llm, job, finish):
     llm.reply = lambda text: "I'm sorry, but I can't help with that." if "Clara" in text else reply(text)
 
     def misbehave(number, text, handler):
         if "Dora" not in text:
             return False
-        handler.answer({"model": "m"}, None, finish_reason="content_filter")
+        handler.answer({"model": "m"}, None, finish_reason=finish)
         return True
 
     llm.misbehave = misbehave

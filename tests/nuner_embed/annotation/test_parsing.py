@@ -37,6 +37,7 @@ def parsed(reply, **options):
         ("Kiel < city < a town", ("Kiel", "city", "a town")),
         ("Kiel < > city", ("Kiel", "city", "")),
         ("Kiel &lt;&gt; city", ("Kiel", "city", "")),
+        ("Kiel \\<\\> city", ("Kiel", "city", "")),
         ("Kiel <> city <> here a <> b", ("Kiel", "city", "here a <> b")),
         ("Kiel <> city < a town", ("Kiel", "city", "a town")),
         ("p < 0.05 <> significance level", ("p < 0.05", "significance level", "")),

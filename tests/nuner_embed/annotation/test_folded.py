@@ -53,6 +53,7 @@ def test_found_by_folding(text, entity, found):
         ("the résumé", "sum"),
         ("oﬃce", "of"),  # half of a letter
         ("oﬃce", "o"),
+        ("a ½ cup", "1"),
         ("co\u00adoperate", "Operate"),
         ("Romeo", "rome"),
         ("👨\u200d👩\u200d👧 family", "👨\ufe0f"),

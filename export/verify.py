@@ -2,7 +2,6 @@
 
 import logging
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from nuner_embed.bundled import bundled_texts
 from nuner_embed.corpora import Corpus
+from nuner_embed.corpora.listing import Paths
 from nuner_embed.errors import ExportError, ModelError
 from nuner_embed.files import write_json
 from nuner_embed.models import Model, TextTokenizer, locate
@@ -23,7 +23,7 @@ from nuner_embed.runtimes.reference import Reference
 
 SCHEMA_VERSION = 1
 _LOG = logging.getLogger(__name__)
-CorpusArgument = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Corpus
+CorpusArgument = Paths | Corpus
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,5 +266,5 @@ def _load_torch(model: Model, source: Model, options: RuntimeOptions) -> Runtime
 def _texts(corpus: CorpusArgument) -> list[str]:
     if isinstance(corpus, Corpus):
         return [document.text for document in corpus.survey().sample]
-    with Corpus([corpus] if isinstance(corpus, str | os.PathLike) else corpus) as opened:
+    with Corpus(corpus) as opened:
         return [document.text for document in opened.survey().sample]

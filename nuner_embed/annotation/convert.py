@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from nuner_embed.annotation.report import (
     UNREADABLE,
     AnnotationReport,
 )
+from nuner_embed.corpora.listing import Paths, StrPath, as_paths
 from nuner_embed.documents import Document
 from nuner_embed.errors import AnnotationError
 from nuner_embed.files import atomic_write
@@ -91,9 +91,7 @@ def require_other_files(written: Sequence[Path], read: Sequence[Path]) -> None:
             raise AnnotationError(f"{output} is a file that is read; name another output")
 
 
-def convert_replies(
-    paths: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str], *, occurrences: Occurrences = "all"
-) -> AnnotationReport:
+def convert_replies(paths: Paths, output: StrPath, *, occurrences: Occurrences = "all") -> AnnotationReport:
     """Makes an annotated corpus of replies that are there already; see `read_replies` for the files.
 
     Args:
@@ -106,7 +104,7 @@ def convert_replies(
         AnnotationError: the output is one of the files.
     """
     output = Path(output)
-    require_other_files([output], [Path(path) for path in paths])
+    require_other_files([output], [Path(path) for path in as_paths(paths)])
     report = AnnotationReport()
     write_annotated(output, annotated(read_replies(paths), report, occurrences=occurrences))
     return report

@@ -15,6 +15,7 @@ from typing import IO, Any
 from nuner_embed.corpora.compression import SUFFIXES, open_bytes
 from nuner_embed.corpora.corpus import STANDARD_INPUT
 from nuner_embed.corpora.decoding import read_lines
+from nuner_embed.corpora.listing import Paths, as_paths
 from nuner_embed.corpora.records import shown
 from nuner_embed.documents import is_text
 from nuner_embed.errors import CorpusError
@@ -57,13 +58,13 @@ class Reply:
         return self.finish_reason.lower() in FILTERED
 
 
-def read_replies(paths: Sequence[str | os.PathLike[str]]) -> Iterator[Reply]:
+def read_replies(paths: Paths) -> Iterator[Reply]:
     """All records of `.jsonl`, `.csv` and `.parquet` files, each also `.gz` or `.zst`; "-" is standard input, JSONL.
 
     Raises:
         CorpusError: a file that cannot be read, is of another kind, or has a record without text or reply.
     """
-    for argument in paths:
+    for argument in as_paths(paths):
         if os.fspath(argument) == STANDARD_INPUT:
             for line, record in _json_lines(sys.stdin.buffer, STANDARD_INPUT):
                 yield _reply(record, STANDARD_INPUT, line)

@@ -1,6 +1,7 @@
 """Plain, gzip and zstd files as streams of bytes."""
 
 import gzip
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,35 +18,52 @@ def open_bytes(path: Path, name: str) -> Iterator[IO[bytes]]:
     """Opens a file for reading, decompressing by its suffix.
 
     Raises:
-        CorpusError: it cannot be opened, or its compressed data is broken or ends early; also while it is read.
+        CorpusError: the file cannot be opened, or its compressed data is broken, ends early or is missing; also while
+            the file is read.
     """
     try:
-        with _open(path) as stream:
+        with _open(path, name) as stream:
             yield stream
-    except EOFError:
-        raise CorpusError(name, None, "the compressed data ends early; the file is truncated, get it again") from None
+    except EOFError as error:
+        reason = str(error) if isinstance(error, _Empty) else "the compressed data ends early; the file is truncated"
+        raise CorpusError(name, None, f"{reason}, get it again") from None
     except (gzip.BadGzipFile, zlib.error) as error:
         raise CorpusError(name, None, f"not valid gzip data ({error}); get the file again") from None
     except OSError as error:
-        if path.suffix.lower() == ".zst" and error.errno is None:  # what Arrow says of broken zstd data
-            reason = f"not valid zstd data ({str(error).splitlines()[0][:80]}); get the file again"
-            raise CorpusError(name, None, reason) from None
         raise CorpusError(name, None, f"cannot be read: {error.strerror or error}") from None
 
 
+class _Empty(EOFError):
+    """A compressed file of no bytes, which the readers of gzip take for an empty text."""
+
+
 @contextmanager
-def _open(path: Path) -> Iterator[IO[bytes]]:
+def _open(path: Path, name: str) -> Iterator[IO[bytes]]:
     suffix = path.suffix.lower()
+    if suffix in SUFFIXES and not path.stat().st_size:
+        raise _Empty(f"the file is empty: even an empty text has some bytes as {suffix}")
     if suffix == ".gz":
         with gzip.open(path, "rb") as stream:
             yield stream  # type: ignore[misc]
     elif suffix == ".zst":
-        import io
-
-        import pyarrow as pa
-
-        with pa.input_stream(str(path), compression="zstd") as compressed:
-            yield io.BufferedReader(compressed)
+        with _open_zstd(path, name) as stream:
+            yield stream
     else:
         with path.open("rb") as stream:
             yield stream
+
+
+@contextmanager
+def _open_zstd(path: Path, name: str) -> Iterator[IO[bytes]]:
+    """Opens a zstd file, whatever its window: `zstd --long=31` looks 2 GiB back, and readers stop at 128 MiB."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+
+    window = zstd.DecompressionParameter.window_log_max
+    try:
+        with zstd.open(path, "rb", options={window: window.bounds()[1]}) as stream:
+            yield stream  # type: ignore[misc]
+    except zstd.ZstdError as error:
+        raise CorpusError(name, None, f"not valid zstd data ({error}); get the file again") from None

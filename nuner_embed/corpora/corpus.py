@@ -16,7 +16,7 @@ from nuner_embed.corpora.conll import read_conll
 from nuner_embed.corpora.digest import ContentHash
 from nuner_embed.corpora.duplicates import DuplicateFinder, IdCensus
 from nuner_embed.corpora.jsonl import read_jsonl
-from nuner_embed.corpora.listing import FORMATS, CorpusFile, list_files
+from nuner_embed.corpora.listing import FORMATS, CorpusFile, Paths, as_paths, list_files
 from nuner_embed.corpora.parquet import read_parquet
 from nuner_embed.corpora.records import Item, Reject
 from nuner_embed.corpora.text_lines import read_text_lines
@@ -61,21 +61,22 @@ class Corpus:
     place. Standard input is spooled to a temporary file, which goes with `close` or with the corpus.
 
     Args:
-        paths: files, directories, or "-".
-        format: a key of `FORMATS` for all of them, in place of their suffixes.
+        paths: files, directories, or "-"; one or several.
+        format: a key of `FORMATS` for all of them, in place of their suffixes; of a directory all files are read then
+            that are not hidden.
         text_column: of Parquet files.
         id_column: of Parquet files; None for `id` if there is one.
         on_error: what becomes of bad records.
         exclude: directories to leave out.
 
     Raises:
-        CorpusError: a path is missing, of no known suffix, or a directory without corpora.
+        CorpusError: a path is missing, of no known suffix, named twice, or a directory without corpora.
         ValueError: an unknown format or policy, or no path.
     """
 
     def __init__(
         self,
-        paths: Sequence[str | os.PathLike[str]],
+        paths: Paths,
         *,
         format: str | None = None,
         text_column: str = "text",
@@ -91,6 +92,7 @@ class Corpus:
         self._survey: Survey | None = None
         self._repeated: frozenset[int] = frozenset()
         self._spool: Path | None = None
+        paths = as_paths(paths)
         self.from_stdin = STANDARD_INPUT in map(str, paths)
         if self.from_stdin:
             if len(paths) > 1:

@@ -5,20 +5,25 @@ from typing import IO
 
 from nuner_embed.corpora.records import Item, reject
 
-_BOM = b"\xef\xbb\xbf"
+_BOM = "\ufeff"
 
 
 def read_lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, str] | Item]:
     """Numbered lines without their ends; a line that is no UTF-8 becomes a reject.
 
-    Only a line feed ends a line, and one carriage return before it belongs to it; all else is text.
+    Only a line feed ends a line, and one carriage return before it belongs to it; all else is text, but for byte order
+    marks at the start of a line: where files were joined, each began with its own.
     """
     for number, raw in enumerate(stream, start=1):
         line = raw.removesuffix(b"\n").removesuffix(b"\r")
-        if number == 1:
-            line = line.removeprefix(_BOM)
         try:
-            yield number, line.decode("utf-8")
+            yield number, _without_marks(line.decode("utf-8"), first=number == 1)
         except UnicodeDecodeError as error:
             reason = f"not valid UTF-8 at byte {error.start + 1} of the line; convert the file to UTF-8"
             yield reject(name, number, reason, line.decode("utf-8", "backslashreplace"))
+
+
+def _without_marks(line: str, *, first: bool) -> str:
+    bare = line.lstrip(_BOM)
+    is_word = not first and bare.startswith(("\t", " "))  # in columns, a mark with nothing around it is a word
+    return line if is_word else bare

@@ -48,6 +48,6 @@ class DuplicateFinder:
             self._seen[identity] = where
             return None
         return (
-            f"duplicate id {shown(identity)}, first used at {first}; make ids unique, name each file once, or name "
-            "the directory that the files have in common"
+            f"duplicate id {shown(identity)}, first used at {first}; make ids unique, or name the directory that the "
+            "files have in common"
         )

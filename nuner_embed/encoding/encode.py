@@ -1,11 +1,10 @@
 """The batch job as one call."""
 
-import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from nuner_embed.corpora import Corpus
+from nuner_embed.corpora.listing import Paths, StrPath
 from nuner_embed.encoding.detecting import Detector
 from nuner_embed.encoding.job import run_job
 from nuner_embed.encoding.load import ModelSpec
@@ -18,11 +17,9 @@ from nuner_embed.encoding.windows import Overflow
 from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.runtimes.base import Precision, RuntimeName
 
-StrPath = str | os.PathLike[str]
-
 
 def encode(
-    corpus: StrPath | Sequence[StrPath] | Corpus,
+    corpus: Paths | Corpus,
     store: StrPath,
     *,
     model: str = DEFAULT_MODEL,
@@ -75,7 +72,6 @@ def encode(
     if isinstance(corpus, Corpus):
         run_job(corpus, directory, spec, options, reporter)
     else:
-        paths = [corpus] if isinstance(corpus, str | os.PathLike) else corpus
-        with Corpus(paths, on_error=on_error, exclude=[directory]) as opened:
+        with Corpus(corpus, on_error=on_error, exclude=[directory]) as opened:
             run_job(opened, directory, spec, options, reporter)
     return Store.open(directory)

@@ -1,6 +1,5 @@
 """From an annotated corpus to the pieces that are trained on and those that are held out."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.corpora import Corpus
+from nuner_embed.corpora.listing import Paths, as_paths
 from nuner_embed.documents import Document
 from nuner_embed.encoding.tokens import Ints
 from nuner_embed.errors import PretrainingError
@@ -55,7 +55,7 @@ class Prepared:
 
 
 def prepare(
-    data: Sequence[str | os.PathLike[str]],
+    data: Paths,
     format: str | None,
     tokenizer: TextTokenizer,
     settings: Settings,
@@ -69,9 +69,9 @@ def prepare(
         PretrainingError: it holds nothing to learn from.
     """
     tags = settings.objective == "token-classification"
-    with Corpus(list(data), format=format) as corpus:
+    with Corpus(data, format=format) as corpus:
         survey = corpus.survey()
-        what = ", ".join(map(str, data))
+        what = ", ".join(map(str, as_paths(data)))
         if not survey.spans:
             raise PretrainingError(
                 f"{what} holds no annotated mention; nuner-embed annotate makes such a corpus, or give one with spans"

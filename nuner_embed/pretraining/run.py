@@ -1,8 +1,7 @@
 """The pretrain job: an annotated corpus and a base model in, a text encoder and a concept encoder out."""
 
-import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from nuner_embed.corpora.listing import Paths, StrPath
 from nuner_embed.errors import PretrainingError
 from nuner_embed.evaluation.protocol import TypedSet
 from nuner_embed.files import hash_of, read_json, write_json
@@ -42,8 +42,8 @@ _CARD = "README.md"
 
 
 def pretrain(
-    data: Sequence[str | os.PathLike[str]],
-    output: str | os.PathLike[str],
+    data: Paths,
+    output: StrPath,
     settings: Settings | None = None,
     *,
     base: str = DEFAULT_BASE,

@@ -1,18 +1,14 @@
 """Annotated corpora, read as a whole."""
 
-import os
-from collections.abc import Sequence
-
 from nuner_embed.corpora import Corpus
+from nuner_embed.corpora.listing import Paths, as_paths
 from nuner_embed.documents import Document
 from nuner_embed.errors import CorpusError
 
 _PLAIN = ("txt",)
 
 
-def read_annotated(
-    paths: Sequence[str | os.PathLike[str]], format: str | None = None
-) -> tuple[tuple[Document, ...], str]:
+def read_annotated(paths: Paths, format: str | None = None) -> tuple[tuple[Document, ...], str]:
     """The documents of a corpus with spans or BIO tags, and the hash of their contents.
 
     Raises:
@@ -23,6 +19,6 @@ def read_annotated(
         if not survey.spans:
             plain = any(file.format in _PLAIN for file in corpus.files)
             hint = " (a .txt is read as a text a line; --format conll reads it as words and tags)" if plain else ""
-            name = ", ".join(map(str, paths))
+            name = ", ".join(map(str, as_paths(paths)))
             raise CorpusError(name, None, f"holds no annotated mention; spans or BIO tags are needed here{hint}")
         return tuple(item for item in corpus if isinstance(item, Document)), survey.sha256

@@ -42,8 +42,8 @@ def test_compressed_data_cut_at_any_byte_is_noticed(tmp_path, kind):
     full = {"gz": gzip.compress, "zst": zstd}[kind](b"the ferry left at seven\n" * 3)
     path = tmp_path / f"c.txt.{kind}"
     assert len(read(write(path, full))) == 3
-    for length in range(1, len(full)):
-        with pytest.raises(CorpusError, match="ends early|not valid"):
+    for length in range(len(full)):
+        with pytest.raises(CorpusError, match="the file is empty|ends early|not valid"):
             read(write(path, full[:length]))
 
 

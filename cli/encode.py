@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuner_embed.cli.options import format_option, json_option, layers_option, model_option, print_json
+from nuner_embed.cli.options import (
+    format_option,
+    json_option,
+    layers_option,
+    model_option,
+    print_json,
+    tag_names_option,
+)
 
 if TYPE_CHECKING:
     from nuner_embed.corpora import Corpus
@@ -41,6 +48,7 @@ if TYPE_CHECKING:
 @format_option
 @click.option("--text-column", default="text", show_default=True, help="Parquet column of the texts.")
 @click.option("--id-column", help="Parquet column of the ids.  [default: id, if there is one]")
+@tag_names_option
 @click.option(
     "--pooling",
     type=click.Choice(["first", "last", "mean"]),
@@ -137,7 +145,7 @@ def encode(
         raise click.UsageError("--detector and --threshold find mentions; they do not go with --mentions given")
     if "-" in corpus:  # said before standard input is read to its end
         note("standard input cannot be read twice: if this job is interrupted, it must start over")
-    of_corpus = {name: options.pop(name) for name in ("text_column", "id_column", "on_error")}
+    of_corpus = {name: options.pop(name) for name in ("text_column", "id_column", "tag_names", "on_error")}
     with (
         nuner_embed.Corpus(list(corpus), format=format_, exclude=[store], **of_corpus) as source,
         JobReporter() as reporter,

@@ -12,6 +12,7 @@ from nuner_embed.cli.options import (
     format_option,
     json_option,
     print_json,
+    tag_names_option,
     threads_option,
 )
 
@@ -62,6 +63,7 @@ def evaluate() -> None:
 @c_option
 @class_weight_option
 @format_option
+@tag_names_option
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Directory of the results.")
 @threads_option
 @json_option
@@ -70,6 +72,7 @@ def fewshot(
     sets: tuple[tuple[str, str, str], ...],
     c: float,
     format_: str | None,
+    tag_names: tuple[str, ...],
     output: Path,
     threads: int,
     as_json: bool,
@@ -89,7 +92,7 @@ def fewshot(
         problem = wrong_names(what, names)
         if problem:
             raise click.UsageError(problem)
-    typed = [read_set(*one, format=format_) for one in sets]
+    typed = [read_set(*one, format=format_, tag_names=tag_names) for one in sets]
     with RowProgress("") as progress:
         found = evaluate_fewshot(
             dict(pairs), typed, output, Protocol(C=c, **protocol), threads=threads, progress=progress, note=note

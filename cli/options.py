@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -73,6 +74,33 @@ format_option = click.option(
     "format_",
     type=click.Choice(["txt", "jsonl", "conll", "parquet"]),
     help="Of the corpus.  [default: by suffix; standard input is txt]",
+)
+
+
+def _names_or_file(value: str | None) -> tuple[str, ...]:
+    """Names with commas between them, or the lines of a file."""
+    if value is None:
+        return ()
+    path = Path(value).expanduser()
+    try:
+        names = path.read_text(encoding="utf-8").splitlines() if path.is_file() else value.split(",")
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{value} cannot be read: {error}") from None
+    names = [name.strip() for name in names]
+    while names and not names[-1]:
+        names.pop()
+    if not names or not all(names) or len(set(names)) != len(names):
+        raise click.BadParameter(
+            f"{value!r} is neither a list of different names such as O,B-city,I-city nor a file with one a line"
+        )
+    return tuple(names)
+
+
+tag_names_option = click.option(
+    "--tag-names",
+    metavar="NAME,NAME...|FILE",
+    callback=lambda _, __, value: _names_or_file(value),
+    help="What the numbers mean that stand for tags or labels in the corpus, from 0 on; a file has a name a line.",
 )
 
 

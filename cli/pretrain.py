@@ -8,7 +8,14 @@ from typing import Any
 
 import click
 
-from nuner_embed.cli.options import format_option, json_option, print_facts, print_json, threads_option
+from nuner_embed.cli.options import (
+    format_option,
+    json_option,
+    print_facts,
+    print_json,
+    tag_names_option,
+    threads_option,
+)
 from nuner_embed.models.known import DEFAULT_BASE
 from nuner_embed.pretraining.settings import PRESETS, Settings, kind_of, read_settings
 
@@ -63,6 +70,7 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Keep what the frozen layers make of every text in a file, instead of computing it in every epoch.",
 )
 @format_option
+@tag_names_option
 @click.option("--force", is_flag=True, help="Start over, whatever is in the directory of an earlier run.")
 @json_option
 @_settings_options
@@ -78,6 +86,7 @@ def pretrain(
     threads: int,
     cache: bool,
     format_: str | None,
+    tag_names: tuple[str, ...],
     force: bool,
     as_json: bool,
     **flags: Any,
@@ -105,8 +114,8 @@ def pretrain(
 
     with RowProgress("") as progress:
         facts = run(
-            data, output, settings, base=base, probe_set=typed, format=format_, device=device, threads=threads,
-            cache=cache, force=force, progress=progress, note=note,
+            data, output, settings, base=base, probe_set=typed, format=format_, tag_names=tag_names, device=device,
+            threads=threads, cache=cache, force=force, progress=progress, note=note,
         )  # fmt: skip
     if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
         return

@@ -16,6 +16,7 @@ from nuner_embed.cli.options import (
     model_option,
     print_facts,
     print_json,
+    tag_names_option,
     threads_option,
     types_option,
 )
@@ -63,6 +64,7 @@ def probe() -> None:
 @c_option
 @class_weight_option
 @format_option
+@tag_names_option
 @threads_option
 @click.option("--force", is_flag=True, help="Replace a probe that is there.")
 @json_option
@@ -79,6 +81,7 @@ def train(
     c: float,
     class_weight: str | None,
     format_: str | None,
+    tag_names: tuple[str, ...],
     threads: int,
     force: bool,
     as_json: bool,
@@ -106,7 +109,7 @@ def train(
     if (output / PROBE_FILE).exists() and not force:
         raise ProbeError(f"{output} holds a probe; name another directory, or replace it with --force")
     if concepts:
-        _require_default("k", "seed", "types", "short_types", "c", "class_weight", "format_")
+        _require_default("k", "seed", "types", "short_types", "c", "class_weight", "format_", "tag_names")
         tagger = _of_concepts(concepts, model, threads, threshold)
         tagger.save(output)
         note(f"Next: nuner-embed probe predict {output} CORPUS")
@@ -115,7 +118,7 @@ def train(
         else:
             print_facts({plain(label): plain(name) for label, name in tagger.facts.parameters["concepts"].items()})
         return
-    documents, _ = read_annotated(data, format_)
+    documents, _ = read_annotated(data, format_, tag_names=tag_names)
     support = choose_support(  # what cannot be learnt is said before the encoder is loaded
         documents, types=types, k=k, seed=seed, short=short_types, what=", ".join(data)
     )
@@ -224,6 +227,7 @@ def predict(
 @types_option("Types to look at; words of others count as none.  [default: all that the probe knows]")
 @click.option("--confusion", is_flag=True, help="Also show which type was taken for which.")
 @format_option
+@tag_names_option
 @threads_option
 @json_option
 def evaluate(
@@ -233,6 +237,7 @@ def evaluate(
     types: tuple[str, ...] | None,
     confusion: bool,
     format_: str | None,
+    tag_names: tuple[str, ...],
     threads: int,
     as_json: bool,
 ) -> None:
@@ -244,7 +249,7 @@ def evaluate(
     from nuner_embed.probing.reading import read_annotated
     from nuner_embed.probing.tagger import Tagger
 
-    documents, _ = read_annotated(data, format_)
+    documents, _ = read_annotated(data, format_, tag_names=tag_names)
     what = ", ".join(data)
     comparable_types(read_probe(probe_)[1], documents, types, what)  # before the encoder is loaded
     tagger = Tagger.open(probe_, model=model, threads=threads)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from nuner_embed.arguments import Paths
 from nuner_embed.bundled import bundled_texts
 from nuner_embed.corpora import Corpus
-from nuner_embed.corpora.listing import Paths
 from nuner_embed.errors import ExportError, ModelError
 from nuner_embed.files import write_json
 from nuner_embed.models import Model, TextTokenizer, locate

@@ -19,7 +19,7 @@ from nuner_embed.annotation.report import (
     UNREADABLE,
     AnnotationReport,
 )
-from nuner_embed.corpora.listing import Paths, StrPath, as_paths
+from nuner_embed.arguments import Paths, StrPath, as_paths
 from nuner_embed.documents import Document
 from nuner_embed.errors import AnnotationError
 from nuner_embed.files import atomic_write

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from nuner_embed.arguments import Paths, as_paths
 from nuner_embed.corpora.compression import SUFFIXES, open_bytes
 from nuner_embed.corpora.corpus import STANDARD_INPUT
 from nuner_embed.corpora.decoding import read_lines
-from nuner_embed.corpora.listing import Paths, as_paths
 from nuner_embed.corpora.records import shown
 from nuner_embed.documents import is_text
 from nuner_embed.errors import CorpusError

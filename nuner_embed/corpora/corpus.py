@@ -1,5 +1,6 @@
 """A corpus: files in, documents out, as often as they are asked for."""
 
+import logging
 import os
 import shutil
 import sys
@@ -11,12 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+from nuner_embed.arguments import Paths, as_names, as_paths
 from nuner_embed.corpora.compression import open_bytes
 from nuner_embed.corpora.conll import read_conll
 from nuner_embed.corpora.digest import ContentHash
 from nuner_embed.corpora.duplicates import DuplicateFinder, IdCensus
 from nuner_embed.corpora.jsonl import read_jsonl
-from nuner_embed.corpora.listing import FORMATS, CorpusFile, Paths, as_paths, list_files
+from nuner_embed.corpora.listing import FORMATS, CorpusFile, list_files
+from nuner_embed.corpora.objects import ANNOTATION_KEYS, Annotations
 from nuner_embed.corpora.parquet import read_parquet
 from nuner_embed.corpora.records import Item, Reject
 from nuner_embed.corpora.text_lines import read_text_lines
@@ -25,10 +28,11 @@ from nuner_embed.errors import CorpusError
 
 OnError = Literal["fail", "skip"]
 STANDARD_INPUT = "-"
-_LINE_READERS = {"txt": read_text_lines, "jsonl": read_jsonl, "conll": read_conll}
+_LINE_READERS = {"txt": read_text_lines, "conll": read_conll}
 _SAMPLE_DOCUMENTS = 512
 _SAMPLE_CHARACTERS = 2_000_000
 _REPORT_EVERY = 10_000
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class Survey:
         characters: of all texts.
         annotated_characters: of the texts with at least one span.
         spans: annotated mentions.
+        annotated: documents with at least one span.
         sha256: of all documents' contents.
         sample: up to 512 documents, evenly spread.
     """
@@ -50,6 +55,7 @@ class Survey:
     characters: int
     annotated_characters: int
     spans: int
+    annotated: int
     sha256: str
     sample: tuple[Document, ...]
 
@@ -66,6 +72,7 @@ class Corpus:
             that are not hidden.
         text_column: of Parquet files.
         id_column: of Parquet files; None for `id` if there is one.
+        tag_names: the names of tags or labels that are numbers, in order; Parquet files may hold such names.
         on_error: what becomes of bad records.
         exclude: directories to leave out.
 
@@ -81,6 +88,7 @@ class Corpus:
         format: str | None = None,
         text_column: str = "text",
         id_column: str | None = None,
+        tag_names: Sequence[str] = (),
         on_error: OnError = "fail",
         exclude: Sequence[Path] = (),
     ) -> None:
@@ -89,6 +97,7 @@ class Corpus:
         if on_error not in ("fail", "skip"):
             raise ValueError(f'on_error must be "fail" or "skip", not {on_error!r}')
         self._text_column, self._id_column, self._on_error = text_column, id_column, on_error
+        self._annotations = Annotations(as_names(tag_names))
         self._survey: Survey | None = None
         self._repeated: frozenset[int] = frozenset()
         self._spool: Path | None = None
@@ -135,6 +144,7 @@ class Corpus:
                 names = ", ".join(file.name for file in self.files[:3])
                 rejected = f", only {survey.rejects} records that were rejected" if survey.rejects else ""
                 raise CorpusError(names, None, f"the corpus holds no documents{rejected}")
+            self._name_unread()
             self._survey = survey
         return self._survey
 
@@ -147,8 +157,18 @@ class Corpus:
         self.survey()
         return self._read()
 
+    def _name_unread(self) -> None:
+        unread = [f"{key} ({where})" for key, where in self._annotations.unread.items()]
+        if unread:
+            keys = ", ".join(ANNOTATION_KEYS)
+            _LOG.warning(
+                "not read, though looking like annotations: %s; mentions are read from the first of %s that holds some",
+                ", ".join(unread),
+                keys,
+            )
+
     def _pass(self, progress: Callable[[int], None], census: IdCensus) -> Survey:
-        documents = rejects = characters = spans = annotated_characters = 0
+        documents = rejects = characters = spans = annotated = annotated_characters = 0
         content, sample = ContentHash(), _Sample()
         for item in self._read():
             if isinstance(item, Reject):
@@ -157,6 +177,7 @@ class Corpus:
             documents += 1
             characters += len(item.text)
             spans += len(item.spans)
+            annotated += bool(item.spans)
             annotated_characters += len(item.text) if item.spans else 0
             content.add(item)
             census.add(item.id)
@@ -164,7 +185,14 @@ class Corpus:
             if documents % _REPORT_EVERY == 0:
                 progress(documents)
         return Survey(
-            documents, rejects, characters, annotated_characters, spans, content.hexdigest(), tuple(sample.documents)
+            documents=documents,
+            rejects=rejects,
+            characters=characters,
+            annotated_characters=annotated_characters,
+            spans=spans,
+            annotated=annotated,
+            sha256=content.hexdigest(),
+            sample=tuple(sample.documents),
         )
 
     def _read(self) -> Iterator[Document | Reject]:
@@ -188,10 +216,13 @@ class Corpus:
 
     def _items(self, file: CorpusFile) -> Iterator[Item]:
         if file.format == "parquet":
-            yield from read_parquet(file.path, file.name, self._text_column, self._id_column)
+            yield from read_parquet(file.path, file.name, self._text_column, self._id_column, self._annotations)
             return
         with open_bytes(file.path, file.name) as stream:
-            yield from _LINE_READERS[file.format](stream, file.name)
+            if file.format == "jsonl":
+                yield from read_jsonl(stream, file.name, self._annotations)
+            else:
+                yield from _LINE_READERS[file.format](stream, file.name)
 
 
 class _Sample:

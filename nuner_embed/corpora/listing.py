@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nuner_embed.arguments import Paths, StrPath, as_paths
 from nuner_embed.corpora.compression import SUFFIXES
 from nuner_embed.errors import CorpusError
 
@@ -18,8 +19,6 @@ FORMATS = {
 _BY_SUFFIX = {suffix: name for name, suffixes in FORMATS.items() for suffix in suffixes}
 _KNOWN = ", ".join(_BY_SUFFIX)
 _LOG = logging.getLogger(__name__)
-StrPath = str | os.PathLike[str]
-Paths = StrPath | Sequence[StrPath]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +34,6 @@ class CorpusFile:
     path: Path
     name: str
     format: str
-
-
-def as_paths(paths: Paths) -> list[StrPath]:
-    """Paths as a list: a string is one path, not a sequence of them."""
-    return [paths] if isinstance(paths, str | os.PathLike) else list(paths)
 
 
 def list_files(arguments: Paths, format_: str | None, exclude: Sequence[Path]) -> tuple[CorpusFile, ...]:

@@ -59,6 +59,11 @@ def run_job(
                 "the corpus has no spans, so rows of mentions would make an empty store; --mentions detect finds some, "
                 "or use --rows word"
             )
+        if options.granularity == "mention" and not options.detector and survey.annotated < survey.documents:
+            reporter.notice(
+                f"mentions: the spans of {survey.annotated:,} of {survey.documents:,} documents; the others have none "
+                "and make no rows (--mentions detect looks for mentions in all)"
+            )
         if options.detector and options.detector.semantic_hash != encoder.semantic_hash:
             raise StoreError(
                 f"the mention detector reads the words of another model or recipe "

@@ -20,19 +20,20 @@ RESULTS_FILE, TABLE_FILE, FIGURE_FILE = "results.json", "table.md", "figure.png"
 _PARTS = "parts"
 
 
-def read_set(name: str, train: str | Path, test: str | Path, *, format: str | None = None) -> TypedSet:
+def read_set(name: str, train: str | Path, test: str | Path, *, format: str | None = None, **reading: Any) -> TypedSet:
     """Reads a set's two parts.
 
     Args:
         name: of the set.
         train, test: annotated corpora.
         format: of both, in place of their suffixes.
+        reading: further options of `Corpus`, such as `tag_names`.
 
     Raises:
         CorpusError: a part cannot be read.
         ProbeError: a part holds no annotated mention.
     """
-    (learnt, learnt_sha256), (asked, asked_sha256) = (read_annotated([part], format) for part in (train, test))
+    (learnt, learnt_sha256), (asked, asked_sha256) = (read_annotated(part, format, **reading) for part in (train, test))
     return TypedSet(name, learnt, asked, hash_of([learnt_sha256, asked_sha256]))
 
 

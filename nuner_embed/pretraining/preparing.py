@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nuner_embed.arguments import Paths, as_paths
 from nuner_embed.corpora import Corpus
-from nuner_embed.corpora.listing import Paths, as_paths
 from nuner_embed.documents import Document
 from nuner_embed.encoding.tokens import Ints
 from nuner_embed.errors import PretrainingError
@@ -61,6 +61,7 @@ def prepare(
     settings: Settings,
     max_length: int,
     progress: Progress,
+    tag_names: Sequence[str] = (),
 ) -> Prepared:
     """Reads an annotated corpus and tokenizes it.
 
@@ -69,7 +70,7 @@ def prepare(
         PretrainingError: it holds nothing to learn from.
     """
     tags = settings.objective == "token-classification"
-    with Corpus(data, format=format) as corpus:
+    with Corpus(data, format=format, tag_names=tag_names) as corpus:
         survey = corpus.survey()
         what = ", ".join(map(str, as_paths(data)))
         if not survey.spans:

@@ -1,7 +1,7 @@
 """The pretrain job: an annotated corpus and a base model in, a text encoder and a concept encoder out."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from nuner_embed.corpora.listing import Paths, StrPath
+from nuner_embed.arguments import Paths, StrPath
 from nuner_embed.errors import PretrainingError
 from nuner_embed.evaluation.protocol import TypedSet
 from nuner_embed.files import hash_of, read_json, write_json
@@ -49,6 +49,7 @@ def pretrain(
     base: str = DEFAULT_BASE,
     probe_set: TypedSet | None = None,
     format: str | None = None,
+    tag_names: Sequence[str] = (),
     device: str = "auto",
     threads: int = 0,
     cache: bool = True,
@@ -67,6 +68,7 @@ def pretrain(
         base: both encoders begin as this model.
         probe_set: a typed set for a quick probe at every validation.
         format: of the corpus, in place of the suffixes.
+        tag_names: see `Corpus`.
         device: "auto", "cpu" or "cuda".
         threads: of torch on a CPU; 0 for one a core.
         cache: keep what the frozen layers make of every text in a file instead of computing it in every epoch.
@@ -98,7 +100,7 @@ def pretrain(
     probe = plan_quick_probe(probe_set) if probe_set else None  # what cannot be drawn is said at once
     with _threads(threads or cores()), held(directory, accelerator, force=force) as work:
         tokenizer = TextTokenizer.from_directory(model.directory)
-        prepared = prepare(data, format, tokenizer, settings, max_length, progress)
+        prepared = prepare(data, format, tokenizer, settings, max_length, progress, tag_names)
         made = {
             # a directory by the last part of its path: what is written may be given away
             "base": Path(base).expanduser().resolve().name if Path(base).expanduser().is_dir() else base,

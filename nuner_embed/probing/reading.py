@@ -1,20 +1,27 @@
 """Annotated corpora, read as a whole."""
 
+from typing import Any
+
+from nuner_embed.arguments import Paths, as_paths
 from nuner_embed.corpora import Corpus
-from nuner_embed.corpora.listing import Paths, as_paths
 from nuner_embed.documents import Document
 from nuner_embed.errors import CorpusError
 
 _PLAIN = ("txt",)
 
 
-def read_annotated(paths: Paths, format: str | None = None) -> tuple[tuple[Document, ...], str]:
+def read_annotated(paths: Paths, format: str | None = None, **reading: Any) -> tuple[tuple[Document, ...], str]:
     """The documents of a corpus with spans or BIO tags, and the hash of their contents.
+
+    Args:
+        paths: files, directories, or "-".
+        format: see `Corpus`.
+        reading: further options of `Corpus`, such as `tag_names`.
 
     Raises:
         CorpusError: it cannot be read, or holds no annotated mention.
     """
-    with Corpus(paths, format=format) as corpus:
+    with Corpus(paths, format=format, **reading) as corpus:
         survey = corpus.survey()
         if not survey.spans:
             plain = any(file.format in _PLAIN for file in corpus.files)

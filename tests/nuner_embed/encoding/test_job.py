@@ -285,3 +285,18 @@ def test_a_full_disk_keeps_what_is_finished(corpus_file, tmp_path, monkeypatch):
     job(corpus_file, tmp_path / "s")
     job(corpus_file, tmp_path / "whole")
     assert fingerprint(tmp_path / "s") == fingerprint(tmp_path / "whole")
+
+
+def test_documents_without_a_mention_are_counted_where_mentions_are_the_rows(tmp_path):
+    path = tmp_path / "c.jsonl"
+    entities = ([[4, 9, "boat"]], [], [[0, 3, "word"], [4, 9, "boat"]])
+    path.write_text("".join(json.dumps({"text": "the ferry", "entities": spans}) + "\n" for spans in entities))
+    for rows, said in (("mention", True), ("word", False)):
+        reporter = Recording()
+        job(path, tmp_path / rows, reporter, granularity=rows)
+        note = (
+            "mentions: the spans of 2 of 3 documents; the others have none and make no rows (--mentions detect looks "
+            "for mentions in all)"
+        )
+        assert (note in reporter.notices) is said
+    assert Store.open(tmp_path / "mention").table(["label"])["label"].to_pylist() == ["boat", "word", "boat"]

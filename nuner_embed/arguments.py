@@ -1,0 +1,32 @@
+"""What callers may give: one path, name or text where several are expected, and strings where documents are."""
+
+import os
+from collections.abc import Iterable, Sequence
+
+from nuner_embed.documents import Document
+
+StrPath = str | os.PathLike[str]
+Paths = StrPath | Sequence[StrPath]
+
+
+def as_paths(paths: Paths) -> list[StrPath]:
+    """Paths as a list: a string is one path."""
+    return [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+
+
+def as_names(names: str | Iterable[str]) -> list[str]:
+    """Names as a list: a string is one name."""
+    return [names] if isinstance(names, str) else list(names)
+
+
+def as_documents(texts: str | Document | Iterable[str | Document]) -> list[Document]:
+    """Documents; a string becomes one, whose id is its place in the list.
+
+    Raises:
+        TypeError: something else.
+    """
+    items = [texts] if isinstance(texts, str | Document) else list(texts)
+    for item in items:
+        if not isinstance(item, str | Document):
+            raise TypeError(f"expected a text or a Document, found {type(item).__name__}")
+    return [Document(str(place), item) if isinstance(item, str) else item for place, item in enumerate(items)]

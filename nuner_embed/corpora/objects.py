@@ -1,0 +1,286 @@
+"""Objects, JSON lines or rows of a table, as documents, with mentions under the names that tools give them."""
+
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Literal
+
+from nuner_embed.corpora.records import Item, reject, shown
+from nuner_embed.corpora.span_lists import (
+    LABELS,
+    Counting,
+    find_counting,
+    is_span_list,
+    parse_spans,
+    to_characters,
+    unread_labels,
+)
+from nuner_embed.documents import Document, Span, join_words
+from nuner_embed.errors import CorpusError
+from nuner_embed.tags import OUTSIDE, PLAIN, TagScheme, find_scheme, tags_to_spans
+
+TOKEN_KEYS = ("tokens", "words", "tokenized_text")
+_SPAN_KEYS = ("spans", "entities", "ents", "label", "labels")
+_TAG_KEYS = ("ner_tags", "ner", "tags", "labels", "label")
+ANNOTATION_KEYS = tuple(dict.fromkeys([*_SPAN_KEYS, *_TAG_KEYS]))
+_MEAN_NOTHING_ELSE = frozenset({"spans", "entities", "ents", "ner_tags", "ner"})
+_LOOKED_AT = 100  # records of a file, until some hold tags
+Form = Literal["spans", "tags"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a file.
+
+    Attributes:
+        number: 1-based line or row.
+        value: what it holds.
+        raw: how it is written, for the list of rejects.
+        place: what messages begin with.
+    """
+
+    number: int
+    value: Any
+    raw: Any
+    place: str = ""
+
+
+@dataclass
+class Annotations:
+    """What is known of the annotations of a corpus beyond its records.
+
+    Attributes:
+        names: of the numbers that stand for tags or labels, in order; those of all files.
+        by_key: such names as a file gives itself, for each key.
+        unread: keys that look like annotations and are not read, and where each stood first; grows while files are
+            read.
+    """
+
+    names: Sequence[str] = ()
+    by_key: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    unread: MutableMapping[str, str] = field(default_factory=dict)
+
+
+def read_objects(records: Iterator[Record | Item], name: str, annotations: Annotations) -> Iterator[Item]:
+    """The records of one file as documents; what are rejects already are passed on.
+
+    Raises:
+        CorpusError: its tags can be read in more than one way.
+    """
+    reader = _Reader(name, annotations)
+    while not reader.schemes and (some := list(islice(records, _LOOKED_AT))):
+        try:
+            reader.look_at([record.value for record in some if isinstance(record, Record)])
+        except ValueError as error:
+            raise CorpusError(name, None, str(error)) from None
+        yield from map(reader.item, some)
+    yield from map(reader.item, records)
+
+
+class _Reader:
+    """Reads the records of one file: what was read in one under some name must be readable in the others."""
+
+    def __init__(self, name: str, annotations: Annotations) -> None:
+        self.schemes: dict[str, TagScheme] = {}
+        self._name = name
+        self._annotations = annotations
+        self._forms: dict[str, Form] = {}
+        self._counting: dict[str, Counting] = {"ner": "tokens"}
+        self._judged: set[str] = set()
+
+    def look_at(self, values: Sequence[Any]) -> None:
+        """Finds the scheme of the tags in some records, if these hold any but "O", and what their spans count.
+
+        Raises:
+            ValueError: the tags or spans can be read in more than one way.
+        """
+        sequences: dict[str, list[list[str]]] = {}
+        spans: dict[str, list[tuple[Sequence[Span], Sequence[tuple[int, int]]]]] = {}
+        for value in values:
+            try:
+                key, form = self._chosen(value)
+                if key is not None and form == "tags":
+                    sequences.setdefault(key, []).append(self._tags(value, key))
+                elif key is not None and "text" not in value and key not in self._counting:
+                    spans.setdefault(key, []).append((self._spans(value, key), join_words(_tokens(value))[1]))
+            except ValueError:  # said when the record is read
+                continue
+        for key, some in spans.items():
+            self._counting[key] = find_counting(some, key)
+        for key, found in sequences.items():
+            names = self._names(key) if self._is_numbered(values, key) else None
+            scheme = find_scheme([names] if names else found)
+            if scheme:
+                self.schemes[key] = scheme
+
+    def item(self, record: Record | Item) -> Item:
+        """A record as a document, or as a reject."""
+        if not isinstance(record, Record):
+            return record
+        where = f"{self._name}:{record.number}"
+        try:
+            return record.number, self._document(record.value, where)
+        except (ValueError, RecursionError) as error:
+            reason = record.place + (str(error) or "JSON nested too deeply")
+            raw = record.raw if isinstance(record.raw, str) else repr(record.raw)
+            return reject(self._name, record.number, reason, raw)
+
+    def _document(self, value: Any, where: str) -> Document:
+        if not isinstance(value, dict):
+            raise ValueError(f'expected an object with "text", found {shown(value)}')
+        identity = value.get("id", where)
+        if isinstance(identity, bool) or not isinstance(identity, str | int):
+            raise ValueError(f'"id" must be a string or a whole number, not {shown(identity)}')
+        words = None
+        if "text" in value:
+            text = value["text"]
+            if not isinstance(text, str):
+                raise ValueError(f'"text" must be a string, not {shown(text)}')
+        elif _token_key(value):
+            text, words = join_words(_tokens(value))
+        else:
+            raise ValueError(f'expected "text" or "tokens", found {shown(sorted(value))}')
+        key, form = self._chosen(value)
+        self._judge(value, key, where)
+        if key is None or form is None:
+            return Document(str(identity), text, words)
+        self._forms[key] = form
+        joined = words is not None
+        if words is None and (form == "tags" or key == "ner"):
+            words = _places(_tokens(value), text)
+        if form == "tags":
+            spans = self._from_tags(value, key, words or ())
+        else:
+            spans = self._of_words(self._spans(value, key), words or (), key, joined=joined)
+        return Document(str(identity), text, words, spans)
+
+    def _chosen(self, value: dict[str, Any]) -> tuple[str | None, Form | None]:
+        """Under which key the annotations stand, and in which form."""
+        for key in ANNOTATION_KEYS if isinstance(value, dict) else ():
+            form = self._form(key, value) if value.get(key) else None
+            if form:
+                return key, form
+        return None, None
+
+    def _form(self, key: str, value: dict[str, Any]) -> Form | None:
+        if key in self._forms:
+            return self._forms[key]
+        held = value[key]
+        if key in _SPAN_KEYS and (key == "spans" or is_span_list(held)):
+            return "spans"
+        tokens = value.get(_token_key(value))
+        if key not in _TAG_KEYS or not isinstance(tokens, list):
+            return None
+        if _are_tags(held) and (key == "ner_tags" or len(held) == len(tokens)):
+            return "tags"
+        return "spans" if key == "ner" and is_span_list(held) else None  # GLiNER's, which count tokens
+
+    def _judge(self, value: dict[str, Any], read: str | None, where: str) -> None:
+        """Takes down what looks like annotations and is not read, each key when it first holds something."""
+        unread = []
+        for key, held in value.items():
+            if not held or key in self._judged or key in ("id", "text", *TOKEN_KEYS):
+                continue
+            self._judged.add(key)
+            if key == read:
+                unread += [f"{key}: {label}" for label in unread_labels(held)]
+            elif key not in self._forms and _look_like_annotations(key, held, value):
+                unread.append(key)
+        for key in unread:
+            self._annotations.unread.setdefault(key, where)
+
+    def _from_tags(self, value: dict[str, Any], key: str, words: Sequence[tuple[int, int]]) -> tuple[Span, ...]:
+        tags = self._tags(value, key)
+        try:
+            scheme = self.schemes.get(key) or find_scheme([tags]) or PLAIN
+            return tags_to_spans(tags, words, scheme)
+        except ValueError as error:
+            raise ValueError(f'"{key}": {error}') from None
+
+    def _of_words(
+        self, spans: Sequence[Span], words: Sequence[tuple[int, int]], key: str, *, joined: bool
+    ) -> tuple[Span, ...]:
+        """Spans of characters, whatever those that were read count."""
+        if joined and key not in self._counting:
+            self._counting[key] = find_counting([(spans, words)], key)
+        return to_characters(spans, words, self._counting.get(key, "characters"), key)
+
+    def _spans(self, value: dict[str, Any], key: str) -> tuple[Span, ...]:
+        return parse_spans(value[key], key, lambda label: self._named(label, key))
+
+    def _tags(self, value: dict[str, Any], key: str) -> list[str]:
+        held = value[key]
+        if not _are_tags(held):
+            raise ValueError(f'"{key}" must be a list of tags, all names or all numbers, not {shown(held)}')
+        return [self._named(tag, key) for tag in held]
+
+    def _is_numbered(self, values: Sequence[Any], key: str) -> bool:
+        held = [value.get(key) for value in values if isinstance(value, dict)]
+        return any(type(tags[0]) is int for tags in held if tags and _are_tags(tags))
+
+    def _names(self, key: str) -> Sequence[str]:
+        return self._annotations.names or self._annotations.by_key.get(key, ())
+
+    def _named(self, label: Any, key: str) -> Any:
+        if type(label) is not int:
+            return label
+        names = self._names(key)
+        if not names:
+            raise ValueError(
+                f'"{key}" holds numbers such as {label}, and nothing says what they mean: give their names in order '
+                "with --tag-names O,B-person,I-person (or a file with a name a line)"
+            )
+        if not 0 <= label < len(names):
+            raise ValueError(f'"{key}" holds the number {label}; there are names for 0 to {len(names) - 1}')
+        return names[label]
+
+
+def _token_key(value: dict[str, Any]) -> str:
+    """Under which key the tokens stand; "" for none."""
+    return next((key for key in TOKEN_KEYS if isinstance(value.get(key), list)), "tokens" if "tokens" in value else "")
+
+
+def _tokens(value: dict[str, Any]) -> list[str]:
+    key = _token_key(value)
+    held = value.get(key)
+    if isinstance(held, list):
+        words = [token.get("text") if isinstance(token, dict) else token for token in held]  # prodigy's are objects
+        good = [word for word in words if isinstance(word, str) and word]
+        if len(good) == len(held):
+            return good
+    raise ValueError(f'"{key or "tokens"}" must be a list of words, none of them empty, not {shown(held)}')
+
+
+def _places(words: Sequence[str], text: str) -> tuple[tuple[int, int], ...]:
+    """Where tokens stand in their text."""
+    places, end = [], 0
+    for word in words:
+        start = text.find(word, end)
+        if start < 0:
+            raise ValueError(f'the tokens must stand in "text", one after the other; {shown(word)} does not')
+        end = start + len(word)
+        places.append((start, end))
+    return tuple(places)
+
+
+def _are_tags(value: Any) -> bool:
+    return isinstance(value, list) and {type(tag) for tag in value} in ({str}, {int})
+
+
+def _look_like_annotations(key: str, value: Any, record: dict[str, Any]) -> bool:
+    if key in _MEAN_NOTHING_ELSE:
+        return True
+    if is_span_list(value):
+        item = value[0] if isinstance(value, list) else value
+        return any(name in item for name in LABELS) if isinstance(item, dict) else isinstance(item[-1], str)
+    if not _are_tags(value):
+        return False
+    if type(value[0]) is str and OUTSIDE in value:
+        return True
+    tokens = record.get(_token_key(record))
+    return isinstance(tokens, list) and len(tokens) == len(value) and is_tag_name(key)
+
+
+def is_tag_name(key: str) -> bool:
+    """Whether a key or column is called as tags are."""
+    return any(part in key.lower() for part in ("tag", "label", "ner"))

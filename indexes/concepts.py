@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nuner_embed.arguments import as_names
 from nuner_embed.encoding.concepts import ConceptEncoder
 from nuner_embed.errors import IndexBundleError, StoreMismatch
 from nuner_embed.indexes.finding import Unique, find, surface_key
@@ -20,8 +21,8 @@ _LOOKED_AT, _AT_LEAST = 20, 500
 def find_concepts(
     index: Index,
     concepts: ConceptEncoder,
-    wanted: Sequence[str],
-    unwanted: Sequence[str] = (),
+    wanted: str | Sequence[str],
+    unwanted: str | Sequence[str] = (),
     k: int = 10,
     *,
     unique: Unique | None = None,
@@ -32,8 +33,8 @@ def find_concepts(
     Args:
         index: of the model that the concept encoder belongs to, and of the metric that it was trained with.
         concepts: the concept encoder.
-        wanted: names of types; a row is to be of all of them.
-        unwanted: names of types that it is not to be of.
+        wanted: names of types, or one; a row is to be of all of them.
+        unwanted: names of types that it is not to be of, or one.
         k: how many; fewer come back where there are no more.
         unique: see `find`; where there are several names, of the rows that are looked at.
         options: `filter`, `context`, see `find`.
@@ -49,6 +50,7 @@ def find_concepts(
         ValueError: no wanted name, or one that is no name.
     """
     _require_same_model(index, concepts)
+    wanted, unwanted = as_names(wanted), as_names(unwanted)
     if not wanted:
         raise ValueError("name at least one type that is wanted")
     vectors = concepts.encode([*wanted, *unwanted])

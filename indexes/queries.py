@@ -1,13 +1,13 @@
 """From a mention in its context, or from examples, to the vector that is searched for."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nuner_embed.arguments import Texts, as_documents
 from nuner_embed.documents import Document, Span
 from nuner_embed.encoding.encoder import TextEncoder
 from nuner_embed.encoding.tokens import Granularity, TokenTable
@@ -43,16 +43,27 @@ def marked_document(query: str, id_: str = "query") -> Document:
     return Document(id_, text, spans=(Span(start, start + len(mention)),))
 
 
-def embed_mentions(index: Index, encoder: TextEncoder, documents: Sequence[Document]) -> Floats:
+def as_marked_documents(texts: Texts) -> list[Document]:
+    """Documents as they are, and texts with their marked mention as a span; see `marked_document`."""
+    return as_documents(texts, lambda identity, text: marked_document(text, identity))
+
+
+def embed_mentions(index: Index, encoder: TextEncoder, documents: Texts) -> Floats:
     """A vector for each span of the documents, in order, pooled as the index's rows are: (spans, dim) float32.
 
     For an index of words or tokens it is the mean of those that share characters with the span.
+
+    Args:
+        index: what is to be searched.
+        encoder: the one that the index was made with.
+        documents: with spans; or texts, each with one mention in double brackets, see `marked_document`.
 
     Raises:
         StoreMismatch: the encoder is not the one that the index was made with.
         IndexBundleError: a span that no token stands for.
     """
     require_encoder(index, encoder)
+    documents = as_marked_documents(documents)
     granularity: Granularity = next(name for name in get_args(Granularity) if name == index.bundle.granularity)
     table = TokenTable.tokenize(documents, encoder.tokenizer, granularity)
     embedded = encoder.encode_rows(table, granularity)
@@ -118,13 +129,14 @@ class Examples:
         return Discriminant(index.vectors(np.sort(chosen))).direction(positives, negatives), "linear scorer"
 
 
-def examples_of(index: Index, encoder: TextEncoder, documents: Sequence[Document]) -> Examples:
-    """The spans of some documents as examples; those labelled "-" are negatives.
+def examples_of(index: Index, encoder: TextEncoder, documents: Texts) -> Examples:
+    """The spans of some documents as examples; those labelled "-" are negatives. Texts are read as by `embed_mentions`.
 
     Raises:
         IndexBundleError: there is no positive one.
         StoreMismatch: see `embed_mentions`.
     """
+    documents = as_marked_documents(documents)
     labels = [span.label for document in documents for span in document.spans]
     negative = np.array([label == NEGATIVE for label in labels], bool)
     if not len(labels) or negative.all():

@@ -1,12 +1,13 @@
 """What callers may give: one path, name or text where several are expected, and strings where documents are."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from nuner_embed.documents import Document
 
 StrPath = str | os.PathLike[str]
 Paths = StrPath | Sequence[StrPath]
+Texts = str | Document | Sequence[str | Document]
 
 
 def as_paths(paths: Paths) -> list[StrPath]:
@@ -19,8 +20,12 @@ def as_names(names: str | Iterable[str]) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
 
 
-def as_documents(texts: str | Document | Iterable[str | Document]) -> list[Document]:
+def as_documents(texts: Texts, read: Callable[[str, str], Document] = Document) -> list[Document]:
     """Documents; a string becomes one, whose id is its place in the list.
+
+    Args:
+        texts: strings and documents, or one of these.
+        read: makes a document of an id and a text.
 
     Raises:
         TypeError: something else.
@@ -29,4 +34,4 @@ def as_documents(texts: str | Document | Iterable[str | Document]) -> list[Docum
     for item in items:
         if not isinstance(item, str | Document):
             raise TypeError(f"expected a text or a Document, found {type(item).__name__}")
-    return [Document(str(place), item) if isinstance(item, str) else item for place, item in enumerate(items)]
+    return [read(str(place), item) if isinstance(item, str) else item for place, item in enumerate(items)]

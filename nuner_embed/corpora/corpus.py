@@ -7,7 +7,7 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -57,7 +57,7 @@ class Survey:
     spans: int
     annotated: int
     sha256: str
-    sample: tuple[Document, ...]
+    sample: tuple[Document, ...] = field(repr=False)
 
 
 class Corpus:

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from nuner_embed.arguments import as_names
 from nuner_embed.encoding.encoder import TextEncoder, semantic_hash, unit
 from nuner_embed.encoding.load import load_encoder
 from nuner_embed.errors import ModelError
@@ -70,14 +71,15 @@ class ConceptEncoder:
         ((ids, _),) = self.encoder.tokenizer.encode([name])
         return 0 < len(ids) <= self.encoder.capacity
 
-    def encode(self, names: Sequence[str]) -> NDArray[np.float32]:
+    def encode(self, names: str | Sequence[str]) -> NDArray[np.float32]:
         """A vector for each name, (n, dim); of length 1, unless tokens were compared by inner product in training.
 
         Raises:
             ValueError: a name without anything in it, or longer than the network takes.
         """
         tokenizer, room = self.encoder.tokenizer, self.encoder.capacity
-        pieces = [ids for ids, _ in tokenizer.encode(list(names))]
+        names = as_names(names)
+        pieces = [ids for ids, _ in tokenizer.encode(names)]
         for name, ids in zip(names, pieces, strict=True):
             if not 0 < len(ids) <= room:
                 raise ValueError(f"a concept is the name of an entity type of 1 to {room} tokens, not {name[:60]!r}")

@@ -1,13 +1,14 @@
 """Documents in, embeddings with character offsets out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nuner_embed.documents import Document, Span
+from nuner_embed.arguments import Texts, as_documents
+from nuner_embed.documents import Span
 from nuner_embed.encoding.rows import RowTable, make_rows
 from nuner_embed.encoding.tokens import Granularity, Ints, TokenTable
 from nuner_embed.encoding.windows import Overflow, Placement, Windows, place
@@ -34,6 +35,9 @@ class TokenEmbeddings:
     offsets: Ints
     vectors: NDArray[np.float32]
 
+    def __repr__(self) -> str:
+        return f"TokenEmbeddings({self.document_id!r}, {len(self.offsets)} tokens, dim {self.vectors.shape[1]})"
+
 
 @runtime_checkable
 class Encoder(Protocol):
@@ -51,10 +55,11 @@ class Encoder(Protocol):
     semantic_hash: str
     numeric_hash: str
 
-    def encode(self, documents: Sequence[Document]) -> list[TokenEmbeddings]:
-        """Token embeddings in input order; a document alone gives the numbers it has in any batch, but for rounding.
+    def encode(self, documents: Texts) -> list[TokenEmbeddings]:
+        """Token embeddings of texts or documents in input order.
 
-        An int8 export rounds coarsely: activations share one scale a batch.
+        A document alone gives the numbers it has in any batch, but for rounding. An int8 export rounds coarsely:
+        activations share one scale a batch.
         """
         ...
 
@@ -154,12 +159,19 @@ class TextEncoder:
         """The hash of all that decides the bits of an embedding."""
         return hash_of(self.numerics)
 
-    def encode(self, documents: Sequence[Document]) -> list[TokenEmbeddings]:
-        """Token embeddings of whole documents in input order; long ones are windowed.
+    def __repr__(self) -> str:
+        return f"TextEncoder({self.source!r}, dim {self.dim}, {self.runtime.description})"
+
+    def encode(self, documents: Texts) -> list[TokenEmbeddings]:
+        """Token embeddings of whole texts in input order; long ones are windowed.
+
+        Args:
+            documents: texts or documents, or one; the ids of texts are their places in the list.
 
         Raises:
             OutOfMemory: one window alone does not fit.
         """
+        documents = as_documents(documents)
         table = TokenTable.tokenize(documents, self.tokenizer, "token")
         vectors = self.encode_rows(table, "token").vectors
         offsets = np.stack([table.starts, table.ends], axis=1)

@@ -1,7 +1,7 @@
 """Tokens of many documents as flat arrays: everything later is arithmetic on them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, Self
 
@@ -47,12 +47,12 @@ class TokenTable:
             the tokens themselves do.
     """
 
-    documents: tuple[Document, ...]
+    documents: tuple[Document, ...] = field(repr=False)
     ids: NDArray[np.int32]
     starts: Ints
     ends: Ints
     bounds: Ints
-    stretches: tuple[Sequence[tuple[int, int]], ...]
+    stretches: tuple[Sequence[tuple[int, int]], ...] = field(repr=False)
 
     @classmethod
     def tokenize(cls, documents: Sequence[Document], tokenizer: TextTokenizer, granularity: Granularity) -> Self:

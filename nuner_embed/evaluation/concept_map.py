@@ -6,7 +6,7 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -69,7 +69,7 @@ class ConceptMap:
         model: whose concept encoder laid them out.
     """
 
-    names: tuple[str, ...]
+    names: tuple[str, ...] = field(repr=False)
     counts: NDArray[np.int64]
     places: NDArray[np.float64]
     colours: NDArray[np.float64]

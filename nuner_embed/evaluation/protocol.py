@@ -1,7 +1,7 @@
 """What a few-shot run measures: which support sets, drawn how; the same for every model."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -53,8 +53,8 @@ class TypedSet:
     """
 
     name: str
-    train: tuple[Document, ...]
-    test: tuple[Document, ...]
+    train: tuple[Document, ...] = field(repr=False)
+    test: tuple[Document, ...] = field(repr=False)
     sha256: str
 
     @property

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nuner_embed.arguments import as_names
 from nuner_embed.documents import Document
 from nuner_embed.encoding.load import load_encoder
 from nuner_embed.evaluation.comparing import AVERAGE
@@ -48,7 +49,7 @@ def wrong_names(what: str, names: Sequence[str]) -> str | None:
 
 
 def evaluate_fewshot(
-    models: Mapping[str, str] | Sequence[str],
+    models: str | Mapping[str, str] | Sequence[str],
     sets: Sequence[TypedSet],
     output: str | Path,
     protocol: Protocol | None = None,
@@ -78,8 +79,9 @@ def evaluate_fewshot(
         NunerEmbedError: a model, set or feature that cannot be read.
     """
     protocol = protocol or Protocol()
-    named = models if isinstance(models, Mapping) else dict(zip(models, models, strict=True))
-    for what, names in (("model", list(models)), ("set", [typed.name for typed in sets])):
+    models_named = as_names(models)
+    named = models if isinstance(models, Mapping) else dict(zip(models_named, models_named, strict=True))
+    for what, names in (("model", models_named), ("set", [typed.name for typed in sets])):
         problem = wrong_names(what, names)
         if problem:
             raise ValueError(problem)

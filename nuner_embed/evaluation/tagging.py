@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from nuner_embed.arguments import Texts, as_documents, as_names
 from nuner_embed.documents import Document
 from nuner_embed.errors import ProbeError
 from nuner_embed.evaluation.metrics import Scores
@@ -15,13 +16,14 @@ _DOCUMENTS_AT_ONCE = 4096
 
 
 def comparable_types(
-    facts: ProbeFacts, documents: Sequence[Document], types: Collection[str] | None = None, what: str = "the data"
+    facts: ProbeFacts, documents: Sequence[Document], types: str | Collection[str] | None = None, what: str = "the data"
 ) -> list[str]:
     """The types on which a probe can be compared with annotated documents: those asked for, or all that it knows.
 
     Raises:
         ProbeError: no annotated mention, or types that the probe does not know.
     """
+    types = None if types is None else as_names(types)
     found = count_mentions(documents)
     if not found:
         raise ProbeError(f"{what} holds no annotated mention; there is nothing to compare with")
@@ -34,9 +36,9 @@ def comparable_types(
 
 def score_tagger(
     tagger: Tagger,
-    documents: Sequence[Document],
+    documents: Texts,
     *,
-    types: Collection[str] | None = None,
+    types: str | Collection[str] | None = None,
     cache: Path | None = None,
     what: str = "the data",
     progress: Progress = silent,
@@ -56,6 +58,7 @@ def score_tagger(
         ProbeError: no annotated mention, or types that the probe does not know.
         OutOfMemory: one window alone does not fit.
     """
+    documents = as_documents(documents)
     wanted = comparable_types(tagger.facts, documents, types, what)
     features = FeatureCache(cache or feature_folder(), tagger.encoder)
     total = None

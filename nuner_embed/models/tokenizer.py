@@ -42,6 +42,9 @@ class TextTokenizer:
     unknown: int | None = None
     literal: tuple[int, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"TextTokenizer({self.definition['model'].get('type')}, {self.backend.get_vocab_size():,} tokens)"
+
     @classmethod
     def from_directory(cls, directory: Path) -> Self:
         """Reads `tokenizer.json`, or converts an older tokenizer where transformers is installed.

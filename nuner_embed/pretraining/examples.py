@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -42,7 +42,7 @@ class Examples:
     first: Ints
     last: Ints
     label: Ints
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = field(repr=False)
     specials: tuple[int, int]
     documents: int
     lost: int

@@ -76,6 +76,9 @@ class ProbeFacts:
     parameters: dict[str, Any]
     training: Training
 
+    def __repr__(self) -> str:
+        return f"ProbeFacts({self.model!r}, {len(self.types)} types)"
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Reads what `asdict` gives.

@@ -1,7 +1,7 @@
 """A probe as a mention detector for jobs."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,7 +34,7 @@ class ProbeDetector:
     """
 
     weights: ProbeWeights
-    types: tuple[str, ...]
+    types: tuple[str, ...] = field(repr=False)
     semantic_hash: str
     threshold: float = DEFAULT_THRESHOLD
 

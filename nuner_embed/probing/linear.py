@@ -14,6 +14,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from nuner_embed.arguments import as_names
 from nuner_embed.encoding.concepts import ConceptEncoder
 from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.probing.defaults import DEFAULT_C, DEFAULT_CLASS_WEIGHT, NAMED_THRESHOLD
@@ -118,8 +119,9 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ModelError: the model has no concept encoder, or it is not calibrated.
             ValueError: no name, or one that is none, or a threshold that is no probability.
         """
+        names = as_names(names)
         if not names or not 0 < threshold < 1:
-            raise ValueError(f"at least one name, and a threshold between 0 and 1, not {list(names)}, {threshold!r}")
+            raise ValueError(f"at least one name, and a threshold between 0 and 1, not {names}, {threshold!r}")
         encoder = ConceptEncoder.open(concepts) if isinstance(concepts, str) else concepts
         calibration = encoder.calibration
         vectors = encoder.encode(names)

@@ -1,9 +1,10 @@
 """What a probe is to learn from: all of a corpus, or sentences drawn from it."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from nuner_embed.arguments import Texts, as_documents, as_names
 from nuner_embed.documents import Document
 from nuner_embed.encoding.tokens import Ints
 from nuner_embed.errors import ProbeError
@@ -26,7 +27,7 @@ class SupportSet:
         what: the data's name in messages.
     """
 
-    documents: tuple[Document, ...]
+    documents: tuple[Document, ...] = field(repr=False)
     types: tuple[str, ...]
     left_out: dict[str, int]
     k: int | None
@@ -35,9 +36,9 @@ class SupportSet:
 
 
 def choose_support(
-    documents: Sequence[Document],
+    documents: Texts,
     *,
-    types: Collection[str] | None = None,
+    types: str | Collection[str] | None = None,
     k: int | None = None,
     seed: int = 0,
     short: ShortTypes = "fail",
@@ -49,6 +50,8 @@ def choose_support(
         ProbeError: no mention, a type that is wanted and does not occur or is short of k, or no sentences within the
             bounds.
     """
+    documents = as_documents(documents)
+    types = None if types is None else as_names(types)
     counts = count_mentions(documents)
     if not counts:
         raise ProbeError(f"{what} holds no annotated mention; a probe learns from spans or from BIO tags")

@@ -7,6 +7,7 @@ from typing import Self
 
 import numpy as np
 
+from nuner_embed.arguments import Texts, as_documents
 from nuner_embed.documents import Document, Span
 from nuner_embed.encoding.encoder import TextEncoder
 from nuner_embed.encoding.load import load_encoder
@@ -15,7 +16,7 @@ from nuner_embed.errors import ModelError, ProbeError
 from nuner_embed.probing.bundle import ProbeFacts, read_probe, save_probe
 from nuner_embed.probing.features import embed_words
 from nuner_embed.probing.weights import ProbeWeights
-from nuner_embed.probing.words import WordFeatures, runs_of
+from nuner_embed.probing.words import WordFeatures, runs_of, shortened
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,9 @@ class Tagger:
         """Writes the probe, not the encoder, into a directory, in place of a probe that is there."""
         save_probe(Path(path).expanduser(), self.weights, self.facts)
 
+    def __repr__(self) -> str:
+        return f"Tagger({len(self.types)} types: {shortened(self.types)}; {self.encoder!r})"
+
     @property
     def types(self) -> tuple[str, ...]:
         """The types it knows."""
@@ -83,12 +87,16 @@ class Tagger:
         renumbered: Ints = np.array([0, *(place.get(name, 0) for name in self.types)], dtype=np.int64)[codes]
         return renumbered
 
-    def tag(self, documents: Sequence[Document]) -> list[Document]:
+    def tag(self, documents: Texts) -> list[Document]:
         """Copies of documents whose spans are the mentions found, scored with the mean probability of their words.
+
+        Args:
+            documents: texts or documents, or one; the ids of texts are their places in the list.
 
         Raises:
             OutOfMemory: one window alone does not fit.
         """
+        documents = as_documents(documents)
         features = embed_words(self.encoder, documents)
         probabilities = self.weights.probabilities(features.vectors)
         best = probabilities.argmax(axis=1)

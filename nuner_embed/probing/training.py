@@ -1,12 +1,12 @@
 """From annotated documents to a probe."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nuner_embed.documents import Document
+from nuner_embed.arguments import Texts
 from nuner_embed.encoding.encoder import TextEncoder
 from nuner_embed.errors import ProbeError
 from nuner_embed.probing.bundle import ProbeFacts, Training
@@ -69,10 +69,10 @@ def fit_probe(
 
 
 def train_probe(
-    documents: Sequence[Document],
+    documents: Texts,
     encoder: TextEncoder,
     *,
-    types: Collection[str] | None = None,
+    types: str | Collection[str] | None = None,
     k: int | None = None,
     seed: int = 0,
     short_types: ShortTypes = "fail",
@@ -88,7 +88,7 @@ def train_probe(
     Args:
         documents: with spans; overlapping ones count as far as their words are free, first come, first served.
         encoder: frozen.
-        types: to tell apart; words of other types count as words of none. None for all types of the documents.
+        types: to tell apart, or one; words of other types count as words of none. None for all types of the documents.
         k: draw a support set with between k and 2k mentions of each type; None takes all documents.
         seed: of that draw.
         short_types: what becomes of types with fewer than k mentions.

@@ -35,6 +35,9 @@ class ProbeWeights:
         if not (np.isfinite(self.coef).all() and np.isfinite(self.intercept).all()):
             raise ValueError("weights that are not finite numbers")
 
+    def __repr__(self) -> str:
+        return f"ProbeWeights({len(self.classes)} classes, dim {self.coef.shape[1]})"
+
     def scores(self, vectors: Floats) -> Floats:
         """A score for each class, (n, classes), of word vectors (n, dim)."""
         scores: Floats = vectors @ self.coef.T + self.intercept

@@ -217,6 +217,17 @@ def test_a_mention_without_a_token(indexes, encoder):
         embed_mentions(indexes["mention"], encoder, [document])
 
 
+def test_texts_with_brackets_are_taken_where_documents_are(indexes, encoder):
+    index = indexes["mention"]
+    texts = ["the [[ferry]] left at seven", marked_document("[[ferry]]"), "ferry"]
+    expected = embed_mentions(index, encoder, [marked_document(texts[0]), texts[1], texts[1]])
+    np.testing.assert_array_equal(embed_mentions(index, encoder, texts), expected)
+    np.testing.assert_array_equal(embed_mentions(index, encoder, texts[0]), expected[:1])
+    np.testing.assert_array_equal(examples_of(index, encoder, texts).positives, expected)
+    with pytest.raises(TypeError, match="expected a text or a Document, found int"):
+        embed_mentions(index, encoder, [7])
+
+
 def test_examples(indexes, encoder):
     index = indexes["mention"]
     text = TEXTS[0][0]

@@ -29,6 +29,11 @@ class Layers(click.ParamType[tuple[int, ...]]):
         return tuple(int(part) for part in value.split(","))
 
 
+def split_names(value: str) -> tuple[str, ...]:
+    """Splits at commas; one with a backslash before it belongs to a name."""
+    return tuple(name.replace("\\,", ",").strip() for name in re.split(r"(?<!\\),", value))
+
+
 class CommaSeparated(click.ParamType[tuple[str, ...]]):
     """Names with commas between them."""
 
@@ -36,10 +41,21 @@ class CommaSeparated(click.ParamType[tuple[str, ...]]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         """Reads "city,river"."""
-        names = value if isinstance(value, tuple) else tuple(name.strip() for name in value.split(","))
+        names = value if isinstance(value, tuple) else split_names(value)
         if not all(names) or len(set(names)) != len(names):
             self.fail(f"{value!r} is not a list of different names such as city,river", param, ctx)
         return names
+
+
+def _together(context: click.Context, option: click.Parameter, given: tuple[tuple[str, ...], ...]) -> Any:
+    """What was given each time that the option stands there; None where it does not."""
+    return option.type.convert(tuple(name for names in given for name in names), option, context) if given else None
+
+
+def names_option(flag: str, metavar: str, text: str) -> Callable[[Command], Command]:
+    """An option that takes names with commas between them, once or several times; `text` says what it means."""
+    text += r" May be repeated; a comma within a name is written \,."
+    return click.option(flag, type=CommaSeparated(), multiple=True, callback=_together, metavar=metavar, help=text)
 
 
 class Sizes(click.ParamType[tuple[int, ...]]):
@@ -132,7 +148,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 
 def types_option(text: str) -> Callable[[Command], Command]:
     """The option --types of a command, for which it means what `text` says."""
-    return click.option("--types", type=CommaSeparated(), metavar="TYPE[,TYPE]", help=text)
+    return names_option("--types", "TYPE[,TYPE]", text)
 
 
 def print_json(value: Any) -> None:

@@ -7,13 +7,13 @@ import click
 from click.core import ParameterSource
 
 from nuner_embed.cli.options import (
-    CommaSeparated,
     c_option,
     class_weight_option,
     counted,
     format_option,
     json_option,
     model_option,
+    names_option,
     print_facts,
     print_json,
     tag_names_option,
@@ -37,11 +37,10 @@ def probe() -> None:
 @click.argument("data", nargs=-1)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Directory of the probe.")
 @model_option
-@click.option(
+@names_option(
     "--concepts",
-    type=CommaSeparated(),
-    metavar="NAME[,NAME]",
-    help="Without DATA: make the probe of these names of types, through the model's concept encoder. LABEL=NAME where "
+    "NAME[,NAME]",
+    "Without DATA: make the probe of these names of types, through the model's concept encoder. LABEL=NAME where "
     "the type is to be called something else.",
 )
 @click.option(
@@ -53,7 +52,7 @@ def probe() -> None:
     "--k", type=click.IntRange(1), help="Draw between K and 2K mentions of each type.  [default: all the data]"
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw.")
-@types_option("Types to tell apart; words of others count as none.  [default: all]")
+@types_option("Types to tell apart, in place of all; words of others count as none.")
 @click.option(
     "--short-types",
     type=click.Choice(["fail", "drop", "keep"]),
@@ -224,7 +223,7 @@ def predict(
 @click.argument("probe_", metavar="PROBE", type=click.Path(path_type=Path))
 @click.argument("data", nargs=-1, required=True)
 @click.option("--model", help="The encoder.  [default: where it was when the probe was trained]")
-@types_option("Types to look at; words of others count as none.  [default: all that the probe knows]")
+@types_option("Types to look at, in place of all that the probe knows; words of others count as none.")
 @click.option("--confusion", is_flag=True, help="Also show which type was taken for which.")
 @format_option
 @tag_names_option

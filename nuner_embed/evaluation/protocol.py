@@ -12,7 +12,7 @@ from nuner_embed.encoding.tokens import Ints
 from nuner_embed.files import hash_of
 from nuner_embed.probing.defaults import DEFAULT_C, DEFAULT_CLASS_WEIGHT
 from nuner_embed.probing.sampling import draw_k, draw_words, short_types
-from nuner_embed.probing.words import Unit, count_matrix, count_mentions, shortened
+from nuner_embed.probing.words import Unit, count_matrix, count_mentions, shortened, types_among
 
 ShortCells = Literal["blank", "drop", "keep"]
 
@@ -60,7 +60,7 @@ class TypedSet:
     @property
     def types(self) -> list[str]:
         """The types of both parts, sorted."""
-        return sorted({*count_mentions(self.train), *count_mentions(self.test)})
+        return types_among(count_mentions(self.train) | count_mentions(self.test))
 
     def repeated(self) -> int:
         """Test texts that also stand in the training part."""

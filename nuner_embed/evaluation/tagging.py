@@ -10,7 +10,7 @@ from nuner_embed.evaluation.metrics import Scores
 from nuner_embed.probing.bundle import ProbeFacts
 from nuner_embed.probing.features import FeatureCache, Progress, feature_folder, silent
 from nuner_embed.probing.tagger import Tagger
-from nuner_embed.probing.words import WordLabels, count_mentions, require_known, runs_of
+from nuner_embed.probing.words import WordLabels, count_mentions, require_known, runs_of, types_among
 
 _DOCUMENTS_AT_ONCE = 4096
 
@@ -24,7 +24,7 @@ def comparable_types(
         ProbeError: no annotated mention, or types that the probe does not know.
     """
     types = None if types is None else as_names(types)
-    found = count_mentions(documents)
+    found = types_among(count_mentions(documents))
     if not found:
         raise ProbeError(f"{what} holds no annotated mention; there is nothing to compare with")
     if types is None:

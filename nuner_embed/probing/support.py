@@ -9,7 +9,7 @@ from nuner_embed.documents import Document
 from nuner_embed.encoding.tokens import Ints
 from nuner_embed.errors import ProbeError
 from nuner_embed.probing.sampling import draw_k, short_types
-from nuner_embed.probing.words import count_matrix, count_mentions, shortened
+from nuner_embed.probing.words import comma_hint, count_matrix, count_mentions, shortened, types_among
 
 ShortTypes = Literal["fail", "drop", "keep"]
 
@@ -53,12 +53,15 @@ def choose_support(
     documents = as_documents(documents)
     types = None if types is None else as_names(types)
     counts = count_mentions(documents)
-    if not counts:
+    known = types_among(counts)
+    if not known:
         raise ProbeError(f"{what} holds no annotated mention; a probe learns from spans or from BIO tags")
-    missing = sorted(set(types or ()) - set(counts))
+    missing = sorted(set(types or ()) - set(known))
     if missing:
-        raise ProbeError(f"{what} holds no mention of {shortened(missing)}; its types are {shortened(sorted(counts))}")
-    names = sorted(types or counts)
+        raise ProbeError(
+            f"{what} holds no mention of {shortened(missing)}; its types are {shortened(known)}{comma_hint(known)}"
+        )
+    names = sorted(types or known)
     chosen = tuple(documents)
     if k is not None:
         names, held = _long_enough(documents, names, k, short, what)

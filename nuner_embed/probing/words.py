@@ -5,7 +5,7 @@ of one type are one mention (`SCHEME`). Two mentions of a type that touch cannot
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -20,7 +20,7 @@ from nuner_embed.tags import OUTSIDE, spans_to_tags
 
 SCHEME = "one type or none a word, no BIO; adjacent words of one type are one mention"
 UNLABELLED = "ENTITY"
-NONE = "None"  # how the class of words in no mention is shown
+NONE = "None"  # how the class of words in no mention is shown; it comes first, whatever types are called
 Unit = Literal["mentions", "words"]
 
 
@@ -128,16 +128,13 @@ def type_of(label: str | None) -> str:
 
 
 def count_mentions(documents: Sequence[Document]) -> Counter[str]:
-    """How many mentions of each type the documents hold.
+    """How many spans with each label the documents hold; see `types_among`."""
+    return Counter(type_of(span.label) for document in documents for span in document.spans)
 
-    Raises:
-        ProbeError: a type called "O" or "None", which mean no entity.
-    """
-    counts = Counter(type_of(span.label) for document in documents for span in document.spans)
-    for name in (OUTSIDE, NONE):
-        if name in counts:
-            raise ProbeError(f'a type cannot be called "{name}", which stands for no entity; rename it')
-    return counts
+
+def types_among(labels: Iterable[str]) -> list[str]:
+    """The types among labels, sorted: all but "O", which says of a span that it is no mention."""
+    return sorted(set(labels) - {OUTSIDE})
 
 
 def count_matrix(documents: Sequence[Document], types: Sequence[str], unit: Unit = "mentions") -> Ints:
@@ -169,7 +166,17 @@ def require_known(found: Collection[str], known: Collection[str], what: str) -> 
         raise ProbeError(
             f"{what} holds the types {shortened(unknown)}, which the probe does not know; it knows "
             f"{shortened(sorted(known))}. Train it on these types, or name those to look at with --types"
+            f"{comma_hint(known)}"
         )
+
+
+def comma_hint(names: Iterable[str]) -> str:
+    """How to name a type on the command line where some have commas in their names; else nothing."""
+    for name in names:
+        if "," in name:
+            escaped = name.replace(",", r"\,")
+            return rf" (a comma within a name is written \,: --types '{escaped}')"
+    return ""
 
 
 def shortened(names: Sequence[str], most: int = 8) -> str:

@@ -12,7 +12,6 @@ from nuner_embed.probing.defaults import NAMED_THRESHOLD
 from nuner_embed.probing.linear import LinearProbe
 from nuner_embed.probing.tagger import Tagger
 from nuner_embed.probing.weights import ProbeWeights
-from nuner_embed.probing.words import NONE
 from nuner_embed.tags import OUTSIDE
 
 
@@ -36,9 +35,8 @@ def zero_shot_tagger(
     unit = concepts.metric == "cosine"
     if encoder.recipe.normalize != unit or encoder.recipe.layers != (-1,):
         raise ProbeError(f"a probe made of concepts of {concepts.model} reads the last layer with normalize={unit}")
-    reserved = {OUTSIDE, NONE} & set(types)
-    if reserved:
-        raise ProbeError(f'a type cannot be called "{reserved.pop()}", which stands for no entity; rename it')
+    if OUTSIDE in types:
+        raise ProbeError(f'a type cannot be called "{OUTSIDE}", which stands for no entity; rename it')
     if concepts.semantic_hash_of_texts(encoder.recipe.to_dict()) != encoder.semantic_hash:
         raise ProbeError(f"the concept encoder of {concepts.model} does not belong to {encoder.source}")
     names = tuple(sorted(types))

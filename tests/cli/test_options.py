@@ -39,3 +39,28 @@ def test_tag_names_that_are_none(numbered, names):
     (numbered / "empty").write_text("\n")
     said = run("probe", "train", "c.jsonl", "-o", "p", "--tag-names", names, cwd=numbered, check=2)
     assert "is neither a list of different names" in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--types", r"food\, drink"], "food, drink has 1 of 2;"),
+        (["--types", r"food\, drink,city"], "city has 1 of 2, food, drink has 1 of 2;"),
+        (["--types", r"food\, drink", "--types", "city"], "city has 1 of 2, food, drink has 1 of 2;"),
+        (["--types", "city, boat", "--types", "food"], r"no mention of food; its types are boat, city, food, drink (a"),
+        (["--types", "food, drink"], r"(a comma within a name is written \,: --types 'food\, drink')"),
+    ],
+)
+def test_types_with_commas_in_their_names(tmp_path, options, said):
+    spans = [[0, 3, "food, drink"], [8, 12, "city"], [17, 22, "boat"]]
+    (tmp_path / "c.jsonl").write_text(json.dumps({"text": "Tea for Kiel, by ferry", "spans": spans}))
+    done = run("probe", "train", "c.jsonl", "-o", "p", "--k", 2, *options, cwd=tmp_path, check=1)
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize("options", [["--types", "a,a"], ["--types", "a", "--types", "b,a"], ["--types", ""]])
+def test_a_type_that_is_named_twice_or_not_at_all(numbered, options):
+    done = run("probe", "train", "c.jsonl", "-o", "p", *options, cwd=numbered, check=2)
+    assert "is not a list of different names such as city,river" in done.stderr
+    done = run("probe", "train", "-o", "p", *[{"--types": "--concepts"}.get(one, one) for one in options], check=2)
+    assert "is not a list of different names such as city,river" in done.stderr

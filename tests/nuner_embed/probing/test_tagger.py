@@ -221,3 +221,25 @@ def test_a_probe_whose_data_never_showed_a_word_of_none(tmp_path):
     assert tagger.weights.classes.tolist() == [1, 2]
     (found,) = tagger.tag([Document("x", "seven ferry")])
     assert [span.label for span in found.spans] == ["time", "boat"]
+
+
+def test_a_type_may_be_called_none_and_one_span_of_o_is_no_mention(tmp_path):
+    named = [
+        replace(
+            one, spans=tuple(replace(span, label={"boat": "None", "time": "time"}[span.label]) for span in one.spans)
+        )
+        for one in TRAINING
+    ]
+    named[0] = replace(named[0], spans=(*named[0].spans, Span(0, 3, "O")))  # "the"
+    tagger = train_probe(named, wide_encoder(), C=10.0, cache=tmp_path)
+    assert (tagger.types, tagger.facts.training.left_out) == (("None", "time"), {"O": 1})
+    (found,) = tagger.tag("the ferry at seven")
+    assert [(span.start, span.end, span.label) for span in found.spans] == [(4, 9, "None"), (13, 18, "time")]
+    scores = score_tagger(tagger, named, cache=tmp_path)
+    assert scores.span_micro_f1 == 1
+    assert scores.to_dict()["per_type"]["None"]["spans"] == 4
+    assert scores.to_dict()["confusion"]["classes"] == ["None", "None", "time"]  # the first are words in no mention
+    with pytest.raises(ProbeError, match="holds no annotated mention"):
+        train_probe([Document("x", "the ferry", spans=(Span(0, 3, "O"),))], wide_encoder(), cache=tmp_path)
+    with pytest.raises(ProbeError, match="holds no mention of O; its types are None, time"):
+        train_probe(named, wide_encoder(), types=["O"], cache=tmp_path)

@@ -14,6 +14,7 @@ from nuner_embed.probing.words import (
     count_mentions,
     require_known,
     runs_of,
+    types_among,
 )
 from nuner_embed.tags import BIO, PLAIN, tags_to_spans
 
@@ -81,10 +82,10 @@ def test_overlapping_mentions_are_counted_as_lost_only_among_the_types_asked_for
     assert (one.codes.tolist(), one.lost) == ([1, 1, 1], 0)
 
 
-@pytest.mark.parametrize("name", ["O", "None"])
-def test_a_type_that_is_called_as_none_is_refused(name):
-    with pytest.raises(ProbeError, match=f'a type cannot be called "{name}"'):
-        count_mentions([Document("d", "x", spans=(Span(0, 1, name),))])
+def test_a_span_that_says_it_is_no_mention():
+    counts = count_mentions([Document("d", "x y", spans=(Span(0, 1, "O"), Span(2, 3, "None")))])
+    assert counts == {"O": 1, "None": 1}
+    assert types_among(counts) == ["None"]
 
 
 def test_unlabelled_spans_are_entities():

@@ -20,9 +20,9 @@ from nuner_embed.errors import CorpusError
 from nuner_embed.tags import OUTSIDE, PLAIN, TagScheme, find_scheme, tags_to_spans
 
 TOKEN_KEYS = ("tokens", "words", "tokenized_text")
-_SPAN_KEYS = ("spans", "entities", "ents", "label", "labels")
-_TAG_KEYS = ("ner_tags", "ner", "tags", "labels", "label")
-ANNOTATION_KEYS = tuple(dict.fromkeys([*_SPAN_KEYS, *_TAG_KEYS]))
+ANNOTATION_KEYS = ("spans", "entities", "ents", "ner_tags", "ner", "label", "labels", "tags")  # the first is read
+_SPAN_KEYS = frozenset({"spans", "entities", "ents", "label", "labels"})
+_TAG_KEYS = frozenset({"ner_tags", "ner", "label", "labels", "tags"})
 _MEAN_NOTHING_ELSE = frozenset({"spans", "entities", "ents", "ner_tags", "ner"})
 _LOOKED_AT = 100  # records of a file, until some hold tags
 Form = Literal["spans", "tags"]
@@ -200,10 +200,12 @@ class _Reader:
     def _of_words(
         self, spans: Sequence[Span], words: Sequence[tuple[int, int]], key: str, *, joined: bool
     ) -> tuple[Span, ...]:
-        """Spans of characters, whatever those that were read count."""
-        if joined and key not in self._counting:
+        """Spans of characters, whatever those that were read count; in a record with a text of its own, characters."""
+        if not joined and key != "ner":
+            return tuple(spans)
+        if key not in self._counting:
             self._counting[key] = find_counting([(spans, words)], key)
-        return to_characters(spans, words, self._counting.get(key, "characters"), key)
+        return to_characters(spans, words, self._counting[key], key)
 
     def _spans(self, value: dict[str, Any], key: str) -> tuple[Span, ...]:
         return parse_spans(value[key], key, lambda label: self._named(label, key))
@@ -257,7 +259,10 @@ def _places(words: Sequence[str], text: str) -> tuple[tuple[int, int], ...]:
     for word in words:
         start = text.find(word, end)
         if start < 0:
-            raise ValueError(f'the tokens must stand in "text", one after the other; {shown(word)} does not')
+            raise ValueError(
+                f'the tokens must stand in "text", one after the other; {shown(word)} does not; mend one of them, or '
+                'leave "text" out'
+            )
         end = start + len(word)
         places.append((start, end))
     return tuple(places)

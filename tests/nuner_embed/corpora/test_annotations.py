@@ -97,6 +97,12 @@ def test_tags_of_tokens(tmp_path, caplog, tokens, key):
     assert unread(caplog) == []
 
 
+def test_tags_of_entities_go_before_other_labels(tmp_path, caplog):
+    record = {"tokens": WORDS, "labels": ["A0", "V", "O", "A1", "A1"], "ner_tags": TAGS}
+    assert read(tmp_path, record)[0].spans == SPANS
+    assert unread(caplog) == ["not read, though looking like annotations: labels (c.jsonl:1)"]
+
+
 def test_words_that_gliner_annotates(tmp_path):
     record = {"tokenized_text": WORDS, "ner": [[0, 0, "person"], [3, 4, "harbour"]]}
     assert read(tmp_path, record) == [Document("c.jsonl:1", TEXT, PLACES, SPANS)]
@@ -117,6 +123,8 @@ def test_what_spans_of_tokens_count_is_seen_from_the_file(tmp_path, first, secon
     documents = read(tmp_path, {"tokens": WORDS, "ents": first}, {"tokens": WORDS, "ents": second})
     assert documents[0] == Document("c.jsonl:1", TEXT, PLACES, SPANS)
     assert documents[1].spans[0].end == 25
+    documents = read(tmp_path, {"tokens": WORDS, "ents": first}, {"text": TEXT, "ents": [[0, 4, "person"]]})
+    assert documents[1].spans == SPANS[:1]  # beside a text, spans count its characters
     with pytest.raises(CorpusError, match=r'c.jsonl: "ents" seems to count tokens, and nothing tells whether'):
         read(tmp_path, {"tokens": WORDS, "ents": [[3, 4, "harbour"]]})
 

@@ -94,15 +94,15 @@ format_option = click.option(
 
 
 def _names_or_file(value: str | None) -> tuple[str, ...]:
-    """Names with commas between them, or the lines of a file."""
+    """Names with commas between them, or the lines of a file, in whose own name no comma stands."""
     if value is None:
         return ()
-    path = Path(value).expanduser()
     try:
-        names = path.read_text(encoding="utf-8").splitlines() if path.is_file() else value.split(",")
+        names = list(split_names(value))
+        if len(names) == 1 and Path(value).expanduser().is_file():
+            names = [name.strip() for name in Path(value).expanduser().read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise click.BadParameter(f"{value} cannot be read: {error}") from None
-    names = [name.strip() for name in names]
     while names and not names[-1]:
         names.pop()
     if not names or not all(names) or len(set(names)) != len(names):

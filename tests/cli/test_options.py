@@ -16,7 +16,12 @@ def numbered(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("names", [",".join(NAMES), "O, B-person,I-person , B-harbour", "names"])
+LONGER_THAN_A_FILE_NAME = ",".join([*NAMES, *(f"B-kind {number}" for number in range(100))])
+
+
+@pytest.mark.parametrize(
+    "names", [",".join(NAMES), "O, B-person,I-person , B-harbour", "names", LONGER_THAN_A_FILE_NAME]
+)
 def test_names_of_tags_that_are_numbers(numbered, names):
     said = run("probe", "train", "c.jsonl", "-o", "p", "--k", 2, "--tag-names", names, cwd=numbered, check=1)
     assert "harbour has 1 of 2, person has 1 of 2" in said.stderr

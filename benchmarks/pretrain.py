@@ -204,7 +204,7 @@ def setup(settings: Settings) -> tuple[Prepared, HeldOut]:
     """The data; the same for every seed of order and dropout."""
     shared = Settings(**{**settings.to_dict(), "seed": 0})
     tokenizer = TextTokenizer.from_directory(locate(BASE).directory)
-    prepared = prepare([data_file(DATA)], None, tokenizer, shared, 256, lambda *_: None)
+    prepared = prepare([data_file(DATA)], {}, tokenizer, shared, 256, lambda *_: None)
     return prepared, HeldOut(prepared, shared)
 
 

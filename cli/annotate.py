@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuner_embed.cli.options import counted, format_option, json_option, print_facts, print_json
+from nuner_embed.cli.options import counted, json_option, print_facts, print_json, reading_options
 
 if TYPE_CHECKING:
     from nuner_embed.annotation.annotate import Asking
@@ -114,7 +114,7 @@ def _json_or_text(value: str) -> Any:
     metavar="N",
     help="Also write a page on which a person judges N of the annotations.",
 )
-@format_option
+@reading_options
 @json_option
 def annotate(
     corpus: tuple[str, ...],
@@ -128,7 +128,7 @@ def annotate(
     dry_run: bool,
     prices: tuple[float, float] | None,
     sample_review: int | None,
-    format_: str | None,
+    reading: dict[str, Any],
     as_json: bool,
     **patience: Any,
 ) -> None:
@@ -149,9 +149,10 @@ def annotate(
     if llm is None:
         asked = {
             "--dry-run": dry_run, "--base-url": base_url, "--instruction": instruction, "--max-requests": max_requests,
-            "--temperature": patience["temperature"], "--llm-option": patience["options"] or None, "--format": format_,
+            "--temperature": patience["temperature"], "--llm-option": patience["options"] or None,
+            **{f"--{name.replace('_', '-')}": value for name, value in reading.items()},
         }  # fmt: skip
-        given = [name for name, value in asked.items() if value not in (None, False)]
+        given = [name for name, value in asked.items() if value not in (None, False, ())]
         if given:
             raise click.UsageError(
                 f"{given[0]} goes with --llm: without one, CORPUS holds replies and nothing is asked"
@@ -170,9 +171,9 @@ def annotate(
         timeout = patience.pop("timeout")
         server = Server(llm, base_url, key_variable, timeout_seconds=timeout, **patience)
         if dry_run:
-            _estimate(corpus, output, server, wording, prices, format_, as_json)
+            _estimate(corpus, output, server, wording, prices, reading, as_json)
             return
-        report, asking = _ask(corpus, output, server, wording, occurrences, max_requests, format_)
+        report, asking = _ask(corpus, output, server, wording, occurrences, max_requests, reading)
     _finish(output, report, asking, sample_review, as_json)
 
 
@@ -183,13 +184,13 @@ def _ask(
     instruction: "Instruction",
     occurrences: Any,
     max_requests: int | None,
-    format_: str | None,
+    reading: dict[str, Any],
 ) -> "tuple[AnnotationReport, Asking]":
     from nuner_embed import Corpus
     from nuner_embed.annotation.annotate import annotate as run
     from nuner_embed.cli.progress import RowProgress, note
 
-    with Corpus(corpus, format=format_) as opened, RowProgress("texts") as progress:
+    with Corpus(corpus, **reading) as opened, RowProgress("texts") as progress:
         report, asking = run(
             opened, output, server, instruction=instruction, occurrences=occurrences, max_requests=max_requests,
             progress=progress,
@@ -212,7 +213,7 @@ def _estimate(
     server: "Server",
     instruction: "Instruction",
     prices: tuple[float, float] | None,
-    format_: str | None,
+    reading: dict[str, Any],
     as_json: bool,
 ) -> None:
     from dataclasses import asdict
@@ -220,7 +221,7 @@ def _estimate(
     from nuner_embed import Corpus
     from nuner_embed.annotation.annotate import estimate
 
-    with Corpus(corpus, format=format_) as opened:
+    with Corpus(corpus, **reading) as opened:
         found = estimate(opened, output, server, instruction, prices)
     if as_json:
         print_json(asdict(found))

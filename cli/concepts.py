@@ -2,17 +2,11 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
-from nuner_embed.cli.options import (
-    format_option,
-    json_option,
-    print_facts,
-    print_json,
-    tag_names_option,
-    threads_option,
-)
+from nuner_embed.cli.options import json_option, print_facts, print_json, reading_options, threads_option
 
 
 @click.group()
@@ -24,18 +18,11 @@ def concepts() -> None:
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("data", nargs=-1, required=True)
 @click.option("--dry-run", is_flag=True, help="Measure, and leave the model as it is.")
-@format_option
-@tag_names_option
+@reading_options
 @threads_option
 @json_option
 def calibrate(
-    model: Path,
-    data: tuple[str, ...],
-    dry_run: bool,
-    format_: str | None,
-    tag_names: tuple[str, ...],
-    threads: int,
-    as_json: bool,
+    model: Path, data: tuple[str, ...], dry_run: bool, reading: dict[str, Any], threads: int, as_json: bool
 ) -> None:
     """Measure on annotated DATA how probable it is that a mention is of a type, going by their cosine.
 
@@ -54,7 +41,7 @@ def calibrate(
         raise ModelError(
             f"{model} is no directory, and a calibration is written into one; nuner-embed models save makes one"
         )
-    documents, _ = read_annotated(data, format_, tag_names=tag_names)
+    documents, _ = read_annotated(data, **reading)
     concept_encoder = ConceptEncoder.open(str(model), threads=threads)
     encoder = load_encoder(str(model), threads=threads, layers=(-1,))
     with RowProgress("documents") as progress:
@@ -81,18 +68,9 @@ def calibrate(
 @click.option(
     "--most", type=click.IntRange(10), default=5000, show_default=True, help="Most frequent concepts to show."
 )
-@format_option
-@tag_names_option
+@reading_options
 @threads_option
-def map_(
-    model: str,
-    data: tuple[str, ...],
-    output: Path,
-    most: int,
-    format_: str | None,
-    tag_names: tuple[str, ...],
-    threads: int,
-) -> None:
+def map_(model: str, data: tuple[str, ...], output: Path, most: int, reading: dict[str, Any], threads: int) -> None:
     """Draw a map of the concepts in annotated DATA, as the paper's Figure 6: near each other if MODEL takes them alike.
 
     One page that needs no network, to zoom into and to look things up, and a picture beside it.
@@ -106,7 +84,7 @@ def map_(
 
     if output.suffix not in (".html", ".htm"):
         raise click.UsageError(f"-o names an HTML page, such as concepts.html, not {output}")
-    documents, _ = read_annotated(data, format_, tag_names=tag_names)
+    documents, _ = read_annotated(data, **reading)
     counts = count_concepts(documents)
     encoder = ConceptEncoder.open(model, threads=threads)
     note(f"laying out {min(most, len(counts)):,} of {len(counts):,} concepts; this takes a while")

@@ -6,14 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuner_embed.cli.options import (
-    format_option,
-    json_option,
-    layers_option,
-    model_option,
-    print_json,
-    tag_names_option,
-)
+from nuner_embed.cli.options import json_option, layers_option, model_option, print_json, reading_options
 
 if TYPE_CHECKING:
     from nuner_embed.corpora import Corpus
@@ -45,10 +38,9 @@ if TYPE_CHECKING:
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="How probable it must be that a word is part of a mention.  [default: 0.5]",
 )
-@format_option
+@reading_options
 @click.option("--text-column", default="text", show_default=True, help="Parquet column of the texts.")
 @click.option("--id-column", help="Parquet column of the ids.  [default: id, if there is one]")
-@tag_names_option
 @click.option(
     "--pooling",
     type=click.Choice(["first", "last", "mean"]),
@@ -125,7 +117,7 @@ if TYPE_CHECKING:
 def encode(
     corpus: tuple[str, ...],
     store: Path,
-    format_: str | None,
+    reading: dict[str, Any],
     mentions: str,
     detector: str | None,
     threshold: float | None,
@@ -145,9 +137,9 @@ def encode(
         raise click.UsageError("--detector and --threshold find mentions; they do not go with --mentions given")
     if "-" in corpus:  # said before standard input is read to its end
         note("standard input cannot be read twice: if this job is interrupted, it must start over")
-    of_corpus = {name: options.pop(name) for name in ("text_column", "id_column", "tag_names", "on_error")}
+    of_corpus = {name: options.pop(name) for name in ("text_column", "id_column", "on_error")}
     with (
-        nuner_embed.Corpus(list(corpus), format=format_, exclude=[store], **of_corpus) as source,
+        nuner_embed.Corpus(list(corpus), **reading, exclude=[store], **of_corpus) as source,
         JobReporter() as reporter,
     ):
         if options["rows"] == "mention" and mentions != "given":

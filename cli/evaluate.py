@@ -9,10 +9,9 @@ from nuner_embed.cli.options import (
     Sizes,
     c_option,
     class_weight_option,
-    format_option,
     json_option,
     print_json,
-    tag_names_option,
+    reading_options,
     threads_option,
 )
 
@@ -62,8 +61,7 @@ def evaluate() -> None:
 )
 @c_option
 @class_weight_option
-@format_option
-@tag_names_option
+@reading_options
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Directory of the results.")
 @threads_option
 @json_option
@@ -71,8 +69,7 @@ def fewshot(
     models: tuple[str, ...],
     sets: tuple[tuple[str, str, str], ...],
     c: float,
-    format_: str | None,
-    tag_names: tuple[str, ...],
+    reading: dict[str, Any],
     output: Path,
     threads: int,
     as_json: bool,
@@ -92,7 +89,7 @@ def fewshot(
         problem = wrong_names(what, names)
         if problem:
             raise click.UsageError(problem)
-    typed = [read_set(*one, format=format_, tag_names=tag_names) for one in sets]
+    typed = [read_set(*one, **reading) for one in sets]
     with RowProgress("") as progress:
         found = evaluate_fewshot(
             dict(pairs), typed, output, Protocol(C=c, **protocol), threads=threads, progress=progress, note=note

@@ -1,11 +1,12 @@
 """`nuner-embed export` and `nuner-embed verify`."""
 
+import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuner_embed.cli.options import json_option, layers_option, print_json, size
+from nuner_embed.cli.options import json_option, layers_option, print_json, reading_options, size
 
 if TYPE_CHECKING:
     from nuner_embed.export import Verification
@@ -50,6 +51,7 @@ def export(
 @click.option("--source", help="The model that it was made from, for CORPUS.  [default: its known or hub name]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(0, 1024), default=0, help="Of each runtime.  [default: one a core]")
+@reading_options
 @json_option
 @click.pass_context
 def verify(
@@ -59,6 +61,7 @@ def verify(
     source: str | None,
     device: str,
     threads: int,
+    reading: dict[str, Any],
     as_json: bool,
 ) -> None:
     """Compare the exported model in DIRECTORY with its source, in every runtime that is installed here.
@@ -66,9 +69,11 @@ def verify(
     Without CORPUS on the text that the directory carries with its source's numbers: that needs neither the source nor
     torch. The exit code is 1 where a runtime misses its gate. Also measures speed, which --runtime auto goes by.
     """
+    from nuner_embed.corpora import Corpus
     from nuner_embed.export import verify as run
 
-    result = run(directory, list(corpus) or None, source=source, device=device, threads=threads)
+    with Corpus(corpus, **reading) if corpus else contextlib.nullcontext() as opened:
+        result = run(directory, opened, source=source, device=device, threads=threads)
     if as_json:
         print_json(result.to_dict())
     else:

@@ -1,5 +1,6 @@
 """Options and values that several commands share."""
 
+import functools
 import json
 import math
 import re
@@ -85,12 +86,20 @@ model_option = click.option(
     help="A Hugging Face directory, an exported directory or graph, a known name, or a hub name.",
 )
 threads_option = click.option("--threads", type=click.IntRange(0, 1024), default=0, help="[default: one a core]")
-format_option = click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["txt", "jsonl", "conll", "parquet"]),
-    help="Of the corpus.  [default: by suffix; standard input is txt]",
-)
+
+
+class Column(click.ParamType[int | str]):
+    """A field of a line, by number or by name."""
+
+    name = "column"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Reads "2" or "ner"."""
+        if isinstance(value, int):
+            return value
+        if not value.strip():
+            self.fail("say the number of a field or its name", param, ctx)
+        return int(value) if value.isdecimal() else str(value)
 
 
 def _names_or_file(value: str | None) -> tuple[str, ...]:
@@ -112,12 +121,44 @@ def _names_or_file(value: str | None) -> tuple[str, ...]:
     return tuple(names)
 
 
-tag_names_option = click.option(
-    "--tag-names",
-    metavar="NAME,NAME...|FILE",
-    callback=lambda _, __, value: _names_or_file(value),
-    help="What the numbers mean that stand for tags or labels in the corpus, from 0 on; a file has a name a line.",
-)
+def reading_options(command: Command) -> Command:
+    """How a corpus is read, for a command that takes what was said as `reading`: keywords of `Corpus`."""
+
+    @functools.wraps(command)
+    def with_reading(*arguments: Any, format_: str | None, **options: Any) -> Any:
+        reading = {name: options.pop(name) for name in ("word_column", "tag_column", "tag_names")}
+        return command(*arguments, reading={"format": format_, **reading}, **options)
+
+    for option in (
+        click.option(
+            "--tag-names",
+            metavar="NAME,NAME...|FILE",
+            callback=lambda _, __, value: _names_or_file(value),
+            help="What the numbers mean that stand for tags or labels in the corpus, from 0 on; a file has a name a "
+            "line.",
+        ),
+        click.option(
+            "--tag-column",
+            type=Column(),
+            metavar="N|NAME|none",
+            help="Which field holds the tag; none: words without tags.  [default: found by looking]",
+        ),
+        click.option(
+            "--word-column",
+            type=Column(),
+            metavar="N|NAME",
+            help="Which field of a line holds the word in CoNLL and TSV files: its number from 1, or its name in the "
+            "first line.  [default: found by looking]",
+        ),
+        click.option(
+            "--format",
+            "format_",
+            type=click.Choice(["txt", "jsonl", "conll", "parquet"]),
+            help="Of the corpus.  [default: by suffix; standard input is txt]",
+        ),
+    ):
+        with_reading = option(with_reading)
+    return with_reading  # type: ignore[return-value]
 
 
 def _finite(value: float) -> float:

@@ -8,14 +8,7 @@ from typing import Any
 
 import click
 
-from nuner_embed.cli.options import (
-    format_option,
-    json_option,
-    print_facts,
-    print_json,
-    tag_names_option,
-    threads_option,
-)
+from nuner_embed.cli.options import json_option, print_facts, print_json, reading_options, threads_option
 from nuner_embed.models.known import DEFAULT_BASE
 from nuner_embed.pretraining.settings import PRESETS, Settings, kind_of, read_settings
 
@@ -69,8 +62,7 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     help="Keep what the frozen layers make of every text in a file, instead of computing it in every epoch.",
 )
-@format_option
-@tag_names_option
+@reading_options
 @click.option("--force", is_flag=True, help="Start over, whatever is in the directory of an earlier run.")
 @json_option
 @_settings_options
@@ -85,8 +77,7 @@ def pretrain(
     device: str,
     threads: int,
     cache: bool,
-    format_: str | None,
-    tag_names: tuple[str, ...],
+    reading: dict[str, Any],
     force: bool,
     as_json: bool,
     **flags: Any,
@@ -109,13 +100,13 @@ def pretrain(
     from nuner_embed.pretraining.folder import require_free
 
     require_free(output.expanduser(), force=force)  # said before torch is imported, which takes seconds
-    typed = read_set(*probe_set, format=probe_format) if probe_set else None
+    typed = read_set(*probe_set, **reading | {"format": probe_format}) if probe_set else None
     from nuner_embed.pretraining.run import pretrain as run
 
     with RowProgress("") as progress:
         facts = run(
-            data, output, settings, base=base, probe_set=typed, format=format_, tag_names=tag_names, device=device,
-            threads=threads, cache=cache, force=force, progress=progress, note=note,
+            data, output, settings, base=base, probe_set=typed, **reading, device=device, threads=threads,
+            cache=cache, force=force, progress=progress, note=note,
         )  # fmt: skip
     if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
         return

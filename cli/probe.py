@@ -10,13 +10,12 @@ from nuner_embed.cli.options import (
     c_option,
     class_weight_option,
     counted,
-    format_option,
     json_option,
     model_option,
     names_option,
     print_facts,
     print_json,
-    tag_names_option,
+    reading_options,
     threads_option,
     types_option,
 )
@@ -62,8 +61,7 @@ def probe() -> None:
 )
 @c_option
 @class_weight_option
-@format_option
-@tag_names_option
+@reading_options
 @threads_option
 @click.option("--force", is_flag=True, help="Replace a probe that is there.")
 @json_option
@@ -79,8 +77,7 @@ def train(
     short_types: Any,
     c: float,
     class_weight: str | None,
-    format_: str | None,
-    tag_names: tuple[str, ...],
+    reading: dict[str, Any],
     threads: int,
     force: bool,
     as_json: bool,
@@ -108,7 +105,18 @@ def train(
     if (output / PROBE_FILE).exists() and not force:
         raise ProbeError(f"{output} holds a probe; name another directory, or replace it with --force")
     if concepts:
-        _require_default("k", "seed", "types", "short_types", "c", "class_weight", "format_", "tag_names")
+        _require_default(
+            "k",
+            "seed",
+            "types",
+            "short_types",
+            "c",
+            "class_weight",
+            "format_",
+            "word_column",
+            "tag_column",
+            "tag_names",
+        )
         tagger = _of_concepts(concepts, model, threads, threshold)
         tagger.save(output)
         note(f"Next: nuner-embed probe predict {output} CORPUS")
@@ -117,7 +125,7 @@ def train(
         else:
             print_facts({plain(label): plain(name) for label, name in tagger.facts.parameters["concepts"].items()})
         return
-    documents, _ = read_annotated(data, format_, tag_names=tag_names)
+    documents, _ = read_annotated(data, **reading)
     support = choose_support(  # what cannot be learnt is said before the encoder is loaded
         documents, types=types, k=k, seed=seed, short=short_types, what=", ".join(data)
     )
@@ -179,7 +187,7 @@ def _of_concepts(concepts: tuple[str, ...], model: str, threads: int, threshold:
     help="A .jsonl file with spans, or a .conll file with BIO tags.  [default: highlights on the terminal]",
 )
 @click.option("--model", help="The encoder.  [default: where it was when the probe was trained]")
-@format_option
+@reading_options
 @threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSONL with spans.")
 def predict(
@@ -187,7 +195,7 @@ def predict(
     corpus: tuple[str, ...],
     output: Path | None,
     model: str | None,
-    format_: str | None,
+    reading: dict[str, Any],
     threads: int,
     as_json: bool,
 ) -> None:
@@ -200,7 +208,7 @@ def predict(
 
     if output is not None and as_json:
         raise click.UsageError("-o names a file; leave it out for --json")
-    with Corpus(corpus, format=format_) as opened:
+    with Corpus(corpus, **reading) as opened:
         total = opened.survey().documents  # bad records are seen before the encoder is loaded
         tagger = Tagger.open(probe_, model=model, threads=threads)
         mentions = done = 0
@@ -225,8 +233,7 @@ def predict(
 @click.option("--model", help="The encoder.  [default: where it was when the probe was trained]")
 @types_option("Types to look at, in place of all that the probe knows; words of others count as none.")
 @click.option("--confusion", is_flag=True, help="Also show which type was taken for which.")
-@format_option
-@tag_names_option
+@reading_options
 @threads_option
 @json_option
 def evaluate(
@@ -235,8 +242,7 @@ def evaluate(
     model: str | None,
     types: tuple[str, ...] | None,
     confusion: bool,
-    format_: str | None,
-    tag_names: tuple[str, ...],
+    reading: dict[str, Any],
     threads: int,
     as_json: bool,
 ) -> None:
@@ -248,7 +254,7 @@ def evaluate(
     from nuner_embed.probing.reading import read_annotated
     from nuner_embed.probing.tagger import Tagger
 
-    documents, _ = read_annotated(data, format_, tag_names=tag_names)
+    documents, _ = read_annotated(data, **reading)
     what = ", ".join(data)
     comparable_types(read_probe(probe_)[1], documents, types, what)  # before the encoder is loaded
     tagger = Tagger.open(probe_, model=model, threads=threads)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuner_embed.cli.options import json_option, threads_option
+from nuner_embed.cli.options import json_option, reading_options, threads_option
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,6 +58,7 @@ class _Asked:
     "--context", type=click.IntRange(0), default=60, show_default=True, help="Characters to each side of a hit."
 )
 @click.option("--model", help="The encoder.  [default: the one that the index was made with]")
+@reading_options
 @threads_option
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print the hits as CSV that no spreadsheet takes for formulas.")
@@ -73,6 +74,7 @@ def search(
     filter_: str | None,
     exclude_document: bool,
     model: str | None,
+    reading: dict[str, Any],
     threads: int,
     as_json: bool,
     as_csv: bool,
@@ -90,6 +92,8 @@ def search(
 
     if sum(bool(value) for value in (query is not None, like, queries, concepts)) != 1:
         raise click.UsageError("give one of QUERY, --like FILE, --concept NAME and --queries FILE")
+    if like is None and any(value not in (None, ()) for value in reading.values()):
+        raise click.UsageError("--format, --word-column, --tag-column and --tag-names go with --like FILE")
     if unwanted and not concepts:
         raise click.UsageError("--not goes with --concept")
     if concepts and exclude_document:
@@ -108,7 +112,7 @@ def search(
             with writing as write:
                 write([_named(concepts, unwanted)], at_least(found, least))
             return
-        asked = _asked(query, like, queries)  # bad input is seen before the encoder is loaded
+        asked = _asked(query, like, queries, reading)  # bad input is seen before the encoder is loaded
         encoder = _load_encoder(opened, model, threads)
         with writing as write:
             for first in range(0, len(asked), _AT_ONCE):
@@ -119,7 +123,7 @@ def search(
                 progress("searching", first + len(some), len(asked))
 
 
-def _asked(query: str | None, like: str | None, queries: str | None) -> list[_Asked]:
+def _asked(query: str | None, like: str | None, queries: str | None, reading: dict[str, Any]) -> list[_Asked]:
     from nuner_embed import Corpus
     from nuner_embed.documents import Document
     from nuner_embed.errors import CorpusError
@@ -129,7 +133,7 @@ def _asked(query: str | None, like: str | None, queries: str | None) -> list[_As
     if query is not None:
         return [_Asked(query, query, [marked_document(query)])]
     if like is not None:
-        with Corpus([like]) as corpus:
+        with Corpus([like], **reading) as corpus:
             return [_Asked(like, like, [item for item in corpus if isinstance(item, Document)])]
     asked = [_Asked(one.id, one.query, [one.document]) for one in read_queries(queries or "")]
     if not asked:

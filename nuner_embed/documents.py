@@ -71,11 +71,20 @@ def _require_encodable(value: str, name: str) -> None:
         raise ValueError(f"the {name} holds a lone surrogate at character {error.start}, which is not text") from None
 
 
-def join_words(words: Sequence[str]) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """Joins words by single spaces; returns the text and each word's `(start, end)` in it."""
+def join_words(words: Sequence[str], spaces: Sequence[bool] | None = None) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """Joins words by single spaces; returns the text and each word's `(start, end)` in it.
+
+    Args:
+        words: of one text.
+        spaces: whether a space follows each word; what is said of the last does not count. None for all.
+    """
     offsets = []
+    parts = []
     position = 0
-    for word in words:
+    for word, space in zip(words, spaces or [True] * len(words), strict=True):
         offsets.append((position, position + len(word)))
-        position += len(word) + 1
-    return " ".join(words), tuple(offsets)
+        parts += [word, " "] if space else [word]
+        position += len(word) + space
+    if parts and parts[-1] == " ":
+        parts.pop()
+    return "".join(parts), tuple(offsets)

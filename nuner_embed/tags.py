@@ -1,5 +1,6 @@
 """Tags, one a word: which scheme they follow, and how they become spans and back."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ _OPEN: Final = frozenset("BIM")  # a mention may go on after these
 _ENDS: Final = frozenset("ESLU")
 _PREFIXES: Final = _BEGINS | _INNER
 _SEPARATORS: Final = "-_:/"
+_SEVERAL: Final = re.compile(r"[|,;+&][BIMESLUbimeslu][-_:/]")  # B-LOC|B-ORG: two tags of a word
 _NAMED = 6
 _UNLABELLED = "ENTITY"
 
@@ -76,7 +78,7 @@ class TagScheme:
         else:
             before = self.kind == "before"
             prefix, separator, label = (tag[:1], tag[1:2], tag[2:]) if before else (tag[-1:], tag[-2:-1], tag[:-2])
-            if separator != self.separator or not label:
+            if separator != self.separator or not label or _SEVERAL.search(label):
                 return None
         letter = prefix.upper()
         return (letter, label) if letter in _PREFIXES and prefix.islower() == self.lower else None

@@ -17,6 +17,7 @@ from nuner_embed.corpora.compression import open_bytes
 from nuner_embed.corpora.conll import read_conll
 from nuner_embed.corpora.digest import ContentHash
 from nuner_embed.corpora.duplicates import DuplicateFinder, IdCensus
+from nuner_embed.corpora.fields import ColumnChoice
 from nuner_embed.corpora.jsonl import read_jsonl
 from nuner_embed.corpora.listing import FORMATS, CorpusFile, list_files
 from nuner_embed.corpora.objects import ANNOTATION_KEYS, Annotations
@@ -28,7 +29,6 @@ from nuner_embed.errors import CorpusError
 
 OnError = Literal["fail", "skip"]
 STANDARD_INPUT = "-"
-_LINE_READERS = {"txt": read_text_lines, "conll": read_conll}
 _SAMPLE_DOCUMENTS = 512
 _SAMPLE_CHARACTERS = 2_000_000
 _REPORT_EVERY = 10_000
@@ -73,6 +73,9 @@ class Corpus:
         text_column: of Parquet files.
         id_column: of Parquet files; None for `id` if there is one.
         tag_names: the names of tags or labels that are numbers, in order; Parquet files may hold such names.
+        word_column: which field of a line holds the word in column files (`conll`): its number from 1, or its name in
+            the file's first line; None to find it by what the fields hold.
+        tag_column: which field holds the tag, likewise; "none" for words without tags.
         on_error: what becomes of bad records.
         exclude: directories to leave out.
 
@@ -89,6 +92,8 @@ class Corpus:
         text_column: str = "text",
         id_column: str | None = None,
         tag_names: Sequence[str] = (),
+        word_column: int | str | None = None,
+        tag_column: int | str | None = None,
         on_error: OnError = "fail",
         exclude: Sequence[Path] = (),
     ) -> None:
@@ -98,6 +103,7 @@ class Corpus:
             raise ValueError(f'on_error must be "fail" or "skip", not {on_error!r}')
         self._text_column, self._id_column, self._on_error = text_column, id_column, on_error
         self._annotations = Annotations(as_names(tag_names))
+        self._columns = ColumnChoice(word_column, tag_column)
         self._survey: Survey | None = None
         self._repeated: frozenset[int] = frozenset()
         self._spool: Path | None = None
@@ -221,8 +227,10 @@ class Corpus:
         with open_bytes(file.path, file.name) as stream:
             if file.format == "jsonl":
                 yield from read_jsonl(stream, file.name, self._annotations)
+            elif file.format == "conll":
+                yield from read_conll(stream, file.name, self._columns)
             else:
-                yield from _LINE_READERS[file.format](stream, file.name)
+                yield from read_text_lines(stream, file.name)
 
 
 class _Sample:

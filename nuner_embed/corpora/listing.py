@@ -13,7 +13,7 @@ from nuner_embed.errors import CorpusError
 FORMATS = {
     "txt": (".txt",),
     "jsonl": (".jsonl",),
-    "conll": (".conll", ".bio", ".iob", ".tsv"),
+    "conll": (".conll", ".conllu", ".bio", ".iob", ".iob2", ".tsv"),
     "parquet": (".parquet",),
 }
 _BY_SUFFIX = {suffix: name for name, suffixes in FORMATS.items() for suffix in suffixes}

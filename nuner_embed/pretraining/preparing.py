@@ -1,6 +1,6 @@
 """From an annotated corpus to the pieces that are trained on and those that are held out."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,21 +56,20 @@ class Prepared:
 
 def prepare(
     data: Paths,
-    format: str | None,
+    reading: Mapping[str, Any],
     tokenizer: TextTokenizer,
     settings: Settings,
     max_length: int,
     progress: Progress,
-    tag_names: Sequence[str] = (),
 ) -> Prepared:
-    """Reads an annotated corpus and tokenizes it.
+    """Reads an annotated corpus, as the options of `Corpus` in `reading` say, and tokenizes it.
 
     Raises:
         CorpusError: it cannot be read.
         PretrainingError: it holds nothing to learn from.
     """
     tags = settings.objective == "token-classification"
-    with Corpus(data, format=format, tag_names=tag_names) as corpus:
+    with Corpus(data, **reading) as corpus:
         survey = corpus.survey()
         what = ", ".join(map(str, as_paths(data)))
         if not survey.spans:

@@ -49,6 +49,8 @@ def pretrain(
     base: str = DEFAULT_BASE,
     probe_set: TypedSet | None = None,
     format: str | None = None,
+    word_column: int | str | None = None,
+    tag_column: int | str | None = None,
     tag_names: Sequence[str] = (),
     device: str = "auto",
     threads: int = 0,
@@ -68,6 +70,7 @@ def pretrain(
         base: both encoders begin as this model.
         probe_set: a typed set for a quick probe at every validation.
         format: of the corpus, in place of the suffixes.
+        word_column, tag_column: of column files, as `Corpus` takes them.
         tag_names: see `Corpus`.
         device: "auto", "cpu" or "cuda".
         threads: of torch on a CPU; 0 for one a core.
@@ -100,7 +103,10 @@ def pretrain(
     probe = plan_quick_probe(probe_set) if probe_set else None  # what cannot be drawn is said at once
     with _threads(threads or cores()), held(directory, accelerator, force=force) as work:
         tokenizer = TextTokenizer.from_directory(model.directory)
-        prepared = prepare(data, format, tokenizer, settings, max_length, progress, tag_names)
+        reading = {
+            "format": format, "word_column": word_column, "tag_column": tag_column, "tag_names": tag_names,
+        }  # fmt: skip
+        prepared = prepare(data, reading, tokenizer, settings, max_length, progress)
         made = {
             # a directory by the last part of its path: what is written may be given away
             "base": Path(base).expanduser().resolve().name if Path(base).expanduser().is_dir() else base,

@@ -3,6 +3,7 @@ import shutil
 
 import onnx
 import pytest
+from command import run
 from fakes import tiny_model
 
 from nuner_embed import export_onnx, verify
@@ -94,6 +95,14 @@ def test_on_text_of_ones_own(bert, model, tmp_path):
     assert result.passed
     assert result.baseline[0].startswith("torch")
     assert result.tokens == 40 + 30 * 7  # a full window, and the lines with their special tokens
+
+
+def test_on_words_in_columns_of_ones_own(bert, model, tmp_path):
+    (tmp_path / "c.conll").write_text("the\tO\tO\nferry\tB-boat\tO\n")
+    command = ["verify", model, "c.conll", "--source", bert]
+    done = run(*command, "--tag-column", 9, cwd=tmp_path, check=1)
+    assert "c.conll: --tag-column 9: there are fields 1 to 3" in done.stderr
+    assert json.loads(run(*command, "--tag-column", "none", "--json", cwd=tmp_path, check=0).stdout)["passed"]
 
 
 def test_the_source_must_be_the_source(bert, model, tmp_path):

@@ -78,8 +78,8 @@ def test_an_odd_tag_is_an_error_and_no_other_scheme(tmp_path, tag, before):
 
 
 def test_a_plain_tag_that_is_missing(tmp_path):
-    path = write(tmp_path / "c.tsv", "a\tperson\nb\t\n\nc\tperson\n")
-    with pytest.raises(CorpusError, match="c.tsv:2: expected O or a type in field 2"):
+    path = write(tmp_path / "c.tsv", "a\tperson\nb\t\n\nc\tO\n")
+    with pytest.raises(CorpusError, match="c.tsv:2: expected O or a type, found ''"):
         read(path)
 
 

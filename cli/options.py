@@ -41,6 +41,22 @@ class CommaSeparated(click.ParamType[tuple[str, ...]]):
         return names
 
 
+class NamedTypes(click.ParamType[dict[str, str]]):
+    """Names of types with commas between them, each perhaps behind the label that it is to be called by."""
+
+    name = "types"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, str]:
+        """Reads "city,person" or "LOC=location,PER=person"; gives the label and the name of each type."""
+        if isinstance(value, dict):
+            return value
+        parts = [tuple(part.strip() for part in one.split("=", 1)) for one in value.split(",")]
+        types = {part[0]: part[-1] for part in parts}
+        if not all(map(all, parts)) or len(types) < len(parts):
+            self.fail(f"{value!r} names a type twice, or not at all; expected city,person or LOC=location", param, ctx)
+        return types
+
+
 class Sizes(click.ParamType[tuple[int, ...]]):
     """Whole numbers above 0 with commas between them."""
 

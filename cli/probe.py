@@ -7,7 +7,7 @@ import click
 from click.core import ParameterSource
 
 from nuner_embed.cli.options import (
-    CommaSeparated,
+    NamedTypes,
     c_option,
     class_weight_option,
     counted,
@@ -24,9 +24,6 @@ from nuner_embed.probing.defaults import NAMED_THRESHOLD
 if TYPE_CHECKING:
     from nuner_embed.probing.tagger import Tagger
 
-_AT_ONCE = 512
-
-
 @click.group()
 def probe() -> None:
     """Few-shot NER: a linear layer on frozen features, trained in seconds."""
@@ -38,7 +35,7 @@ def probe() -> None:
 @model_option
 @click.option(
     "--concepts",
-    type=CommaSeparated(),
+    type=NamedTypes(),
     metavar="NAME[,NAME]",
     help="Without DATA: make the probe of these names of types, through the model's concept encoder. LABEL=NAME where "
     "the type is to be called something else.",
@@ -70,7 +67,7 @@ def train(
     data: tuple[str, ...],
     output: Path,
     model: str,
-    concepts: tuple[str, ...] | None,
+    concepts: dict[str, str] | None,
     threshold: float | None,
     k: int | None,
     seed: int,
@@ -150,15 +147,11 @@ def _require_default(*names: str) -> None:
             raise click.UsageError(f"{parameter.opts[0]} goes with DATA, not with --concepts")
 
 
-def _of_concepts(concepts: tuple[str, ...], model: str, threads: int, threshold: float | None) -> "Tagger":
+def _of_concepts(types: dict[str, str], model: str, threads: int, threshold: float | None) -> "Tagger":
     from nuner_embed.encoding.concepts import ConceptEncoder
     from nuner_embed.encoding.load import load_encoder
     from nuner_embed.probing.zero_shot import zero_shot_tagger
 
-    parts = [tuple(part.strip() for part in one.split("=", 1)) for one in concepts]
-    types = {part[0]: part[-1] for part in parts}
-    if not all(map(all, parts)) or len(types) < len(parts):
-        raise click.BadParameter(f"{', '.join(concepts)} names a type twice, or not at all", param_hint="--concepts")
     concept_encoder = ConceptEncoder.open(model, threads=threads)
     encoder = load_encoder(model, threads=threads, layers=(-1,), normalize=concept_encoder.metric == "cosine")
     try:
@@ -191,30 +184,12 @@ def predict(
 ) -> None:
     """Find mentions in CORPUS with PROBE."""
     from nuner_embed import Corpus
-    from nuner_embed.cli.progress import RowProgress, note
-    from nuner_embed.cli.tagged import writer
-    from nuner_embed.documents import Document
+    from nuner_embed.cli.tagged import tag_corpus, writer
     from nuner_embed.probing.tagger import Tagger
 
-    if output is not None and as_json:
-        raise click.UsageError("-o names a file; leave it out for --json")
-    with Corpus(corpus, format=format_) as opened:
-        total = opened.survey().documents  # bad records are seen before the encoder is loaded
-        tagger = Tagger.open(probe_, model=model, threads=threads)
-        mentions = done = 0
-        with writer(output, as_json=as_json) as write, RowProgress("documents") as progress:
-            group: list[Document] = []
-            for item in opened:
-                if isinstance(item, Document):
-                    group.append(item)
-                if len(group) == _AT_ONCE or done + len(group) == total:
-                    found = tagger.tag(group)
-                    write(found)
-                    mentions += sum(len(document.spans) for document in found)
-                    done += len(group)
-                    progress("tagging", done, total)
-                    group = []
-    note(f"{counted(mentions, 'mention')} in {counted(total, 'document')}" + (f": {output}" if output else ""))
+    with Corpus(corpus, format=format_) as opened, writer(output, as_json=as_json) as write:
+        opened.survey()  # bad records are seen before the encoder is loaded
+        tag_corpus(opened, Tagger.open(probe_, model=model, threads=threads).tag, write, output)
 
 
 @probe.command(epilog="Example: nuner-embed probe evaluate probe test.conll")

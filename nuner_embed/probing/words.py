@@ -134,10 +134,19 @@ def count_mentions(documents: Sequence[Document]) -> Counter[str]:
         ProbeError: a type called "O" or "None", which mean no entity.
     """
     counts = Counter(type_of(span.label) for document in documents for span in document.spans)
-    for name in (OUTSIDE, NONE):
-        if name in counts:
-            raise ProbeError(f'a type cannot be called "{name}", which stands for no entity; rename it')
+    require_not_reserved(counts)
     return counts
+
+
+def require_not_reserved(types: Collection[str]) -> None:
+    """Refuses types whose name is taken.
+
+    Raises:
+        ProbeError: a type called "O" or "None", which mean no entity.
+    """
+    for name in (OUTSIDE, NONE):
+        if name in types:
+            raise ProbeError(f'a type cannot be called "{name}", which stands for no entity; rename it')
 
 
 def count_matrix(documents: Sequence[Document], types: Sequence[str], unit: Unit = "mentions") -> Ints:

@@ -121,7 +121,7 @@ def test_a_mention_that_the_end_cuts_is_counted(tmp_path):
 def test_function_words_and_punctuation_are_no_mentions(tmp_path):
     """The detector takes "of", "the", "'" and "ferry" for parts of mentions; what it finds is trimmed."""
     path = tmp_path / "c.jsonl"
-    texts = ["an end of ferry", "of", "seven ' of", "red ferry ' left", "the ferry at seven"]
+    texts = ["left of ferry", "of", "seven ' of", "red ferry ' left", "the ferry at seven"]
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     find = detector(("ENTITY",), ("of", "'", "ferry", "the"))
     weights = find.weights

@@ -17,6 +17,7 @@ from nuner_embed.corpora.digest import ContentHash
 from nuner_embed.corpora.duplicates import DuplicateFinder, IdCensus
 from nuner_embed.corpora.jsonl import read_jsonl
 from nuner_embed.corpora.listing import FORMATS, CorpusFile, list_files
+from nuner_embed.corpora.marked import read_marked_lines
 from nuner_embed.corpora.parquet import read_parquet
 from nuner_embed.corpora.records import Item, Reject
 from nuner_embed.corpora.text_lines import read_text_lines
@@ -67,6 +68,7 @@ class Corpus:
         id_column: of Parquet files; None for `id` if there is one.
         on_error: what becomes of bad records.
         exclude: directories to leave out.
+        marked: read "A ferry to [[Oslo|city]]" in `.txt` files as a text with a span; brackets are text otherwise.
 
     Raises:
         CorpusError: a path is missing, of no known suffix, or a directory without corpora.
@@ -82,12 +84,14 @@ class Corpus:
         id_column: str | None = None,
         on_error: OnError = "fail",
         exclude: Sequence[Path] = (),
+        marked: bool = False,
     ) -> None:
         if format is not None and format not in FORMATS:
             raise ValueError(f"format must be one of {', '.join(FORMATS)}, not {format!r}")
         if on_error not in ("fail", "skip"):
             raise ValueError(f'on_error must be "fail" or "skip", not {on_error!r}')
         self._text_column, self._id_column, self._on_error = text_column, id_column, on_error
+        self._line_readers = {**_LINE_READERS, "txt": read_marked_lines} if marked else _LINE_READERS
         self._survey: Survey | None = None
         self._repeated: frozenset[int] = frozenset()
         self._spool: Path | None = None
@@ -189,7 +193,7 @@ class Corpus:
             yield from read_parquet(file.path, file.name, self._text_column, self._id_column)
             return
         with open_bytes(file.path, file.name) as stream:
-            yield from _LINE_READERS[file.format](stream, file.name)
+            yield from self._line_readers[file.format](stream, file.name)
 
 
 class _Sample:

@@ -48,7 +48,7 @@ class NamedTypeTagger:
     @classmethod
     def open(
         cls,
-        types: Sequence[str] | Mapping[str, str],
+        types: str | Sequence[str] | Mapping[str, str],
         *,
         model: str = DEFAULT_MODEL,
         threshold: float = NAMED_THRESHOLD,
@@ -111,8 +111,8 @@ class NamedTypeTagger:
 
 
 def extract(
-    texts: str | Sequence[str | Document],
-    types: Sequence[str] | Mapping[str, str],
+    texts: str | Document | Sequence[str | Document],
+    types: str | Sequence[str] | Mapping[str, str],
     *,
     threshold: float = NAMED_THRESHOLD,
     model: str = DEFAULT_MODEL,
@@ -129,13 +129,13 @@ def extract(
         types, threshold, model, detector, threads: see `NamedTypeTagger.open`.
 
     Returns:
-        A document a text, in order, with the spans found; those of plain strings have their number for an id, from 1.
+        A document a text, in order, with the spans found; those of plain strings have their number for an id, from 0.
 
     Raises:
         ValueError, NunerEmbedError: see `NamedTypeTagger.open`.
     """
-    given = [texts] if isinstance(texts, str) else texts
-    documents = [Document(str(i), one) if isinstance(one, str) else one for i, one in enumerate(given, start=1)]
+    given = [texts] if isinstance(texts, str | Document) else texts
+    documents = [Document(str(i), one) if isinstance(one, str) else one for i, one in enumerate(given)]
     tagger = NamedTypeTagger.open(types, model=model, threshold=threshold, detector=detector, threads=threads)
     return [
         document
@@ -144,10 +144,9 @@ def extract(
     ]
 
 
-def _named(types: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+def _named(types: str | Sequence[str] | Mapping[str, str]) -> dict[str, str]:
     """What the types are called, and the name of each."""
-    if isinstance(types, str):
-        raise ValueError(f"types is a list of names, such as [{types!r}]")
+    types = [types] if isinstance(types, str) else types
     named = dict(types) if isinstance(types, Mapping) else {name: name for name in types}
     if not named or len(named) < len(types) or not all(map(str.strip, [*named, *named.values()])):
         raise ValueError(f"types are one or more different names, not {list(types)}")

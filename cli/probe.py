@@ -19,10 +19,13 @@ from nuner_embed.cli.options import (
     threads_option,
     types_option,
 )
-from nuner_embed.probing.defaults import NAMED_THRESHOLD
+from nuner_embed.probing.defaults import AUTO_CLASS_WEIGHT, NAMED_THRESHOLD
 
 if TYPE_CHECKING:
     from nuner_embed.probing.tagger import Tagger
+
+_DENSE = 0.05  # running text holds fewer words of a few types than that
+
 
 @click.group()
 def probe() -> None:
@@ -57,6 +60,12 @@ def probe() -> None:
     show_default=True,
     help="What becomes of types with fewer than K mentions.",
 )
+@click.option(
+    "--background",
+    metavar="STORE|CORPUS",
+    help="Take words of it for words of no type: of the texts in which a rare type is to be looked for, say. Rare "
+    "classes then count as much as frequent ones, unless --class-weight says otherwise.",
+)
 @c_option
 @class_weight_option
 @format_option
@@ -73,6 +82,7 @@ def train(
     seed: int,
     types: tuple[str, ...] | None,
     short_types: Any,
+    background: str | None,
     c: float,
     class_weight: str | None,
     format_: str | None,
@@ -103,7 +113,7 @@ def train(
     if (output / PROBE_FILE).exists() and not force:
         raise ProbeError(f"{output} holds a probe; name another directory, or replace it with --force")
     if concepts:
-        _require_default("k", "seed", "types", "short_types", "c", "class_weight", "format_")
+        _require_default("k", "seed", "types", "short_types", "background", "c", "class_weight", "format_")
         tagger = _of_concepts(concepts, model, threads, threshold)
         tagger.save(output)
         note(f"Next: nuner-embed probe predict {output} CORPUS")
@@ -118,15 +128,23 @@ def train(
     )
     from nuner_embed.probing.training import fit_probe  # slow to import
 
+    weights = class_weight if _is_given("class_weight") else AUTO_CLASS_WEIGHT
     with RowProgress("characters") as progress:
         encoder = load_encoder(model, threads=threads)
-        tagger = fit_probe(support, encoder, C=c, class_weight=class_weight, progress=progress)
+        tagger = fit_probe(support, encoder, C=c, class_weight=weights, background=background, progress=progress)
     tagger.save(output)
     training = tagger.facts.training
     note(
         f"{counted(training.sentences, 'sentence')}, {counted(training.words, 'word')}; gradient norm "
         f"{training.gradient_norm:.0e} after {counted(training.iterations, 'step')}"
     )
+    if background:
+        note(f"background: {counted(training.background_words, 'word')} of {background}, taken for words of no type")
+    elif training.mention_words >= _DENSE * training.words:
+        note(
+            f"{training.mention_words / training.words:.0%} of these words are in mentions; where the texts to be "
+            "tagged hold far fewer, name some of them with --background, or ask for a higher --threshold when predicting"
+        )
     if training.left_out:
         note(f"left out: {', '.join(f'{plain(name)} ({count})' for name, count in training.left_out.items())}")
     if training.lost:
@@ -139,11 +157,16 @@ def train(
         note(f"Next: nuner-embed probe predict {output} CORPUS")
 
 
+def _is_given(name: str | None) -> bool:
+    """Whether an option of this command stands on the command line."""
+    source = click.get_current_context().get_parameter_source(name or "")
+    return source == ParameterSource.COMMANDLINE
+
+
 def _require_default(*names: str) -> None:
     """Refuses options of this command that would be ignored."""
-    context = click.get_current_context()
-    for parameter in context.command.params:
-        if parameter.name in names and context.get_parameter_source(parameter.name) == ParameterSource.COMMANDLINE:
+    for parameter in click.get_current_context().command.params:
+        if parameter.name in names and _is_given(parameter.name):
             raise click.UsageError(f"{parameter.opts[0]} goes with DATA, not with --concepts")
 
 
@@ -167,7 +190,14 @@ def _of_concepts(types: dict[str, str], model: str, threads: int, threshold: flo
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="A .jsonl file with spans, or a .conll file with BIO tags.  [default: highlights on the terminal]",
+    help="A .jsonl file with spans, a .csv file with a row a mention, or a .conll file with BIO tags.  "
+    "[default: highlights on the terminal]",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="How probable a type must be for a word to be of it; lower finds more, higher is more often right.  "
+    "[default: 0.5; of a probe made with --concepts the threshold given then]",
 )
 @click.option("--model", help="The encoder.  [default: where it was when the probe was trained]")
 @format_option
@@ -177,6 +207,7 @@ def predict(
     probe_: Path,
     corpus: tuple[str, ...],
     output: Path | None,
+    threshold: float | None,
     model: str | None,
     format_: str | None,
     threads: int,
@@ -189,7 +220,8 @@ def predict(
 
     with Corpus(corpus, format=format_) as opened, writer(output, as_json=as_json) as write:
         opened.survey()  # bad records are seen before the encoder is loaded
-        tag_corpus(opened, Tagger.open(probe_, model=model, threads=threads).tag, write, output)
+        tagger = Tagger.open(probe_, model=model, threads=threads)
+        tag_corpus(opened, lambda documents: tagger.tag(documents, threshold), write, output)
 
 
 @probe.command(epilog="Example: nuner-embed probe evaluate probe test.conll")

@@ -128,7 +128,7 @@ def conll_block(document: "Document") -> str:
 
 
 def csv_rows(document: "Document") -> str:
-    """A row for each mention of a document, as `_CSV_HEAD` has the columns; a spreadsheet takes no cell for a formula."""
+    """A row for each mention of a document, columns as in `_CSV_HEAD`; a spreadsheet takes no cell for a formula."""
     return "".join(
         _csv_line(
             (document.id, s.start, s.end, document.text[s.start : s.end], s.label,

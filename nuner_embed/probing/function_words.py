@@ -13,28 +13,28 @@ from typing import Final
 # Said by a detector of what it does; a store that was begun with other rules must not be gone on with.
 TRIMMING: Final = "English function words and punctuation, 1"
 
-_LINKING: Final = frozenset(
-    "of and or nor but that which who whom whose to for by with from as than so if because while "
-    "is are was were be been being has have had".split()
-)
-_FUNCTION_WORDS: Final = _LINKING | frozenset(
-    "a an the this these those one ones all any both each either every few many more most much neither no none not "
-    "other others several some such another enough "
-    "i me my mine myself you your yours yourself he him his himself she her hers herself it its itself we us our ours "
-    "ourselves they them their theirs themselves someone anyone everyone something anything nothing everything "
-    "about above across after against along among around at before behind below beneath beside besides between beyond "
-    "despite during except in inside into like near off on onto out outside over past per since through throughout "
-    "till toward towards under until up upon via within without "
-    "yet although though whereas unless whether what when where how why here there then now very too also just only "
-    "even still ever never again almost quite rather "
-    "am do does did doing done having will would shall should can could may might must ought "
-    "'s 're 've 'll 'd 'm n't ’s ’re ’ve ’ll ’d ’m n’t "  # noqa: RUF001
-    "thank thanks please hello hi yes ok okay oh".split()
-)
-_PUNCTUATION: Final = frozenset("\"'`´“”‘’«»‹›„‚,;:-–—−/\\|_&()[]{}<>")  # noqa: RUF001
+_LINKING_WORDS = """
+    of and or nor but that which who whom whose to for by with from as than so if because while is are was were be
+    been being has have had
+"""
+_OTHER_WORDS = """
+    a an the this these those one ones all any both each either every few many more most much neither no none not
+    other others several some such another enough i me my mine myself you your yours yourself he him his himself she
+    her hers herself it its itself we us our ours ourselves they them their theirs themselves someone anyone
+    everyone something anything nothing everything about above across after against along among around at before
+    behind below beneath beside besides between beyond despite during except in inside into like near off on onto
+    out outside over past per since through throughout till toward towards under until up upon via within without
+    yet although though whereas unless whether what when where how why here there then now very too also just only
+    even still ever never again almost quite rather am do does did doing done having will would shall should can
+    could may might must ought 's 're 've 'll 'd 'm n't ’s ’re ’ve ’ll ’d ’m n’t thank thanks please hello hi yes ok
+    okay oh
+"""
+_LINKING: Final = frozenset(_LINKING_WORDS.split())
+_FUNCTION_WORDS: Final = _LINKING | frozenset(_OTHER_WORDS.split())
+_PUNCTUATION: Final = frozenset("\"'`´“”‘’«»‹›„‚,;:-–—−/\\|_&()[]{}<>")
 _CLOSING: Final = {")": "(", "]": "[", "}": "{", ">": "<"}
 _OPENING: Final = {opening: closing for closing, opening in _CLOSING.items()}
-_APOSTROPHES: Final = "'’"  # noqa: RUF001
+_APOSTROPHES: Final = "'’"
 _POSSESSIVE: Final = frozenset(mark + "s" for mark in _APOSTROPHES)
 
 

@@ -181,7 +181,7 @@ def report(rows: list[dict[str, Any]], every: dict[str, float]) -> str:
         cells = (f"{100 * one['precision']:.0f} / {100 * one['recall']:.0f}, {100 * one['f1']:.1f}" for one in found)
         lines.append(f"| {way} | {' | '.join(cells)} | {100 * np.mean([one['f1'] for one in found]):.1f} |")
     lines += [
-        f"\nAll types of MIT Movie (training part), k = {K}, token macro-F1 with None left out, percent, mean of 3 draws: "
+        f"\nAll types of MIT Movie (training part), k = {K}, token macro-F1 without None, percent, mean of 3 draws: "
         + "; ".join(f"{way} {100 * value:.1f}" for way, value in every.items())
         + ".",
         "\nThe sets, by the order of columns: " + "; ".join(f"{row['type']}: {row['set']}" for row in rows) + ".",

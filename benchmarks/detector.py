@@ -157,8 +157,8 @@ def report(found: dict[str, Any]) -> str:
         mean, before = (100 * np.mean([found[key][name][t]["f1"] for name in sets]) for key in ("trimmed", "before"))
         lines.append(f"| {t} | {' | '.join(cells)} | {mean:.2f} ({before:.2f}) |")
     lines += [
-        "\nNamed types, span micro-F1, percent: the detector's mentions typed by their mean vectors / words typed one by "
-        f"one. The default threshold is {NAMED_THRESHOLD}, mentions are those found at {DEFAULT_THRESHOLD}.\n",
+        "\nNamed types, span micro-F1, percent: the detector's mentions typed by their mean vectors / words typed one "
+        f"by one. The default threshold is {NAMED_THRESHOLD}, mentions are those found at {DEFAULT_THRESHOLD}.\n",
         f"| types asked for, threshold | {' | '.join(sets)} | mean |",
         "|---" * (len(sets) + 2) + "|",
     ]

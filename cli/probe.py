@@ -142,8 +142,8 @@ def train(
         note(f"background: {counted(training.background_words, 'word')} of {background}, taken for words of no type")
     elif training.mention_words >= _DENSE * training.words:
         note(
-            f"{training.mention_words / training.words:.0%} of these words are in mentions; where the texts to be "
-            "tagged hold far fewer, name some of them with --background, or ask for a higher --threshold when predicting"
+            f"{training.mention_words / training.words:.0%} of these words are in mentions; where texts hold far "
+            "fewer, name some of them with --background, or ask for a higher --threshold when predicting"
         )
     if training.left_out:
         note(f"left out: {', '.join(f'{plain(name)} ({count})' for name, count in training.left_out.items())}")

@@ -120,5 +120,5 @@ class Tagger:
             return 1.0
         if not 0 < threshold < 1:
             raise ValueError(f"threshold must be between 0 and 1, not {threshold!r}")
-        built_in = self.facts.parameters.get("threshold", _EVEN)  # of a probe that was made of names
+        built_in = float(self.facts.parameters.get("threshold", _EVEN))  # of a probe that was made of names
         return threshold / (1 - threshold) / (built_in / (1 - built_in))

@@ -92,6 +92,8 @@ def train(
 ) -> None:
     """Train a probe on DATA, a corpus with spans or BIO tags, or make one of the names of types.
 
+    In a .txt, mentions stand in double brackets with their label behind a bar: The ferry to [[Oslo|city]].
+
     Each word gets one type or none; adjacent words of one type are one mention.
     """
     from dataclasses import asdict

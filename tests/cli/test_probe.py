@@ -102,8 +102,9 @@ def test_marked_text_trains_and_a_threshold_says_how_sure(folder, tmp_path):
     assert [(s["text"], s["label"]) for s in json.loads(found.stdout)["spans"]] == [("ferry", "boat"), ("Kiel", "city")]
     strict = run(*predict, "--threshold", "0.9999", cwd=tmp_path, stdin="the ferry left Kiel\n", check=0)
     assert json.loads(strict.stdout)["spans"] == []
-    run("probe", "predict", "p", "-", "-o", "s.csv", cwd=tmp_path, stdin="the ferry left\n", check=0)
-    assert (tmp_path / "s.csv").read_text().splitlines()[1].startswith("-:1,4,9,ferry,boat,0.")
+    (tmp_path / "t.txt").write_text("the ferry left\n")
+    run("probe", "predict", "p", "t.txt", "-o", "s.csv", cwd=tmp_path, check=0)
+    assert (tmp_path / "s.csv").read_text().splitlines()[1].startswith("t.txt:1,4,9,ferry,boat,0.")
     (tmp_path / "train.txt").write_text("the [[ferry|boat]] left [[Kiel|city at seven\n")
     wrong = run("probe", "train", "train.txt", "-o", "q", "--model", folder / "m", cwd=tmp_path, check=1)
     assert wrong.stderr.startswith("Error: train.txt:1: double brackets that are opened or closed alone")

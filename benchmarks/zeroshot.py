@@ -101,12 +101,13 @@ def detect(documents: list[Document]) -> dict[str, dict[str, float]]:
     """
     detector = load_detector(OURS)
     words = embed_words(load_encoder(OURS), documents)
+    texts = [document.text[a:b] for number, document in enumerate(documents) for a, b in words.words(number)]
     labels = WordLabels.of(documents, words, sorted(count_mentions(documents)))
     mentions = set(zip(labels.mentions.first.tolist(), labels.mentions.last.tolist(), strict=True))
     inside = labels.codes > 0
     found = {}
     for threshold in DETECTED:
-        seen = replace(detector, threshold=threshold).find(words.vectors, words.bounds)
+        seen = replace(detector, threshold=threshold).find(texts, words.vectors, words.bounds)
         chosen = np.zeros(len(inside), bool)
         for first, last in zip(seen.first, seen.last, strict=True):
             chosen[first:last] = True

@@ -16,6 +16,7 @@ from nuner_embed.errors import NunerEmbedError
 # name -> (module, line for the overview); a command's module is imported only when the command is called
 _COMMANDS = {
     "demo": ("nuner_embed.cli.demo", "The whole main job on a small bundled corpus."),
+    "tag": ("nuner_embed.cli.tag", "Find the mentions of named types in texts, without an example."),
     "annotate": ("nuner_embed.cli.annotate", "Let an LLM label sentences with concepts of its own choice."),
     "pretrain": ("nuner_embed.cli.pretrain", "Pre-train a text and a concept encoder on an annotated corpus."),
     "export": ("nuner_embed.cli.export", "Write a text encoder as an ONNX graph that passes its gate."),

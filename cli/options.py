@@ -59,6 +59,31 @@ def names_option(flag: str, metavar: str, text: str) -> Callable[[Command], Comm
     return click.option(flag, type=CommaSeparated(), multiple=True, callback=_together, metavar=metavar, help=text)
 
 
+def _labelled(context: click.Context, option: click.Parameter, given: tuple[tuple[str, ...], ...]) -> dict[str, str]:
+    """The label and the name of each type that was given, as "city" or as "LOC=location"."""
+    parts = [tuple(part.strip() for part in one.split("=", 1)) for one in _together(context, option, given) or ()]
+    types = {part[0]: part[-1] for part in parts}
+    if not all(map(all, parts)) or len(types) < len(parts):
+        found = ", ".join("=".join(part) for part in parts)
+        raise click.BadParameter(f"{found!r} names a type twice, or not at all; expected city,person or LOC=location")
+    return types
+
+
+def named_types_option(flag: str, text: str, *, required: bool = False) -> Callable[[Command], Command]:
+    """An option that takes names of types, each perhaps behind its label, as `{label: name}`; see `names_option`."""
+    text += r" LABEL=NAME where the type is to be called something else. May be repeated; a comma within a name is "
+    text += r"written \,."
+    return click.option(
+        flag,
+        type=CommaSeparated(),
+        multiple=True,
+        required=required,
+        callback=_labelled,
+        metavar="NAME[,NAME]",
+        help=text,
+    )
+
+
 class Sizes(click.ParamType[tuple[int, ...]]):
     """Whole numbers above 0 with commas between them."""
 

@@ -12,19 +12,19 @@ from nuner_embed.cli.options import (
     counted,
     json_option,
     model_option,
-    names_option,
+    named_types_option,
     print_facts,
     print_json,
     reading_options,
     threads_option,
     types_option,
 )
-from nuner_embed.probing.defaults import NAMED_THRESHOLD
+from nuner_embed.probing.defaults import AUTO_CLASS_WEIGHT, NAMED_THRESHOLD
 
 if TYPE_CHECKING:
     from nuner_embed.probing.tagger import Tagger
 
-_AT_ONCE = 512
+_DENSE = 0.05  # running text holds fewer words of a few types than that
 
 
 @click.group()
@@ -36,11 +36,8 @@ def probe() -> None:
 @click.argument("data", nargs=-1)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Directory of the probe.")
 @model_option
-@names_option(
-    "--concepts",
-    "NAME[,NAME]",
-    "Without DATA: make the probe of these names of types, through the model's concept encoder. LABEL=NAME where "
-    "the type is to be called something else.",
+@named_types_option(
+    "--concepts", "Without DATA: make the probe of these names of types, through the model's concept encoder."
 )
 @click.option(
     "--threshold",
@@ -59,6 +56,12 @@ def probe() -> None:
     show_default=True,
     help="What becomes of types with fewer than K mentions.",
 )
+@click.option(
+    "--background",
+    metavar="STORE|CORPUS",
+    help="Take words of it for words of no type: of the texts in which a rare type is to be looked for, say. Rare "
+    "classes then count as much as frequent ones, unless --class-weight says otherwise.",
+)
 @c_option
 @class_weight_option
 @reading_options
@@ -69,12 +72,13 @@ def train(
     data: tuple[str, ...],
     output: Path,
     model: str,
-    concepts: tuple[str, ...] | None,
+    concepts: dict[str, str] | None,
     threshold: float | None,
     k: int | None,
     seed: int,
     types: tuple[str, ...] | None,
     short_types: Any,
+    background: str | None,
     c: float,
     class_weight: str | None,
     reading: dict[str, Any],
@@ -83,6 +87,8 @@ def train(
     as_json: bool,
 ) -> None:
     """Train a probe on DATA, a corpus with spans or BIO tags, or make one of the names of types.
+
+    In a .txt, mentions stand in double brackets with their label behind a bar: The ferry to [[Oslo|city]].
 
     Each word gets one type or none; adjacent words of one type are one mention.
     """
@@ -106,17 +112,9 @@ def train(
         raise ProbeError(f"{output} holds a probe; name another directory, or replace it with --force")
     if concepts:
         _require_default(
-            "k",
-            "seed",
-            "types",
-            "short_types",
-            "c",
-            "class_weight",
-            "format_",
-            "word_column",
-            "tag_column",
-            "tag_names",
-        )
+            "k", "seed", "types", "short_types", "background", "c", "class_weight", "format_", "word_column",
+            "tag_column", "tag_names",
+        )  # fmt: skip
         tagger = _of_concepts(concepts, model, threads, threshold)
         tagger.save(output)
         note(f"Next: nuner-embed probe predict {output} CORPUS")
@@ -131,15 +129,23 @@ def train(
     )
     from nuner_embed.probing.training import fit_probe  # slow to import
 
+    weights = class_weight if _is_given("class_weight") else AUTO_CLASS_WEIGHT
     with RowProgress("characters") as progress:
         encoder = load_encoder(model, threads=threads)
-        tagger = fit_probe(support, encoder, C=c, class_weight=class_weight, progress=progress)
+        tagger = fit_probe(support, encoder, C=c, class_weight=weights, background=background, progress=progress)
     tagger.save(output)
     training = tagger.facts.training
     note(
         f"{counted(training.sentences, 'sentence')}, {counted(training.words, 'word')}; gradient norm "
         f"{training.gradient_norm:.0e} after {counted(training.iterations, 'step')}"
     )
+    if background:
+        note(f"background: {counted(training.background_words, 'word')} of {background}, taken for words of no type")
+    elif training.mention_words >= _DENSE * training.words:
+        note(
+            f"{training.mention_words / training.words:.0%} of these words are in mentions; where texts hold far "
+            "fewer, name some of them with --background, or ask for a higher --threshold when predicting"
+        )
     if training.left_out:
         note(f"left out: {', '.join(f'{plain(name)} ({count})' for name, count in training.left_out.items())}")
     if training.lost:
@@ -152,23 +158,24 @@ def train(
         note(f"Next: nuner-embed probe predict {output} CORPUS")
 
 
+def _is_given(name: str | None) -> bool:
+    """Whether an option of this command stands on the command line."""
+    source = click.get_current_context().get_parameter_source(name or "")
+    return source == ParameterSource.COMMANDLINE
+
+
 def _require_default(*names: str) -> None:
     """Refuses options of this command that would be ignored."""
-    context = click.get_current_context()
-    for parameter in context.command.params:
-        if parameter.name in names and context.get_parameter_source(parameter.name) == ParameterSource.COMMANDLINE:
+    for parameter in click.get_current_context().command.params:
+        if parameter.name in names and _is_given(parameter.name):
             raise click.UsageError(f"{parameter.opts[0]} goes with DATA, not with --concepts")
 
 
-def _of_concepts(concepts: tuple[str, ...], model: str, threads: int, threshold: float | None) -> "Tagger":
+def _of_concepts(types: dict[str, str], model: str, threads: int, threshold: float | None) -> "Tagger":
     from nuner_embed.encoding.concepts import ConceptEncoder
     from nuner_embed.encoding.load import load_encoder
     from nuner_embed.probing.zero_shot import zero_shot_tagger
 
-    parts = [tuple(part.strip() for part in one.split("=", 1)) for one in concepts]
-    types = {part[0]: part[-1] for part in parts}
-    if not all(map(all, parts)) or len(types) < len(parts):
-        raise click.BadParameter(f"{', '.join(concepts)} names a type twice, or not at all", param_hint="--concepts")
     concept_encoder = ConceptEncoder.open(model, threads=threads)
     encoder = load_encoder(model, threads=threads, layers=(-1,), normalize=concept_encoder.metric == "cosine")
     try:
@@ -184,7 +191,14 @@ def _of_concepts(concepts: tuple[str, ...], model: str, threads: int, threshold:
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="A .jsonl file with spans, or a .conll file with BIO tags.  [default: highlights on the terminal]",
+    help="A .jsonl file with spans, a .csv file with a row a mention, or a .conll file with BIO tags.  "
+    "[default: highlights on the terminal]",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="How probable a type must be for a word to be of it; lower finds more, higher is more often right.  "
+    "[default: 0.5; of a probe made with --concepts the threshold given then]",
 )
 @click.option("--model", help="The encoder.  [default: where it was when the probe was trained]")
 @reading_options
@@ -194,6 +208,7 @@ def predict(
     probe_: Path,
     corpus: tuple[str, ...],
     output: Path | None,
+    threshold: float | None,
     model: str | None,
     reading: dict[str, Any],
     threads: int,
@@ -201,30 +216,15 @@ def predict(
 ) -> None:
     """Find mentions in CORPUS with PROBE."""
     from nuner_embed import Corpus
-    from nuner_embed.cli.progress import RowProgress, note
-    from nuner_embed.cli.tagged import writer
-    from nuner_embed.documents import Document
+    from nuner_embed.cli.tagged import tag_corpus, writer
     from nuner_embed.probing.tagger import Tagger
 
     if output is not None and as_json:
         raise click.UsageError("-o names a file; leave it out for --json")
-    with Corpus(corpus, **reading) as opened:
-        total = opened.survey().documents  # bad records are seen before the encoder is loaded
+    with Corpus(corpus, **reading) as opened, writer(output, as_json=as_json) as write:
+        opened.survey()  # bad records are seen before the encoder is loaded
         tagger = Tagger.open(probe_, model=model, threads=threads)
-        mentions = done = 0
-        with writer(output, as_json=as_json) as write, RowProgress("documents") as progress:
-            group: list[Document] = []
-            for item in opened:
-                if isinstance(item, Document):
-                    group.append(item)
-                if len(group) == _AT_ONCE or done + len(group) == total:
-                    found = tagger.tag(group)
-                    write(found)
-                    mentions += sum(len(document.spans) for document in found)
-                    done += len(group)
-                    progress("tagging", done, total)
-                    group = []
-    note(f"{counted(mentions, 'mention')} in {counted(total, 'document')}" + (f": {output}" if output else ""))
+        tag_corpus(opened, lambda documents: tagger.tag(documents, threshold), write, output)
 
 
 @probe.command(epilog="Example: nuner-embed probe evaluate probe test.conll")

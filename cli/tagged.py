@@ -1,6 +1,8 @@
-"""Documents with found mentions: as JSONL, as CoNLL, or as highlights for people."""
+"""Documents with found mentions: as JSONL, as CoNLL, as CSV, or as highlights for people."""
 
 import contextlib
+import csv
+import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -8,17 +10,51 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuner_embed.cli.hits import plain, result_console
+from nuner_embed.cli.hits import harmless, plain, result_console
 
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from nuner_embed.corpora import Corpus
     from nuner_embed.documents import Document
 
 Write = Callable[[Sequence["Document"]], None]
+Tag = Callable[[Sequence["Document"]], Sequence["Document"]]
+_AT_ONCE = 512
+_CSV_HEAD = ("document_id", "start", "end", "text", "label", "score")
 _CONLL = (".conll", ".bio", ".iob", ".tsv")
 # legible on light and on dark grounds
 _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
+
+
+def tag_corpus(corpus: "Corpus", tag: Tag, write: Write, output: Path | None) -> None:
+    """Tags a corpus a group of documents at a time, and says how many mentions were found.
+
+    Args:
+        corpus: its own spans are not looked at.
+        tag: finds the mentions.
+        write: takes what was tagged, see `writer`.
+        output: the file that `write` fills, if it does.
+    """
+    from nuner_embed.cli.options import counted
+    from nuner_embed.cli.progress import RowProgress, note
+    from nuner_embed.documents import Document
+
+    total = corpus.survey().documents
+    mentions = done = 0
+    with RowProgress("documents") as progress:
+        group: list[Document] = []
+        for item in corpus:
+            if isinstance(item, Document):
+                group.append(item)
+            if len(group) == _AT_ONCE or done + len(group) == total:
+                found = tag(group)
+                write(found)
+                mentions += sum(len(document.spans) for document in found)
+                done += len(group)
+                progress("tagging", done, total)
+                group = []
+    note(f"{counted(mentions, 'mention')} in {counted(total, 'document')}" + (f": {output}" if output else ""))
 
 
 @contextlib.contextmanager
@@ -27,6 +63,8 @@ def writer(output: Path | None, *, as_json: bool) -> Iterator[Write]:
     if output is None:
         yield _print_jsonl if as_json else Highlights().show
         return
+    if as_json:
+        raise click.UsageError("-o names a file; leave it out for --json")
     lines = _line_format(output)
     from nuner_embed.cli.options import counted
     from nuner_embed.cli.progress import note
@@ -34,6 +72,8 @@ def writer(output: Path | None, *, as_json: bool) -> Iterator[Write]:
 
     empty = 0
     with atomic_write(output) as stream:
+        if lines is csv_rows:
+            stream.write(_csv_line(_CSV_HEAD).encode())
 
         def write(documents: Sequence["Document"]) -> None:
             nonlocal empty
@@ -43,22 +83,25 @@ def writer(output: Path | None, *, as_json: bool) -> Iterator[Write]:
                 stream.write(text.encode())
 
         yield write
-    if empty:
+    if empty and lines is conll_block:
         note(f"{counted(empty, 'document')} without a word left out: CoNLL has no place for them")
 
 
 def _line_format(path: Path) -> Callable[["Document"], str]:
     if path.suffix in _CONLL:
         return conll_block
+    if path.suffix == ".csv":
+        return csv_rows
     if path.suffix == ".jsonl":
         return lambda document: json_line(document) + "\n"
-    raise click.UsageError(f"-o {path}: the name must end in .jsonl or in one of {', '.join(_CONLL)}")
+    raise click.UsageError(f"-o {path}: the name must end in .jsonl, .csv or in one of {', '.join(_CONLL)}")
 
 
 def json_line(document: "Document") -> str:
     """A document as a line of JSONL."""
     spans = [
-        {"start": s.start, "end": s.end, "label": s.label} | ({} if s.score is None else {"score": round(s.score, 4)})
+        {"start": s.start, "end": s.end, "text": document.text[s.start : s.end], "label": s.label}
+        | ({} if s.score is None else {"score": round(s.score, 4)})
         for s in document.spans
     ]
     return json.dumps({"id": document.id, "text": document.text, "spans": spans}, ensure_ascii=False)
@@ -82,6 +125,23 @@ def conll_block(document: "Document") -> str:
     tags = spans_to_tags(document.spans, words)
     lines = [f"{document.text[start:end]}\t{tag}\n" for (start, end), tag in zip(words, tags, strict=True)]
     return "".join(lines) + "\n" if lines else ""
+
+
+def csv_rows(document: "Document") -> str:
+    """A row for each mention of a document, columns as in `_CSV_HEAD`; a spreadsheet takes no cell for a formula."""
+    return "".join(
+        _csv_line(
+            (document.id, s.start, s.end, document.text[s.start : s.end], s.label,
+             None if s.score is None else round(s.score, 4))
+        )
+        for s in document.spans
+    )  # fmt: skip
+
+
+def _csv_line(cells: Sequence[Any]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow([harmless(cell) for cell in cells])
+    return line.getvalue()
 
 
 def _print_jsonl(documents: Sequence["Document"]) -> None:

@@ -1,6 +1,5 @@
 """From a mention in its context, or from examples, to the vector that is searched for."""
 
-import re
 from dataclasses import dataclass
 from typing import get_args
 
@@ -8,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.arguments import Texts, as_documents
+from nuner_embed.corpora.marked import unmark
 from nuner_embed.documents import Document, Span
 from nuner_embed.encoding.encoder import TextEncoder
 from nuner_embed.encoding.tokens import Granularity, TokenTable
@@ -16,7 +16,6 @@ from nuner_embed.indexes.index import Index
 from nuner_embed.indexes.vectors import Floats, prepared
 
 NEGATIVE = "-"
-_MARKED = re.compile(r"\[\[(.*?)\]\]", re.DOTALL)
 # From so many examples on, how rows vary is taken into account.
 _LINEAR_FROM = 5
 _BACKGROUND_ROWS = 20_000
@@ -28,19 +27,20 @@ def marked_document(query: str, id_: str = "query") -> Document:
     Raises:
         IndexBundleError: nothing is marked, or not in one piece.
     """
-    found = list(_MARKED.finditer(query))
-    mention = found[0][1].strip() if found else query.strip()
-    rest = _MARKED.sub("", query)
-    if len(found) > 1 or "[[" in rest or "]]" in rest or "[[" in mention or not mention:
+    try:
+        text, spans = unmark(query, labelled=False)
+    except ValueError:
+        spans = ()
+    mention = query.strip()
+    if mention and not spans and "[[" not in query and "]]" not in query:
+        start = query.index(mention)
+        text, spans = query, (Span(start, start + len(mention)),)
+    if len(spans) != 1:
         raise IndexBundleError(
             f"query {query!r}: mark one mention with double brackets, as in 'He signed for the [[Falcons]] in 2018.'; "
             "without brackets the whole text is the mention"
         )
-    before = query[: found[0].start()] if found else ""
-    inner = found[0][1] if found else query
-    start = len(before) + len(inner) - len(inner.lstrip())
-    text = before + inner + (query[found[0].end() :] if found else "")
-    return Document(id_, text, spans=(Span(start, start + len(mention)),))
+    return Document(id_, text, spans=spans)
 
 
 def as_marked_documents(texts: Texts) -> list[Document]:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from nuner_embed.pretraining.settings import Settings
     from nuner_embed.probing.detecting import load_detector
     from nuner_embed.probing.linear import LinearProbe
+    from nuner_embed.probing.named_types import NamedTypeTagger, extract
     from nuner_embed.probing.tagger import Tagger
     from nuner_embed.probing.training import train_probe
 
@@ -47,6 +48,7 @@ _HOMES = {
     "Index": "nuner_embed.indexes",
     "Instruction": "nuner_embed.annotation.instruction",
     "LinearProbe": "nuner_embed.probing.linear",
+    "NamedTypeTagger": "nuner_embed.probing.named_types",
     "NunerEmbedError": "nuner_embed.errors",
     "Protocol": "nuner_embed.evaluation.protocol",
     "Recipe": "nuner_embed.models",
@@ -64,6 +66,7 @@ _HOMES = {
     "evaluate_fewshot": "nuner_embed.evaluation.run",
     "examples_of": "nuner_embed.indexes",
     "export_onnx": "nuner_embed.export",
+    "extract": "nuner_embed.probing.named_types",
     "find": "nuner_embed.indexes",
     "find_concepts": "nuner_embed.indexes",
     "load_detector": "nuner_embed.probing.detecting",
@@ -85,6 +88,7 @@ __all__ = [
     "Index",
     "Instruction",
     "LinearProbe",
+    "NamedTypeTagger",
     "NunerEmbedError",
     "Protocol",
     "Recipe",
@@ -102,6 +106,7 @@ __all__ = [
     "evaluate_fewshot",
     "examples_of",
     "export_onnx",
+    "extract",
     "find",
     "find_concepts",
     "load_detector",

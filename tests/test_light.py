@@ -61,8 +61,21 @@ def test_encoding_with_neither_torch_nor_transformers(model, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_named_types_with_neither_torch_nor_transformers(default_model):
+    code = """
+    import nuner_embed
+    (found,) = nuner_embed.extract(["Ines Varga flew to Oslo."], ["city"], model=sys.argv[1])
+    assert [found.text[span.start : span.end] for span in found.spans] == ["Oslo"], found
+    assert not (absent | {"sklearn"}) & set(sys.modules)
+    """
+    done = run_blocked(code, str(default_model))
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_needs_torch_says_so():
     done = run_blocked("import nuner_embed; nuner_embed.load_encoder()")
+    assert "torch is not installed; pip install 'nuner-embed[train]', or export nuner-mini where" in done.stderr
+    done = run_blocked("import nuner_embed; nuner_embed.extract(['Oslo'], ['city'])")
     assert "torch is not installed; pip install 'nuner-embed[train]', or export nuner-mini where" in done.stderr
 
 

@@ -20,6 +20,7 @@ from nuner_embed.corpora.duplicates import DuplicateFinder, IdCensus
 from nuner_embed.corpora.fields import ColumnChoice
 from nuner_embed.corpora.jsonl import read_jsonl
 from nuner_embed.corpora.listing import FORMATS, CorpusFile, list_files
+from nuner_embed.corpora.marked import read_marked_lines
 from nuner_embed.corpora.objects import ANNOTATION_KEYS, Annotations
 from nuner_embed.corpora.parquet import read_parquet
 from nuner_embed.corpora.records import Item, Reject
@@ -78,6 +79,7 @@ class Corpus:
         tag_column: which field holds the tag, likewise; "none" for words without tags.
         on_error: what becomes of bad records.
         exclude: directories to leave out.
+        marked: read "A ferry to [[Oslo|city]]" in `.txt` files as a text with a span; brackets are text otherwise.
 
     Raises:
         CorpusError: a path is missing, of no known suffix, named twice, or a directory without corpora.
@@ -96,6 +98,7 @@ class Corpus:
         tag_column: int | str | None = None,
         on_error: OnError = "fail",
         exclude: Sequence[Path] = (),
+        marked: bool = False,
     ) -> None:
         if format is not None and format not in FORMATS:
             raise ValueError(f"format must be one of {', '.join(FORMATS)}, not {format!r}")
@@ -104,6 +107,7 @@ class Corpus:
         self._text_column, self._id_column, self._on_error = text_column, id_column, on_error
         self._annotations = Annotations(as_names(tag_names))
         self._columns = ColumnChoice(word_column, tag_column)
+        self._marked = marked
         self._survey: Survey | None = None
         self._repeated: frozenset[int] = frozenset()
         self._spool: Path | None = None
@@ -230,7 +234,7 @@ class Corpus:
             elif file.format == "conll":
                 yield from read_conll(stream, file.name, self._columns)
             else:
-                yield from read_text_lines(stream, file.name)
+                yield from (read_marked_lines if self._marked else read_text_lines)(stream, file.name)
 
 
 class _Sample:

@@ -44,10 +44,11 @@ class Detector(Protocol):
         """What it is, as JSON values; a store that was begun with another is not gone on with."""
         ...
 
-    def find(self, vectors: NDArray[np.floating[Any]], bounds: Ints) -> Found:
+    def find(self, words: Sequence[str], vectors: NDArray[np.floating[Any]], bounds: Ints) -> Found:
         """The mentions among words.
 
         Args:
+            words: as they stand in the texts, (n,).
             vectors: of the words, (n, dim).
             bounds: document i has the words `bounds[i]` to `bounds[i + 1]`, (d + 1,).
         """
@@ -89,7 +90,11 @@ def embed_detected(
     words = make_rows(table, "word", encoder.recipe.pooling)
     words = words.keep(words.last <= limit[words.document])
     bounds = np.searchsorted(words.document, np.arange(len(table.documents) + 1))
-    found = detector.find(means(words.first, words.last), bounds)
+    texts = [
+        table.documents[document].text[start:end]
+        for document, start, end in zip(words.document.tolist(), words.start.tolist(), words.end.tolist(), strict=True)
+    ]
+    found = detector.find(texts, means(words.first, words.last), bounds)
     document, start, end = words.document[found.first], words.start[found.first], words.end[found.last - 1]
     first, whole = table.covering(document, start, end)
     last = np.minimum(whole, limit[document])

@@ -101,9 +101,9 @@ class Manifest:
         """
         mine = asdict(self)
         differences = []
-        for key in ("recipe", "numerics"):
-            differences += _differences(pinned[key], mine[key], "" if key == "recipe" else "runtime ")
-        keys = ["granularity", "detector", "dim", "dtype", "shard_rows"]
+        for key, prefix in (("recipe", ""), ("numerics", "runtime "), ("detector", "detector ")):
+            differences += _differences(pinned[key] or {}, mine[key] or {}, prefix)
+        keys = ["granularity", "dim", "dtype", "shard_rows"]
         if pinned["overflow"] != "error":  # no text was too long so far, and no shard is different for it
             keys.append("overflow")
         keys += ["weights_sha256", "config_sha256", "tokenizer_sha256"]

@@ -38,6 +38,8 @@ class Training:
         lost: mentions that no word stands for or that an earlier one overlaps.
         gradient_norm: largest entry of the gradient of the mean loss in the end.
         iterations: of the solver.
+        mention_words: words of the support set that are in mentions.
+        background_words: words of texts that nobody annotated, learnt from as words of none.
     """
 
     sentences: int
@@ -49,6 +51,8 @@ class Training:
     lost: int
     gradient_norm: float
     iterations: int
+    mention_words: int = 0  # a probe of an earlier version says neither
+    background_words: int = 0
 
     @classmethod
     def none(cls, types: Sequence[str]) -> Self:

@@ -1,6 +1,7 @@
 """A probe as a mention detector for jobs."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -13,15 +14,20 @@ from nuner_embed.errors import ProbeError
 from nuner_embed.models import locate
 from nuner_embed.models.layout import DETECTOR_FOLDER
 from nuner_embed.probing.bundle import PROBE_FILE, read_probe
+from nuner_embed.probing.function_words import TRIMMING, trim
 from nuner_embed.probing.weights import Floats, ProbeWeights
-from nuner_embed.probing.words import UNLABELLED, runs_of
+from nuner_embed.probing.words import UNLABELLED, Runs, runs_of
 
-DEFAULT_THRESHOLD: Final = 0.5
+DEFAULT_THRESHOLD: Final = 0.5  # for recall; 0.8 for browsing: benchmarks/detector.py, results/detector.md
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeDetector:
     """Finds mentions: words that are probably not of the class none; adjacent ones of a type are one mention.
+
+    A probe that tells no types apart looks for whatever can be named: its mentions neither begin nor end with
+    punctuation or an English word such as "of", and one that is nothing else is none (`function_words`). A type of the
+    user's own may well consist of such words, so what a probe with types finds is left as it is.
 
     Attributes:
         weights: of the probe.
@@ -43,24 +49,46 @@ class ProbeDetector:
             raise ValueError(f"threshold must be between 0 and 1, not {self.threshold!r}")
 
     @property
+    def trims(self) -> bool:
+        """Whether function words and punctuation are taken off the ends of mentions."""
+        return self.types == (UNLABELLED,)
+
+    @property
     def facts(self) -> dict[str, Any]:
-        """The hash of the probe, and the threshold."""
+        """The hash of the probe, the threshold, and what is trimmed."""
         content = hashlib.sha256(repr(self.types).encode())
         for array in (self.weights.classes, self.weights.coef, self.weights.intercept):
             content.update(np.ascontiguousarray(array).tobytes())
-        return {"probe_sha256": content.hexdigest(), "threshold": self.threshold}
+        return {
+            "probe_sha256": content.hexdigest(),
+            "threshold": self.threshold,
+            "trimmed": TRIMMING if self.trims else None,
+        }
 
-    def find(self, vectors: Floats, bounds: Ints) -> Found:
+    def find(self, words: Sequence[str], vectors: Floats, bounds: Ints) -> Found:
         """See `Detector.find`."""
         probabilities = self.weights.probabilities(vectors)
         typed = self.weights.classes > 0
         inside = probabilities[:, typed].sum(axis=1)
         best = self.weights.classes[typed][probabilities[:, typed].argmax(axis=1)]
         runs = runs_of(np.where(inside >= self.threshold, best, 0), bounds)
+        if self.trims:
+            runs = _trimmed(runs, words, bounds)
         sums = np.concatenate([[0.0], np.cumsum(inside, dtype=np.float64)])
         scores = (sums[runs.last] - sums[runs.first]) / (runs.last - runs.first)
         names = [None if name == UNLABELLED else name for name in self.types]
         return Found(runs.first, runs.last, [names[code - 1] for code in runs.code], scores)
+
+
+def _trimmed(runs: Runs, words: Sequence[str], bounds: Ints) -> Runs:
+    """Mentions without function words and punctuation at their ends, and without those that are nothing else."""
+    begins_text = np.isin(runs.first, bounds).tolist()
+    first, last = runs.first.copy(), runs.last.copy()
+    for number, (a, b) in enumerate(zip(runs.first.tolist(), runs.last.tolist(), strict=True)):
+        left = trim(words[a:b], begins_text=begins_text[number])
+        first[number], last[number] = a + left[0], a + left[1]
+    kept = last > first
+    return Runs(first[kept], last[kept], runs.code[kept])
 
 
 def load_detector(name: str | Path, threshold: float = DEFAULT_THRESHOLD) -> ProbeDetector:

@@ -18,6 +18,8 @@ from nuner_embed.probing.features import embed_words
 from nuner_embed.probing.weights import ProbeWeights
 from nuner_embed.probing.words import WordFeatures, runs_of, shortened
 
+_EVEN = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Tagger:
@@ -87,19 +89,25 @@ class Tagger:
         renumbered: Ints = np.array([0, *(place.get(name, 0) for name in self.types)], dtype=np.int64)[codes]
         return renumbered
 
-    def tag(self, documents: Texts) -> list[Document]:
+    def tag(self, documents: Texts, threshold: float | None = None) -> list[Document]:
         """Copies of documents whose spans are the mentions found, scored with the mean probability of their words.
 
         Args:
-            documents: texts or documents, or one; the ids of texts are their places in the list.
+            documents: texts or documents, or one; the ids of texts are their places in the list. The documents' own
+                spans are not looked at.
+            threshold: how probable the best type of a word must be, beside no type at all; None for that which the
+                probe was made with: 0.5 of a trained one. Lower finds more, higher is more often right.
 
         Raises:
             OutOfMemory: one window alone does not fit.
+            ValueError: a threshold that is no probability.
         """
         documents = as_documents(documents)
         features = embed_words(self.encoder, documents)
         probabilities = self.weights.probabilities(features.vectors)
-        best = probabilities.argmax(axis=1)
+        weighed = probabilities.copy()
+        weighed[:, self.weights.classes == 0] *= self._odds_asked_for(threshold)
+        best = weighed.argmax(axis=1)
         runs = runs_of(self.weights.classes[best], features.bounds)
         sums = np.concatenate([[0.0], np.cumsum(probabilities[np.arange(len(best)), best], dtype=np.float64)])
         scores = (sums[runs.last] - sums[runs.first]) / (runs.last - runs.first)
@@ -111,3 +119,12 @@ class Tagger:
             span = Span(int(features.start[first]), int(features.end[last - 1]), self.types[code - 1], score)
             spans[owner].append(span)
         return [replace(document, spans=tuple(found)) for document, found in zip(documents, spans, strict=True)]
+
+    def _odds_asked_for(self, threshold: float | None) -> float:
+        """How many times as probable as no type a type must be, over what the probe's weights ask for already."""
+        if threshold is None:
+            return 1.0
+        if not 0 < threshold < 1:
+            raise ValueError(f"threshold must be between 0 and 1, not {threshold!r}")
+        built_in = float(self.facts.parameters.get("threshold", _EVEN))  # of a probe that was made of names
+        return threshold / (1 - threshold) / (built_in / (1 - built_in))

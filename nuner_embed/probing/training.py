@@ -9,8 +9,14 @@ import numpy as np
 from nuner_embed.arguments import Texts
 from nuner_embed.encoding.encoder import TextEncoder
 from nuner_embed.errors import ProbeError
+from nuner_embed.probing.background import background_words
 from nuner_embed.probing.bundle import ProbeFacts, Training
-from nuner_embed.probing.defaults import DEFAULT_C, DEFAULT_CLASS_WEIGHT
+from nuner_embed.probing.defaults import (
+    AUTO_CLASS_WEIGHT,
+    BACKGROUND_CLASS_WEIGHT,
+    DEFAULT_C,
+    DEFAULT_CLASS_WEIGHT,
+)
 from nuner_embed.probing.features import FeatureCache, Progress, feature_folder, silent
 from nuner_embed.probing.linear import LinearProbe
 from nuner_embed.probing.support import ShortTypes, SupportSet, choose_support
@@ -24,8 +30,9 @@ def fit_probe(
     encoder: TextEncoder,
     *,
     C: float = DEFAULT_C,
-    class_weight: dict[Any, float] | str | None = DEFAULT_CLASS_WEIGHT,
+    class_weight: dict[Any, float] | str | None = AUTO_CLASS_WEIGHT,
     tol: float = 1e-4,
+    background: str | Path | None = None,
     cache: Path | None = None,
     progress: Progress = silent,
 ) -> Tagger:
@@ -35,7 +42,7 @@ def fit_probe(
     left out, and stands in `facts.training.left_out`.
 
     Raises:
-        ProbeError: all words are of one class.
+        ProbeError: all words are of one class, or a background that is none.
         OutOfMemory: one window alone does not fit.
     """
     features = FeatureCache(cache or feature_folder(), encoder).features(support.documents, progress)
@@ -49,11 +56,19 @@ def fit_probe(
         labels = WordLabels.of(support.documents, features, types)
     if len(set(labels.codes.tolist())) < 2:
         raise ProbeError(f"{support.what} holds words of one class only; a probe needs words of a type and of none")
-    probe = LinearProbe(C=C, class_weight=class_weight, tol=tol).fit(features.vectors, labels.codes)
+    others = np.empty((0, encoder.dim), np.float32)
+    if background is not None:
+        others = background_words(background, encoder, cache=cache, progress=progress)
+    if class_weight == AUTO_CLASS_WEIGHT:
+        class_weight = DEFAULT_CLASS_WEIGHT if background is None else BACKGROUND_CLASS_WEIGHT
+    probe = LinearProbe(C=C, class_weight=class_weight, tol=tol).fit(
+        np.concatenate([features.vectors, others]), np.append(labels.codes, np.zeros(len(others), labels.codes.dtype))
+    )
     mentions = np.bincount(labels.mentions.code, minlength=len(types) + 1)[1:].tolist()
     training = Training(
         sentences=len(support.documents),
         words=len(labels.codes),
+        mention_words=int(np.count_nonzero(labels.codes)),
         mentions=dict(zip(types, mentions, strict=True)),
         k=support.k,
         seed=support.seed,
@@ -61,6 +76,7 @@ def fit_probe(
         lost=labels.lost,
         gradient_norm=probe.gradient_norm_,
         iterations=probe.n_iter_,
+        background_words=len(others),
     )
     weights = ProbeWeights(probe.classes_.astype(np.int64), probe.coef_, probe.intercept_)
     recipe = encoder.recipe.to_dict()
@@ -77,8 +93,9 @@ def train_probe(
     seed: int = 0,
     short_types: ShortTypes = "fail",
     C: float = DEFAULT_C,
-    class_weight: dict[Any, float] | str | None = DEFAULT_CLASS_WEIGHT,
+    class_weight: dict[Any, float] | str | None = AUTO_CLASS_WEIGHT,
     tol: float = 1e-4,
+    background: str | Path | None = None,
     cache: Path | None = None,
     what: str = "the data",
     progress: Progress = silent,
@@ -92,14 +109,18 @@ def train_probe(
         k: draw a support set with between k and 2k mentions of each type; None takes all documents.
         seed: of that draw.
         short_types: what becomes of types with fewer than k mentions.
-        C, class_weight, tol: see `LinearProbe`.
+        C, tol: see `LinearProbe`.
+        class_weight: see `LinearProbe`; "auto" is "sqrt", and "balanced" with a background.
+        background: a store of words, or a corpus, such as that in which the types are to be looked for: words of it
+            are learnt from as words of none; see `background_words`.
         cache: folder of the word embeddings; None for the user's cache folder.
         what: the data's name in messages.
         progress: is told `(what, done, total)` while texts are encoded.
 
     Raises:
-        ProbeError: nothing to learn from, or no support set.
+        ProbeError: nothing to learn from, no support set, or a background that is none.
         OutOfMemory: one window alone does not fit.
     """
     support = choose_support(documents, types=types, k=k, seed=seed, short=short_types, what=what)
-    return fit_probe(support, encoder, C=C, class_weight=class_weight, tol=tol, cache=cache, progress=progress)
+    fitting: dict[str, Any] = {"C": C, "class_weight": class_weight, "tol": tol, "background": background}
+    return fit_probe(support, encoder, cache=cache, progress=progress, **fitting)

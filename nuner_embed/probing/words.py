@@ -137,6 +137,16 @@ def types_among(labels: Iterable[str]) -> list[str]:
     return sorted(set(labels) - {OUTSIDE})
 
 
+def require_not_reserved(types: Collection[str]) -> None:
+    """Refuses types whose name is taken.
+
+    Raises:
+        ProbeError: a type called "O", which means no entity.
+    """
+    if OUTSIDE in types:
+        raise ProbeError(f'a type cannot be called "{OUTSIDE}", which stands for no entity; rename it')
+
+
 def count_matrix(documents: Sequence[Document], types: Sequence[str], unit: Unit = "mentions") -> Ints:
     """How often each document holds each type, in mentions or in words that a probe could learn from, (d, types).
 

@@ -12,7 +12,7 @@ from nuner_embed.probing.defaults import NAMED_THRESHOLD
 from nuner_embed.probing.linear import LinearProbe
 from nuner_embed.probing.tagger import Tagger
 from nuner_embed.probing.weights import ProbeWeights
-from nuner_embed.tags import OUTSIDE
+from nuner_embed.probing.words import require_not_reserved
 
 
 def zero_shot_tagger(
@@ -35,8 +35,7 @@ def zero_shot_tagger(
     unit = concepts.metric == "cosine"
     if encoder.recipe.normalize != unit or encoder.recipe.layers != (-1,):
         raise ProbeError(f"a probe made of concepts of {concepts.model} reads the last layer with normalize={unit}")
-    if OUTSIDE in types:
-        raise ProbeError(f'a type cannot be called "{OUTSIDE}", which stands for no entity; rename it')
+    require_not_reserved(types)
     if concepts.semantic_hash_of_texts(encoder.recipe.to_dict()) != encoder.semantic_hash:
         raise ProbeError(f"the concept encoder of {concepts.model} does not belong to {encoder.source}")
     names = tuple(sorted(types))

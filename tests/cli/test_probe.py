@@ -91,6 +91,25 @@ def test_highlights_and_json_on_standard_output(folder):
     assert [span["label"] for span in json.loads(done.stdout)["spans"]] == ["boat"]
 
 
+def test_marked_text_trains_and_a_threshold_says_how_sure(folder, tmp_path):
+    lines = ["the [[ferry|boat]] left [[Kiel|city]] at seven", "a [[raft|boat]] in [[New York|city]]",
+             "the [[canoe|boat]] from [[Oslo|city]] sank", "[[Oslo|city]] saw a [[yacht|boat]]"]  # fmt: skip
+    (tmp_path / "train.txt").write_text("".join(line + "\n" for line in lines))
+    done = run("probe", "train", "train.txt", "-o", "p", "--model", folder / "m", cwd=tmp_path, check=0)
+    assert done.stdout.split()[-4:] == ["boat", "4", "city", "4"]
+    predict = ["probe", "predict", "p", "-", "--json"]
+    found = run(*predict, cwd=tmp_path, stdin="the ferry left Kiel\n", check=0)
+    assert [(s["text"], s["label"]) for s in json.loads(found.stdout)["spans"]] == [("ferry", "boat"), ("Kiel", "city")]
+    strict = run(*predict, "--threshold", "0.9999", cwd=tmp_path, stdin="the ferry left Kiel\n", check=0)
+    assert json.loads(strict.stdout)["spans"] == []
+    (tmp_path / "t.txt").write_text("the ferry left\n")
+    run("probe", "predict", "p", "t.txt", "-o", "s.csv", cwd=tmp_path, check=0)
+    assert (tmp_path / "s.csv").read_text().splitlines()[1].startswith("t.txt:1,4,9,ferry,boat,0.")
+    (tmp_path / "train.txt").write_text("the [[ferry|boat]] left [[Kiel|city at seven\n")
+    wrong = run("probe", "train", "train.txt", "-o", "q", "--model", folder / "m", cwd=tmp_path, check=1)
+    assert wrong.stderr.startswith("Error: train.txt:1: double brackets that are opened or closed alone")
+
+
 def test_evaluate_names_its_metrics_and_says_the_scheme(folder):
     done = run("probe", "evaluate", "p", "test.conll", cwd=folder, check=0)
     for line in (
@@ -188,7 +207,7 @@ def test_twice_is_refused_and_force_replaces(folder, tmp_path):
         (["train", "train.conll", "-o", "test.conll"], 1, "test.conll is a file; name a directory for the probe"),
         (["train", "train.conll", "-o", "x", "--C", "nan"], 2, "Invalid value for '--C'"),
         (["predict", "nowhere", "train.conll"], 1, "nowhere holds no probe (no probe.json); nuner-embed probe train"),
-        (["predict", "p", "train.conll", "-o", "found.txt"], 2, "the name must end in .jsonl or in one of .conll"),
+        (["predict", "p", "train.conll", "-o", "found.txt"], 2, "must end in .jsonl, .csv or in one of .conll"),
         (["predict", "p", "train.conll", "--model", "gone"], 1, "gone"),
         (["evaluate", "p", "river.conll"], 1, "holds the types river, which the probe does not know; it knows boat"),
         (["evaluate", "p", "none.conll"], 1, "none.conll: holds no annotated mention"),

@@ -84,7 +84,7 @@ def test_in_several_processes_and_by_small_shards_it_is_the_same(tmp_path, corpu
 def test_a_store_remembers_its_detector(tmp_path, corpus):
     job(corpus, tmp_path / "s", detector=detector())
     job(corpus, tmp_path / "s", detector=detector())  # complete already
-    with pytest.raises(StoreMismatch, match="detector was"):
+    with pytest.raises(StoreMismatch, match="detector threshold was 0.5 and is now 0.6"):
         job(corpus, tmp_path / "s", detector=detector(threshold=0.6))
     with pytest.raises(StoreError, match="reads the words of another model or recipe"):
         job(corpus, tmp_path / "t", detector=detector(semantic_hash="another"))
@@ -116,6 +116,31 @@ def test_a_mention_that_the_end_cuts_is_counted(tmp_path):
     store = job(tmp_path / "c.jsonl", tmp_path / "s", detector=detector(weights=weights), overflow="truncate")
     assert [row["text"] for row in store.table().to_pylist()] == ["ferryred"]
     assert json.loads((tmp_path / "s" / "coverage.jsonl").read_text())["cut_mentions"] == 1
+
+
+def test_function_words_and_punctuation_are_no_mentions(tmp_path):
+    """The detector takes "of", "the", "'" and "ferry" for parts of mentions; what it finds is trimmed."""
+    path = tmp_path / "c.jsonl"
+    texts = ["left of ferry", "of", "seven ' of", "red ferry ' left", "the ferry at seven"]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    find = detector(("ENTITY",), ("of", "'", "ferry", "the"))
+    weights = find.weights
+    merged = ProbeWeights(np.array([0, 1, 1, 1, 1]), weights.coef, weights.intercept)
+    store = job(path, tmp_path / "s", detector=replace(find, weights=merged))
+    assert [row["text"] for row in store.table().to_pylist()] == ["ferry", "ferry", "the ferry"]
+    typed = job(path, tmp_path / "t", detector=replace(find, weights=merged, types=("WORD",)))
+    found = ["of ferry", "of", "' of", "ferry '", "the ferry"]
+    assert [row["text"] for row in typed.table().to_pylist()] == found
+
+
+def test_a_store_begun_without_trimming_is_not_gone_on_with(tmp_path, corpus):
+    job(corpus, tmp_path / "s", detector=detector())
+    manifest = tmp_path / "s" / "manifest.json"
+    values = json.loads(manifest.read_text())
+    assert values["detector"].pop("trimmed") == "English function words and punctuation, 1"
+    manifest.write_text(json.dumps(values))
+    with pytest.raises(StoreMismatch, match="detector trimmed was None and is now English function words"):
+        job(corpus, tmp_path / "s", detector=detector())
 
 
 @pytest.mark.parametrize("threshold", [0, 1, -1.0, float("nan")])

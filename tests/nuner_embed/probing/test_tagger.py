@@ -62,6 +62,19 @@ def test_it_finds_what_it_learnt_where_it_stands(tagger):
     assert (found.id, found.text) == ("x", text)
 
 
+def test_a_threshold_is_how_probable_a_type_must_be(tagger):
+    text = "the ferry left at seven, at an Zürich"
+    (default,) = tagger.tag([Document("x", text)])
+    assert tagger.tag([Document("x", text)], threshold=0.5)[0].spans == default.spans
+    found = {t: tagger.tag([Document("x", text)], threshold=t)[0].spans for t in (1e-6, 0.999999)}
+    assert len(found[1e-6]) == 1 or len(found[1e-6]) > len(default.spans)
+    assert sum(span.end - span.start for span in found[1e-6]) > sum(span.end - span.start for span in default.spans)
+    assert found[0.999999] == ()
+    for wrong in (0, 1, float("nan")):
+        with pytest.raises(ValueError, match="threshold must be between 0 and 1"):
+            tagger.tag([Document("x", text)], threshold=wrong)
+
+
 def test_documents_keep_their_order_and_old_spans_go(tagger):
     given = [annotated("the ferry"), Document("empty", ""), Document("plain", "the the", spans=(Span(0, 3, "x"),))]
     assert [len(document.spans) for document in tagger.tag(given)] == [1, 0, 0]

@@ -54,6 +54,18 @@ def test_it_finds_mentions(tmp_path, monkeypatch):
     assert np.array_equal(again.weights.coef, tagger.weights.coef)
 
 
+def test_a_later_threshold_stands_in_place_of_that_of_the_making():
+    types = {"SHIP": "ferry", "PLACE": "kiel"}
+    text = [Document("d", "the ferry at seven left kiel in an red")]
+    made = {t: zero_shot_tagger(types, encoder(), concepts(), t) for t in (0.001, 0.1, 0.9)}
+    spans = {t: [(s.start, s.end, s.label) for s in tagger.tag(text)[0].spans] for t, tagger in made.items()}
+    assert spans[0.001] != spans[0.9]
+    for t, tagger in made.items():
+        for other in spans:
+            again = tagger.tag(text, threshold=other)[0].spans
+            assert [(s.start, s.end, s.label) for s in again] == spans[other], (t, other)
+
+
 def test_what_cannot_be_made():
     types = {"SHIP": "ferry"}
     with pytest.raises(ProbeError, match="normalize=True"):

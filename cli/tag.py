@@ -1,0 +1,60 @@
+"""`nuner-embed tag`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nuner_embed.cli.options import model_option, named_types_option, reading_options, threads_option
+from nuner_embed.probing.defaults import NAMED_THRESHOLD
+
+
+@click.command(epilog="Example: nuner-embed tag notes.txt --types city,person -o spans.jsonl")
+@click.argument("texts", nargs=-1, required=True)
+@named_types_option("--types", "Names of types, as one would say them.", required=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="A .jsonl file with spans, a .csv file with a row a mention, or a .conll file with BIO tags.  "
+    "[default: JSONL on standard output]",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=NAMED_THRESHOLD,
+    show_default=True,
+    help="How probable a type must be for a mention to be of it; higher finds less, and is more often right.",
+)
+@model_option
+@click.option("--detector", metavar="PROBE", help="A probe that finds mentions.  [default: the model's own]")
+@reading_options
+@threads_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSONL; so it is without -o in any case.")
+def tag(
+    texts: tuple[str, ...],
+    types: dict[str, str],
+    output: Path | None,
+    threshold: float,
+    model: str,
+    detector: str | None,
+    reading: dict[str, Any],
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Find the mentions of named types in TEXTS (files, directories, or - for standard input).
+
+    Nothing is trained and no example is needed: the model's detector finds mentions, its concept encoder says which of
+    the types each is of. Where torch is not installed, name an exported directory with --model.
+    """
+    from nuner_embed import Corpus
+    from nuner_embed.cli.tagged import tag_corpus, writer
+    from nuner_embed.probing.named_types import NamedTypeTagger
+
+    with Corpus(texts, **reading) as corpus, writer(output, as_json=as_json or output is None) as write:
+        corpus.survey()  # bad records are seen before the encoders are loaded
+        try:
+            tagger = NamedTypeTagger.open(types, model=model, threshold=threshold, detector=detector, threads=threads)
+        except ValueError as error:  # a name that is none
+            raise click.BadParameter(str(error), param_hint="--types") from None
+        tag_corpus(corpus, tagger.tag, write, output)

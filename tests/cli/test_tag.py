@@ -109,7 +109,7 @@ def test_a_threshold_is_a_probability(default_model):
     ("arguments", "code", "said"),
     [
         (["notes.txt"], 2, "Missing option '--types'"),
-        (["notes.txt", "--types", "city,"], 2, "'city,' names a type twice, or not at all"),
+        (["notes.txt", "--types", "city,"], 2, "'city,' is not a list of different names"),
         (["notes.txt", "--types", "city", "-o", "spans.xml"], 2, "the name must end in .jsonl, .csv or in one of"),
         (["notes.txt", "--types", "city", "-o", "spans.csv", "--json"], 2, "leave it out for --json"),
         (["notes.txt", "--types", "city", "--threshold", "2"], 2, "Invalid value for '--threshold'"),

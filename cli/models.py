@@ -20,9 +20,10 @@ def models() -> None:
 def save(name: str, output: Path, force: bool) -> None:
     """Write a model as a plain Hugging Face directory that transformers loads, with its recipe."""
     from nuner_embed.cli.progress import note
+    from nuner_embed.files import expand
     from nuner_embed.models.saving import save_model
 
-    model = save_model(name, output.expanduser(), force=force)
+    model = save_model(name, expand(output), force=force)
     note(f"{model.config.model_type}, {model.config.layers} layers, {model.config.hidden_size} dimensions: {output}")
 
 

@@ -97,9 +97,10 @@ def pretrain(
 
     from nuner_embed.cli.progress import RowProgress, note
     from nuner_embed.evaluation.run import read_set
+    from nuner_embed.files import expand
     from nuner_embed.pretraining.folder import require_free
 
-    require_free(output.expanduser(), force=force)  # said before torch is imported, which takes seconds
+    require_free(expand(output), force=force)  # said before torch is imported, which takes seconds
     typed = read_set(*probe_set, format=probe_format) if probe_set else None
     from nuner_embed.pretraining.run import pretrain as run
 

@@ -1,6 +1,5 @@
 """Progress on standard error: a bar on a terminal, a line now and then elsewhere."""
 
-import sys
 import time
 from datetime import timedelta
 from types import TracebackType
@@ -21,6 +20,7 @@ from rich.progress import (
 from rich.text import Text
 
 from nuner_embed.cli.options import counted, size
+from nuner_embed.cli.verbosity import is_quiet
 from nuner_embed.encoding.reporting import Plan, Reporter, Summary
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -31,7 +31,7 @@ class _WithBar:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
-        self._bar = _make_bar(self._console) if self._console.is_terminal else None
+        self._bar = _make_bar(self._console) if self._console.is_terminal and not is_quiet() else None
         self._task: TaskID | None = None
         self._began = self._last_line = time.monotonic()
 
@@ -65,7 +65,7 @@ class JobReporter(_WithBar, Reporter):
 
     def notice(self, text: str) -> None:
         """Prints it."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        note(text)
 
     def surveying(self, documents: int) -> None:
         """Counts on the terminal."""
@@ -179,5 +179,13 @@ class RowProgress(_WithBar):
 
 
 def note(text: str) -> None:
-    """A line for people, on standard error."""
-    click.echo(text, file=sys.stderr)
+    """A line for people, on standard error; --quiet leaves it out."""
+    if not is_quiet():
+        click.echo(text, err=True)
+
+
+def conclude(*, read: str, made: str, then: str = "") -> None:
+    """The lines that a command ends with: what was read, what was made and where, and what to do next."""
+    for name, text in (("read", read), ("made", made), ("next", then)):
+        if text:
+            note(f"{name}: {text}")

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from nuner_embed.corpora import Corpus
@@ -15,6 +14,7 @@ from nuner_embed.encoding.shards import Dtype
 from nuner_embed.encoding.store import Store
 from nuner_embed.encoding.tokens import Granularity
 from nuner_embed.encoding.windows import Overflow
+from nuner_embed.files import expand
 from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.runtimes.base import Precision, RuntimeName
 
@@ -69,7 +69,7 @@ def encode(
     Raises:
         NunerEmbedError: see `run_job`.
     """
-    directory = Path(store).expanduser()
+    directory = expand(store)
     options = JobOptions(rows, overflow, dtype, shard_rows, workers, force, detector)
     spec = ModelSpec(model, runtime, device, precision, threads, batch_tokens, recipe)
     if isinstance(corpus, Corpus):

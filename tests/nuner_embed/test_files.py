@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 from jobs import StopAfter, fingerprint, job, made_up_corpus
@@ -16,14 +17,14 @@ def no_sync_of_folders(monkeypatch):
     sync = os.fsync
 
     def fsync(descriptor):
-        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+        if Path(f"/proc/self/fd/{descriptor}").is_dir():
             raise OSError(errno.EINVAL, "Invalid argument")
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="the test tells folders by /proc")
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="the test tells folders by /proc")
 def test_a_job_goes_on_where_folders_cannot_be_synced(no_sync_of_folders, tmp_path):
     corpus = made_up_corpus(tmp_path / "corpus.jsonl")
     with pytest.raises(KeyboardInterrupt):

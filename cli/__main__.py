@@ -20,6 +20,7 @@ def main() -> None:
         code = run()
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the results has gone
+        streams.drop(sys.stdout)
         code = 141
     except BaseException:
         if signals.arrived is None:

@@ -3,6 +3,7 @@
 import difflib
 import errno
 import importlib
+import os
 import sys
 
 import click
@@ -92,9 +93,13 @@ def run() -> int:
     debug = "--debug" in sys.argv[1:]
     print_log()
     try:
-        return cli.main(standalone_mode=False, prog_name="nuner-embed") or 0
-    except click.exceptions.Abort:
-        raise KeyboardInterrupt from None
+        if "_NUNER_EMBED_COMPLETE" in os.environ:  # a shell asks what could be typed next
+            cli.main(prog_name="nuner-embed")
+        with cli.make_context("nuner-embed", sys.argv[1:]) as context:  # cli.main takes a closed pipe for an error
+            cli.invoke(context)
+        return 0
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code

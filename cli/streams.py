@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import sys
+from typing import TextIO
 
 
 def make_ready() -> None:
@@ -49,5 +50,12 @@ def leave() -> None:
         try:
             stream.flush()
         except OSError:
-            with contextlib.suppress(OSError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            drop(stream)
+
+
+def drop(stream: TextIO) -> None:
+    """What is written from now on, and what was not yet, goes nowhere."""
+    with contextlib.suppress(OSError):  # it is no file
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

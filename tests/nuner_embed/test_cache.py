@@ -105,9 +105,7 @@ def test_a_temporary_folder_of_somebody_else_is_not_used(tmp_path):
 
 def test_nowhere_to_write_names_the_variable(monkeypatch, tmp_path):
     (tmp_path / "tmp").rmdir()
-    with pytest.raises(
-        NunerEmbedError, match="can be written with the environment variable NUNER_EMBED_CACHE"
-    ):
+    with pytest.raises(NunerEmbedError, match="can be written with the environment variable NUNER_EMBED_CACHE"):
         cached("m")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from nuner_embed.cli.options import format_option, json_option, print_facts, print_json, threads_option
+from nuner_embed.cli.options import counted, format_option, json_option, print_facts, print_json, threads_option
 from nuner_embed.models.known import DEFAULT_BASE
 from nuner_embed.pretraining.settings import PRESETS, Settings, kind_of, read_settings
 
@@ -95,7 +95,7 @@ def pretrain(
             raise PretrainingError(f"pre-training needs {package}; pip install 'nuner-embed[train]'")
     settings = _settings(preset, config, flags)
 
-    from nuner_embed.cli.progress import RowProgress, note
+    from nuner_embed.cli.progress import RowProgress, conclude, note
     from nuner_embed.evaluation.run import read_set
     from nuner_embed.files import expand
     from nuner_embed.pretraining.folder import require_free
@@ -131,7 +131,11 @@ def pretrain(
             },
         }
     )
-    note(f"Next: nuner-embed export {output} -o model")
+    conclude(
+        read=f"{', '.join(data)}, {counted(facts['data']['texts'], 'text')}",
+        made=f"{output}, trained for {counted(facts['steps'], 'step')}",
+        then=f"nuner-embed export {output} -o model",
+    )
 
 
 def _settings(preset: str | None, config: Path | None, flags: dict[str, Any]) -> Settings:

@@ -2,6 +2,7 @@
 
 import time
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -54,9 +55,10 @@ class JobReporter(_WithBar, Reporter):
         summary: what became of it, None until it has ended.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, made: Path | None = None) -> None:
         super().__init__()
         self.summary: Summary | None = None
+        self._made = made
         self._task = self._bar.add_task("reading the corpus", total=None, rate="", shard="") if self._bar else None
         self._documents = 0
         self._done_tokens = 0
@@ -106,14 +108,14 @@ class JobReporter(_WithBar, Reporter):
         self._shard = f"up to {name}: {counted(self._documents, 'document')}"
 
     def finished(self, summary: Summary) -> None:
-        """Prints the closing summary."""
+        """Prints what was read and what was made, and what of it is not as one might expect."""
         self.summary = summary
         rate = f", {summary.tokens_per_second:,.0f} tokens/s" if summary.tokens_per_second else ""
         lines = [
-            f"{counted(summary.documents, 'document')}, {counted(summary.rows, 'row')} in "
+            f"read: {counted(summary.documents, 'document')}, {summary.tokens:,} tokens in "
+            f"{counted(summary.windows, 'window')}, {summary.padding_share:.1%} padding{rate}, {summary.seconds:.1f} s",
+            f"made: {f'{self._made}, ' if self._made else ''}{counted(summary.rows, 'row')} in "
             f"{counted(summary.shards, 'shard')}, {size(summary.store_bytes)}",
-            f"{summary.tokens:,} tokens in {counted(summary.windows, 'window')}, {summary.padding_share:.1%} padding"
-            f"{rate}, {summary.seconds:.1f} s",
         ]
         if summary.covered:
             covered = counted(summary.covered, "document")

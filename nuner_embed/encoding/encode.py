@@ -14,6 +14,7 @@ from nuner_embed.encoding.shards import Dtype
 from nuner_embed.encoding.store import Store
 from nuner_embed.encoding.tokens import Granularity
 from nuner_embed.encoding.windows import Overflow
+from nuner_embed.errors import StoreError
 from nuner_embed.files import expand
 from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.runtimes.base import Precision, RuntimeName
@@ -70,6 +71,8 @@ def encode(
         NunerEmbedError: see `run_job`.
     """
     directory = expand(store)
+    if directory.suffix == ".parquet":
+        raise StoreError(f"{directory} names a file, and a store is a directory; write_parquet makes a file of a store")
     options = JobOptions(rows, overflow, dtype, shard_rows, workers, force, detector)
     spec = ModelSpec(model, runtime, device, precision, threads, batch_tokens, recipe)
     if isinstance(corpus, Corpus):

@@ -71,7 +71,7 @@ class _Process(SpawnProcess):
 def _without_main() -> Iterator[None]:
     """Hides, while a process is started, where the main script came from, so that the process does not run it."""
     main = sys.modules[_MAIN]
-    hidden = {name: main.__dict__[name] for name in ("__file__", "__spec__") if name in main.__dict__}
+    hidden: dict[str, Any] = {name: main.__dict__[name] for name in ("__file__", "__spec__") if name in main.__dict__}
     main.__dict__.pop("__file__", None)
     main.__spec__ = None
     try:

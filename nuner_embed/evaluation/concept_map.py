@@ -35,7 +35,7 @@ pen=canvas.getContext('2d'),tip=document.getElementById('tip'),find=document.que
 count=document.getElementById('count');let zoom=1,left=0,top_=0,drag=null,base=1;
 function fit(){const ratio=devicePixelRatio||1;canvas.width=innerWidth*ratio;canvas.height=innerHeight*ratio;
 canvas.style.width=innerWidth+'px';canvas.style.height=innerHeight+'px';pen.setTransform(ratio,0,0,ratio,0,0);
-base=Math.min(innerWidth,innerHeight-60)*.92;if(zoom===1){left=(innerWidth-base)/2;top_=(innerHeight+40-base)/2}draw()}
+base=Math.min(innerWidth,innerHeight-60)*.92;show()}
 const at=p=>[left+p[0]*base*zoom,top_+p[1]*base*zoom];
 function draw(){pen.clearRect(0,0,innerWidth,innerHeight);const wanted=find.value.trim().toLowerCase();let hits=0;
 const size=Math.sqrt(zoom),taken=[];

@@ -59,7 +59,7 @@ def encoder():
     [
         ("the ferry left [Kiel] at seven sharp", 9, (9, " left [Kiel] at seven")),
         ("the ferry left [Kiel] at seven sharp", 99, (0, "the ferry left [Kiel] at seven sharp")),
-        ("the ferry left [Kiel] at seven sharp", 5, (9, " left [Kiel] at")),
+        ("the ferry left [Kiel] at seven sharp", 5, (10, "left [Kiel] at ")),
         ("the ferry left [Kiel] at seven sharp", 0, (15, "[Kiel]")),
         ("渡し船は[キール]を七時に出た", 2, (2, "船は[キール]を七")),  # no blanks: cut anywhere
     ],

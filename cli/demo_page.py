@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nuner_embed.cli.demo_map import MentionMap
+from nuner_embed.cli.demo_map import PROBABLE, MentionMap
 from nuner_embed.cli.sample_probe import SHOTS, Probed
 from nuner_embed.cli.sample_searches import SEARCHES, Search
 from nuner_embed.documents import Document
@@ -14,7 +14,7 @@ from nuner_embed.files import atomic_write
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:1000px;margin:2rem auto;padding:0 1rem;color:#1c2330}
-svg{display:block;width:100%;min-width:720px;height:auto;border:1px solid #e3e6ea;border-radius:6px}
+svg{display:block;box-sizing:border-box;width:100%;min-width:720px;height:auto;border:1px solid #e3e6ea;border-radius:6px}
 circle:hover{stroke:#000;stroke-width:1.5}table{border-collapse:collapse;margin:.5rem 0 1.5rem}
 td{padding:.2rem .8rem .2rem 0;text-align:left;vertical-align:top}.id{white-space:nowrap}
 .wide{overflow-x:auto}code{overflow-wrap:anywhere}
@@ -48,7 +48,8 @@ def write_page(
 <style>{_STYLE}</style><h1>{len(store):,} mentions, found in plain text</h1>
 <p>nuner-mini read the sample corpus (self-written toy data) once: its detector found the mentions, and each dot is the
 embedding of one, laid out by t-SNE. Colours are asked for by name, without an example: each mention has the colour of
-the type that its embedding is nearest to. Point at a dot to read it.</p>
+the type that its embedding is nearest to, and is grey where no type is at least {PROBABLE:.0%} probable. Point at a dot
+to read it.</p>
 <div class="wide">{seen.svg()}</div>
 <h2>What was found</h2>{"".join(_tagged(document) for document in detected)}
 <h2>Searches</h2>

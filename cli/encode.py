@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuner_embed.cli.options import format_option, json_option, layers_option, model_option, print_json
+from nuner_embed.cli.options import counted, format_option, json_option, layers_option, model_option, print_json, size
 
 if TYPE_CHECKING:
     from nuner_embed.corpora import Corpus
@@ -155,7 +155,7 @@ def encode(
     of_corpus = {name: options.pop(name) for name in ("text_column", "id_column", "on_error")}
     with (
         nuner_embed.Corpus(list(corpus), format=format_, exclude=[store, file or store], **of_corpus) as source,
-        JobReporter(file or store) as reporter,
+        JobReporter(None if file else store) as reporter,
     ):
         if options["rows"] == "mention" and mentions != "given":
             explicit = bool(detector or threshold)
@@ -164,6 +164,7 @@ def encode(
     if file is not None:
         nuner_embed.write_parquet(made, file)
         shutil.rmtree(store)
+        note(f"made: {file}, {counted(len(made), 'row')}, {size(file.stat().st_size)}")
     note(_what_next(file, store))
     if as_json and reporter.summary:
         print_json(asdict(reporter.summary))

@@ -114,9 +114,10 @@ class JobReporter(_WithBar, Reporter):
         lines = [
             f"read: {counted(summary.documents, 'document')}, {summary.tokens:,} tokens in "
             f"{counted(summary.windows, 'window')}, {summary.padding_share:.1%} padding{rate}, {summary.seconds:.1f} s",
-            f"made: {f'{self._made}, ' if self._made else ''}{counted(summary.rows, 'row')} in "
-            f"{counted(summary.shards, 'shard')}, {size(summary.store_bytes)}",
         ]
+        if self._made:
+            rows, shards = counted(summary.rows, "row"), counted(summary.shards, "shard")
+            lines.append(f"made: {self._made}, {rows} in {shards}, {size(summary.store_bytes)}")
         if summary.covered:
             covered = counted(summary.covered, "document")
             lines.append(f"windowed or not wholly encoded: {covered}, see coverage.jsonl")

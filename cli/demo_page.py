@@ -14,7 +14,8 @@ from nuner_embed.files import atomic_write
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:1000px;margin:2rem auto;padding:0 1rem;color:#1c2330}
-svg{display:block;box-sizing:border-box;width:100%;min-width:720px;height:auto;border:1px solid #e3e6ea;border-radius:6px}
+svg{display:block;box-sizing:border-box;width:100%;min-width:720px;height:auto;border:1px solid #e3e6ea;
+border-radius:6px}
 circle:hover{stroke:#000;stroke-width:1.5}table{border-collapse:collapse;margin:.5rem 0 1.5rem}
 td{padding:.2rem .8rem .2rem 0;text-align:left;vertical-align:top}.id{white-space:nowrap}
 .wide{overflow-x:auto}code{overflow-wrap:anywhere}

@@ -19,6 +19,7 @@ class Signals:
 
     An exception in the middle of an import can leave Python's import locks held, and then any thread that imports waits
     for ever: while modules are being imported, the KeyboardInterrupt waits; after three seconds the process ends.
+    Where an event loop runs, its tasks are cancelled instead.
 
     Attributes:
         arrived: the number of the signal that came, None as long as none has.
@@ -53,6 +54,8 @@ class Signals:
             os._exit(128 + self.arrived)
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
+        if _cancelled_tasks():
+            return
         if not (_importing(frame) and hasattr(signal, "setitimer")):
             raise KeyboardInterrupt
         if time.monotonic() - self._when > _IMPORTING_SECONDS:
@@ -60,6 +63,20 @@ class Signals:
             os._exit(128 + (self.arrived or number))
         signal.signal(signal.SIGALRM, self._raise)
         signal.setitimer(signal.ITIMER_REAL, _LOOK_AGAIN_SECONDS)
+
+
+def _cancelled_tasks() -> bool:
+    """Cancels what an event loop of this thread is doing, if there is one: an exception would hit any of its tasks."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return False
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    tasks = asyncio.all_tasks(loop)
+    loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
+    return True
 
 
 def _importing(frame: FrameType | None) -> bool:

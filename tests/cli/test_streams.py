@@ -1,5 +1,6 @@
 """Closed pipes, full disks and signals, as a shell's user meets them."""
 
+import asyncio
 import json
 import logging
 import os
@@ -86,6 +87,27 @@ def test_a_second_signal_ends_the_process_at_once(monkeypatch):
     monkeypatch.setattr(signals.time, "monotonic", lambda: later)
     caught._stop(signal.SIGINT, None)
     assert ended == [130]
+
+
+def test_a_signal_cancels_the_tasks_of_a_running_event_loop():
+    """An exception that is raised in whichever task runs would come to light as one that nobody retrieved."""
+    ended = []
+
+    async def task():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append("task")
+
+    async def work():
+        async with asyncio.TaskGroup() as group:
+            group.create_task(task())
+            await asyncio.sleep(0)
+            signals.Signals()._stop(signal.SIGTERM, None)
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(work())
+    assert ended == ["task"]
 
 
 def test_a_signal_that_is_to_be_ignored_stays_ignored(tmp_path):

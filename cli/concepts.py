@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from nuner_embed.cli.options import json_option, print_facts, print_json, reading_options, threads_option
+from nuner_embed.cli.options import counted, json_option, print_facts, print_json, reading_options, threads_option
 
 
 @click.group()
@@ -30,7 +30,7 @@ def calibrate(
     learnt from. The result is written into the model: scores of `search --concept` are then probabilities, and
     --min-score means something.
     """
-    from nuner_embed.cli.progress import RowProgress, note
+    from nuner_embed.cli.progress import RowProgress, conclude
     from nuner_embed.encoding.concepts import ConceptEncoder
     from nuner_embed.encoding.load import load_encoder
     from nuner_embed.errors import ModelError
@@ -51,7 +51,11 @@ def calibrate(
     bins = [asdict(one) for one in pairs.bins(calibrated.probabilities(pairs.cosines))]
     if not dry_run:
         calibrated.facts.write(calibrated.directory)
-        note(f"written into {calibrated.directory}")
+        conclude(
+            read=f"{', '.join(data)}, {counted(len(pairs.holds), 'mention')}",
+            made=f"the calibration in {calibrated.directory}",
+            then="nuner-embed search INDEX --concept NAME; its scores are probabilities now",
+        )
     if as_json:
         print_json({**asdict(found), "types": list(pairs.types), "bins": bins})
         return
@@ -75,7 +79,7 @@ def map_(model: str, data: tuple[str, ...], output: Path, most: int, reading: di
 
     One page that needs no network, to zoom into and to look things up, and a picture beside it.
     """
-    from nuner_embed.cli.progress import note
+    from nuner_embed.cli.progress import conclude, note
     from nuner_embed.encoding.concepts import ConceptEncoder
     from nuner_embed.errors import ModelError
     from nuner_embed.evaluation.concept_map import count_concepts, lay_out
@@ -96,4 +100,8 @@ def map_(model: str, data: tuple[str, ...], output: Path, most: int, reading: di
     for path, content in ((output, found.page()), (output.with_suffix(".png"), picture)):
         with atomic_write(path) as stream:
             stream.write(content)
-    note(f"{output} and {output.with_suffix('.png')}")
+    conclude(
+        read=f"{', '.join(data)}, {counted(len(counts), 'concept')}",
+        made=f"{output} and {output.with_suffix('.png')}, {counted(len(found.names), 'concept')}",
+        then=f"open {output} in a browser",
+    )

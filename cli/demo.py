@@ -49,7 +49,7 @@ def demo(output: Path) -> None:
         raise ExportError(f"{model} is not its source any more: {result.failures()}; remove it and run the demo again")
     note("2. read the bundled corpus (self-written toy data) as plain text: find the mentions, one embedding each")
     detector = load_detector(model)
-    with JobReporter() as reporter:
+    with JobReporter(output / "store") as reporter:
         store = encode(
             [SENTENCES, DOCUMENTS], output / "store", model=str(model), rows="mention", detector=detector,
             force=not known, reporter=reporter,

@@ -18,7 +18,9 @@ _GREY = "#c9ccd1"
 _WIDTH, _HEIGHT, _MARGIN, _KEY = 960, 640, 24, 34
 CONCEPTS = ("person", "city", "bird", "dish", "disease", "musical instrument", "company", "date")
 _NAMED = 5  # mentions of each type whose text stands on the map
-_PROBABLE = 0.1
+# Below, a mention stays grey. Of 14 mentions looked at in each band of the bundled corpus, about five were of another
+# type from 0.1 to 0.15, three from 0.15 to 0.2, and one from 0.2 to 0.3.
+PROBABLE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class MentionMap:
         plane = TSNE(metric="cosine", init="pca", perplexity=near, max_iter=500, random_state=0)
         probabilities = concepts.probabilities(vectors @ concepts.encode(CONCEPTS).T)
         best = probabilities.max(axis=1)
-        types = np.where(best >= _PROBABLE, probabilities.argmax(axis=1), -1)
+        types = np.where(best >= PROBABLE, probabilities.argmax(axis=1), -1)
         table = store.table(["text", "document_id"])
         return cls(
             table["text"].to_pylist(), table["document_id"].to_pylist(), plane.fit_transform(vectors), types, best

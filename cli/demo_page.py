@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nuner_embed.cli.demo_map import MentionMap
+from nuner_embed.cli.demo_map import PROBABLE, MentionMap
 from nuner_embed.cli.sample_probe import SHOTS, Probed
 from nuner_embed.cli.sample_searches import SEARCHES, Search
 from nuner_embed.documents import Document
@@ -14,9 +14,11 @@ from nuner_embed.files import atomic_write
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:1000px;margin:2rem auto;padding:0 1rem;color:#1c2330}
-svg{width:100%;height:auto;border:1px solid #e3e6ea;border-radius:6px}
+svg{display:block;box-sizing:border-box;width:100%;min-width:720px;height:auto;border:1px solid #e3e6ea;
+border-radius:6px}
 circle:hover{stroke:#000;stroke-width:1.5}table{border-collapse:collapse;margin:.5rem 0 1.5rem}
-td{padding:.2rem .8rem .2rem 0;text-align:left;vertical-align:top}
+td{padding:.2rem .8rem .2rem 0;text-align:left;vertical-align:top}.id{white-space:nowrap}
+.wide{overflow-x:auto}code{overflow-wrap:anywhere}
 mark{background:#fde9b4;border-radius:3px;padding:0 .2em}
 code{background:#f2f4f7;padding:.15rem .4rem;border-radius:4px}.dim{color:#667}
 """
@@ -42,12 +44,14 @@ def write_page(
     """
     few, none = probes
     types = html.escape(", ".join(few.tagger.types))
-    body = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>nuner-embed demo</title>
+    body = f"""<!doctype html><html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width,initial-scale=1"><title>nuner-embed demo</title>
 <style>{_STYLE}</style><h1>{len(store):,} mentions, found in plain text</h1>
 <p>nuner-mini read the sample corpus (self-written toy data) once: its detector found the mentions, and each dot is the
 embedding of one, laid out by t-SNE. Colours are asked for by name, without an example: each mention has the colour of
-the type that its embedding is nearest to. Point at a dot to read it.</p>
-{seen.svg()}
+the type that its embedding is nearest to, and is grey where no type is at least {PROBABLE:.0%} probable. Point at a dot
+to read it.</p>
+<div class="wide">{seen.svg()}</div>
 <h2>What was found</h2>{"".join(_tagged(document) for document in detected)}
 <h2>Searches</h2>
 <p>By a mention in its context, by examples, and by the name of a type (scores are then probabilities).</p>
@@ -70,10 +74,10 @@ semantic hash {store.semantic_hash[:12]}.</p></html>
 def _search(search: Search, hits: list[dict[str, Any]]) -> str:
     rows = "".join(
         f"<tr><td>{hit['score']:.3f}</td><td>{_marked(hit)}</td>"
-        f'<td class="dim">{html.escape(hit["document_id"])}</td></tr>'
+        f'<td class="dim id">{html.escape(hit["document_id"])}</td></tr>'
         for hit in hits
     )
-    return f"<p><code>{html.escape(search.command)}</code></p><table>{rows}</table>"
+    return f"<p><code>{html.escape(search.command)}</code></p><div class='wide'><table>{rows}</table></div>"
 
 
 def _tagged(document: Document) -> str:
@@ -91,4 +95,5 @@ def _marked(hit: dict[str, Any]) -> str:
     before, mention, after = (
         html.escape(hit["context"][part]) for part in (slice(start), slice(start, end), slice(end, None))
     )
-    return f"{before}<mark>{mention}</mark>{after}"
+    cut = "…" if hit["context_start"] else ""
+    return f"{cut}{before}<mark>{mention}</mark>{after}"

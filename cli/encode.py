@@ -1,12 +1,13 @@
 """`nuner-embed encode`."""
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuner_embed.cli.options import json_option, layers_option, model_option, print_json, reading_options
+from nuner_embed.cli.options import counted, json_option, layers_option, model_option, print_json, reading_options, size
 
 if TYPE_CHECKING:
     from nuner_embed.corpora import Corpus
@@ -15,7 +16,14 @@ if TYPE_CHECKING:
 
 @click.command(epilog="Example: nuner-embed encode corpus.jsonl more/ -o store --model model --rows mention")
 @click.argument("corpus", nargs=-1, required=True)
-@click.option("-o", "--output", "store", required=True, type=click.Path(path_type=Path), help="Directory of the store.")
+@click.option(
+    "-o",
+    "--output",
+    "store",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Directory of the store; or a name that ends in .parquet: one file with the rows and their vectors.",
+)
 @model_option
 @click.option(
     "--rows",
@@ -126,26 +134,38 @@ def encode(
 ) -> None:
     """Encode CORPUS (files, directories, or - for standard input) into a store.
 
-    Interrupt it any way you like: the same command again finishes the job.
+    Interrupt it any way you like: the same command again finishes the job. Until a .parquet file is whole, the store
+    that it is made of lies beside it, hidden.
     """
     import nuner_embed
     from nuner_embed.cli.progress import JobReporter, note
+    from nuner_embed.errors import StoreError
 
     if options["rows"] != "mention" and (mentions != "auto" or detector or threshold):
         raise click.UsageError("--mentions, --detector and --threshold go with --rows mention")
     if mentions == "given" and (detector or threshold):
         raise click.UsageError("--detector and --threshold find mentions; they do not go with --mentions given")
+    file = store if store.suffix == ".parquet" else None
+    if file is not None:
+        if file.exists() and not options["force"]:
+            raise StoreError(f"{file} is there already; name another file, or replace it with --force")
+        store = file.with_name(f".{file.name}.store")
     if "-" in corpus:  # said before standard input is read to its end
         note("standard input cannot be read twice: if this job is interrupted, it must start over")
     of_corpus = {name: options.pop(name) for name in ("text_column", "id_column", "on_error")}
     with (
-        nuner_embed.Corpus(list(corpus), **reading, exclude=[store], **of_corpus) as source,
-        JobReporter() as reporter,
+        nuner_embed.Corpus(list(corpus), **reading, exclude=[store, file or store], **of_corpus) as source,
+        JobReporter(None if file else store) as reporter,
     ):
         if options["rows"] == "mention" and mentions != "given":
             explicit = bool(detector or threshold)
             options["detector"] = _detector(source, mentions, explicit, detector or options["model"], threshold)
-        nuner_embed.encode(source, store, reporter=reporter, **options)
+        made = nuner_embed.encode(source, store, reporter=reporter, **options)
+    if file is not None:
+        nuner_embed.write_parquet(made, file)
+        shutil.rmtree(store)
+        note(f"made: {file}, {counted(len(made), 'row')}, {size(file.stat().st_size)}")
+    note(_what_next(file, store))
     if as_json and reporter.summary:
         print_json(asdict(reporter.summary))
 
@@ -162,6 +182,12 @@ def _detector(
     found = load_detector(name, threshold or DEFAULT_THRESHOLD)
     note(f"mentions: found by the detector of {name}, from a probability of {found.threshold:g}")
     return found
+
+
+def _what_next(file: Path | None, store: Path) -> str:
+    if file is None:
+        return f"next: nuner-embed index build {store} -o index"
+    return f"next: any reader of Parquet, such as pandas.read_parquet({str(file)!r})"
 
 
 def _count(value: str) -> int | None:

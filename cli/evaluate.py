@@ -80,7 +80,7 @@ def fewshot(
     Writes results.json, table.md and figure.png. Interrupted, the same command goes on; with a model or set more, it
     measures what is missing.
     """
-    from nuner_embed.cli.progress import RowProgress, note
+    from nuner_embed.cli.progress import RowProgress, conclude, note
     from nuner_embed.evaluation.protocol import Protocol
     from nuner_embed.evaluation.run import TABLE_FILE, evaluate_fewshot, read_set, wrong_names
 
@@ -98,7 +98,11 @@ def fewshot(
         print_json(found)
     else:
         click.echo((output / TABLE_FILE).read_text(encoding="utf-8"))
-    note(f"the results: {output}")
+    conclude(
+        read=", ".join(one.name for one in typed),
+        made=f"{output}, results.json, table.md and figure.png",
+        then=f"look at {output / TABLE_FILE}",
+    )
 
 
 def _named(model: str) -> tuple[str, str]:

@@ -33,7 +33,7 @@ def export(
     The directory appears only once the graph was compared with its source in every runtime that is installed here, and
     passed; see nuner-embed verify.
     """
-    from nuner_embed.cli.progress import note
+    from nuner_embed.cli.progress import conclude, note
     from nuner_embed.export import export_onnx
 
     note(f"exporting {model} in {precision}, then comparing with its source ...")
@@ -42,7 +42,12 @@ def export(
         print_json(result.to_dict())
     else:
         show(result)
-    note(f"next: nuner-embed encode CORPUS -o STORE --model {output}")
+    made = f"{output}, {size(result.rows[0].bytes)}, " if result.rows else f"{output}, "
+    conclude(
+        read=model,
+        made=f"{made}{precision}, {'passed' if result.passed else 'FAILED'} beside its source",
+        then=f"nuner-embed encode CORPUS -o STORE --model {output}",
+    )
 
 
 @click.command(epilog="Example: nuner-embed verify model corpus.jsonl --source nuner-mini")

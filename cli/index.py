@@ -68,13 +68,17 @@ def build(store: tuple[Path, ...], output: Path, as_json: bool, **options: Any) 
     How well a search of it finds is measured with rows that are not in it yet, and written into it with the settings
     that reach the target. The index holds all it needs; the store may go.
     """
-    from nuner_embed.cli.progress import RowProgress, note
+    from nuner_embed.cli.progress import RowProgress, conclude
     from nuner_embed.indexes import Index
 
     with _bad_options(), RowProgress() as progress:
         built = Index.build(list(store), output, progress=progress, **options)
     _report(built, as_json)
-    note(f'next: nuner-embed search {output} "... [[mention]] ..."')
+    conclude(
+        read=", ".join(map(str, store)),
+        made=f"{output}, {counted(len(built), 'row')}",
+        then=f'nuner-embed search {output} "... [[mention]] ..."',
+    )
 
 
 @index.command(epilog="Example: nuner-embed index add index store-2")

@@ -19,11 +19,17 @@ def models() -> None:
 @click.option("--force", is_flag=True, help="Replace a directory that is there.")
 def save(name: str, output: Path, force: bool) -> None:
     """Write a model as a plain Hugging Face directory that transformers loads, with its recipe."""
-    from nuner_embed.cli.progress import note
+    from nuner_embed.cli.progress import conclude
+    from nuner_embed.files import expand
     from nuner_embed.models.saving import save_model
 
-    model = save_model(name, output.expanduser(), force=force)
-    note(f"{model.config.model_type}, {model.config.layers} layers, {model.config.hidden_size} dimensions: {output}")
+    model = save_model(name, expand(output), force=force)
+    config = model.config
+    conclude(
+        read=name,
+        made=f"{output}, {config.model_type}, {config.layers} layers, {config.hidden_size} dimensions",
+        then=f"nuner-embed export {output} -o model",
+    )
 
 
 @models.command("list", epilog="Example: nuner-embed models list --json")

@@ -5,11 +5,11 @@ import json
 import math
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from nuner_embed.files import expand
 from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.probing.defaults import DEFAULT_C, DEFAULT_CLASS_WEIGHT
 
@@ -133,8 +133,8 @@ def _names_or_file(value: str | None) -> tuple[str, ...]:
         return ()
     try:
         names = list(split_names(value))
-        if len(names) == 1 and Path(value).expanduser().is_file():
-            names = [name.strip() for name in Path(value).expanduser().read_text(encoding="utf-8").splitlines()]
+        if len(names) == 1 and expand(value).is_file():
+            names = [name.strip() for name in expand(value).read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise click.BadParameter(f"{value} cannot be read: {error}") from None
     while names and not names[-1]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from nuner_embed.cli.options import json_option, print_facts, print_json, reading_options, threads_option
+from nuner_embed.cli.options import counted, json_option, print_facts, print_json, reading_options, threads_option
 from nuner_embed.models.known import DEFAULT_BASE
 from nuner_embed.pretraining.settings import PRESETS, Settings, kind_of, read_settings
 
@@ -95,11 +95,12 @@ def pretrain(
             raise PretrainingError(f"pre-training needs {package}; pip install 'nuner-embed[train]'")
     settings = _settings(preset, config, flags)
 
-    from nuner_embed.cli.progress import RowProgress, note
+    from nuner_embed.cli.progress import RowProgress, conclude, note
     from nuner_embed.evaluation.run import read_set
+    from nuner_embed.files import expand
     from nuner_embed.pretraining.folder import require_free
 
-    require_free(output.expanduser(), force=force)  # said before torch is imported, which takes seconds
+    require_free(expand(output), force=force)  # said before torch is imported, which takes seconds
     typed = read_set(*probe_set, **reading | {"format": probe_format}) if probe_set else None
     from nuner_embed.pretraining.run import pretrain as run
 
@@ -130,7 +131,11 @@ def pretrain(
             },
         }
     )
-    note(f"Next: nuner-embed export {output} -o model")
+    conclude(
+        read=f"{', '.join(data)}, {counted(facts['data']['texts'], 'text')}",
+        made=f"{output}, trained for {counted(facts['steps'], 'step')}",
+        then=f"nuner-embed export {output} -o model",
+    )
 
 
 def _settings(preset: str | None, config: Path | None, flags: dict[str, Any]) -> Settings:

@@ -95,7 +95,7 @@ def train(
     from dataclasses import asdict
 
     from nuner_embed.cli.hits import plain
-    from nuner_embed.cli.progress import RowProgress, note
+    from nuner_embed.cli.progress import RowProgress, conclude, note
     from nuner_embed.encoding.load import load_encoder
     from nuner_embed.errors import ProbeError
     from nuner_embed.probing.bundle import PROBE_FILE
@@ -117,7 +117,9 @@ def train(
         )  # fmt: skip
         tagger = _of_concepts(concepts, model, threads, threshold)
         tagger.save(output)
-        note(f"Next: nuner-embed probe predict {output} CORPUS")
+        conclude(
+            read=counted(len(concepts), "name"), made=f"{output}", then=f"nuner-embed probe predict {output} CORPUS"
+        )
         if as_json:
             print_json(asdict(tagger.facts))
         else:
@@ -155,7 +157,11 @@ def train(
     else:
         click.echo("mentions in the support set:")
         print_facts({plain(name): count for name, count in training.mentions.items()})
-        note(f"Next: nuner-embed probe predict {output} CORPUS")
+    conclude(
+        read=f"{', '.join(data)}, {counted(training.sentences, 'sentence')}",
+        made=f"{output}, a probe for {counted(len(training.mentions), 'type')}",
+        then=f"nuner-embed probe predict {output} CORPUS",
+    )
 
 
 def _is_given(name: str | None) -> bool:

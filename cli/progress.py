@@ -1,8 +1,8 @@
 """Progress on standard error: a bar on a terminal, a line now and then elsewhere."""
 
-import sys
 import time
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -21,6 +21,7 @@ from rich.progress import (
 from rich.text import Text
 
 from nuner_embed.cli.options import counted, size
+from nuner_embed.cli.verbosity import is_quiet
 from nuner_embed.encoding.reporting import Plan, Reporter, Summary
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -31,7 +32,7 @@ class _WithBar:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
-        self._bar = _make_bar(self._console) if self._console.is_terminal else None
+        self._bar = _make_bar(self._console) if self._console.is_terminal and not is_quiet() else None
         self._task: TaskID | None = None
         self._began = self._last_line = time.monotonic()
 
@@ -54,9 +55,10 @@ class JobReporter(_WithBar, Reporter):
         summary: what became of it, None until it has ended.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, made: Path | None = None) -> None:
         super().__init__()
         self.summary: Summary | None = None
+        self._made = made
         self._task = self._bar.add_task("reading the corpus", total=None, rate="", shard="") if self._bar else None
         self._documents = 0
         self._done_tokens = 0
@@ -65,7 +67,7 @@ class JobReporter(_WithBar, Reporter):
 
     def notice(self, text: str) -> None:
         """Prints it."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        note(text)
 
     def surveying(self, documents: int) -> None:
         """Counts on the terminal."""
@@ -106,15 +108,16 @@ class JobReporter(_WithBar, Reporter):
         self._shard = f"up to {name}: {counted(self._documents, 'document')}"
 
     def finished(self, summary: Summary) -> None:
-        """Prints the closing summary."""
+        """Prints what was read and what was made, and what of it is not as one might expect."""
         self.summary = summary
         rate = f", {summary.tokens_per_second:,.0f} tokens/s" if summary.tokens_per_second else ""
         lines = [
-            f"{counted(summary.documents, 'document')}, {counted(summary.rows, 'row')} in "
-            f"{counted(summary.shards, 'shard')}, {size(summary.store_bytes)}",
-            f"{summary.tokens:,} tokens in {counted(summary.windows, 'window')}, {summary.padding_share:.1%} padding"
-            f"{rate}, {summary.seconds:.1f} s",
+            f"read: {counted(summary.documents, 'document')}, {summary.tokens:,} tokens in "
+            f"{counted(summary.windows, 'window')}, {summary.padding_share:.1%} padding{rate}, {summary.seconds:.1f} s",
         ]
+        if self._made:
+            rows, shards = counted(summary.rows, "row"), counted(summary.shards, "shard")
+            lines.append(f"made: {self._made}, {rows} in {shards}, {size(summary.store_bytes)}")
         if summary.covered:
             covered = counted(summary.covered, "document")
             lines.append(f"windowed or not wholly encoded: {covered}, see coverage.jsonl")
@@ -179,5 +182,13 @@ class RowProgress(_WithBar):
 
 
 def note(text: str) -> None:
-    """A line for people, on standard error."""
-    click.echo(text, file=sys.stderr)
+    """A line for people, on standard error; --quiet leaves it out."""
+    if not is_quiet():
+        click.echo(text, err=True)
+
+
+def conclude(*, read: str, made: str, then: str = "") -> None:
+    """The lines that a command ends with: what was read, what was made and where, and what to do next."""
+    for name, text in (("read", read), ("made", made), ("next", then)):
+        if text:
+            note(f"{name}: {text}")

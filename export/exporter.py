@@ -13,7 +13,7 @@ from nuner_embed.bundled import bundled_texts
 from nuner_embed.encoding.load import resolve_recipe
 from nuner_embed.errors import ExportError
 from nuner_embed.export.verify import Verification, verify_model
-from nuner_embed.files import canonical_json, sync_folder, write_json
+from nuner_embed.files import canonical_json, expand, sync_folder, write_json
 from nuner_embed.models import Model, Recipe, TextTokenizer, locate
 from nuner_embed.models.concepts import ConceptFacts
 from nuner_embed.models.exported import (
@@ -70,7 +70,7 @@ def export_onnx(
     """
     if precision not in ("fp32", "fp16", "int8"):
         raise ValueError(f"precision must be fp32, fp16 or int8, not {precision!r}")
-    target = Path(directory).expanduser().resolve()
+    target = expand(directory).resolve()
     _sweep(target)
     _require_free(target, force)
     found = locate(model)
@@ -164,7 +164,7 @@ class _Exporter:
 
     def _exported(self) -> Model:
         """The model that the work directory holds so far."""
-        path = Path(self.name).expanduser()
+        path = expand(self.name)
         export = Export(
             source=path.resolve().name if self.found.directory == path else self.name,
             precision=self.precision,

@@ -34,7 +34,7 @@ def find(
         filter: see `Index.search`.
         unique: "surface" keeps the best row of each text, whatever its case; "document" the best of each document.
         exclude: for each query, the texts of documents whose rows are left out: those that it comes from.
-        context: characters to each side of a row.
+        context: at most so many characters to each side of a row, cut between words where there are any.
 
     Returns:
         One row a hit: `query` (its number), `rank` (from 1), `score`, `id`, the columns of the index's rows, `context`
@@ -106,6 +106,16 @@ class _Keys:
         return self._document[id_] if self._unique == "document" else id_
 
 
+def _around(text: str, start: int, end: int, context: int) -> tuple[int, str]:
+    """At most so many characters to each side of a row, no word cut, with where they begin in the text."""
+    first, last = max(0, start - context), min(len(text), end + context)
+    if first > 0 and not text[first - 1].isspace():
+        first = next((i for i in range(first, start) if text[i].isspace()), first)
+    if last < len(text) and not text[last].isspace():
+        last = next((i for i in range(last, end, -1) if text[i - 1].isspace()), last)
+    return first, text[first:last]
+
+
 def _table(index: Index, chosen: list[list[tuple[float, int]]], context: int) -> pa.Table:
     flat = [(query, rank, *hit) for query, hits in enumerate(chosen) for rank, hit in enumerate(hits, start=1)]
     query, rank, score, ids = zip(*flat, strict=True) if flat else ((), (), (), ())
@@ -113,7 +123,7 @@ def _table(index: Index, chosen: list[list[tuple[float, int]]], context: int) ->
     rows = index.rows(known, texts=True).take(pa.array(place.ravel()))
     around = (
         [
-            (max(0, start - context), text[max(0, start - context) : end + context])
+            _around(text, start, end, context)
             for text, start, end in zip(
                 *(rows[name].to_pylist() for name in ("document_text", "start", "end")), strict=True
             )

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nuner_embed.encoding.store import Store
 from nuner_embed.errors import IndexLocked
+from nuner_embed.files import expand
 from nuner_embed.indexes import changing, checking
 from nuner_embed.indexes.building import Progress, Work, silent
 from nuner_embed.indexes.bundle import LOCK_FILE, Bundle
@@ -58,7 +59,7 @@ class Index:
         Raises:
             IndexBundleError: there is none, or a piece of it is missing or damaged.
         """
-        directory = Path(path).expanduser()
+        directory = expand(path)
         return cls(directory, load(directory))
 
     @classmethod
@@ -102,7 +103,7 @@ class Index:
         if not 0 < target_recall <= 1:
             raise ValueError(f"target_recall must be above 0 and at most 1, not {target_recall}")
         faiss_metric(metric)
-        first, directory = opened[0], Path(path).expanduser()
+        first, directory = opened[0], expand(path)
         require_free(directory, force)
         bundle = Bundle(
             model=first.manifest["model"],

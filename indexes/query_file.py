@@ -9,6 +9,7 @@ from nuner_embed.corpora.decoding import read_lines
 from nuner_embed.corpora.records import Reject
 from nuner_embed.documents import Document
 from nuner_embed.errors import CorpusError, NunerEmbedError
+from nuner_embed.files import expand
 from nuner_embed.indexes.queries import marked_document
 
 
@@ -33,7 +34,7 @@ def read_queries(path: str | Path) -> Iterator[Query]:
     Raises:
         CorpusError: a line that is none; names it.
     """
-    file = Path(path).expanduser()
+    file = expand(path)
     if file.suffix not in (".txt", ".jsonl"):
         raise CorpusError(str(path), None, 'queries come as .txt, a query a line, or as .jsonl with {"query": ...}')
     try:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nuner_embed.encoding.encode import encode
     from nuner_embed.encoding.encoder import Encoder, TextEncoder, TokenEmbeddings
     from nuner_embed.encoding.load import load_encoder
+    from nuner_embed.encoding.parquet_file import write_parquet
     from nuner_embed.encoding.store import Store
     from nuner_embed.errors import NunerEmbedError
     from nuner_embed.evaluation.protocol import Protocol
@@ -78,6 +79,7 @@ _HOMES = {
     "score_tagger": "nuner_embed.evaluation.tagging",
     "train_probe": "nuner_embed.probing.training",
     "verify": "nuner_embed.export",
+    "write_parquet": "nuner_embed.encoding.parquet_file",
 }
 
 __all__ = [
@@ -118,6 +120,7 @@ __all__ = [
     "score_tagger",
     "train_probe",
     "verify",
+    "write_parquet",
 ]
 
 

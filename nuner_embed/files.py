@@ -1,12 +1,18 @@
 """Files that are either whole or not there."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+
+from nuner_embed.errors import NunerEmbedError
+
+# What a file system says that cannot do it; network and FUSE file systems often cannot sync a folder.
+_CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF})
 
 
 def sha256_of(path: Path) -> str:
@@ -26,26 +32,40 @@ def hash_of(value: Any) -> str:
 
 
 def sync(stream: IO[Any]) -> None:
-    """Flushes a file through to the disk."""
+    """Flushes a file through to the disk, as far as its file system can."""
     stream.flush()
-    os.fsync(stream.fileno())
+    _sync(stream.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes renames and new names within a folder survive a power cut."""
+    """Makes renames and new names within a folder survive a power cut, as far as its file system can."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        _sync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def cache_folder() -> Path:
-    """Where what can be made again is kept: NUNER_EMBED_CACHE, or nuner-embed in the user's cache folder."""
-    named = os.environ.get("NUNER_EMBED_CACHE")
-    if named:
-        return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nuner-embed"
+def _sync(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+
+
+def expand(path: str | os.PathLike[str]) -> Path:
+    """A path with the home folder in the place of `~` or `~name`.
+
+    Raises:
+        NunerEmbedError: that home folder is not known.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise NunerEmbedError(
+            f"{os.fspath(path)} begins with a home folder that is not known here; write the whole path"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -71,6 +71,7 @@ def test_stages_read_in_the_order_of_the_data():
     order = [
         "errors",
         "files",
+        "cache",
         "machine",
         "documents",
         "tags",

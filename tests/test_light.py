@@ -96,6 +96,6 @@ def test_replies_that_are_there_need_no_llm(tmp_path):
 
 
 def test_importing_the_package_loads_nothing_heavy():
-    code = "import nuner_embed.cli.__main__, sys; print(*sys.modules)"
+    code = "import nuner_embed.cli.__main__, nuner_embed.cli.commands, sys; print(*sys.modules)"
     modules = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
     assert not {"numpy", "pyarrow", "tokenizers", "onnxruntime", "torch", "faiss", "rich"} & modules

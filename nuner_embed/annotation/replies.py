@@ -19,6 +19,7 @@ from nuner_embed.corpora.decoding import read_lines
 from nuner_embed.corpora.records import shown
 from nuner_embed.documents import is_text
 from nuner_embed.errors import CorpusError
+from nuner_embed.files import expand
 
 _TEXT_KEYS = ("text", "input")
 _REPLY_KEYS = ("reply", "output")
@@ -69,7 +70,7 @@ def read_replies(paths: Paths) -> Iterator[Reply]:
             for line, record in _json_lines(sys.stdin.buffer, STANDARD_INPUT):
                 yield _reply(record, STANDARD_INPUT, line)
             continue
-        path = Path(argument).expanduser()
+        path = expand(argument)
         plain = path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
         kind = plain.suffix.lower()
         if not path.is_file():

@@ -1,6 +1,5 @@
 """The batch job as one call."""
 
-from pathlib import Path
 from typing import Any, Literal
 
 from nuner_embed.arguments import Paths, StrPath
@@ -14,6 +13,8 @@ from nuner_embed.encoding.shards import Dtype
 from nuner_embed.encoding.store import Store
 from nuner_embed.encoding.tokens import Granularity
 from nuner_embed.encoding.windows import Overflow
+from nuner_embed.errors import StoreError
+from nuner_embed.files import expand
 from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.runtimes.base import Precision, RuntimeName
 
@@ -66,7 +67,9 @@ def encode(
     Raises:
         NunerEmbedError: see `run_job`.
     """
-    directory = Path(store).expanduser()
+    directory = expand(store)
+    if directory.suffix == ".parquet":
+        raise StoreError(f"{directory} names a file, and a store is a directory; write_parquet makes a file of a store")
     options = JobOptions(rows, overflow, dtype, shard_rows, workers, force, detector)
     spec = ModelSpec(model, runtime, device, precision, threads, batch_tokens, recipe)
     if isinstance(corpus, Corpus):

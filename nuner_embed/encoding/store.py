@@ -16,7 +16,7 @@ from nuner_embed.encoding.journal import Journal
 from nuner_embed.encoding.layout import COVERAGE_FILE, JOURNAL_FILE, MANIFEST_FILE, SUFFIXES, require_shard_name
 from nuner_embed.encoding.manifest import read_manifest
 from nuner_embed.errors import StoreError
-from nuner_embed.files import hash_of, sha256_of
+from nuner_embed.files import expand, hash_of, sha256_of
 from nuner_embed.models import Recipe
 
 
@@ -127,7 +127,7 @@ class Store:
             StoreError: there is no store, it is unfinished or damaged, or a file of it is missing.
             StoreMismatch: another schema version.
         """
-        directory = Path(path).expanduser()
+        directory = expand(path)
         manifest = read_manifest(directory)
         if manifest is None:
             raise StoreError(f"{directory} holds no store (no manifest.json); nuner-embed encode makes one")

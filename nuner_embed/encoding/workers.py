@@ -1,7 +1,6 @@
 """Encoding shards, in this process or in several."""
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import threading
@@ -20,6 +19,7 @@ from nuner_embed.encoding.layout import shard_name
 from nuner_embed.encoding.options import EncoderSpec, JobOptions
 from nuner_embed.encoding.reporting import Reporter
 from nuner_embed.encoding.shards import ShardEntry, cast, write_shard
+from nuner_embed.encoding.spawning import WorkerContext
 from nuner_embed.encoding.tokens import TokenTable
 from nuner_embed.errors import StoreError
 
@@ -39,12 +39,12 @@ class Workers:
         self._reporter = reporter
         self._pool: ProcessPoolExecutor | None = None
         if options.workers > 1:
-            context = multiprocessing.get_context("spawn")  # forking would copy the runtime's threads
+            self._context = WorkerContext((spec, options))
             # Workers end when the pipe does: closed here, or with this process. An Event would wait for the dead.
-            self._reader, self._writer = context.Pipe(duplex=False)
+            self._reader, self._writer = self._context.Pipe(duplex=False)
             self._pool = ProcessPoolExecutor(
                 options.workers,
-                mp_context=context,
+                mp_context=self._context,
                 initializer=_start,
                 initargs=(spec, directory, options, self._reader),
             )
@@ -79,9 +79,7 @@ class Workers:
             while pending:
                 commit(*self._next(pending))
         except BrokenProcessPool:
-            raise StoreError(
-                "a worker process died, perhaps for want of memory; the same command with fewer --workers goes on"
-            ) from None
+            raise StoreError(self._context.why_one_ended()) from None
 
     def _encode_alone(self, tables: Iterable[TokenTable], first: int, commit: Commit) -> None:
         def write(table: TokenTable, embedded: RowEmbeddings, index: int) -> None:
@@ -143,10 +141,14 @@ class _Worker:
     encoder: TextEncoder
     directory: Path
     options: JobOptions
+    failed: Exception | None = None
 
 
 def _start(spec: EncoderSpec, directory: Path, options: JobOptions, pipe: Connection) -> None:
-    """Loads the encoder, and ends this process as soon as its parent says so or is gone, however it went."""
+    """Loads the encoder, and ends this process as soon as its parent says so or is gone, however it went.
+
+    What goes wrong is told with the first shard: the pool itself would tell the parent only that this process ended.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
 
     def end_with_the_pipe() -> None:
@@ -154,9 +156,15 @@ def _start(spec: EncoderSpec, directory: Path, options: JobOptions, pipe: Connec
         os._exit(1)
 
     threading.Thread(target=end_with_the_pipe, daemon=True).start()
-    _Worker.encoder, _Worker.directory, _Worker.options = spec.load(), directory, options
+    _Worker.directory, _Worker.options = directory, options
+    try:
+        _Worker.encoder = spec.load()
+    except Exception as error:
+        _Worker.failed = error
 
 
 def _encode_here(table: TokenTable, index: int) -> Written:
+    if _Worker.failed is not None:
+        raise _Worker.failed
     embedded = _encode(_Worker.encoder, table, index, _Worker.options, Reporter())
     return _write(table, embedded, index, _Worker.directory, _Worker.options)

@@ -21,18 +21,21 @@ _FEWEST = 10  # below, there is nothing to lay out
 _NAMED = 60  # concepts whose names stand in the picture
 _STYLE = """
 html,body{margin:0;height:100%;font:15px/1.4 system-ui,sans-serif;color:#1c2330;overflow:hidden}
-#bar{position:fixed;left:0;right:0;top:0;padding:.5rem 1rem;background:#ffffffd8;display:flex;gap:1rem}
-#bar input{font:inherit;padding:.15rem .5rem;width:16rem}#tip{position:fixed;pointer-events:none;background:#1c2330;
+#bar{position:fixed;left:0;right:0;top:0;padding:.5rem 1rem;background:#ffffffd8;display:flex;
+flex-wrap:wrap;gap:.3rem 1rem}
+#bar input{font:inherit;padding:.15rem .5rem;width:min(16rem,100%)}
+#tip{position:fixed;pointer-events:none;background:#1c2330;
 color:#fff;border-radius:4px;padding:.15rem .5rem;display:none}canvas{display:block;cursor:grab}.dim{color:#667}
 """
 # Everything is in the page: nothing is fetched, and names are drawn on a canvas, never parsed as HTML.
 _SCRIPT = """
-const points=JSON.parse(document.getElementById('points').textContent),canvas=document.querySelector('canvas'),
+const bar=document.getElementById('bar'),
+points=JSON.parse(document.getElementById('points').textContent),canvas=document.querySelector('canvas'),
 pen=canvas.getContext('2d'),tip=document.getElementById('tip'),find=document.querySelector('input'),
 count=document.getElementById('count');let zoom=1,left=0,top_=0,drag=null,base=1;
 function fit(){const ratio=devicePixelRatio||1;canvas.width=innerWidth*ratio;canvas.height=innerHeight*ratio;
 canvas.style.width=innerWidth+'px';canvas.style.height=innerHeight+'px';pen.setTransform(ratio,0,0,ratio,0,0);
-base=Math.min(innerWidth,innerHeight-60)*.92;if(zoom===1){left=(innerWidth-base)/2;top_=(innerHeight+40-base)/2}draw()}
+base=Math.min(innerWidth,innerHeight-60)*.92;show()}
 const at=p=>[left+p[0]*base*zoom,top_+p[1]*base*zoom];
 function draw(){pen.clearRect(0,0,innerWidth,innerHeight);const wanted=find.value.trim().toLowerCase();let hits=0;
 const size=Math.sqrt(zoom),taken=[];
@@ -53,7 +56,12 @@ canvas.onpointerdown=e=>{drag=[e.clientX-left,e.clientY-top_];canvas.setPointerC
 canvas.onpointerup=()=>drag=null;canvas.onpointermove=e=>{if(drag){left=e.clientX-drag[0];top_=e.clientY-drag[1];draw()}
 const p=near(e);tip.style.display=p?'block':'none';if(p){tip.textContent=p[4]+' ('+p[5].toLocaleString()+')';
 tip.style.left=Math.min(e.clientX+14,innerWidth-tip.offsetWidth-8)+'px';tip.style.top=e.clientY+14+'px'}};
-find.oninput=draw;onresize=fit;fit();
+function show(){const wanted=find.value.trim().toLowerCase(),hits=points.filter(p=>p[4].toLowerCase().includes(wanted));
+if(hits.length){const low=i=>Math.min(...hits.map(p=>p[i])),high=i=>Math.max(...hits.map(p=>p[i])),
+top=bar.offsetHeight,wide=innerWidth-80,tall=innerHeight-top-80;
+zoom=wanted?Math.max(1,Math.min(12,wide/base/Math.max(high(0)-low(0),1e-6),tall/base/Math.max(high(1)-low(1),1e-6))):1;
+left=innerWidth/2-(low(0)+high(0))/2*base*zoom;top_=(innerHeight+top)/2-(low(1)+high(1))/2*base*zoom}draw()}
+find.oninput=show;onresize=fit;fit();
 """
 
 
@@ -89,7 +97,8 @@ class ConceptMap:
             )
         ]
         data = json.dumps(points, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-        return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>concepts</title><style>{_STYLE}</style>
+        return f"""<!doctype html><html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width,initial-scale=1"><title>concepts</title><style>{_STYLE}</style>
 <div id="bar"><b>Concepts of {html.escape(self.model)}</b><input placeholder="find a concept">
 <span id="count"></span><span class="dim">placed and coloured by UMAP; size: logarithm of the frequency; wheel zooms,
 dragging moves</span></div><div id="tip"></div><canvas></canvas>

@@ -11,7 +11,7 @@ from nuner_embed.evaluation.comparing import AVERAGE
 from nuner_embed.evaluation.fewshot import Cell, measure
 from nuner_embed.evaluation.protocol import Draws, Protocol, TypedSet, key_of, needed, plan
 from nuner_embed.evaluation.report import SetFacts, results, table
-from nuner_embed.files import atomic_write, hash_of, read_json, write_json
+from nuner_embed.files import atomic_write, expand, hash_of, read_json, write_json
 from nuner_embed.machine import threads_for
 from nuner_embed.probing.features import FeatureCache, Progress, feature_folder, silent
 from nuner_embed.probing.reading import read_annotated
@@ -85,7 +85,7 @@ def evaluate_fewshot(
         problem = wrong_names(what, names)
         if problem:
             raise ValueError(problem)
-    directory = Path(output).expanduser()
+    directory = expand(output)
     (directory / _PARTS).mkdir(parents=True, exist_ok=True)
     drawn = [plan(typed, protocol) for typed in sets]
     for typed, draws in zip(sets, drawn, strict=True):

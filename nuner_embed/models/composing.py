@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from nuner_embed.cache import cached
 from nuner_embed.errors import ModelError
-from nuner_embed.files import cache_folder, hash_of, read_json, sha256_of, write_json
+from nuner_embed.files import hash_of, read_json, sha256_of, write_json
 from nuner_embed.models.concepts import CONCEPTS_FILE, ConceptFacts
 from nuner_embed.models.directories import CARD_FILE, TOKENIZER_FILES, new_directory
 from nuner_embed.models.exported import RECIPE_FILE
@@ -47,10 +48,9 @@ def compose(name: str, shipped: Path, find_base: Callable[[], Path]) -> Path:
         raise ModelError(f"{name} is not where it should be ({error}); reinstall nuner-embed") from None
     if facts["schema_version"] != _SCHEMA_VERSION:
         raise ModelError(f"{name} ships with schema version {facts['schema_version']}; reinstall nuner-embed")
-    directory = cache_folder() / "models" / f"{name}-{hash_of(facts)[:16]}"
+    directory = cached("models", f"{name}-{hash_of(facts)[:16]}")
     if _is_whole(directory, facts):
         return directory
-    directory.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(directory.with_suffix(".lock")):  # of several processes one does it
         if not _is_whole(directory, facts):
             base = find_base()

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nuner_embed.cache import cached
 from nuner_embed.errors import ModelError
-from nuner_embed.files import cache_folder, hash_of, read_json, sha256_of
+from nuner_embed.files import expand, hash_of, read_json, sha256_of
 from nuner_embed.models.composing import compose
 from nuner_embed.models.config import ModelConfig, read_config
 from nuner_embed.models.exported import EXPORT_FILE, ONNX_FILE, RECIPE_FILE, REFERENCE_FILE, Export, graph_sha256
@@ -47,7 +48,7 @@ class Model:
     @property
     def source(self) -> str:
         """The name by which it is found from any folder: that of a directory in full."""
-        path = Path(self.name).expanduser()
+        path = expand(self.name)
         return str(path.resolve()) if path.exists() else self.name
 
     @property
@@ -62,7 +63,7 @@ class Model:
         assert self.export is not None
         if self.export.source is not None:
             return self.directory / REFERENCE_FILE
-        return cache_folder() / "references" / f"{self.export.graph_sha256}.npz"
+        return cached("references", f"{self.export.graph_sha256}.npz")
 
     def checked_recipe(self, recipe: Recipe) -> Recipe:
         """Returns the recipe, its layers counted from the last, if this model can follow it.
@@ -99,7 +100,7 @@ def locate(name: str) -> Model:
     Raises:
         ModelError: nothing of that name, or files that are incomplete, unsafe or not the pinned ones.
     """
-    path = Path(name).expanduser()
+    path = expand(name)
     if path.is_dir():
         return _read_directory(name, path)
     if path.suffix == ".onnx" and path.is_file():

@@ -13,7 +13,7 @@ from torch import nn
 from nuner_embed.arguments import Paths, StrPath
 from nuner_embed.errors import PretrainingError
 from nuner_embed.evaluation.protocol import TypedSet
-from nuner_embed.files import hash_of, read_json, write_json
+from nuner_embed.files import expand, hash_of, read_json, write_json
 from nuner_embed.machine import cores
 from nuner_embed.models import Model, TextTokenizer, locate
 from nuner_embed.models.concepts import ConceptFacts
@@ -88,7 +88,7 @@ def pretrain(
         CorpusError: the corpus cannot be read.
     """
     settings = settings or Settings()
-    directory = Path(output).expanduser()
+    directory = expand(output)
     model = locate(base)
     if model.export:
         raise PretrainingError(f"{base} is an exported graph; training needs the model it was made from")
@@ -109,7 +109,7 @@ def pretrain(
         prepared = prepare(data, reading, tokenizer, settings, max_length, progress)
         made = {
             # a directory by the last part of its path: what is written may be given away
-            "base": Path(base).expanduser().resolve().name if Path(base).expanduser().is_dir() else base,
+            "base": expand(base).resolve().name if expand(base).is_dir() else base,
             "base_sha256": hash_of([model.weights_sha256, model.config.sha256, tokenizer.sha256]),
             "data": prepared.facts("concepts" if settings.objective == "contrastive" else "tags"),
             "settings": settings.to_dict(),

@@ -16,6 +16,7 @@ from nuner_embed.encoding.layout import MANIFEST_FILE
 from nuner_embed.encoding.store import Store
 from nuner_embed.encoding.tokens import Ints
 from nuner_embed.errors import ProbeError
+from nuner_embed.files import expand
 from nuner_embed.probing.features import FeatureCache, Progress, feature_folder, silent
 from nuner_embed.probing.weights import Floats
 
@@ -39,7 +40,7 @@ def background_words(
         ProbeError: the store holds other rows than words, was made with another encoder, or there is no word.
         CorpusError, StoreError: it cannot be read.
     """
-    path = Path(source).expanduser()
+    path = expand(source)
     random = np.random.default_rng(seed)
     if (path / MANIFEST_FILE).is_file():
         store = Store.open(path)

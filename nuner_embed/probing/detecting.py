@@ -11,6 +11,7 @@ import numpy as np
 from nuner_embed.encoding.detecting import Found
 from nuner_embed.encoding.tokens import Ints
 from nuner_embed.errors import ProbeError
+from nuner_embed.files import expand
 from nuner_embed.models import locate
 from nuner_embed.models.layout import DETECTOR_FOLDER
 from nuner_embed.probing.bundle import PROBE_FILE, read_probe
@@ -102,7 +103,7 @@ def load_detector(name: str | Path, threshold: float = DEFAULT_THRESHOLD) -> Pro
         ProbeError: the model has no detector, or the probe cannot be read.
         ModelError: there is no such model.
     """
-    directory = Path(name).expanduser()
+    directory = expand(name)
     if not (directory / PROBE_FILE).is_file():
         directory = locate(str(name)).directory / DETECTOR_FOLDER
         if not (directory / PROBE_FILE).is_file():

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from nuner_embed.cache import cached
 from nuner_embed.documents import Document
 from nuner_embed.encoding.encoder import TextEncoder
 from nuner_embed.encoding.tokens import TokenTable
 from nuner_embed.errors import ProbeError
-from nuner_embed.files import cache_folder, canonical_json
+from nuner_embed.files import canonical_json
 from nuner_embed.probing.words import WordFeatures
 
 Progress = Callable[[str, int, int], None]
@@ -36,7 +37,7 @@ def silent(what: str, done: int, total: int) -> None:
 
 def feature_folder() -> Path:
     """Where word embeddings are kept; it may be emptied at any time."""
-    return cache_folder() / "features"
+    return cached("features", folder=True)
 
 
 def embed_words(encoder: TextEncoder, documents: Sequence[Document]) -> WordFeatures:

@@ -13,6 +13,7 @@ from nuner_embed.encoding.encoder import TextEncoder
 from nuner_embed.encoding.load import load_encoder
 from nuner_embed.encoding.tokens import Ints
 from nuner_embed.errors import ModelError, ProbeError
+from nuner_embed.files import expand
 from nuner_embed.probing.bundle import ProbeFacts, read_probe, save_probe
 from nuner_embed.probing.features import embed_words
 from nuner_embed.probing.weights import ProbeWeights
@@ -48,7 +49,7 @@ class Tagger:
             ProbeError: there is no probe, it is damaged, or the encoder is another one.
             ModelError: the encoder cannot be loaded.
         """
-        directory = Path(path).expanduser()
+        directory = expand(path)
         weights, facts = read_probe(directory)
         try:
             encoder = load_encoder(model or facts.model, threads=threads, **facts.recipe)
@@ -68,7 +69,7 @@ class Tagger:
 
     def save(self, path: str | Path) -> None:
         """Writes the probe, not the encoder, into a directory, in place of a probe that is there."""
-        save_probe(Path(path).expanduser(), self.weights, self.facts)
+        save_probe(expand(path), self.weights, self.facts)
 
     def __repr__(self) -> str:
         return f"Tagger({len(self.types)} types: {shortened(self.types)}; {self.encoder!r})"

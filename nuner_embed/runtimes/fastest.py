@@ -51,7 +51,8 @@ def choose(model: Model, runtime: RuntimeName, options: RuntimeOptions, batch_to
         return Choice(runtime, options.precision, batch_tokens)
     if model.export.source is None and not model.reference.is_file():
         return _unverified(model, runtime, options, batch_tokens)
-    rows = remembered(model, options) or measure(model, options)
+    known = remembered(model, options)
+    rows = known or measure(model, options)
     fitting = [row for row in rows if runtime in ("auto", row.runtime) and options.precision in ("auto", row.precision)]
     passing = [row for row in fitting if row.passed]
     if not passing:
@@ -65,7 +66,8 @@ def choose(model: Model, runtime: RuntimeName, options: RuntimeOptions, batch_to
     best = max(passing, key=lambda row: row.best[1])
     if len(rows) > 1:
         others = [f"{row.runtime} {row.precision} {_pace(row)}" for row in rows if row is not best]
-        _LOG.info(
+        _LOG.log(
+            logging.DEBUG if known else logging.INFO,  # once a machine
             "fastest here: %s %s, %.0f tokens/s in batches of %d (%s)",
             best.runtime, best.precision, best.best[1], best.best[0], ", ".join(others),
         )  # fmt: skip

@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nuner_embed.files import cache_folder, hash_of, read_json, sha256_of, write_json
+from nuner_embed.cache import cached
+from nuner_embed.errors import NunerEmbedError
+from nuner_embed.files import hash_of, read_json, sha256_of, write_json
 from nuner_embed.machine import cpu_name
 from nuner_embed.models import Model
 from nuner_embed.models.exported import FUSED_FOLDER, graph_files
@@ -48,10 +50,10 @@ def measure(model: Model, options: RuntimeOptions, reference: Reference | None =
             own = False  # it may be otherwise the next time
             rows.append(_failed(model, runtime, chosen, error))
     if own:
-        with contextlib.suppress(OSError):  # measured again, then
-            path = _memory(model, options)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, [row.to_dict() for row in rows])
+        try:
+            write_json(_memory(model, options), [row.to_dict() for row in rows])
+        except (OSError, NunerEmbedError) as error:
+            _LOG.info("these figures are not kept, and will be measured again the next time: %s", error)
     return rows
 
 
@@ -121,7 +123,7 @@ def remembered(model: Model, options: RuntimeOptions) -> list[Measurement] | Non
     """What was measured for this file with these versions, threads and processor before; None if nothing was."""
     try:
         return [Measurement.from_dict(row) for row in read_json(_memory(model, options))]
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, NunerEmbedError, ValueError, TypeError, KeyError):
         return None
 
 
@@ -138,7 +140,7 @@ def _memory(model: Model, options: RuntimeOptions) -> Path:
     }
     if model.export.source is None:  # whose reference is made by verify, and not once for all
         key["reference"] = sha256_of(model.reference)
-    return cache_folder() / "runtimes" / f"{hash_of(key)}.json"
+    return cached("runtimes", f"{hash_of(key)}.json")
 
 
 def _version(module: str) -> str | None:

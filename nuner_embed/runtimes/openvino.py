@@ -1,18 +1,24 @@
 """OpenVINO: the same ONNX file on a CPU, in several streams, in bf16 where the processor has it."""
 
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
-from openvino import properties
 
 from nuner_embed.errors import ModelError, OutOfMemory, RuntimeUnavailable
 from nuner_embed.machine import cpu_name
 from nuner_embed.models import Model
 from nuner_embed.runtimes.base import Precision, RuntimeOptions
 from nuner_embed.runtimes.graph_ports import find_output, require_inputs, require_width, values_of
+from nuner_embed.runtimes.telemetry import import_openvino
+
+if TYPE_CHECKING:
+    import openvino as ov
+    from openvino import properties
+else:
+    ov = import_openvino()
+    properties = ov.properties
 
 _MEMORY_WORDS = ("bad_alloc", "out of memory", "failed to allocate")
 

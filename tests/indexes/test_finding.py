@@ -16,6 +16,7 @@ from nuner_embed.encoding.options import JobOptions
 from nuner_embed.encoding.store import Store
 from nuner_embed.errors import CorpusError, IndexBundleError, StoreMismatch
 from nuner_embed.indexes import Examples, Index, embed_mentions, examples_of, find, marked_document
+from nuner_embed.indexes.finding import _around
 from nuner_embed.indexes.query_file import read_queries
 
 TEXTS = [
@@ -53,6 +54,21 @@ def encoder():
     return HashSpec(dim=16).load()
 
 
+@pytest.mark.parametrize(
+    ("text", "context", "expected"),
+    [
+        ("the ferry left [Kiel] at seven sharp", 9, (9, " left [Kiel] at seven")),
+        ("the ferry left [Kiel] at seven sharp", 99, (0, "the ferry left [Kiel] at seven sharp")),
+        ("the ferry left [Kiel] at seven sharp", 5, (10, "left [Kiel] at ")),
+        ("the ferry left [Kiel] at seven sharp", 0, (15, "[Kiel]")),
+        ("渡し船は[キール]を七時に出た", 2, (2, "船は[キール]を七")),  # no blanks: cut anywhere
+    ],
+)
+def test_no_word_is_cut_where_there_are_words(text, context, expected):
+    start, end = text.index("["), text.index("]") + 1
+    assert _around(text, start, end, context) == expected
+
+
 def test_context_is_cut_from_the_text(indexes):
     index = indexes["mention"]
     hits = find(index, index.vectors([0]), 100, context=6).to_pylist()
@@ -61,7 +77,8 @@ def test_context_is_cut_from_the_text(indexes):
     for hit in hits:
         text = TEXTS[int(hit["document_id"].split(":")[1]) - 1][0]
         assert hit["text"] == text[hit["start"] : hit["end"]]
-        assert hit["context"] == text[max(0, hit["start"] - 6) : hit["end"] + 6]
+        first, last = hit["context_start"], hit["context_start"] + len(hit["context"])
+        assert hit["start"] - 6 <= first <= hit["start"] < hit["end"] <= last <= hit["end"] + 6
         assert text[hit["context_start"] :].startswith(hit["context"])
         assert hit["label"] == f"={hit['text']}"
 

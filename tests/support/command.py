@@ -54,14 +54,16 @@ def run(*arguments: Any, cwd: Any = None, stdin: Any = None, check: int | None =
 @contextlib.contextmanager
 def _as_it_was() -> Any:
     """Takes back what a command does to its process: its log's handlers, and what a signal means."""
-    log, terminated = logging.getLogger("nuner_embed"), signal.getsignal(signal.SIGTERM)
+    log, numbers = logging.getLogger("nuner_embed"), (signal.SIGINT, signal.SIGTERM)
+    on_signal = [signal.getsignal(number) for number in numbers]
     handlers, level, propagate = list(log.handlers), log.level, log.propagate
     try:
         yield
     finally:
         log.handlers, log.propagate = handlers, propagate
         log.setLevel(level)
-        signal.signal(signal.SIGTERM, terminated)
+        for number, handler in zip(numbers, on_signal, strict=True):
+            signal.signal(number, handler)
 
 
 def run_apart(*arguments: Any, cwd: Any = None, stdin: Any = None, check: int | None = None) -> Any:

@@ -250,7 +250,7 @@ def test_a_worker_that_is_killed_ends_the_job_and_not_the_store(corpus_file, tmp
             time.sleep(0.1)  # CPython's own pool is not ready for a death while it is still starting workers
             multiprocessing.active_children()[0].kill()
 
-    with pytest.raises(StoreError, match="a worker process died"):
+    with pytest.raises(StoreError, match="a worker process was killed, most likely because memory ran out"):
         job(corpus_file, tmp_path / "s", Killing(), HashSpec(seconds=0.1), workers=2, shard_rows=100)
     job(corpus_file, tmp_path / "s", workers=1, shard_rows=100)
     Store.open(tmp_path / "s")

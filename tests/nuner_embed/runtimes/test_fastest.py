@@ -71,6 +71,18 @@ def test_the_fastest_that_passes_is_taken(made, speeds, caplog):
     assert (choice.runtime, choice.precision) == ("openvino", "f32")
 
 
+def test_the_fastest_is_named_once_a_machine_and_later_only_as_a_detail(made, speeds, caplog, monkeypatch):
+    speeds(onnx_f32=(5000, True), openvino_f32=(4000, True))
+    caplog.set_level(logging.DEBUG, "nuner_embed")
+    choose(locate(str(made)), "auto", RuntimeOptions(), None)
+    rows = fastest.measure()
+    monkeypatch.setattr(fastest, "remembered", lambda *_: rows)
+    choose(locate(str(made)), "auto", RuntimeOptions(), None)
+    assert [(record.levelname, record.getMessage().partition(":")[0]) for record in caplog.records] == [
+        ("INFO", "fastest here"), ("DEBUG", "fastest here")
+    ]  # fmt: skip
+
+
 def test_what_fails_its_gate_is_not_run(made, speeds):
     speeds(onnx_f32=(5000, False))
     with pytest.raises(RuntimeUnavailable, match=r"f32 fails its gate \(min cosine 0.9999\): minimum cosine 0.9"):

@@ -1,0 +1,117 @@
+"""All commands, and what becomes of their errors."""
+
+import difflib
+import errno
+import importlib
+import os
+import sys
+
+import click
+
+from nuner_embed import __version__
+from nuner_embed.cli.verbosity import print_log, with_verbosity
+from nuner_embed.errors import NunerEmbedError
+
+# name -> (module, line for the overview); a command's module is imported only when the command is called
+_COMMANDS = {
+    "demo": ("nuner_embed.cli.demo", "The whole main job on a small bundled corpus."),
+    "tag": ("nuner_embed.cli.tag", "Find the mentions of named types in texts, without an example."),
+    "annotate": ("nuner_embed.cli.annotate", "Let an LLM label sentences with concepts of its own choice."),
+    "pretrain": ("nuner_embed.cli.pretrain", "Pre-train a text and a concept encoder on an annotated corpus."),
+    "export": ("nuner_embed.cli.export", "Write a text encoder as an ONNX graph that passes its gate."),
+    "verify": ("nuner_embed.cli.export", "Compare an exported model with its source in every runtime here."),
+    "encode": ("nuner_embed.cli.encode", "Encode a corpus into a store; the same command resumes it."),
+    "index": ("nuner_embed.cli.index", "Build, change and check an index over stores."),
+    "search": (
+        "nuner_embed.cli.search",
+        "Find mentions used like one in its context, like examples, or of a named type.",
+    ),
+    "probe": ("nuner_embed.cli.probe", "Few-shot NER: a linear layer on frozen features."),
+    "evaluate": ("nuner_embed.cli.evaluate", "Measure models as the paper does: few-shot, repeatedly drawn."),
+    "concepts": ("nuner_embed.cli.concepts", "What a model's similarities to concepts mean, and a map of concepts."),
+    "store": ("nuner_embed.cli.store", "What is in a store, and whether it is what was written."),
+    "models": ("nuner_embed.cli.models", "The models that are known by name."),
+    "doctor": ("nuner_embed.cli.doctor", "What is installed here, what really runs, what clashes."),
+}
+# commands that go on where they were interrupted
+JOBS = frozenset({"annotate", "pretrain", "encode", "evaluate"})
+
+
+class LazyGroup(click.Group):
+    """A group that lists its commands without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order of the work."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports the command's module."""
+        if cmd_name not in _COMMANDS:
+            return None
+        return with_verbosity(getattr(importlib.import_module(_COMMANDS[cmd_name][0]), cmd_name))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds the command, or says which one may be meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            close = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise click.UsageError(f"{error.message}{hint}", ctx=ctx) from None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the overview from the table alone."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Example: nuner-embed encode corpus.jsonl -o store",
+)
+@click.version_option(__version__, prog_name="nuner-embed")
+@click.option("--debug", is_flag=True, help="Show a traceback where something goes wrong.")
+def cli(debug: bool) -> None:
+    """Run a NuNER text encoder over your own corpora: export, encode, index, search, probe."""
+
+
+with_verbosity(cli)
+
+
+def run() -> int:
+    """Runs the command line; every error that a user can mend becomes one line.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted.
+        BrokenPipeError: nobody reads the results any more.
+    """
+    debug = "--debug" in sys.argv[1:]
+    print_log()
+    try:
+        if "_NUNER_EMBED_COMPLETE" in os.environ:  # a shell asks what could be typed next
+            cli.main(prog_name="nuner-embed")
+        with cli.make_context("nuner-embed", sys.argv[1:]) as context:  # cli.main takes a closed pipe for an error
+            cli.invoke(context)
+        return 0
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except NunerEmbedError as error:
+        if debug:
+            raise
+        click.echo(f"Error: {error}", err=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if debug or not (error.filename or error.errno == errno.ENOSPC):
+            raise
+        click.echo(f"Error: {error.filename or 'standard output'}: {error.strerror}", err=True)
+    return 1

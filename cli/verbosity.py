@@ -1,0 +1,48 @@
+"""How much a command tells: -q and -v, which every command takes."""
+
+import logging
+
+import click
+
+_LOG = logging.getLogger("nuner_embed")
+
+
+def print_log() -> None:
+    """Prints what the package logs, which is meant for people, on standard error, and as much as is usual."""
+    handler = _ForPeople()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    _LOG.addHandler(handler)
+    _LOG.setLevel(logging.INFO)
+    _LOG.propagate = False  # onnxruntime.quantization sets up the root logger
+
+
+class _ForPeople(logging.Handler):
+    """A line each on standard error, above the progress bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(self.format(record), err=True)
+
+
+def is_quiet() -> bool:
+    """Whether nothing but errors and results is to be printed."""
+    return _LOG.level > logging.INFO
+
+
+def with_verbosity(command: click.Command) -> click.Command:
+    """Gives a command, and those below it, the options -q and -v, where they have none yet."""
+    if not any(parameter.name == "quiet" for parameter in command.params):
+        command.params += [
+            _option("-q", "--quiet", "Print no progress and no notes: errors and results alone.", logging.WARNING),
+            _option("-v", "--verbose", "Also print details: what was chosen, and why.", logging.DEBUG),
+        ]
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        with_verbosity(below)
+    return command
+
+
+def _option(short: str, long: str, about: str, level: int) -> click.Option:
+    def choose(context: click.Context, parameter: click.Parameter, chosen: bool) -> None:
+        if chosen:
+            _LOG.setLevel(level)
+
+    return click.Option([short, long], is_flag=True, expose_value=False, is_eager=True, callback=choose, help=about)

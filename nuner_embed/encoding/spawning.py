@@ -1,0 +1,105 @@
+"""How worker processes are started, and why one ended."""
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from multiprocessing.context import SpawnContext, SpawnProcess
+from typing import Any
+
+_MAIN = "__main__"
+_ONE_AT_A_TIME = threading.Lock()
+
+
+class WorkerContext(SpawnContext):
+    """Starts processes that do not run the user's script again, and hear nothing of Ctrl-C.
+
+    Python runs the main script in every process that it spawns, for what the script defines. Without an
+    `if __name__ == "__main__":` such a process would begin the job anew, and where the script came from standard input
+    or a notebook there is nothing to run. Workers need what the package defines, unless the job was given something of
+    the script's own: then Python's way is kept.
+
+    Args:
+        given: what the processes are handed.
+    """
+
+    def __init__(self, given: tuple[Any, ...]) -> None:
+        super().__init__()
+        self._started: list[SpawnProcess] = []
+        self._needs_main = any(map(_is_of_main, given))
+
+    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: N802
+        """A process that is not started yet."""
+        process = _Process(*args, **kwargs)
+        process.needs_main = self._needs_main
+        self._started.append(process)
+        return process
+
+    def why_one_ended(self) -> str:
+        """What is known of a process that ended before its time, and what to do about it."""
+        codes = []
+        for process in self._started:
+            process.join(5)
+            codes += [process.exitcode] if process.exitcode else []
+        if -signal.SIGKILL in codes:
+            return (
+                "a worker process was killed, most likely because memory ran out; the same command with fewer "
+                "--workers goes on"
+            )
+        if self._needs_main and 1 in codes:
+            return (
+                "a worker process could not run the main script, which defines what the job was given; protect the "
+                'script\'s calls with if __name__ == "__main__":, or define these things in a module of their own'
+            )
+        ends = {_named(code) for code in codes if code != -signal.SIGTERM}  # with which the pool ends the others
+        return (
+            f"a worker process ended ({', '.join(sorted(ends)) or 'nobody knows how'}); what it said stands above. "
+            "The same command goes on, also without --workers"
+        )
+
+
+class _Process(SpawnProcess):
+    needs_main = False
+
+    def start(self) -> None:
+        with _ONE_AT_A_TIME, _without_ctrl_c(), contextlib.nullcontext() if self.needs_main else _without_main():
+            super().start()
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Hides, while a process is started, where the main script came from, so that the process does not run it."""
+    main = sys.modules[_MAIN]
+    hidden: dict[str, Any] = {name: main.__dict__[name] for name in ("__file__", "__spec__") if name in main.__dict__}
+    main.__dict__.pop("__file__", None)
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        main.__dict__.update(hidden)
+
+
+@contextlib.contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Blocks SIGINT, which processes inherit: a terminal sends Ctrl-C to all, and the parent decides."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _is_of_main(value: Any) -> bool:
+    """Whether a value, or an attribute of it, is of a class that the main script defines."""
+    if type(value).__module__ == _MAIN:
+        return True
+    slots = [getattr(value, name, None) for name in getattr(type(value), "__slots__", ())]
+    return any(type(one).__module__ == _MAIN for one in [*slots, *getattr(value, "__dict__", {}).values()])
+
+
+def _named(code: int) -> str:
+    return f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"

@@ -1,0 +1,53 @@
+"""Files that are either whole or not there, on file systems of every kind."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from jobs import StopAfter, fingerprint, job, made_up_corpus
+
+from nuner_embed.errors import NunerEmbedError
+from nuner_embed.files import atomic_write, expand
+
+
+@pytest.fixture
+def no_sync_of_folders(monkeypatch):
+    """A file system that cannot sync a folder, as some over a network."""
+    sync = os.fsync
+
+    def fsync(descriptor):
+        if Path(f"/proc/self/fd/{descriptor}").is_dir():
+            raise OSError(errno.EINVAL, "Invalid argument")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="the test tells folders by /proc")
+def test_a_job_goes_on_where_folders_cannot_be_synced(no_sync_of_folders, tmp_path):
+    corpus = made_up_corpus(tmp_path / "corpus.jsonl")
+    with pytest.raises(KeyboardInterrupt):
+        job(corpus, tmp_path / "store", StopAfter(12))
+    kept = (tmp_path / "store/journal.jsonl").read_text().count("\n")
+    assert kept >= 2
+    assert job(corpus, tmp_path / "store").documents == 200
+    job(corpus, tmp_path / "again")
+    assert fingerprint(tmp_path / "store") == fingerprint(tmp_path / "again")
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_sync_that_fails_is_an_error(monkeypatch, tmp_path, number):
+    def fsync(descriptor):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match=os.strerror(number)), atomic_write(tmp_path / "f") as stream:
+        stream.write(b"x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_home_folder_that_is_not_known_is_one_line():
+    assert expand("a/~b") == expand("a") / "~b"
+    with pytest.raises(NunerEmbedError, match="~nobody-of-this-name/x begins with a home folder that is not known"):
+        expand("~nobody-of-this-name/x")

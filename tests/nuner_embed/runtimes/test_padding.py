@@ -191,6 +191,7 @@ def test_an_export_carries_what_was_found(family, tmp_path):
             assert_same_vectors(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "by_length"), [("convbert", True), ("electra", False)])
 def test_a_graph_that_does_not_say_is_tried(family, by_length, tmp_path):
     """As one that another program exported, or an earlier version of this one."""
@@ -204,6 +205,7 @@ def test_a_graph_that_does_not_say_is_tried(family, by_length, tmp_path):
     assert_alone_equals_together(encoder)
 
 
+@pytest.mark.slow
 def test_big_bird_is_exported_as_it_runs(tmp_path):
     source = make(tmp_path / "big_bird", *MASKED["big_bird"])
     assert export_onnx(str(source), tmp_path / "out").passed

@@ -68,7 +68,7 @@ def _find_out(model: Model, run: Run, longest: int, noise: float) -> bool:
     long, short, other = (np.where(ids == pad_id, (pad_id + 1) % vocabulary, ids) for ids in texts)
     other = other[: len(short)]
     first_long = _first_run(model, run, long)  # before a shorter one: some change for good when they see one
-    first_short = run(*pad([short], pad_id))[0]
+    first_short = _first_run(model, run, short)
     together = run(*pad([long, short], pad_id))
     abreast = run(*pad([short, other], pad_id))[0] if len(other) == len(short) else first_short
     again_short, again_long = run(*pad([short], pad_id))[0], run(*pad([long], pad_id))[0]

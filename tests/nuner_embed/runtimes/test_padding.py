@@ -215,9 +215,10 @@ def test_big_bird_is_exported_as_it_runs(tmp_path):
         assert_same_vectors(a, b)
 
 
-def test_a_network_for_one_length_alone_is_one_line(tmp_path):
-    """Nyströmformer with landmarks takes windows of exactly `segment_means_seq_len` tokens."""
-    changes = {"num_landmarks": 8, "segment_means_seq_len": 64}
+@pytest.mark.parametrize("length", [64, 80])
+def test_a_network_for_one_length_alone_is_one_line(length, tmp_path):
+    """Nyströmformer with landmarks takes windows of exactly `segment_means_seq_len` tokens; the longest here has 80."""
+    changes = {"num_landmarks": 8, "segment_means_seq_len": length}
     with pytest.raises(ModelError, match="a nystromformer that does not run as a text encoder on") as caught:
         load_encoder(str(make(tmp_path / "model", "Nystromformer", changes)))
     assert "\n" not in str(caught.value)

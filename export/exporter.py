@@ -33,7 +33,7 @@ from nuner_embed.models.layout import CONCEPT_FOLDER, DETECTOR_FOLDER
 from nuner_embed.runtimes import RuntimeOptions
 from nuner_embed.runtimes.agreement import GATES, Agreement, compare
 from nuner_embed.runtimes.base import pad
-from nuner_embed.runtimes.choose import require
+from nuner_embed.runtimes.choose import load_runtime, require
 from nuner_embed.runtimes.reference import Reference, cut_windows
 
 _LOG = logging.getLogger(__name__)
@@ -120,19 +120,21 @@ class _Exporter:
         self.graph = work / ONNX_FILE
         self.options = RuntimeOptions(device="cpu")
         self.tokenizer = TextTokenizer.from_directory(found.directory)
+        self.padding = True
 
     def run(self) -> Verification:
         import onnxruntime
         import torch
 
-        from nuner_embed.export.graph import OPSET, write_graph
+        from nuner_embed.export.graph import OPSET
         from nuner_embed.runtimes.torch import TorchRuntime
 
         source = TorchRuntime(self.found, self.recipe, self.options)
+        self.padding = source.padding
         exact = self.graph if self.precision != "int8" else self.work / "fp32" / ONNX_FILE
         exact.parent.mkdir(exist_ok=True)
         _LOG.info("tracing the graph ...")
-        write_graph(source.network, exact)  # while nothing else is there
+        self._trace(source.network, exact)  # while nothing else is there
         shutil.copyfile(self.found.directory / "config.json", self.work / "config.json")
         (self.work / "tokenizer.json").write_text(canonical_json(self.tokenizer.definition), encoding="utf-8")
         write_json(self.work / RECIPE_FILE, self.recipe.to_dict())
@@ -162,6 +164,20 @@ class _Exporter:
         write_json(self.work / VERIFY_FILE, result.to_dict())
         return result
 
+    def _trace(self, network: Any, path: Path) -> None:
+        from nuner_embed.export.graph import write_graph
+
+        try:
+            write_graph(network, path)
+        except OSError:
+            raise
+        except Exception as error:  # torch has a kind for every step, and architectures raise what they like
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ExportError(
+                f"{self.name} is a {self.found.config.model_type}, which torch cannot trace into an ONNX graph "
+                f"({reason}); nothing was written, run the model as it is, with torch"
+            ) from None
+
     def _exported(self) -> Model:
         """The model that the work directory holds so far."""
         path = expand(self.name)
@@ -170,13 +186,13 @@ class _Exporter:
             precision=self.precision,
             graph_sha256=graph_sha256(self.graph),
             weights_sha256=self.found.weights_sha256,
+            padding=self.padding,
         )
         return replace(self.found, directory=self.work, recipe=self.recipe, export=export)
 
     def _quantise(self, exact: Path, texts: list[str], reference: Reference) -> dict[str, Any]:
         """Makes the graph from the exact one by the first recipe that passes; returns its name and what was tried."""
         from nuner_embed.export.int8 import RECIPES, quantise
-        from nuner_embed.runtimes.onnx import OnnxRuntime
 
         windows = cut_windows(self.tokenizer, texts, self.recipe.max_length, _CALIBRATION_TOKENS)
         batches = [pad([window], self.found.config.pad_id) for window in windows]
@@ -184,7 +200,7 @@ class _Exporter:
         for recipe, leave_narrowing in RECIPES.items():
             _LOG.info("quantising: %s ...", recipe)
             quantise(exact, self.graph, batches, leave_narrowing=leave_narrowing)
-            tried[recipe] = compare(OnnxRuntime(self._exported(), self.options), reference)
+            tried[recipe] = compare(load_runtime(self._exported(), self.recipe, "onnx", self.options), reference)
             if tried[recipe].passes(GATES["int8"]):
                 shutil.rmtree(exact.parent)
                 return {"recipe": recipe, "tried": {name: _figures(agreement) for name, agreement in tried.items()}}

@@ -1,6 +1,7 @@
 """Tracing the text encoder into an ONNX graph."""
 
 import contextlib
+import io
 import sys
 import warnings
 from collections.abc import Iterator
@@ -25,12 +26,14 @@ def write_graph(network: SelectedLayers, path: Path) -> None:
     """
     example = torch.tensor([[5, 6, 7, 8], [6, 7, 8, 5]])
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
-    with warnings.catch_warnings(), _plain_functions(network):
+    # torch prints the whole graph where an operator has no counterpart; what it raises says which
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _plain_functions(network):
         # Of torch's two exporters the tracing one is used on purpose, deprecated as it is: onnxruntime's optimiser
         # fuses its attention blocks and not those of the newer one, which run a fifth slower (2.13, 1.32).
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
         warnings.filterwarnings("ignore", message="To copy construct from a tensor")  # in DeBERTa's own code
+        warnings.filterwarnings("ignore", message="Constant folding - Only steps=1")  # of MobileBERT's reversed slices
         torch.onnx.export(
             network,
             (example, mask),

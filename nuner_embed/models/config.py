@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nuner_embed.errors import ModelError
 from nuner_embed.files import hash_of, read_json
@@ -10,10 +11,11 @@ from nuner_embed.files import hash_of, read_json
 # RoBERTa and its kin number positions from padding_idx + 1, so a table of 514 holds 512 tokens.
 _OFFSET_POSITIONS = frozenset(
     {
-        "roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "data2vec-text", "mpnet",
-        "longformer", "ibert", "luke", "xmod",
+        "roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "data2vec-text",
+        "longformer", "ibert", "luke", "xmod", "esm", "markuplm", "lilt", "layoutlmv3",
     }
 )  # fmt: skip
+_POSITIONS_FROM_TWO = frozenset({"mpnet", "ernie_m"})  # whatever the padding's id
 # What a configuration says of its making and its training, and not of what the network computes.
 _NOT_THE_NETWORK = re.compile(
     r"_.*|architectures|transformers_version|(torch_)?dtype|output_.*|return_dict|use_cache|id2label|label2id"
@@ -64,17 +66,29 @@ def read_config(name: str, directory: Path) -> ModelConfig:
     try:
         model_type = str(values["model_type"])
         pad_id = int(values.get("pad_token_id") or 0)
-        positions = int(values["max_position_embeddings"])
-        if model_type in _OFFSET_POSITIONS:
-            positions -= pad_id + 1
+        vocabulary = int(values["vocab_size"])
         return ModelConfig(
             model_type=model_type,
             hidden_size=int(values["dim"] if model_type == "distilbert" else values["hidden_size"]),
             layers=int(values["n_layers"] if model_type == "distilbert" else values["num_hidden_layers"]),
-            positions=positions,
-            vocabulary=int(values["vocab_size"]),
-            pad_id=pad_id,
+            positions=_positions(model_type, values, pad_id),
+            vocabulary=vocabulary,
+            pad_id=pad_id if 0 <= pad_id < vocabulary else 0,  # -1 stands for none; what is masked may be anything
             sha256=hash_of({key: value for key, value in values.items() if not _NOT_THE_NETWORK.fullmatch(key)}),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{name}: config.json does not describe a text encoder (problem with {error})") from None
+
+
+def _positions(model_type: str, values: dict[str, Any], pad_id: int) -> int:
+    """Tokens of the longest input that the network takes and treats as it treats shorter ones."""
+    positions = int(values["max_position_embeddings"])
+    if model_type in _OFFSET_POSITIONS and values.get("position_embedding_type") != "rotary":
+        positions -= pad_id + 1
+    if model_type in _POSITIONS_FROM_TWO:
+        positions -= 2
+    if model_type == "big_bird" and values.get("attention_type", "block_sparse") == "block_sparse":
+        # Up to here every token attends to all; above, to blocks, until the network has seen a shorter text.
+        blocks = 5 + 2 * int(values.get("num_random_blocks", 3))
+        positions = min(positions, blocks * int(values.get("block_size", 64)))
+    return positions

@@ -13,10 +13,16 @@ from nuner_embed.models.exported import RECIPE_FILE
 from nuner_embed.models.layout import COMPANIONS
 
 CARD_FILE = "README.md"
-# what a tokenizer of the Hugging Face library may consist of
+# The files that a tokenizer of the Hugging Face library may be made from where it has no tokenizer.json; those
+# that belong to one of them and say nothing alone come after.
+VOCABULARY_FILES = (
+    "vocab.txt", "vocab.json", "spm.model", "spiece.model", "sentencepiece.bpe.model", "sentencepiece.model",
+    "tokenizer.model", "spm_char.model", "tiktoken.model", "dict.txt", "prophetnet.tokenizer",
+)  # fmt: skip
 TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
-    "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spm.model",
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", *VOCABULARY_FILES,
+    "merges.txt", "bpe.codes", "vocab.bpe", "vocab-src.json", "vocab-tgt.json", "entity_vocab.json", "byte_maps.json",
+    "word_shape.json", "word_pronunciation.json", "emoji.json", "chat_template.jinja",
 )  # fmt: skip
 
 _FILES = frozenset({"config.json", RECIPE_FILE, CARD_FILE, *COMPANIONS, *TOKENIZER_FILES})

@@ -35,6 +35,7 @@ class Export:
         graph_sha256: of the graph's file, or of that file and its file of weights.
         weights_sha256: of the source's weights; of the graph where another program exported it.
         file: the graph's path within the directory.
+        padding: whether texts of different lengths may share a batch; None where nobody found out.
     """
 
     source: str | None
@@ -42,6 +43,7 @@ class Export:
     graph_sha256: str
     weights_sha256: str
     file: str = ONNX_FILE
+    padding: bool | None = None
 
     @property
     def arithmetic(self) -> Literal["f32", "fp16", "int8"]:
@@ -60,11 +62,11 @@ class Export:
             raise ValueError(f"of schema version {values['schema_version']}, this program reads {SCHEMA_VERSION}")
         if values["precision"] not in get_args(FilePrecision):
             raise ValueError(f"in an unknown precision, {values['precision']!r}")
-        return cls(**{name: values[name] for name in _KEPT})
+        return cls(**{name: values[name] for name in _KEPT}, padding=values.get("padding"))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {name: getattr(self, name) for name in _KEPT}
+        return {name: getattr(self, name) for name in (*_KEPT, "padding")}
 
 
 def graph_files(graph: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """Texts to token ids with character offsets, through the tokenizers library alone."""
 
+import importlib.metadata
 import importlib.util
 import json
 from collections.abc import Sequence
@@ -13,6 +14,9 @@ from tokenizers import Tokenizer
 
 from nuner_embed.errors import ModelError
 from nuner_embed.files import hash_of
+from nuner_embed.models.directories import VOCABULARY_FILES
+from nuner_embed.models.exported import EXPORT_FILE
+from nuner_embed.models.tokenizer_config import apply_config
 
 _NEVER = -1e6  # a log probability below that of any real segmentation
 
@@ -49,13 +53,23 @@ class TextTokenizer:
     def from_directory(cls, directory: Path) -> Self:
         """Reads `tokenizer.json`, or converts an older tokenizer where transformers is installed.
 
+        What `AutoTokenizer` would change because of `tokenizer_config.json` is changed here too; the `tokenizer.json`
+        of an exported directory holds it already.
+
         Raises:
             ModelError: no tokenizer, or one that cannot be read.
         """
         path = directory / "tokenizer.json"
-        definition = path.read_text(encoding="utf-8") if path.is_file() else _convert(directory)
         try:
-            return cls.from_definition(json.loads(definition))
+            if not path.is_file():
+                definition = json.loads(_convert(directory))
+            else:
+                definition = json.loads(path.read_text(encoding="utf-8"))
+                if not (directory / EXPORT_FILE).is_file():
+                    definition = apply_config(definition, directory)
+            return cls.from_definition(definition)
+        except ModelError:
+            raise
         except Exception as error:  # the library raises bare Exception for a definition that it cannot read
             raise ModelError(f"{directory}: tokenizer.json cannot be read: {error}") from None
 
@@ -128,10 +142,22 @@ def _without_literal_specials(definition: dict[str, Any]) -> dict[str, Any]:
 
 
 def _convert(directory: Path) -> str:
+    """The `tokenizer.json` that transformers makes of an older tokenizer's files."""
+    older = [path.name for path in sorted(directory.iterdir()) if path.name in VOCABULARY_FILES or _is_tiktoken(path)]
+    if not older:
+        raise ModelError(
+            f"{directory} holds no tokenizer: expected tokenizer.json, or an older vocab.txt, vocab.json or *.model"
+        )
     if importlib.util.find_spec("transformers") is None:
         raise ModelError(
             f"{directory} holds no tokenizer.json; converting its older tokenizer needs "
             "pip install 'nuner-embed[train]'"
+        )
+    missing = [package for package in _packages_for(older) if not _is_installed(package)]
+    if missing:
+        raise ModelError(
+            f"{directory} holds no tokenizer.json; converting its {older[0]} needs {' and '.join(missing)}, which is "
+            f"not installed: pip install {' '.join(missing)}"
         )
     from transformers import AutoTokenizer
 
@@ -140,5 +166,26 @@ def _convert(directory: Path) -> str:
             directory, use_fast=True, local_files_only=True, trust_remote_code=False
         )
         return str(tokenizer.backend_tokenizer.to_str())
-    except (OSError, ValueError, TypeError, AttributeError, ImportError) as error:
-        raise ModelError(f"{directory} holds no tokenizer that can be used: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # of each kind of file its own
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise ModelError(f"{directory} holds no tokenizer that can be used: {reason}") from None
+
+
+def _is_tiktoken(path: Path) -> bool:
+    return path.name == "tiktoken.model" or path.suffix == ".tiktoken"
+
+
+def _packages_for(names: Sequence[str]) -> tuple[str, ...]:
+    """What transformers needs besides itself to read the first of these files; text files need nothing."""
+    if any(_is_tiktoken(Path(name)) for name in names):
+        return ("tiktoken",)
+    binary = all(name.endswith(".model") for name in names)
+    return ("sentencepiece", "protobuf") if binary else ()
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

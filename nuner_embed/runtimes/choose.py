@@ -5,27 +5,43 @@ import importlib.util
 from nuner_embed.errors import RuntimeUnavailable
 from nuner_embed.models import Model, Recipe
 from nuner_embed.runtimes.base import Runtime, RuntimeName, RuntimeOptions
+from nuner_embed.runtimes.padding import NOISE, ByLength, takes_padding
 
 
 def load_runtime(model: Model, recipe: Recipe, runtime: RuntimeName, options: RuntimeOptions) -> Runtime:
     """Loads a model into a runtime; `auto` is onnx for an exported directory and torch for any other.
+
+    A model whose vectors change where a text is padded runs texts of one length at a time.
 
     Raises:
         RuntimeUnavailable: the runtime cannot run these files, is not installed, or is not where it was asked to be.
         ModelError: the files cannot be loaded.
     """
     runtime = require_fitting(model, runtime)
+    if runtime == "torch":
+        from nuner_embed.runtimes.torch import TorchRuntime
+
+        source = TorchRuntime(model, recipe, options)
+        return source if source.padding else ByLength(source)
+    loaded: Runtime
     if runtime == "onnx":
         from nuner_embed.runtimes.onnx import OnnxRuntime
 
-        return OnnxRuntime(model, options)
-    if runtime == "openvino":
+        loaded = OnnxRuntime(model, options)
+    else:
         from nuner_embed.runtimes.openvino import OpenVinoRuntime
 
-        return OpenVinoRuntime(model, options)
-    from nuner_embed.runtimes.torch import TorchRuntime
+        loaded = OpenVinoRuntime(model, options)
+    return loaded if _takes_padding(model, loaded, recipe) else ByLength(loaded)
 
-    return TorchRuntime(model, recipe, options)
+
+def _takes_padding(model: Model, runtime: Runtime, recipe: Recipe) -> bool:
+    """What the export says, or what comes of trying where another program made the graph."""
+    assert model.export is not None
+    if model.export.padding is not None:
+        return model.export.padding
+    noise = NOISE.get(runtime.numerics["precision"])
+    return noise is None or takes_padding(model, runtime.run, recipe.max_length, runtime.numerics, noise)
 
 
 def require_fitting(model: Model, runtime: RuntimeName) -> RuntimeName:

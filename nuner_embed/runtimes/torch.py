@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import threading
 from typing import Any
 
 import numpy as np
@@ -13,17 +14,23 @@ from nuner_embed.errors import ModelError, OutOfMemory, RuntimeUnavailable
 from nuner_embed.machine import cpu_name
 from nuner_embed.models import Model, Recipe
 from nuner_embed.runtimes.base import RuntimeOptions
+from nuner_embed.runtimes.padding import takes_padding
 
 _DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_LOADING = threading.Lock()  # transformers changes torch while it loads, for all threads
 _MEMORY_WORDS = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 class TorchRuntime:
     """A transformer of the Hugging Face library; see `Runtime`.
 
+    Attributes:
+        network: it.
+        padding: whether texts of different lengths may share a batch.
+
     Raises:
         RuntimeUnavailable: no CUDA where it was asked for, or fp16 asked for on a CPU.
-        ModelError: weights that do not fit the configuration.
+        ModelError: weights that do not fit the configuration, or vectors that depend on what else is run.
     """
 
     name = "torch"
@@ -38,13 +45,16 @@ class TorchRuntime:
             raise RuntimeUnavailable("fp16 runs on a GPU only; on a CPU say --precision bf16 or f32")
         if self.device == "cpu":
             torch.set_num_threads(options.thread_count)
-        network = load_network(model).to(device=self.device, dtype=_DTYPES[precision])
-        self.network = SelectedLayers(network, recipe.layers).eval()
+        self.network = SelectedLayers(load_network(model).to(self.device), recipe.layers).eval()
         self.dim = model.config.hidden_size * len(recipe.layers)
+        versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
+        kept = {"layers": recipe.layers, "versions": versions, "device": self.device}
+        self.padding = takes_padding(model, self.run, recipe.max_length, kept)  # in float32, whose noise is small
+        self.network.to(_DTYPES[precision])
         self.description = f"torch {torch.__version__}, {self.device}, {precision}, {options.thread_count} threads"
         self.numerics: dict[str, Any] = {
             "runtime": self.name,
-            "version": f"torch {torch.__version__}, transformers {transformers.__version__}",
+            "version": versions,
             "file": model.weights_sha256,
             "device": torch.cuda.get_device_name() if self.device == "cuda" else "cpu",
             "cpu": cpu_name(),
@@ -81,12 +91,12 @@ class SelectedLayers(torch.nn.Module):  # type: ignore[misc]
         super().__init__()
         self.network = network
         self.layers = layers
+        self.masked = "attention_mask" in inspect.signature(network.forward).parameters  # FNet knows none
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Runs the network on (batch, length) ids and mask."""
-        output = self.network(
-            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True, return_dict=True
-        )
+        mask = {"attention_mask": attention_mask} if self.masked else {}
+        output = self.network(input_ids=input_ids, **mask, output_hidden_states=True, return_dict=True)
         states = (*output.hidden_states[:-1], output.last_hidden_state)
         chosen = [states[layer] for layer in self.layers]
         return chosen[0] if len(chosen) == 1 else torch.cat(chosen, dim=-1)
@@ -108,6 +118,8 @@ def load_network(model: Model, *, attention: str | None = None) -> Any:
         )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{model.name}: transformers cannot read its config.json: {_one_line(error)}") from None
+    if config.model_type == "big_bird":
+        config.attention_type = "original_full"  # as for every text up to `positions`, without its warning
     try:
         architecture = transformers.AutoModel._model_mapping[type(config)]
     except KeyError:
@@ -118,22 +130,23 @@ def load_network(model: Model, *, attention: str | None = None) -> Any:
     if "add_pooling_layer" in inspect.signature(architecture.__init__).parameters:
         keywords["add_pooling_layer"] = False
     log = logging.getLogger("transformers")
-    level = log.level
-    log.setLevel(logging.ERROR)  # the unused pooler is meant; what is missing is raised below
-    try:
-        network, report = architecture.from_pretrained(
-            model.directory,
-            config=config,
-            dtype=torch.float32,  # transformers 5 follows the config otherwise
-            local_files_only=True,
-            weights_only=True,
-            output_loading_info=True,
-            **keywords,
-        )
-    except Exception as error:  # safetensors, torch and transformers raise kinds of their own for a broken file
-        raise ModelError(f"{model.name} cannot be loaded: {_one_line(error)}") from None
-    finally:
-        log.setLevel(level)
+    with _LOADING:
+        level = log.level
+        log.setLevel(logging.ERROR)  # the unused pooler is meant; what is missing is raised below
+        try:
+            network, report = architecture.from_pretrained(
+                model.directory,
+                config=config,
+                dtype=torch.float32,  # transformers 5 follows the config otherwise
+                local_files_only=True,
+                weights_only=True,
+                output_loading_info=True,
+                **keywords,
+            )
+        except Exception as error:  # safetensors, torch and transformers raise kinds of their own for a broken file
+            raise ModelError(f"{model.name} cannot be loaded: {_one_line(error)}") from None
+        finally:
+            log.setLevel(level)
     wanting = [*report["missing_keys"], *(str(key[0]) for key in report["mismatched_keys"])]
     if wanting:
         raise ModelError(

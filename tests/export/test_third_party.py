@@ -57,7 +57,7 @@ def folder(bert, tmp_path):
     """Configuration and tokenizer without weights."""
     directory = tmp_path / "theirs"
     directory.mkdir()
-    for name in ("config.json", "tokenizer.json"):
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(bert / name, directory / name)
     return directory
 

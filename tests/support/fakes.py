@@ -223,6 +223,11 @@ def tiny_model(family: str, directory: Path, *, safe: bool = True, seed: int = 0
     network = transformers.AutoModel.from_config(config)
     network.save_pretrained(directory, safe_serialization=safe)
     (directory / "tokenizer.json").write_text(json.dumps(tokenizer.definition), encoding="utf-8")
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",  # which has no settings of its own but this one
+        "add_prefix_space": bool((tokenizer.definition["pre_tokenizer"] or {}).get("add_prefix_space")),
+    }
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
     return directory
 
 

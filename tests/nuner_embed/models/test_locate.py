@@ -1,13 +1,17 @@
+import contextlib
+import importlib.metadata
 import json
 import shutil
 
 import numpy as np
 import pytest
+import transformers
 from fakes import tiny_model, wordpiece
 
 from nuner_embed.errors import ModelError
 from nuner_embed.models import Recipe, TextTokenizer, locate
 from nuner_embed.models.known import DEFAULT_MODEL, PACKAGED, known_recipe
+from nuner_embed.models.saving import save_model
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +146,8 @@ def test_roberta_gives_two_positions_to_its_offset(tmp_path):
 
 
 def test_an_older_tokenizer_without_tokenizer_json_is_converted(copy):
-    (copy / "tokenizer.json").unlink()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (copy / name).unlink()
     vocabulary = wordpiece().backend.get_vocab()
     (copy / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.__getitem__)) + "\n")
     converted = TextTokenizer.from_directory(copy)
@@ -151,6 +156,44 @@ def test_an_older_tokenizer_without_tokenizer_json_is_converted(copy):
     (ids, offsets), (expected, places) = converted.encode([text])[0], wordpiece().encode([text])[0]
     np.testing.assert_array_equal(ids, expected)
     np.testing.assert_array_equal(offsets, places)
+
+
+@pytest.mark.parametrize(
+    ("file", "missing", "packages"),
+    [
+        ("spm.model", {"sentencepiece"}, "sentencepiece"),
+        ("sentencepiece.bpe.model", {"sentencepiece", "protobuf"}, "sentencepiece protobuf"),
+        ("qwen.tiktoken", {"tiktoken"}, "tiktoken"),
+    ],
+)
+def test_an_older_tokenizer_that_needs_a_package_names_the_package(copy, monkeypatch, file, missing, packages):
+    def version(name):
+        if name in missing:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1"
+
+    (copy / "tokenizer.json").unlink()
+    (copy / file).write_bytes(b"x")
+    monkeypatch.setattr("importlib.metadata.version", version)
+    with pytest.raises(ModelError, match=rf"its {file} needs .* not installed: pip install {packages}$") as caught:
+        TextTokenizer.from_directory(copy)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_file_of_a_tokenizer_is_saved_with_the_model(copy, tmp_path):
+    """Every name that any text encoder's tokenizer reads in transformers."""
+    names = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}
+    for name in dir(transformers):
+        if "Tokenizer" in name and not name.startswith(("Jukebox", "TransfoXL", "Whisper")):  # no text encoders
+            with contextlib.suppress(ImportError):  # of a class whose package is not installed
+                names |= set(getattr(getattr(transformers, name), "vocab_files_names", {}).values())
+    assert {"vocab.txt", "merges.txt", "spm.model", "sentencepiece.bpe.model", "spiece.model"} <= names
+    for name in names:
+        if not (copy / name).exists():
+            (copy / name).write_text(f"of {name}")
+    save_model(str(copy), tmp_path / "saved")
+    for name in names:
+        assert (tmp_path / "saved" / name).read_bytes() == (copy / name).read_bytes()
 
 
 def test_a_directory_without_any_tokenizer(copy):

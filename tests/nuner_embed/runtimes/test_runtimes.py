@@ -1,5 +1,6 @@
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnxruntime
@@ -65,6 +66,20 @@ def test_it_agrees_with_transformers_own_loop(source):
         states = model(input_ids=ids).hidden_states[-1][0].numpy()
     (result,) = load_encoder(str(source)).encode([Document("a", text)])
     np.testing.assert_allclose(result.vectors, states[1:-1], atol=1e-5)
+
+
+def test_models_load_in_several_threads(bert):
+    """transformers changes torch for all threads while it loads a network."""
+    (expected,) = load_encoder(str(bert)).encode(DOCUMENTS[:1])
+
+    def load(_):
+        (found,) = load_encoder(str(bert), threads=1).encode(DOCUMENTS[:1])
+        return found.vectors
+
+    for _ in range(3):
+        with ThreadPoolExecutor(4) as pool:
+            for vectors in pool.map(load, range(12)):
+                np.testing.assert_allclose(vectors, expected.vectors, atol=1e-5)
 
 
 def test_the_longest_window_runs(source):

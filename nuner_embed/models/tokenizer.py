@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from nuner_embed.errors import ModelError
 from nuner_embed.files import hash_of
+from nuner_embed.installation import install_command
 
 _NEVER = -1e6  # a log probability below that of any real segmentation
 
@@ -127,8 +128,8 @@ def _without_literal_specials(definition: dict[str, Any]) -> dict[str, Any]:
 def _convert(directory: Path) -> str:
     if importlib.util.find_spec("transformers") is None:
         raise ModelError(
-            f"{directory} holds no tokenizer.json; converting its older tokenizer needs "
-            "pip install 'nuner-embed[train]'"
+            f"{directory} holds no tokenizer.json; converting its older tokenizer needs transformers: "
+            f"{install_command('train')}"
         )
     from transformers import AutoTokenizer
 
@@ -136,6 +137,12 @@ def _convert(directory: Path) -> str:
         tokenizer = AutoTokenizer.from_pretrained(
             directory, use_fast=True, local_files_only=True, trust_remote_code=False
         )
-        return str(tokenizer.backend_tokenizer.to_str())
+        definition = str(tokenizer.backend_tokenizer.to_str())
     except (OSError, ValueError, TypeError, AttributeError, ImportError) as error:
-        raise ModelError(f"{directory} holds no tokenizer that can be used: {str(error).splitlines()[0]}") from None
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"{directory} holds no tokenizer that can be used: {reason}") from None
+    # transformers 5 makes up a tokenizer of nothing but special tokens where the vocabulary is missing
+    vocabulary = [file for kind, file in type(tokenizer).vocab_files_names.items() if kind != "tokenizer_file"]
+    if vocabulary and not any((directory / file).is_file() for file in vocabulary):
+        raise ModelError(f"{directory} holds no tokenizer: neither tokenizer.json nor {' and '.join(vocabulary)}")
+    return definition

@@ -11,6 +11,7 @@ import onnx
 import torch
 
 from nuner_embed.export.saving import is_large, save_graph
+from nuner_embed.runtimes.quiet import quiet_transformers
 from nuner_embed.runtimes.torch import SelectedLayers
 
 OPSET = 17
@@ -59,11 +60,13 @@ def _eager_attention(network: SelectedLayers) -> Iterator[None]:
     a way unknown to the optimiser.
     """
     chosen = network.network.config._attn_implementation
-    network.network.set_attn_implementation("eager")
+    with quiet_transformers():  # transformers 4 cannot change BERT's, and says so; that one is fused as it is
+        network.network.set_attn_implementation("eager")
     try:
         yield
     finally:
-        network.network.set_attn_implementation(chosen)
+        with quiet_transformers():
+            network.network.set_attn_implementation(chosen)
 
 
 @contextlib.contextmanager

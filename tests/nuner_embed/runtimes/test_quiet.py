@@ -4,18 +4,19 @@ import pytest
 from fakes import tiny_model
 from transformers.utils import logging as transformers_logging
 
-from nuner_embed import Document, load_encoder
+from nuner_embed import Document, export_onnx, load_encoder
 from nuner_embed.models import locate
 from nuner_embed.pretraining.saving import save_network
 from nuner_embed.runtimes.quiet import quiet_transformers
 from nuner_embed.runtimes.torch import load_network
 
 
-def test_loading_and_saving_print_nothing(tmp_path, capfd):
+def test_loading_saving_and_exporting_print_nothing(tmp_path, capfd):
     base = locate(str(tiny_model("bert", tmp_path / "bert")))
     capfd.readouterr()
     load_encoder(str(tmp_path / "bert"), runtime="torch").encode([Document("a", "the ferry left at seven")])
     save_network(base, load_network(base), tmp_path / "saved")
+    export_onnx(str(tmp_path / "bert"), tmp_path / "exported")
     assert capfd.readouterr() == ("", "")
 
 

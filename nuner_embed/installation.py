@@ -14,10 +14,11 @@ def install_command(extra: str) -> str:
     That is the checkout or the wheel that pip was given, as pip noted it down. A checkout that is there no longer, or
     a package that was never installed, gives a command to be run in a checkout; a package from an index its name.
     """
-    try:
-        noted = importlib.metadata.distribution("nuner-embed").read_text("direct_url.json")
-    except importlib.metadata.PackageNotFoundError:
+    # a checkout that Python was started in has an egg-info, which nobody installed and which comes first
+    installed = [one for one in importlib.metadata.distributions(name="nuner-embed") if one.read_text("INSTALLER")]
+    if not installed:
         return _in_a_checkout(extra)
+    noted = installed[0].read_text("direct_url.json")
     if noted is None:
         return f"pip install {shlex.quote(f'nuner-embed[{extra}]')}"
     origin = json.loads(noted)

@@ -13,8 +13,9 @@ def installed_from(monkeypatch):
     """Lets a test say what pip noted down of where the package came from; None: it came from an index."""
 
     def noted(origin):
-        text = None if origin is None else json.dumps(origin)
-        monkeypatch.setattr(importlib.metadata, "distribution", lambda _: SimpleNamespace(read_text=lambda _: text))
+        files = {"INSTALLER": "pip\n", **({} if origin is None else {"direct_url.json": json.dumps(origin)})}
+        found = [SimpleNamespace(read_text=kept.get) for kept in ({}, files)]  # an egg-info comes first
+        monkeypatch.setattr(importlib.metadata, "distributions", lambda name: found)
 
     return noted
 
@@ -44,9 +45,5 @@ def test_from_a_repository_or_an_index(installed_from):
 def test_from_a_checkout_that_is_gone_or_nowhere(installed_from, tmp_path, monkeypatch):
     installed_from({"url": (tmp_path / "gone").as_uri(), "dir_info": {}})
     assert install_command("cpu") == "pip install '.[cpu]' in a checkout of nuner-embed"
-
-    def missing(_):
-        raise importlib.metadata.PackageNotFoundError
-
-    monkeypatch.setattr(importlib.metadata, "distribution", missing)
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda name: [SimpleNamespace(read_text={}.get)])
     assert install_command("cpu") == "pip install '.[cpu]' in a checkout of nuner-embed"

@@ -1,6 +1,9 @@
 """End to end, results kept: this project beside what people use today, on the same texts, model and threads.
 
+    pip install -e '.[bench,optimum-onnx]'
     python benchmarks/encode.py [--texts 2000] [--threads 2] [--rounds 3]
+
+sentence-transformers' own ONNX export is a contender where optimum-onnx is installed, which transformers 5 excludes.
 
 Each contender turns the same sentences into token embeddings of all-MiniLM-L6-v2 and keeps them: this project
 writes its store, the others hold their arrays in memory. Contenders take turns; the median of the rounds is reported.
@@ -10,6 +13,7 @@ without a network, measured in the same run. A second table has the encoder alon
 
 import argparse
 import gzip
+import importlib.metadata
 import json
 import shutil
 import statistics
@@ -33,6 +37,7 @@ LAYERS, HIDDEN, INNER = 6, 384, 1536
 BUDGETS = (256, 512, 1024, 2048, 4096, 16384)
 # elsewhere bf16 is emulated, a hundred times slower than f32: nothing that anybody would run
 HAS_BF16 = bool({"avx512_bf16", "amx_bf16"} & set(cpu_features()))
+HAS_OPTIMUM_ONNX = "optimum-onnx" in {one.metadata["Name"] for one in importlib.metadata.distributions()}
 
 
 def main() -> None:
@@ -81,11 +86,6 @@ def make_contenders(texts: list[str], corpus: Path, directory: Path, threads: in
     export_onnx("minilm-l6", WORK / "model", force=True)
     export_onnx("minilm-l6", WORK / "int8", precision="int8", force=True)
     plain = SentenceTransformer(str(directory), device="cpu")
-    session = onnx_options(threads)
-    shutil.copytree(directory, WORK / "st")
-    onnx = SentenceTransformer(
-        str(WORK / "st"), device="cpu", backend="onnx", model_kwargs={"session_options": session, "export": True}
-    )
     features = pipeline(
         "feature-extraction",
         model=AutoModel.from_pretrained(directory).eval(),
@@ -98,6 +98,13 @@ def make_contenders(texts: list[str], corpus: Path, directory: Path, threads: in
             model.encode(texts[:64] if warm else texts, output_value="token_embeddings", show_progress_bar=False)
 
         return run
+
+    def sentence_transformers_onnx() -> Callable[[bool], None]:
+        shutil.copytree(directory, WORK / "st", dirs_exist_ok=True)
+        how = {"session_options": onnx_options(threads), "export": True}
+        return sentence_transformers(
+            SentenceTransformer(str(WORK / "st"), device="cpu", backend="onnx", model_kwargs=how)
+        )
 
     def hf_pipeline(batch: int) -> Callable[[bool], None]:
         def run(warm: bool) -> None:
@@ -118,7 +125,7 @@ def make_contenders(texts: list[str], corpus: Path, directory: Path, threads: in
         "HF pipeline, batch 1": hf_pipeline(1),
         "HF pipeline, batch 32": hf_pipeline(32),
         "sentence-transformers, torch": sentence_transformers(plain),
-        "sentence-transformers, onnx": sentence_transformers(onnx),
+        **({"sentence-transformers, onnx": sentence_transformers_onnx()} if HAS_OPTIMUM_ONNX else {}),
         "nuner-embed, torch f32": ours("minilm-l6"),
         **({"nuner-embed, torch bf16": ours("minilm-l6", precision="bf16")} if HAS_BF16 else {}),
         "nuner-embed, exported, all defaults": ours(str(WORK / "model")),

@@ -163,8 +163,10 @@ def annotate(
     else:
         import importlib.util
 
+        from nuner_embed.installation import install_command
+
         if importlib.util.find_spec("openai") is None:
-            raise AnnotationError("asking an LLM needs the openai package; pip install 'nuner-embed[annotate]'")
+            raise AnnotationError(f"asking an LLM needs the openai package; {install_command('annotate')}")
         from nuner_embed.annotation.server import Server
 
         wording = Instruction.read(instruction) if instruction else Instruction.open_ended()
@@ -247,6 +249,7 @@ def _finish(
     from nuner_embed.cli.progress import note
     from nuner_embed.errors import AnnotationError
     from nuner_embed.files import atomic_write, write_json
+    from nuner_embed.installation import install_command
 
     facts = report.to_dict()
     write_json(beside(output, ".report.json"), facts)
@@ -254,7 +257,7 @@ def _finish(
         try:
             figure = frequency_figure(report.concepts)
         except ImportError:
-            note("no curve of frequencies: pip install 'nuner-embed[plots]'")
+            note(f"no curve of frequencies: {install_command('plots')}")
         else:
             with atomic_write(beside(output, ".frequencies.png")) as stream:
                 stream.write(figure)

@@ -84,6 +84,7 @@ def map_(model: str, data: tuple[str, ...], output: Path, most: int, reading: di
     from nuner_embed.errors import ModelError
     from nuner_embed.evaluation.concept_map import count_concepts, lay_out
     from nuner_embed.files import atomic_write
+    from nuner_embed.installation import install_command
     from nuner_embed.probing.reading import read_annotated
 
     if output.suffix not in (".html", ".htm"):
@@ -96,7 +97,7 @@ def map_(model: str, data: tuple[str, ...], output: Path, most: int, reading: di
         found = lay_out(encoder, counts, most)
         picture = found.picture()
     except ImportError as error:
-        raise ModelError(f"a map needs {error.name}; pip install 'nuner-embed[plots]'") from None
+        raise ModelError(f"a map needs {error.name}; {install_command('plots')}") from None
     for path, content in ((output, found.page()), (output.with_suffix(".png"), picture)):
         with atomic_write(path) as stream:
             stream.write(content)

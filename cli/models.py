@@ -53,7 +53,7 @@ def list_(as_json: bool) -> None:
         {
             "name": name,
             "about": model.about,
-            "comes_from": f"nuner-embed[{model.extra}]",
+            "comes_from": f"the extra {model.extra}",
             "recipe": model.recipe.to_dict(),
         }
         for name, model in PACKAGED.items()

@@ -89,10 +89,11 @@ def pretrain(
     import importlib.util
 
     from nuner_embed.errors import PretrainingError
+    from nuner_embed.installation import install_command
 
     for package in ("torch", "transformers", "accelerate"):
         if importlib.util.find_spec(package) is None:
-            raise PretrainingError(f"pre-training needs {package}; pip install 'nuner-embed[train]'")
+            raise PretrainingError(f"pre-training needs {package}; {install_command('train')}")
     settings = _settings(preset, config, flags)
 
     from nuner_embed.cli.progress import RowProgress, conclude, note

@@ -12,6 +12,7 @@ import onnx
 import torch
 
 from nuner_embed.export.saving import is_large, save_graph
+from nuner_embed.runtimes.quiet import quiet_transformers
 from nuner_embed.runtimes.torch import SelectedLayers
 
 OPSET = 17
@@ -26,14 +27,18 @@ def write_graph(network: SelectedLayers, path: Path) -> None:
     """
     example = torch.tensor([[5, 6, 7, 8], [6, 7, 8, 5]])
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
-    # torch prints the whole graph where an operator has no counterpart; what it raises says which
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _plain_functions(network):
+    quiet = contextlib.redirect_stdout(
+        io.StringIO()
+    )  # torch prints the whole graph where an operator has no counterpart
+    with warnings.catch_warnings(), quiet, _eager_attention(network), _plain_functions(network):
         # Of torch's two exporters the tracing one is used on purpose, deprecated as it is: onnxruntime's optimiser
         # fuses its attention blocks and not those of the newer one, which run a fifth slower (2.13, 1.32).
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
         warnings.filterwarnings("ignore", message="To copy construct from a tensor")  # in DeBERTa's own code
         warnings.filterwarnings("ignore", message="Constant folding - Only steps=1")  # of MobileBERT's reversed slices
+        # transformers 5 makes its masks with indices from arange, none of them negative
+        warnings.filterwarnings("ignore", message="Exporting aten::index operator of advanced indexing")
         torch.onnx.export(
             network,
             (example, mask),
@@ -50,6 +55,23 @@ def write_graph(network: SelectedLayers, path: Path) -> None:
         for other in others:
             other.unlink()
         save_graph(model, path)
+
+
+@contextlib.contextmanager
+def _eager_attention(network: SelectedLayers) -> Iterator[None]:
+    """Has attention computed by matrix products and a softmax while tracing: ONNX Runtime's optimiser fuses those.
+
+    The single operation that transformers calls otherwise leaves a mask in the graph that transformers 5 computes in
+    a way unknown to the optimiser.
+    """
+    chosen = network.network.config._attn_implementation
+    with quiet_transformers():  # transformers 4 cannot change BERT's, and says so; that one is fused as it is
+        network.network.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        with quiet_transformers():
+            network.network.set_attn_implementation(chosen)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import numpy as np
 
 from nuner_embed.errors import IndexBundleError
 from nuner_embed.indexes.vectors import Vectors
+from nuner_embed.installation import install_command
 
 # FAISS's type stubs do not know what its Python layer adds.
 _FAISS: Any = faiss
@@ -45,7 +46,8 @@ def require_gpu() -> None:
     """
     if not hasattr(_FAISS, "StandardGpuResources") or not _FAISS.get_num_gpus():
         raise IndexBundleError(
-            "no GPU that FAISS can use; pip install 'nuner-embed[gpu]' in place of [cpu], or leave out --gpu"
+            "no GPU that FAISS can use; pip uninstall onnxruntime faiss-cpu, then "
+            f"{install_command('gpu')}; or leave out --gpu"
         )
 
 

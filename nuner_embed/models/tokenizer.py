@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from nuner_embed.errors import ModelError
 from nuner_embed.files import hash_of
+from nuner_embed.installation import install_command
 from nuner_embed.models.directories import VOCABULARY_FILES
 from nuner_embed.models.exported import EXPORT_FILE
 from nuner_embed.models.tokenizer_config import apply_config
@@ -150,8 +151,8 @@ def _convert(directory: Path) -> str:
         )
     if importlib.util.find_spec("transformers") is None:
         raise ModelError(
-            f"{directory} holds no tokenizer.json; converting its older tokenizer needs "
-            "pip install 'nuner-embed[train]'"
+            f"{directory} holds no tokenizer.json; converting its older tokenizer needs transformers: "
+            f"{install_command('train')}"
         )
     missing = [package for package in _packages_for(older) if not _is_installed(package)]
     if missing:
@@ -165,10 +166,15 @@ def _convert(directory: Path) -> str:
         tokenizer = AutoTokenizer.from_pretrained(
             directory, use_fast=True, local_files_only=True, trust_remote_code=False
         )
-        return str(tokenizer.backend_tokenizer.to_str())
+        definition = str(tokenizer.backend_tokenizer.to_str())
     except Exception as error:  # of each kind of file its own
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ModelError(f"{directory} holds no tokenizer that can be used: {reason}") from None
+    # transformers 5 makes up a tokenizer of nothing but special tokens where the vocabulary is missing
+    vocabulary = [file for kind, file in type(tokenizer).vocab_files_names.items() if kind != "tokenizer_file"]
+    if vocabulary and not any((directory / file).is_file() for file in vocabulary):
+        raise ModelError(f"{directory} holds no tokenizer: neither tokenizer.json nor {' and '.join(vocabulary)}")
+    return definition
 
 
 def _is_tiktoken(path: Path) -> bool:

@@ -92,8 +92,16 @@ class Halves(nn.Module):  # type: ignore[misc]
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def bottom(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Hidden states (b, length, dim) below the cut of padded ids (b, length)."""
-        output = self._bottom(input_ids=ids, attention_mask=mask, output_hidden_states=True, return_dict=True)
-        states: torch.Tensor = output.hidden_states[-1]  # the last one of the output may be normalised once more
+        # What the last layer below the cut hands on, taken from that layer itself: the network may normalise its
+        # output once more, and transformers 5 names that its last hidden state, transformers 4 does not.
+        handed_on: list[Any] = []
+        last = _layers_of(self.network)[1][self.cut - 1]
+        hook = last.register_forward_hook(lambda _layer, _given, output: handed_on.append(output))
+        try:
+            self._bottom(input_ids=ids, attention_mask=mask, return_dict=True)
+        finally:
+            hook.remove()
+        states: torch.Tensor = handed_on[0][0] if isinstance(handed_on[0], tuple) else handed_on[0]
         return states
 
     def forward(self, given: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

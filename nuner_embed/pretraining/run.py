@@ -14,6 +14,7 @@ from nuner_embed.arguments import Paths, StrPath
 from nuner_embed.errors import PretrainingError
 from nuner_embed.evaluation.protocol import TypedSet
 from nuner_embed.files import expand, hash_of, read_json, write_json
+from nuner_embed.installation import install_command
 from nuner_embed.machine import cores
 from nuner_embed.models import Model, TextTokenizer, locate
 from nuner_embed.models.concepts import ConceptFacts
@@ -269,7 +270,7 @@ class Parts:
         try:
             (made_here / CURVE_FILE).write_bytes(curve(trainer.rows))
         except ImportError:
-            self._note(f"no {CURVE_FILE}: pip install 'nuner-embed[plots]'; {METRICS_FILE} has the numbers")
+            self._note(f"no {CURVE_FILE}: {install_command('plots')}; {METRICS_FILE} has the numbers")
         (directory / FACTS_FILE).unlink(missing_ok=True)
         for name in {*COMPANIONS, CURVE_FILE, *(path.name for path in made_here.iterdir())}:  # nothing of an old run
             there = directory / name

@@ -1,7 +1,6 @@
 """The two encoders as plain Hugging Face directories, each with a card."""
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from nuner_embed.models import Model, Recipe
 from nuner_embed.models.exported import RECIPE_FILE
 from nuner_embed.models.saving import copy_tokenizer
 from nuner_embed.pretraining.folder import FACTS_FILE
+from nuner_embed.runtimes.quiet import quiet_transformers
 
 
 def save_network(base: Model, network: Any, directory: Path) -> None:
@@ -21,20 +21,15 @@ def save_network(base: Model, network: Any, directory: Path) -> None:
     What was not trained and is not in the network, such as a pooler, is the base's.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    log = logging.getLogger("transformers")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
+    with quiet_transformers():
         whole, report = transformers.AutoModel.from_pretrained(
             base.directory, dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
         if report["missing_keys"]:  # the base has no pooler: a random one is none
             whole = type(whole)(whole.config, add_pooling_layer=False)
-    finally:
-        log.setLevel(level)
-    found = whole.load_state_dict({name: value.cpu() for name, value in network.state_dict().items()}, strict=False)
-    assert not found.unexpected_keys
-    whole.save_pretrained(directory, safe_serialization=True)
+        found = whole.load_state_dict({name: value.cpu() for name, value in network.state_dict().items()}, strict=False)
+        assert not found.unexpected_keys
+        whole.save_pretrained(directory, safe_serialization=True)
     # transformers writes a configuration of its own making: the base's decides how vectors are told apart
     (directory / "config.json").write_bytes((base.directory / "config.json").read_bytes())
     copy_tokenizer(base, directory)

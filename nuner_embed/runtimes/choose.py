@@ -3,6 +3,7 @@
 import importlib.util
 
 from nuner_embed.errors import RuntimeUnavailable
+from nuner_embed.installation import install_command
 from nuner_embed.models import Model, Recipe
 from nuner_embed.runtimes.base import Runtime, RuntimeName, RuntimeOptions
 from nuner_embed.runtimes.padding import NOISE, ByLength, takes_padding
@@ -86,4 +87,4 @@ def installed(runtime: str) -> bool:
 def require(module: str, extra: str, otherwise: str = "") -> None:
     """Raises RuntimeUnavailable, saying what to install, if a module is missing."""
     if importlib.util.find_spec(module) is None:
-        raise RuntimeUnavailable(f"{module} is not installed; pip install 'nuner-embed[{extra}]'{otherwise}")
+        raise RuntimeUnavailable(f"{module} is not installed; {install_command(extra)}{otherwise}")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nuner_embed.errors import ModelError, OutOfMemory, RuntimeUnavailable
 from nuner_embed.files import read_json
+from nuner_embed.installation import install_command
 from nuner_embed.machine import cpu_name
 from nuner_embed.models import Model
 from nuner_embed.models.exported import FUSED_FOLDER, graph_sha256
@@ -123,7 +124,7 @@ def choose_device(asked: str, available: list[str]) -> str:
     if _PROVIDERS[asked] not in available:
         raise RuntimeUnavailable(
             f"this onnxruntime offers {', '.join(available)} and no {_PROVIDERS[asked]}; "
-            "pip uninstall onnxruntime faiss-cpu && pip install 'nuner-embed[gpu]'"
+            f"pip uninstall onnxruntime faiss-cpu, then {install_command('gpu')}"
         )
     return asked
 

@@ -1,7 +1,6 @@
 """PyTorch and transformers: runs a Hugging Face directory as it is."""
 
 import inspect
-import logging
 import threading
 from typing import Any
 
@@ -15,6 +14,7 @@ from nuner_embed.machine import cpu_name
 from nuner_embed.models import Model, Recipe
 from nuner_embed.runtimes.base import RuntimeOptions
 from nuner_embed.runtimes.padding import takes_padding
+from nuner_embed.runtimes.quiet import quiet_transformers
 
 _DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _LOADING = threading.Lock()  # transformers changes torch while it loads, for all threads
@@ -129,11 +129,8 @@ def load_network(model: Model, *, attention: str | None = None) -> Any:
     keywords: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
     if "add_pooling_layer" in inspect.signature(architecture.__init__).parameters:
         keywords["add_pooling_layer"] = False
-    log = logging.getLogger("transformers")
-    with _LOADING:
-        level = log.level
-        log.setLevel(logging.ERROR)  # the unused pooler is meant; what is missing is raised below
-        try:
+    try:
+        with _LOADING, quiet_transformers():  # the unused pooler is meant; what is missing is raised below
             network, report = architecture.from_pretrained(
                 model.directory,
                 config=config,
@@ -143,10 +140,8 @@ def load_network(model: Model, *, attention: str | None = None) -> Any:
                 output_loading_info=True,
                 **keywords,
             )
-        except Exception as error:  # safetensors, torch and transformers raise kinds of their own for a broken file
-            raise ModelError(f"{model.name} cannot be loaded: {_one_line(error)}") from None
-        finally:
-            log.setLevel(level)
+    except Exception as error:  # safetensors, torch and transformers raise kinds of their own for a broken file
+        raise ModelError(f"{model.name} cannot be loaded: {_one_line(error)}") from None
     wanting = [*report["missing_keys"], *(str(key[0]) for key in report["mismatched_keys"])]
     if wanting:
         raise ModelError(

@@ -102,7 +102,9 @@ def test_half_precision(bert, tmp_path):
     assert {weight.data_type for weight in weights} & {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16} == {
         onnx.TensorProto.FLOAT16
     }
-    half, exact = (load_encoder(str(d)).encode(DOCUMENTS)[1].vectors for d in (tmp_path / "out", bert))
+    exact = load_encoder(str(bert)).encode(DOCUMENTS)[1].vectors
+    # not in bf16, where the processor has it and it is the fastest
+    half = load_encoder(str(tmp_path / "out"), precision="fp16").encode(DOCUMENTS)[1].vectors
     assert half.dtype == np.float32
     np.testing.assert_allclose(half, exact, atol=0.02)
 

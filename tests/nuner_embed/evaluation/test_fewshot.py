@@ -17,6 +17,7 @@ from nuner_embed.evaluation.figure import figure
 from nuner_embed.evaluation.metrics import Scores
 from nuner_embed.evaluation.protocol import TypedSet, needed, plan
 from nuner_embed.evaluation.report import table
+from nuner_embed.installation import install_command
 from nuner_embed.probing.features import FeatureCache, embed_words
 from nuner_embed.probing.words import WordLabels, runs_of
 
@@ -242,6 +243,4 @@ def test_without_matplotlib_the_run_ends_and_says_how_to_get_the_figure(sets, lo
         ["wide"], sets[:1], tmp_path / "out", Protocol(k=(1,), draws=1), cache=tmp_path / "c", note=notes.append
     )
     assert (tmp_path / "out" / "results.json").exists()
-    assert notes == [
-        "no figure.png: it needs matplotlib (pip install 'nuner-embed[plots]'); run again, nothing is lost"
-    ]
+    assert notes == [f"no figure.png: it needs matplotlib ({install_command('plots')}); run again, nothing is lost"]

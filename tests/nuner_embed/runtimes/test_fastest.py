@@ -3,6 +3,7 @@ import shutil
 import sys
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -149,13 +150,40 @@ def test_openvino_elsewhere(made):
 def test_a_runtime_that_is_not_installed(made, monkeypatch):
     monkeypatch.setattr(measuring, "installed", lambda name: name == "onnx")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "openvino" else object())
-    with pytest.raises(RuntimeUnavailable, match=r"openvino is not installed; pip install 'nuner-embed\[openvino\]'"):
+    with pytest.raises(RuntimeUnavailable, match=r"openvino is not installed; pip install .*\[openvino\]'"):
         load_encoder(str(made), runtime="openvino")
 
 
-@pytest.mark.parametrize("where", ["loading", "running", "importing"])
-def test_a_broken_runtime_leaves_the_others(made, cache, monkeypatch, where):
+@pytest.mark.parametrize(("units", "able"), [(False, ["f32"]), (True, ["f32", "bf16"])])
+def test_bf16_is_measured_where_the_processor_has_units_for_it(made, monkeypatch, units, able):
     from nuner_embed.runtimes import openvino
+
+    monkeypatch.setattr(openvino, "has_bf16", lambda: units)
+    with monkeypatch.context() as patch:  # nothing is run: this processor may have no such units
+        patch.setattr(measuring, "load_runtime", None)
+        rows = measure(locate(str(made)), RuntimeOptions())
+    assert [row.precision for row in rows if row.runtime == "openvino"] == able
+    if not units:
+        with pytest.raises(RuntimeUnavailable, match="on this processor OpenVINO runs .* in f32, not in bf16"):
+            load_encoder(str(made), runtime="openvino", precision="bf16", batch_tokens=64)
+
+
+@pytest.mark.parametrize(("said", "has"), [(["FP32", "BF16"], True), (["FP32", "INT8"], False)])
+def test_what_openvino_says_of_the_processor_decides(monkeypatch, said, has):
+    import openvino as ov
+
+    from nuner_embed.runtimes.openvino import has_bf16
+
+    monkeypatch.setattr(ov, "Core", lambda: SimpleNamespace(get_property=lambda *_: said))
+    assert has_bf16() is has
+
+
+@pytest.mark.parametrize("units", [False, True])
+@pytest.mark.parametrize("where", ["loading", "running", "importing"])
+def test_a_broken_runtime_leaves_the_others(made, cache, monkeypatch, where, units):
+    from nuner_embed.runtimes import openvino
+
+    monkeypatch.setattr(openvino, "has_bf16", lambda: units)
 
     def fail(*_):
         raise RuntimeError("a broken wheel")
@@ -165,9 +193,10 @@ def test_a_broken_runtime_leaves_the_others(made, cache, monkeypatch, where):
     else:
         monkeypatch.setattr(openvino.OpenVinoRuntime, "__init__" if where == "loading" else "run", fail)
     assert load_encoder(str(made)).runtime.name == "onnx"
-    (broken,) = [row for row in measure(locate(str(made)), RuntimeOptions()) if row.runtime == "openvino"]
-    assert not broken.passed
-    assert broken.agreement is None
+    broken = [row for row in measure(locate(str(made)), RuntimeOptions()) if row.runtime == "openvino"]
+    able = ["f32", "bf16"] if units and where != "importing" else ["f32"]  # what cannot be imported cannot be asked
+    assert [row.precision for row in broken] == able
+    assert not any(row.passed or row.agreement for row in broken)
     with pytest.raises(RuntimeUnavailable, match="openvino does not run"):
         load_encoder(str(made), runtime="openvino")
 

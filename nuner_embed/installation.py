@@ -1,0 +1,37 @@
+"""Where this installation came from, for messages that say how to add to it."""
+
+import importlib.metadata
+import json
+import shlex
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+
+def install_command(extra: str) -> str:
+    """The command that adds an extra to this installation, from wherever the package was installed.
+
+    That is the checkout or the wheel that pip was given, as pip noted it down. A checkout that is there no longer, or
+    a package that was never installed, gives a command to be run in a checkout; a package from an index its name.
+    """
+    # a checkout that Python was started in has an egg-info, which nobody installed and which comes first
+    installed = [one for one in importlib.metadata.distributions(name="nuner-embed") if one.read_text("INSTALLER")]
+    if not installed:
+        return _in_a_checkout(extra)
+    noted = installed[0].read_text("direct_url.json")
+    if noted is None:
+        return f"pip install {shlex.quote(f'nuner-embed[{extra}]')}"
+    origin = json.loads(noted)
+    address = urlsplit(origin["url"])
+    if address.scheme != "file":
+        kind = f"{origin['vcs_info']['vcs']}+" if "vcs_info" in origin else ""
+        return f"pip install {shlex.quote(f'nuner-embed[{extra}] @ {kind}{address.geturl()}')}"
+    path = Path(url2pathname(address.path))
+    if not path.exists():
+        return _in_a_checkout(extra)
+    editable = "-e " if origin.get("dir_info", {}).get("editable") else ""
+    return f"pip install {editable}{shlex.quote(f'{path}[{extra}]')}"
+
+
+def _in_a_checkout(extra: str) -> str:
+    return f"pip install {shlex.quote(f'.[{extra}]')} in a checkout of nuner-embed"

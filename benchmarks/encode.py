@@ -136,7 +136,7 @@ def make_contenders(texts: list[str], corpus: Path, directory: Path, threads: in
             if HAS_BF16
             else {}
         ),
-        "nuner-embed, int8 export": ours(str(WORK / "int8")),
+        "nuner-embed, minilm-l6 exported in int8": ours(str(WORK / "int8")),
     }
 
 

@@ -197,9 +197,9 @@ class _Exporter:
         windows = cut_windows(self.tokenizer, texts, self.recipe.max_length, _CALIBRATION_TOKENS)
         batches = [pad([window], self.found.config.pad_id) for window in windows]
         tried: dict[str, Agreement] = {}
-        for recipe, leave_narrowing in RECIPES.items():
+        for recipe, leave in RECIPES.items():
             _LOG.info("quantising: %s ...", recipe)
-            quantise(exact, self.graph, batches, leave_narrowing=leave_narrowing)
+            quantise(exact, self.graph, batches, leave)
             tried[recipe] = compare(load_runtime(self._exported(), self.recipe, "onnx", self.options), reference)
             if tried[recipe].passes(GATES["int8"]):
                 shutil.rmtree(exact.parent)

@@ -7,8 +7,9 @@ multiplication. benchmarks/int8.py measures this beside other recipes.
 """
 
 import logging
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +25,41 @@ from nuner_embed.models.exported import graph_files
 from nuner_embed.runtimes.base import Batch
 
 ALPHA = 0.7  # the best of benchmarks/int8.py
-# What is tried, cheapest first: whether the products that narrow (the second of each feed-forward block) stay in fp32.
-RECIPES = {"smoothed": False, "smoothed, second feed-forward product left out": True}
+_VALUES = re.compile(r"/(value|v_proj|v_lin|value_proj)/")  # attention's, by the names that architectures give them
+Products = Mapping[str, tuple[int, int]]
 
 
-def quantise(graph: Path, target: Path, batches: Sequence[Batch], *, leave_narrowing: bool) -> None:
+def narrowing(products: Products) -> list[str]:
+    """The products whose weight has more rows than columns: the second of each feed-forward block."""
+    return [name for name, (rows, columns) in products.items() if rows > columns]
+
+
+def values(products: Products) -> list[str]:
+    """The products that make attention's values."""
+    return [name for name in products if _VALUES.search(name)]
+
+
+# What is tried, cheapest first: which products stay in fp32.
+RECIPES: dict[str, Callable[[Products], list[str]]] = {
+    "smoothed": lambda products: [],
+    "smoothed, second feed-forward product left out": narrowing,
+    "smoothed, second feed-forward product and attention's values left out": lambda products: [
+        *narrowing(products),
+        *values(products),
+    ],
+}
+
+
+def quantise(
+    graph: Path, target: Path, batches: Sequence[Batch], leave: Callable[[Products], list[str]] = RECIPES["smoothed"]
+) -> None:
     """Writes a copy of a graph whose products by a weight are in 8 bits; embeddings and attention stay as they are.
 
     Args:
         graph: in fp32.
         target: the copy.
         batches: real text, for the largest magnitude of each activation's columns.
-        leave_narrowing: keep those products in fp32 whose weight has more rows than columns.
+        leave: picks the products by a weight, given with the weight's shape, that stay in fp32.
     """
     model = onnx.load(graph)
     products = weight_products(model)
@@ -43,8 +67,7 @@ def quantise(graph: Path, target: Path, batches: Sequence[Batch], *, leave_narro
     smoothed = graph.with_name("smoothed.onnx")
     save_graph(model, smoothed)
     kept = [node.name for node in model.graph.node if node.op_type == "MatMul" and node.name not in products]
-    if leave_narrowing:
-        kept += [name for name, (rows, columns) in products.items() if rows > columns]
+    kept += leave(products)
     large = is_large(sum(path.stat().st_size for path in graph_files(graph)))
     logging.disable(logging.WARNING)  # onnxruntime advises a preparation that changes nothing here
     try:

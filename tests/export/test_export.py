@@ -12,6 +12,7 @@ from fakes import UNFUSED_FAMILIES, tiny_model
 from nuner_embed import Document, export_onnx, load_encoder, verify
 from nuner_embed.errors import ExportError, ModelError
 from nuner_embed.export import graph
+from nuner_embed.export.int8 import RECIPES, quantise
 
 DOCUMENTS = [Document("a", "the ferry left at seven"), Document("b", "the ferry left at seven " * 20)]
 
@@ -120,16 +121,34 @@ def test_eight_bits(bert, tmp_path):
     assert load_encoder(str(tmp_path / "out")).semantic_hash == load_encoder(str(bert)).semantic_hash
 
 
+@pytest.mark.parametrize(("recipe", "quantised"), list(zip(RECIPES, (12, 10, 8), strict=True)))
+def test_recipes_leave_products_in_fp32(made, tmp_path, recipe, quantised):
+    """Of six products a layer: the narrowing one, and the one that makes attention's values."""
+    batches = [(np.array([[2, 5, 6, 3]]), np.ones((1, 4), np.int64))]
+    exact = shutil.copyfile(made / "model.onnx", tmp_path / "exact.onnx")
+    quantise(exact, tmp_path / "int8.onnx", batches, RECIPES[recipe])
+    operators = [node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node]
+    assert operators.count("MatMulInteger") == quantised
+
+
+@pytest.mark.slow
+def test_the_default_model_has_an_int8_export(tmp_path):
+    assert export_onnx("nuner-mini", tmp_path / "out", precision="int8").passed
+
+
 def test_eight_bits_that_lose_too_much_are_refused(tmp_path):
     """Random ModernBERT states lie so close together that eight bits cannot tell neighbours apart."""
     source = tiny_model("modernbert", tmp_path / "source")
-    with pytest.raises(ExportError, match=r"loses too much in int8 \(smoothed: mean cosine .* use --precision fp32"):
+    with pytest.raises(ExportError, match=r"loses too much in int8 \(smoothed: minimum cosine .* use --precision fp32"):
         export_onnx(str(source), tmp_path / "out", precision="int8")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
 def test_layers_are_fixed_by_the_export(made):
-    with pytest.raises(ModelError, match=r"exported with layers \[-1\], not \[-2\]; export it again with --layers -2"):
+    with pytest.raises(
+        ModelError,
+        match=r"exported with layers \[-1\], not \[-2\]; export its source with nuner-embed export --layers -2",
+    ):
         load_encoder(str(made), layers=(-2,))
     assert load_encoder(str(made), pooling="mean").recipe.pooling == "mean"
 

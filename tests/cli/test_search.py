@@ -181,7 +181,7 @@ def test_a_life_of_an_index(folder, tmp_path):
     added = json.loads(run("index", "add", "i", "more", "--json", cwd=tmp_path, check=0).stdout)
     assert (added["rows"], len(added["segments"])) == (7, 2)
     again = run("index", "add", "i", "more", cwd=tmp_path, check=1)
-    assert "are in the index already; nothing was added" in again.stderr
+    assert "more was added before; nothing was added. --again" in again.stderr
     (tmp_path / "ids").write_text("0\n\n6\n99\n")
     removed = json.loads(run("index", "remove", "i", "--ids", "ids", "--json", cwd=tmp_path, check=0).stdout)
     assert (removed["removed_now"], removed["removed"], removed["rows"]) == (2, 2, 5)

@@ -177,6 +177,9 @@ def verify(index: Path, as_json: bool) -> None:
         if problems:
             click.echo("build the index again from its stores", err=True)
             sys.exit(1)
+        if not opened.bundle.segments:
+            click.echo(f"{index}: empty; its manifest is as written", err=True)
+            return
         segments = counted(len(opened.bundle.segments), "segment")
         click.echo(f"{index}: {segments} read, all as written; searches find what they should", err=True)
 
@@ -288,7 +291,7 @@ def _read_ids(path: Path) -> list[int]:
         for number, line in enumerate(stream, start=1):
             text = line.removeprefix(b"\xef\xbb\xbf" if number == 1 else b"").strip()
             if text and not (text.isdigit() and len(text) <= _ID_DIGITS):
-                shown = text[:40].decode("utf-8", "backslashreplace")
+                shown = text[:40].decode("utf-8", "replace")
                 raise NunerEmbedError(
                     f"{path}:{number}: {shown!r} is no id; one whole number a line is expected, such as search --json "
                     'gives as "id"'

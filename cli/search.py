@@ -84,7 +84,7 @@ def search(
     --concept they are probabilities, as measured on annotated data, where the model was calibrated.
     """
     from nuner_embed.cli import hits
-    from nuner_embed.cli.progress import RowProgress
+    from nuner_embed.cli.progress import RowProgress, note
     from nuner_embed.indexes import Index, at_least, find
     from nuner_embed.indexes.building import threads as faiss_threads
 
@@ -101,6 +101,8 @@ def search(
     with Index.open(index) as opened, faiss_threads(threads), RowProgress("queries") as progress:
         if filter_ is not None:
             opened.check_filter(filter_)
+        if not len(opened):
+            note(f"{index} holds no row; nuner-embed index add puts some into it")
         least = -float("inf") if min_score is None else min_score
         writing = hits.writer(output, as_json=as_json, as_csv=as_csv, several=queries is not None)
         if concepts:

@@ -170,6 +170,7 @@ def _build(factory: str, matrix: Vectors, order: Order, plan: Plan) -> tuple[Any
         how, recall = tune(Searcher(index, matrix), order, plan.target_recall)
         for chunk in matrix.chunks(order.early, order.size):
             index.add(chunk)
+        Searcher(index, matrix).search(matrix.take(np.zeros(1, np.int64)), 1, how)  # never built and then unsearchable
     except RuntimeError as error:  # FAISS's own
         reason = str(error).strip().splitlines()[-1]
         raise ValueError(f"FAISS cannot build {factory} over these rows: {reason}; use another --kind") from None

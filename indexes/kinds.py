@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
@@ -91,6 +92,9 @@ _SEARCHABLE = (
     | _FAISS.IndexIVF
 )
 
+# Numbers that FAISS takes and that then end the whole process.
+_DEADLY = re.compile(r"(?<![0-9])0+(?![0-9])|HNSW1(?![0-9])")
+
 
 def make(factory: str, dim: int, metric: int) -> Any:
     """An empty FAISS index.
@@ -99,11 +103,15 @@ def make(factory: str, dim: int, metric: int) -> Any:
         ValueError: FAISS does not know the string, or cannot build that for this width and metric; what it builds
             cannot be searched here, or does what this package does itself.
     """
+    if _DEADLY.search(factory):
+        raise ValueError(f"{factory!r}: every number must be at least 1, and HNSW needs 2 links or more")
     try:
         index = _FAISS.index_factory(dim, factory, metric)
     except RuntimeError as error:
         raise ValueError(_reason_against(factory, dim, metric, error)) from None
     inner = _innermost(index)
+    if inner.metric_type != metric:  # HNSW over codes is built for l2 whatever was asked for
+        raise ValueError(_for_another_metric(factory, metric))
     if isinstance(inner, _FAISS.IndexRefine | _FAISS.IndexIDMap):
         raise ValueError(f"{factory!r}: leave out what re-ranks and numbers; every index here does that by itself")
     if not isinstance(inner, _SEARCHABLE):
@@ -117,12 +125,16 @@ def make(factory: str, dim: int, metric: int) -> Any:
 def _reason_against(factory: str, dim: int, metric: int, error: RuntimeError) -> str:
     """Why FAISS does not build what a string says: the metric, or the string itself."""
     reason = str(error).strip().splitlines()[-1]
-    l2 = metric == faiss.METRIC_L2
     with contextlib.suppress(RuntimeError):
-        _FAISS.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT if l2 else faiss.METRIC_L2)
-        only = "cosine and dot" if l2 else "l2"
-        return f"FAISS builds {factory!r} for the metric {only} alone; give another --metric or another kind"
+        other = faiss.METRIC_INNER_PRODUCT if metric == faiss.METRIC_L2 else faiss.METRIC_L2
+        _FAISS.index_factory(dim, factory, other)
+        return _for_another_metric(factory, metric)
     return f"{factory!r} is neither auto, {', '.join(KINDS)} nor a FAISS factory string for {dim} dimensions: {reason}"
+
+
+def _for_another_metric(factory: str, metric: int) -> str:
+    only = "cosine and dot" if metric == faiss.METRIC_L2 else "l2"
+    return f"FAISS builds {factory!r} for the metric {only} alone; give another --metric or another kind"
 
 
 def _innermost(index: Any) -> Any:

@@ -222,3 +222,68 @@ def test_index_mistakes_are_one_line(folder, arguments, code, message):
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (folder / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "shown"),
+    [
+        (b"0\n99999999999999999999\n", 2, "'99999999999999999999'"),
+        (b"\xef\xbb\xbf0\r\n\r\n-1\r\n", 3, "'-1'"),
+        (b"1.0\n", 1, "'1.0'"),
+        (b"1 2\n", 1, "'1 2'"),
+        (b"0x1\n", 1, "'0x1'"),
+        (b"1_0\n", 1, "'1_0'"),
+        ("٣\n".encode(), 1, "'٣'"),
+        (b"0\n\xff\xfe\x00PAR1", 2, r"'\\xff\\xfe\x00PAR1'"),
+        (b"9" * 10_000, 1, "'" + "9" * 40 + "'"),
+    ],
+)
+def test_a_file_of_ids_that_are_none(folder, content, line, shown):
+    """One line that names file and line, and nothing is removed."""
+    (folder / "ids").write_bytes(content)
+    done = run("index", "remove", "index", "--ids", "ids", cwd=folder, check=1)
+    (said,) = done.stderr.splitlines()
+    assert said.startswith(
+        f"Error: ids:{line}: {shown!s} is no id; one whole number a line is expected".replace("\x00", "\\x00")
+    )
+    assert json.loads(run("index", "info", "index", "--json", cwd=folder, check=0).stdout)["removed"] == 0
+
+
+def test_an_emptied_index(folder, tmp_path):
+    """By every way to ask, before and after compact."""
+    (tmp_path / "like.jsonl").write_text('{"text": "a ferry", "spans": [{"start": 2, "end": 7, "label": "boat"}]}\n')
+    (tmp_path / "q.txt").write_text("a [[ferry]]\n")
+    run("index", "build", folder / "store", "-o", "i", cwd=tmp_path, check=0)
+    run("index", "remove", "i", "--filter", "true", cwd=tmp_path, check=0)
+    asked = [["ferry"], ["--like", "like.jsonl"], ["--queries", "q.txt"]]
+    asked += [["--concept", "boat"], ["--concept", "boat", "--concept", "city", "--not", "person"]]
+    for compacted in (False, True):
+        for question in asked:
+            for unique in ([], ["--unique", "surface"], ["--unique", "document"]):
+                done = run("search", "i", *question, *unique, "--model", folder / "m", cwd=tmp_path, check=0)
+                assert "nothing found" in done.stdout
+                assert "i holds no row" in done.stderr
+        done = run("search", "i", "ferry", "--json", "--filter", "true", cwd=tmp_path, check=0)
+        assert json.loads(done.stdout)["hits"] == []
+        run("search", "i", "ferry", "-o", "hits.parquet", cwd=tmp_path, check=0)
+        assert pq.read_table(tmp_path / "hits.parquet").num_rows == 0
+        assert "label" in pq.read_schema(tmp_path / "hits.parquet").names
+        assert 'column "colour" not found' in run("search", "i", "x", "--filter", "colour = 1", cwd=tmp_path).stderr
+        assert "i: empty; its manifest is as written" in run("index", "verify", "i", cwd=tmp_path, check=0).stderr or (
+            not compacted
+        )
+        assert json.loads(run("index", "info", "i", "--json", cwd=tmp_path, check=0).stdout)["rows"] == 0
+        shown = run("index", "info", "i", cwd=tmp_path, check=0).stdout
+        assert shown.splitlines()[1].split()[-1] == "0"
+        run("index", "compact", "i", cwd=tmp_path, check=0)
+    run("index", "add", "i", folder / "store", cwd=tmp_path, check=0)
+    assert "ferry" in run("search", "i", "ferry", "--model", folder / "m", cwd=tmp_path, check=0).stdout
+
+
+def test_few_rows_are_flat_and_the_report_says_so(folder, tmp_path):
+    done = run("index", "build", folder / "store", "-o", "i", "--kind", "ivf", cwd=tmp_path, check=0)
+    assert "6 rows, Flat" in done.stdout
+    assert "flat: so few rows are looked at one by one, though ivf was asked for" in done.stdout
+    done = run("index", "build", folder / "store", "-o", "j", "--kind", "IVF64,Flat", cwd=tmp_path, check=2)
+    assert "FAISS cannot train on 6 rows" in done.stderr.splitlines()[-1]
+    assert "--kind flat" in done.stderr.splitlines()[-1]

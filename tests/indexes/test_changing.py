@@ -18,7 +18,7 @@ def stores(tmp_path_factory):
     return make_store(folder / "many", 1, documents=6), make_store(folder / "few", 2, documents=1)
 
 
-@pytest.mark.parametrize("factory", ["IVF300,Flat", "IVF8,PQ2x8", "PQ2x8"])
+@pytest.mark.parametrize("factory", ["IVF300,Flat", "PCA8,IVF300,SQ8"])
 def test_too_few_rows_to_train_become_a_flat_segment(stores, tmp_path, factory):
     many, few = stores
     with pytest.raises(ValueError, match=r"FAISS cannot train on \d+ rows: .*; use --kind flat"):

@@ -104,6 +104,7 @@ def test_what_is_built_is_searched_and_filtered(store, tmp_path, monkeypatch, fa
         ("RR0,Flat", "cosine", "every number"),
         ("PQ4x0", "cosine", "every number"),
         ("RQ0x4", "cosine", "every number"),
+        ("PQ2x11", "cosine", "FAISS cannot train on 1,[0-9]{3} rows: .*; use --kind flat"),
         ("IVF5000,Flat", "cosine", "FAISS cannot train on 1,[0-9]{3} rows: .*; use --kind flat"),
     ],
 )

@@ -246,12 +246,12 @@ def _show_segment(segment: "SegmentEntry") -> None:
         measured = "exact"
     rate = f", {found['queries_per_second']:,.0f} queries/s" if found["queries_per_second"] else ""
     tried = ", ".join(f"{name} {value}" for name, value in segment.how.to_dict().items() if value > 1) or "probes 1"
-    tried = "every row" if measured == "exact" else tried
     lines = [
         f"segment {segment.name}: {counted(segment.rows, 'row')}, {segment.factory}, {size(segment.bytes_resident)}",
         f"  {measured}{rate}: {found['why']}",
-        f"  search tries: {tried}",
     ]
+    if measured != "exact":
+        lines.append(f"  search tries: {tried}")
     if segment.why != "asked for":
         lines.append(f"  {segment.kind}: {segment.why}")
     click.echo("\n".join(lines))

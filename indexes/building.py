@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from nuner_embed.errors import IndexBundleError
 from nuner_embed.files import sha256_of, sync, sync_folder
 from nuner_embed.indexes.choosing import choose
-from nuner_embed.indexes.kinds import SearchParameters, factory_of, make
+from nuner_embed.indexes.kinds import SearchParameters, factory_of, finds_all, make
 from nuner_embed.indexes.order import Ints, Order
 from nuner_embed.indexes.rows import documents_file, rows_file
 from nuner_embed.indexes.segment import FAISS_FILE, IDS_FILE, LATE_FILE, VECTORS_FILE, Searcher, SegmentEntry
@@ -166,7 +166,8 @@ def _build(factory: str, matrix: Vectors, order: Order, plan: Plan) -> tuple[Any
         train(index, matrix, order.early, gpu=plan.work.gpu)
         for chunk in _told(plan.work.progress, "adding rows", matrix.chunks(0, order.early), order.size):
             index.add(chunk)
-        _LOG.info("measuring recall with %s rows that are not in it", f"{len(order.late):,}")
+        if len(order.late) and not finds_all(index):
+            _LOG.info("measuring recall with %s rows that are not in it", f"{len(order.late):,}")
         how, recall = tune(Searcher(index, matrix), order, plan.target_recall)
         for chunk in matrix.chunks(order.early, order.size):
             index.add(chunk)

@@ -1,6 +1,7 @@
 """An index that is replaced is there all the while."""
 
 import multiprocessing
+import sys
 import threading
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from stores import make_store
 
 from nuner_embed.errors import IndexBundleError, IndexLocked
-from nuner_embed.indexes import Index
+from nuner_embed.indexes import Index, state
 from nuner_embed.indexes.placing import changing_alone
 
 
@@ -32,7 +33,73 @@ def _open_for_ever(path, vectors, stop, opened, errors):
         opened.value += 1
 
 
-@pytest.mark.parametrize("apart", [False, True], ids=["threads", "processes"])
+class _EachStep:
+    """Calls a function before each file or folder that this process renames or removes, while it is switched on."""
+
+    def __init__(self):
+        self.call = None
+        sys.addaudithook(self._heard)
+
+    def _heard(self, event, arguments):
+        if self.call is None or event not in ("os.rename", "os.remove", "os.rmdir"):
+            return
+        call, self.call = self.call, None  # not for what the call does itself
+        try:
+            call()
+        finally:
+            self.call = call
+
+
+_each_step = _EachStep()
+
+
+def test_it_opens_before_each_step_of_its_replacement(stores, tmp_path):
+    vectors = [store.vectors(np.arange(len(store))).astype(np.float32) for store in stores]
+    Index.build(stores[0], tmp_path / "index")
+    seen = []
+
+    def look():
+        with Index.open(tmp_path / "index") as index:
+            assert index.rows(index.ids(), texts=True).num_rows == len(index)
+            best = [index.search(one[:1], 1).scores[0, 0] for one in vectors]
+            seen.append([len(index), *(score > 0.999 for score in best)])
+
+    _each_step.call = look
+    try:
+        Index.build(stores[1], tmp_path / "index", force=True)
+    finally:
+        _each_step.call = None
+    look()
+    assert len(seen) > 5
+    before = [len(stores[0]), True, False]
+    after = [len(stores[1]), False, True]
+    assert seen == sorted(seen, key=[before, after].index)
+    assert {tuple(state) for state in seen} == {tuple(before), tuple(after)}
+
+
+def test_it_is_replaced_while_it_is_being_opened(stores, tmp_path, monkeypatch):
+    """What the manifest named is gone when its segments are opened: the manifest is read again."""
+    Index.build(stores[0], tmp_path / "index")
+    opening = state.Segment
+    builds = [1, 0, 1]
+
+    def open_late(*arguments):
+        if builds:
+            build_over(stores[builds.pop()], tmp_path / "index")
+        return opening(*arguments)
+
+    def build_over(store, path):
+        rest, builds[:] = builds[:], []
+        Index.build(store, path, force=True)
+        builds[:] = rest
+
+    monkeypatch.setattr(state, "Segment", open_late)
+    index = Index.open(tmp_path / "index")
+    assert builds == []
+    assert len(index) == len(stores[1])
+
+
+@pytest.mark.parametrize("apart", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["threads", "processes"])
 def test_who_opens_it_meanwhile_sees_the_old_or_the_new(stores, tmp_path, apart):
     """Of 14,100 openings during builds with --force, 118 failed."""
     vectors = [store.vectors(np.arange(len(store))).astype(np.float32) for store in stores]
@@ -47,7 +114,7 @@ def test_who_opens_it_meanwhile_sees_the_old_or_the_new(stores, tmp_path, apart)
         reader.start()
     try:
         rounds = 0
-        while rounds < 20 or opened.value < 50:
+        while rounds < 5 or opened.value < 10:
             rounds += 1
             Index.build(stores[rounds % 2], tmp_path / "index", force=True)
     finally:

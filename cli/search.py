@@ -1,6 +1,7 @@
 """`nuner-embed search`."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,13 @@ class _Asked:
 )
 @click.option("--not", "unwanted", multiple=True, metavar="NAME", help="With --concept: not of this type; repeatable.")
 @click.option("--queries", metavar="FILE", help='A .txt with a query a line, or a .jsonl with {"id"?, "query"}.')
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the hits as Parquet.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the hits as Parquet.",
+)
 @click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Hits for each query.")
 @click.option("--min-score", type=float, metavar="S", help="Leave out hits below this score.")
 @click.option("--filter", "filter_", metavar="EXPR", help="An SQL condition over rows, such as \"label = 'river'\".")
@@ -90,6 +97,8 @@ def search(
 
     if sum(bool(value) for value in (query is not None, like, queries, concepts)) != 1:
         raise click.UsageError("give one of QUERY, --like FILE, --concept NAME and --queries FILE")
+    if min_score is not None and math.isnan(min_score):
+        raise click.UsageError("--min-score is a number")
     if unwanted and not concepts:
         raise click.UsageError("--not goes with --concept")
     if concepts and exclude_document:
@@ -98,6 +107,8 @@ def search(
         raise click.UsageError("--json or --csv, not both")
     if output is not None and (as_json or as_csv):
         raise click.UsageError("-o writes Parquet; leave it out for --json or --csv")
+    if output is not None and not output.parent.is_dir():
+        raise click.UsageError(f"there is no folder {output.parent} to write {output.name} into")
     with Index.open(index) as opened, faiss_threads(threads), RowProgress("queries") as progress:
         if filter_ is not None:
             opened.check_filter(filter_)

@@ -92,7 +92,7 @@ class Bundle:
             segments = tuple(SegmentEntry.from_dict(segment) for segment in values.pop("segments"))
             hashes, stores = tuple(values.pop("numeric_hashes")), tuple(values.pop("stores"))
             bundle = cls(**values, numeric_hashes=hashes, stores=stores, segments=segments)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise IndexBundleError(f"{directory} holds no index; nuner-embed index build makes one") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise IndexBundleError(f"{path} is no manifest of an index ({error}); build the index again") from None

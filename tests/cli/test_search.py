@@ -149,6 +149,10 @@ def test_files_of_queries(folder):
     [
         (["index"], 2, "give one of QUERY, --like FILE, --concept NAME and --queries FILE"),
         (["index", "x", "--like", "c.jsonl"], 2, "give one of QUERY"),
+        (["index", "x", "--min-score", "nan"], 2, "--min-score is a number"),
+        (["index", "x", "-k", "0"], 2, "0 is not in the range x>=1"),
+        (["index", "x", "-o", "."], 2, "File '.' is a directory"),
+        (["index", "x", "-o", "no/hits.parquet"], 2, "there is no folder no to write hits.parquet into"),
         (["index", "x", "--json", "--csv"], 2, "--json or --csv, not both"),
         (["index", "x", "--json", "-o", "x.parquet"], 2, "-o writes Parquet; leave it out"),
         (["index", "[[a]] [[b]]"], 1, "mark one mention"),
@@ -157,6 +161,7 @@ def test_files_of_queries(folder):
         (["index", "x", "--model", "nothing"], 1, "no directory and no known model is called 'nothing'"),
         (["store", "x"], 1, "is no manifest of an index"),
         (["nowhere", "x"], 1, "holds no index; nuner-embed index build makes one"),
+        (["c.jsonl", "x"], 1, "c.jsonl holds no index; nuner-embed index build makes one"),
         (["index", "--like", "missing.jsonl"], 1, "missing.jsonl"),
     ],
 )
@@ -234,7 +239,7 @@ def test_index_mistakes_are_one_line(folder, arguments, code, message):
         (b"0x1\n", 1, "'0x1'"),
         (b"1_0\n", 1, "'1_0'"),
         ("٣\n".encode(), 1, "'٣'"),
-        (b"0\n\xff\xfe\x00PAR1", 2, r"'\\xff\\xfe\x00PAR1'"),
+        (b"0\n\xff\xfe\x00PAR1", 2, "'\ufffd\ufffd\\x00PAR1'"),
         (b"9" * 10_000, 1, "'" + "9" * 40 + "'"),
     ],
 )
@@ -243,9 +248,7 @@ def test_a_file_of_ids_that_are_none(folder, content, line, shown):
     (folder / "ids").write_bytes(content)
     done = run("index", "remove", "index", "--ids", "ids", cwd=folder, check=1)
     (said,) = done.stderr.splitlines()
-    assert said.startswith(
-        f"Error: ids:{line}: {shown!s} is no id; one whole number a line is expected".replace("\x00", "\\x00")
-    )
+    assert said.startswith(f"Error: ids:{line}: {shown} is no id; one whole number a line is expected")
     assert json.loads(run("index", "info", "index", "--json", cwd=folder, check=0).stdout)["removed"] == 0
 
 
@@ -255,23 +258,21 @@ def test_an_emptied_index(folder, tmp_path):
     (tmp_path / "q.txt").write_text("a [[ferry]]\n")
     run("index", "build", folder / "store", "-o", "i", cwd=tmp_path, check=0)
     run("index", "remove", "i", "--filter", "true", cwd=tmp_path, check=0)
-    asked = [["ferry"], ["--like", "like.jsonl"], ["--queries", "q.txt"]]
-    asked += [["--concept", "boat"], ["--concept", "boat", "--concept", "city", "--not", "person"]]
+    two = ["--concept", "boat", "--concept", "city", "--not", "person", "--unique", "surface"]
+    others = [["--like", "like.jsonl", "--unique", "document"], ["--queries", "q.txt"], ["--concept", "boat"]]
     for compacted in (False, True):
-        for question in asked:
-            for unique in ([], ["--unique", "surface"], ["--unique", "document"]):
-                done = run("search", "i", *question, *unique, "--model", folder / "m", cwd=tmp_path, check=0)
-                assert "nothing found" in done.stdout
-                assert "i holds no row" in done.stderr
+        for question in [two, *others] if compacted else [two]:
+            done = run("search", "i", *question, "--model", folder / "m", cwd=tmp_path, check=0)
+            assert "nothing found" in done.stdout
+            assert "i holds no row" in done.stderr
         done = run("search", "i", "ferry", "--json", "--filter", "true", cwd=tmp_path, check=0)
         assert json.loads(done.stdout)["hits"] == []
         run("search", "i", "ferry", "-o", "hits.parquet", cwd=tmp_path, check=0)
         assert pq.read_table(tmp_path / "hits.parquet").num_rows == 0
         assert "label" in pq.read_schema(tmp_path / "hits.parquet").names
         assert 'column "colour" not found' in run("search", "i", "x", "--filter", "colour = 1", cwd=tmp_path).stderr
-        assert "i: empty; its manifest is as written" in run("index", "verify", "i", cwd=tmp_path, check=0).stderr or (
-            not compacted
-        )
+        read = "i: empty; its manifest is as written" if compacted else "i: 1 segment read, all as written"
+        assert read in run("index", "verify", "i", cwd=tmp_path, check=0).stderr
         assert json.loads(run("index", "info", "i", "--json", cwd=tmp_path, check=0).stdout)["rows"] == 0
         shown = run("index", "info", "i", cwd=tmp_path, check=0).stdout
         assert shown.splitlines()[1].split()[-1] == "0"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _index_argument = click.argument("index", type=click.Path(path_type=Path))
 _gpu_option = click.option("--gpu", is_flag=True, help="Train inverted lists on a GPU; searches run on the CPU.")
+_ID_DIGITS = 18  # so many fit into 64 bits
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
@@ -44,10 +45,9 @@ def index() -> None:
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Directory of the index.")
 @click.option(
     "--kind",
-    default="auto",
-    show_default=True,
-    metavar="auto|flat|hnsw|ivf|ivf_pq|FACTORY",
-    help="auto: each is measured on a sample and the fastest that fits is built; FACTORY: any FAISS factory string.",
+    metavar="flat|hnsw|ivf|ivf_pq|auto|FACTORY",
+    help="flat looks at every row and misses none; auto measures each kind on a sample and builds the fastest that "
+    "fits; FACTORY is a FAISS factory string.  [default: flat below 200,000 rows, auto from there on]",
 )
 @click.option("--metric", type=click.Choice(["cosine", "dot", "l2"]), default="cosine", show_default=True)
 @click.option(
@@ -65,8 +65,9 @@ def index() -> None:
 def build(store: tuple[Path, ...], output: Path, as_json: bool, **options: Any) -> None:
     """Build an index over the rows of STORE, or of several of one encoder.
 
-    How well a search of it finds is measured with rows that are not in it yet, and written into it with the settings
-    that reach the target. The index holds all it needs; the store may go.
+    Below 200,000 rows every row is looked at, and none is missed. For other kinds, how well a search finds is measured
+    with rows that are not in the index yet, and written into it with the settings that reach the target. The index
+    holds all it needs; the store may go.
     """
     from nuner_embed.cli.progress import RowProgress, conclude
     from nuner_embed.indexes import Index
@@ -180,6 +181,9 @@ def verify(index: Path, as_json: bool) -> None:
         if problems:
             click.echo("build the index again from its stores", err=True)
             sys.exit(1)
+        if not opened.bundle.segments:
+            click.echo(f"{index}: empty; its manifest is as written", err=True)
+            return
         segments = counted(len(opened.bundle.segments), "segment")
         click.echo(f"{index}: {segments} read, all as written; searches find what they should", err=True)
 
@@ -245,12 +249,13 @@ def _show_segment(segment: "SegmentEntry") -> None:
     elif found["recall"]:
         measured = "exact"
     rate = f", {found['queries_per_second']:,.0f} queries/s" if found["queries_per_second"] else ""
-    tried = ", ".join(f"{name} {value}" for name, value in segment.how.to_dict().items() if value > 1)
+    tried = ", ".join(f"{name} {value}" for name, value in segment.how.to_dict().items() if value > 1) or "probes 1"
     lines = [
         f"segment {segment.name}: {counted(segment.rows, 'row')}, {segment.factory}, {size(segment.bytes_resident)}",
         f"  {measured}{rate}: {found['why']}",
-        f"  search tries: {tried or 'every row'}",
     ]
+    if measured != "exact":
+        lines.append(f"  search tries: {tried}")
     if segment.why != "asked for":
         lines.append(f"  {segment.kind}: {segment.why}")
     click.echo("\n".join(lines))
@@ -286,13 +291,17 @@ def _read_ids(path: Path) -> list[int]:
     from nuner_embed.errors import NunerEmbedError
 
     ids = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if line.strip() and not line.strip().isdecimal():
-            raise NunerEmbedError(
-                f"{path}:{number}: {line.strip()[:40]!r} is no id; one whole number a line is expected"
-            )
-        if line.strip():
-            ids.append(int(line))
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            text = line.removeprefix(b"\xef\xbb\xbf" if number == 1 else b"").strip()
+            if text and not (text.isdigit() and len(text) <= _ID_DIGITS):
+                shown = text[:40].decode("utf-8", "replace")
+                raise NunerEmbedError(
+                    f"{path}:{number}: {shown!r} is no id; one whole number a line is expected, such as search --json "
+                    'gives as "id"'
+                )
+            if text:
+                ids.append(int(text))
     return ids
 
 

@@ -1,6 +1,7 @@
 """`nuner-embed search`."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,13 @@ class _Asked:
 )
 @click.option("--not", "unwanted", multiple=True, metavar="NAME", help="With --concept: not of this type; repeatable.")
 @click.option("--queries", metavar="FILE", help='A .txt with a query a line, or a .jsonl with {"id"?, "query"}.')
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the hits as Parquet.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the hits as Parquet.",
+)
 @click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Hits for each query.")
 @click.option("--min-score", type=float, metavar="S", help="Leave out hits below this score.")
 @click.option("--filter", "filter_", metavar="EXPR", help="An SQL condition over rows, such as \"label = 'river'\".")
@@ -86,7 +93,7 @@ def search(
     --concept they are probabilities, as measured on annotated data, where the model was calibrated.
     """
     from nuner_embed.cli import hits
-    from nuner_embed.cli.progress import RowProgress
+    from nuner_embed.cli.progress import RowProgress, note
     from nuner_embed.indexes import Index, at_least, find
     from nuner_embed.indexes.building import threads as faiss_threads
 
@@ -94,6 +101,8 @@ def search(
         raise click.UsageError("give one of QUERY, --like FILE, --concept NAME and --queries FILE")
     if like is None and any(value not in (None, ()) for value in reading.values()):
         raise click.UsageError("--format, --word-column, --tag-column and --tag-names go with --like FILE")
+    if min_score is not None and math.isnan(min_score):
+        raise click.UsageError("--min-score is a number")
     if unwanted and not concepts:
         raise click.UsageError("--not goes with --concept")
     if concepts and exclude_document:
@@ -102,9 +111,13 @@ def search(
         raise click.UsageError("--json or --csv, not both")
     if output is not None and (as_json or as_csv):
         raise click.UsageError("-o writes Parquet; leave it out for --json or --csv")
+    if output is not None and not output.parent.is_dir():
+        raise click.UsageError(f"there is no folder {output.parent} to write {output.name} into")
     with Index.open(index) as opened, faiss_threads(threads), RowProgress("queries") as progress:
         if filter_ is not None:
             opened.check_filter(filter_)
+        if not len(opened):
+            note(f"{index} holds no row; nuner-embed index add puts some into it")
         least = -float("inf") if min_score is None else min_score
         writing = hits.writer(output, as_json=as_json, as_csv=as_csv, several=queries is not None)
         if concepts:

@@ -173,7 +173,6 @@ def _verify_third_party(
         texts = bundled_texts() if corpus is None else _texts(corpus)
         reference = _make_reference(model, original, _require_same_tokens(model, found, texts), texts)
     if corpus is None:
-        model.reference.parent.mkdir(parents=True, exist_ok=True)
         reference.save(model.reference)
         reference = None  # the one that is kept: what is measured with it is remembered
     return verify_model(model, original, options, reference)

@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from nuner_embed.errors import IndexBundleError
 from nuner_embed.files import sha256_of, sync, sync_folder
 from nuner_embed.indexes.choosing import choose
-from nuner_embed.indexes.kinds import factory_of, make
+from nuner_embed.indexes.kinds import SearchParameters, factory_of, finds_all, make
 from nuner_embed.indexes.order import Ints, Order
 from nuner_embed.indexes.rows import documents_file, rows_file
 from nuner_embed.indexes.segment import FAISS_FILE, IDS_FILE, LATE_FILE, VECTORS_FILE, Searcher, SegmentEntry
-from nuner_embed.indexes.training import require_gpu, train
-from nuner_embed.indexes.tuning import hold_out, tune
+from nuner_embed.indexes.training import Untrainable, require_gpu, train
+from nuner_embed.indexes.tuning import Recall, hold_out, tune
 from nuner_embed.indexes.vectors import Metric, Vectors, faiss_metric, write_vectors
 
 Chunk = TypeVar("Chunk", bound=Sized)
@@ -56,18 +56,20 @@ class Plan:
     """What a segment is to be.
 
     Attributes:
-        kind: "auto", one of `kinds.KINDS`, or a FAISS factory string.
+        kind: "auto", one of `kinds.KINDS`, a FAISS factory string, or None; see `choosing.choose`.
         metric: of the search.
         target_recall: at 10, a fraction of 1.
         max_memory: bytes that FAISS may hold in memory for it; None for any.
         work: how the building is done.
+        or_flat: where FAISS cannot train the kind on so few rows, the segment is flat, instead of an error.
     """
 
-    kind: str
+    kind: str | None
     metric: Metric
     target_recall: float
     max_memory: int | None = None
     work: Work = Work()
+    or_flat: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +101,12 @@ def write_segment(folder: Path, parts: Sequence[Part], ids: Ints, dim: int, dtyp
         plan: how.
 
     Raises:
-        ValueError: FAISS does not know the factory string, or cannot train on so few rows.
+        ValueError: FAISS does not know the factory string, cannot train on so few rows, or cannot build it after all.
         IndexBundleError: it would take more memory than it may, or there is no GPU where one was asked for.
     """
     if plan.work.gpu:
         require_gpu()
-    if plan.kind != "auto":
+    if plan.kind is not None and plan.kind != "auto":
         make(factory_of(plan.kind, len(ids), dim), dim, faiss_metric(plan.metric))  # a typo is seen at once
     folder.mkdir(parents=True)
     order = Order(len(ids), hold_out(len(ids)))
@@ -119,18 +121,15 @@ def write_segment(folder: Path, parts: Sequence[Part], ids: Ints, dim: int, dtyp
     np.save(folder / LATE_FILE, order.late)
     matrix = Vectors.open(folder / VECTORS_FILE, plan.metric)
     with threads(plan.work.threads):
-        kind, why, trials = plan.kind, "asked for", list[dict[str, Any]]()
-        if kind == "auto":
-            kind, why, trials = choose(matrix, len(ids), plan.metric, plan.target_recall, plan.max_memory)
+        kind, why, trials = choose(plan.kind, matrix, len(ids), plan.metric, plan.target_recall, plan.max_memory)
         factory = factory_of(kind, order.early, dim)
-        _LOG.info("building %s over %s rows", factory, f"{len(ids):,}")
-        index = train(make(factory, dim, faiss_metric(plan.metric)), matrix, order.early, gpu=plan.work.gpu)
-        for chunk in _told(plan.work.progress, "adding rows", matrix.chunks(0, order.early), len(ids)):
-            index.add(chunk)
-        _LOG.info("measuring recall with %s rows that are not in it", f"{len(order.late):,}")
-        how, recall = tune(Searcher(index, matrix), order, plan.target_recall)
-        for chunk in matrix.chunks(order.early, order.size):
-            index.add(chunk)
+        try:
+            index, how, recall = _build(factory, matrix, order, plan)
+        except Untrainable:
+            if not plan.or_flat:
+                raise
+            kind, factory, why = "flat", "Flat", f"so few rows are looked at one by one: they cannot train {factory}"
+            index, how, recall = _build(factory, matrix, order, replace(plan, work=replace(plan.work, gpu=False)))
     faiss.write_index(index, str(folder / FAISS_FILE))
     resident = (folder / FAISS_FILE).stat().st_size
     if plan.max_memory is not None and resident > plan.max_memory:
@@ -157,6 +156,26 @@ def write_segment(folder: Path, parts: Sequence[Part], ids: Ints, dim: int, dtyp
         bytes_resident=resident,
         files=files,
     )
+
+
+def _build(factory: str, matrix: Vectors, order: Order, plan: Plan) -> tuple[Any, SearchParameters, Recall]:
+    """A FAISS index over all rows, how hard a search of it tries, and how well that finds."""
+    index = make(factory, matrix.dim, faiss_metric(plan.metric))
+    _LOG.info("building %s over %s rows", factory, f"{order.size:,}")
+    try:
+        train(index, matrix, order.early, gpu=plan.work.gpu)
+        for chunk in _told(plan.work.progress, "adding rows", matrix.chunks(0, order.early), order.size):
+            index.add(chunk)
+        if len(order.late) and not finds_all(index):
+            _LOG.info("measuring recall with %s rows that are not in it", f"{len(order.late):,}")
+        how, recall = tune(Searcher(index, matrix), order, plan.target_recall)
+        for chunk in matrix.chunks(order.early, order.size):
+            index.add(chunk)
+        Searcher(index, matrix).search(matrix.take(np.zeros(1, np.int64)), 1, how)  # never built and then unsearchable
+    except RuntimeError as error:  # FAISS's own
+        reason = str(error).strip().splitlines()[-1]
+        raise ValueError(f"FAISS cannot build {factory} over these rows: {reason}; use another --kind") from None
+    return index, how, recall
 
 
 def _told(progress: Progress, what: str, chunks: Iterable[Chunk], total: int) -> Iterator[Chunk]:

@@ -33,7 +33,7 @@ class Bundle:
         dim: width of the vectors.
         dtype: of the stored vectors.
         metric: of the search.
-        kind: as it was asked for.
+        kind: as it was asked for; None where none was.
         target_recall: at 10, a fraction of 1; every segment is tuned to it.
         max_memory: bytes that FAISS may hold in memory for all segments; None for any.
         segments: the parts, oldest first.
@@ -54,7 +54,7 @@ class Bundle:
     dim: int
     dtype: str
     metric: Metric
-    kind: str
+    kind: str | None
     target_recall: float
     max_memory: int | None
     segments: tuple[SegmentEntry, ...] = ()
@@ -92,7 +92,7 @@ class Bundle:
             segments = tuple(SegmentEntry.from_dict(segment) for segment in values.pop("segments"))
             hashes, stores = tuple(values.pop("numeric_hashes")), tuple(values.pop("stores"))
             bundle = cls(**values, numeric_hashes=hashes, stores=stores, segments=segments)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise IndexBundleError(f"{directory} holds no index; nuner-embed index build makes one") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise IndexBundleError(f"{path} is no manifest of an index ({error}); build the index again") from None
@@ -100,6 +100,11 @@ class Bundle:
             if not segment.name.isdecimal():
                 raise IndexBundleError(f"{path} names {segment.name!r}, which is no segment; build the index again")
         return bundle
+
+    @property
+    def rows(self) -> int:
+        """How many may be found."""
+        return sum(segment.rows for segment in self.segments) - self.removed
 
     @property
     def bytes_resident(self) -> int:

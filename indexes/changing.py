@@ -36,16 +36,24 @@ _PART_ROWS = 100_000
 def with_stores(directory: Path, bundle: Bundle, stores: Sequence[Store], work: Work, *, again: bool = False) -> Bundle:
     """Writes a segment of the stores' rows; returns the state that names it.
 
+    Where rows were indexed before and are too few to train the index's kind on, the segment is flat.
+
     Raises:
         StoreMismatch: a store does not mean what the index means.
-        IndexBundleError: there is no row, or its rows are in the index already.
+        IndexBundleError: there is no row, or the store was added before.
+        ValueError: see `building.write_segment`.
     """
     for store in stores:
         _require_same(bundle, store)
     added = [fingerprint(store) for store in stores]
     for store, mark in zip(stores, added, strict=True):
-        if not again and (mark in bundle.stores or added.count(mark) > 1):
-            raise IndexBundleError(f"the rows of {store.path} are in the index already; nothing was added")
+        if added.count(mark) > 1:
+            raise IndexBundleError(f"{store.path} is named twice, or another store holds the same vectors; name one")
+        if not again and bundle.rows and mark in bundle.stores:
+            raise IndexBundleError(
+                f"{store.path} was added before; nothing was added. --again (in Python again=True) adds all of its "
+                "rows once more: those that were removed since, and those that are still there a second time"
+            )
     shards = [shard for store in stores for shard in store.shards if shard.rows]
     rows = sum(shard.rows for shard in shards)
     if not rows:
@@ -55,8 +63,8 @@ def with_stores(directory: Path, bundle: Bundle, stores: Sequence[Store], work: 
         for shard in shards
     ]
     ids = np.arange(bundle.next_id, bundle.next_id + rows, dtype=np.int64)
-    plan = _plan(bundle, bundle.bytes_resident, work)
-    entry = write_segment(_new_segment(directory, bundle), parts, ids, bundle.dim, bundle.dtype, plan)
+    plan = _plan(bundle, bundle.bytes_resident, work, or_flat=bundle.next_id > 0)
+    entry = write_segment(new_segment(directory, bundle), parts, ids, bundle.dim, bundle.dtype, plan)
     hashes = dict.fromkeys([*bundle.numeric_hashes, *(store.numeric_hash for store in stores)])
     if len(hashes) > 1:
         warnings.warn("the index holds vectors that were computed in different ways", NumericsDiffer, stacklevel=4)
@@ -81,14 +89,14 @@ def compacted(
     ]
     if not any(len(rows) for _, rows in kept):
         return replace(without, stores=())
-    folder = _new_segment(directory, bundle)
+    folder = new_segment(directory, bundle)
     loose = folder.with_name(f"{folder.name}.parts")
     shutil.rmtree(loose, ignore_errors=True)
     loose.mkdir()
     try:
         parts = list(_write_parts(loose, kept))
         ids = np.concatenate([segment.ids[rows] for segment, rows in kept])
-        plan = _plan(bundle, 0, work)
+        plan = _plan(bundle, 0, work, or_flat=True)
         entry = write_segment(folder, parts, ids, bundle.dim, bundle.dtype, plan)
     finally:
         shutil.rmtree(loose, ignore_errors=True)
@@ -100,9 +108,9 @@ def fingerprint(store: Store) -> str:
     return hash_of([shard.sha256 for shard in store.shards])
 
 
-def _plan(bundle: Bundle, resident: int, work: Work) -> Plan:
+def _plan(bundle: Bundle, resident: int, work: Work, *, or_flat: bool) -> Plan:
     left = None if bundle.max_memory is None else bundle.max_memory - resident
-    return Plan(bundle.kind, bundle.metric, bundle.target_recall, left, work)
+    return Plan(bundle.kind, bundle.metric, bundle.target_recall, left, work, or_flat)
 
 
 def _chunks(shard: Shard, metric: Metric) -> Iterator[NDArray[np.floating[Any]]]:
@@ -162,7 +170,8 @@ def _stored(segment: Segment, rows: NDArray[np.int64]) -> Iterator[NDArray[np.fl
         yield segment.vectors.matrix[places[first : first + _CHUNK_ROWS]]
 
 
-def _new_segment(directory: Path, bundle: Bundle) -> Path:
+def new_segment(directory: Path, bundle: Bundle) -> Path:
+    """The folder of the segment that will be written next, which a writer that died may have left; it is gone now."""
     folder = directory / SEGMENTS_FOLDER / f"{bundle.next_segment:05d}"
-    shutil.rmtree(folder, ignore_errors=True)  # left by a writer that died
+    shutil.rmtree(folder, ignore_errors=True)
     return folder

@@ -16,12 +16,7 @@ _PROBES = 200
 
 def problems(directory: Path, bundle: Bundle, segments: Sequence[Segment]) -> list[str]:
     """What is wrong with an opened index, a line each."""
-    found = [
-        f"{segment.folder.name}/{name} is not what was written (sha256 differs)"
-        for segment in segments
-        for name, facts in segment.entry.files.items()
-        if sha256_of(segment.folder / name) != facts["sha256"]
-    ]
+    found = [line for segment in segments for line in _changed(segment)]
     try:
         removed = bundle.removed_ids(directory)
     except IndexBundleError as error:
@@ -34,6 +29,18 @@ def problems(directory: Path, bundle: Bundle, segments: Sequence[Segment]) -> li
     if not np.isin(removed, ids).all():
         found.append(f"{bundle.tombstones} names rows that are in no segment")
     return [*found, *(line for segment in segments for line in _lost(segment))]
+
+
+def _changed(segment: Segment) -> Iterator[str]:
+    """Reads every byte again."""
+    for name, facts in segment.entry.files.items():
+        try:
+            same = sha256_of(segment.folder / name) == facts["sha256"]
+        except OSError as error:
+            yield f"{segment.folder.name}/{name} cannot be read ({error.strerror})"
+            continue
+        if not same:
+            yield f"{segment.folder.name}/{name} is not what was written (sha256 differs)"
 
 
 def _lost(segment: Segment) -> Iterator[str]:

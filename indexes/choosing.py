@@ -1,4 +1,4 @@
-"""`--kind auto`: every kind is built over samples of the rows and measured; the fastest that fits is taken."""
+"""Which kind an index is of: flat where there are few rows; by `--kind auto` the fastest that fits, as measured."""
 
 import logging
 import math
@@ -10,7 +10,7 @@ import faiss
 import numpy as np
 
 from nuner_embed.errors import IndexBundleError
-from nuner_embed.indexes.kinds import KINDS, SMALL, factory_of, make
+from nuner_embed.indexes.kinds import FLAT_BELOW, KINDS, SMALL, factory_of, make, too_few_for
 from nuner_embed.indexes.order import Order
 from nuner_embed.indexes.segment import Searcher
 from nuner_embed.indexes.training import train
@@ -22,6 +22,8 @@ _FAISS: Any = faiss
 _LOG = logging.getLogger(__name__)
 _SAMPLE = 100_000
 _SMALLER = 25_000
+# Why a segment is of the kind that its index was built with.
+ASKED_FOR = "asked for"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,13 @@ class Trial:
 
 
 def choose(
-    matrix: Vectors, rows: int, metric: Metric, target: float, max_memory: int | None
+    kind: str | None, matrix: Vectors, rows: int, metric: Metric, target: float, max_memory: int | None
 ) -> tuple[str, str, list[dict[str, Any]]]:
     """The kind for some rows, why, and what was measured.
 
     Args:
+        kind: "auto" to measure, from `SMALL` rows on; another is taken as it is, but for one with a name where there
+            are too few rows for it. None is flat below `FLAT_BELOW` rows and "auto" from there on.
         matrix: the rows' vectors, prepared.
         rows: how many.
         metric: of the search.
@@ -64,9 +68,15 @@ def choose(
     Raises:
         IndexBundleError: nothing fits into so little memory.
     """
+    if kind is not None and kind != "auto":
+        if too_few_for(kind, rows):
+            return "flat", f"so few rows are looked at one by one, though {kind} was asked for", []
+        return kind, ASKED_FOR, []
     flat_bytes = rows * matrix.dim * 4
-    if rows < SMALL and (max_memory is None or flat_bytes <= max_memory):
-        return "flat", f"{rows:,} rows are soon looked at one by one", []
+    few = FLAT_BELOW if kind is None else SMALL
+    if rows < few and (max_memory is None or flat_bytes <= max_memory):
+        measure = "; --kind auto measures other kinds" if kind is None and rows >= SMALL else ""
+        return "flat", f"fewer than {few:,} rows are looked at one by one{measure}", []
     if not len(hold_out(rows)):
         raise IndexBundleError(f"{rows:,} rows take {flat_bytes / 1e6:,.1f} MB, and of so few no kind takes less")
     trials = [_trial(kind, matrix, rows, metric, target, max_memory) for kind in KINDS]

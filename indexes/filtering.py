@@ -30,15 +30,15 @@ def mark(rows: Rows, condition: str) -> NDArray[np.bool_]:
     marked = np.zeros(len(rows), bool)
     columns = _mentioned(condition, rows.columns)
     with _shut() as connection:
-        for first, end, table in rows.stretches(columns, _AT_ONCE):
-            marked[first + _matching(connection, table, end - first, condition, rows)] = True
+        for first, table in rows.stretches(columns, _AT_ONCE):
+            marked[first + _matching(connection, table, condition, rows.columns)] = True
     return marked
 
 
-def require_condition(rows: Rows, condition: str) -> None:
-    """Refuses what `mark` would refuse, before any row is read."""
+def require_condition(no_rows: pa.Table, condition: str) -> None:
+    """Refuses what `mark` would refuse of rows with the columns of an empty table."""
     with _shut() as connection:
-        _matching(connection, rows.table(np.empty(0, np.int64)), 0, condition, rows)
+        _matching(connection, no_rows, condition, no_rows.column_names)
 
 
 def _mentioned(condition: str, columns: list[str]) -> list[str]:
@@ -48,9 +48,9 @@ def _mentioned(condition: str, columns: list[str]) -> list[str]:
     return some or columns[:1]  # a table of no column has no rows either
 
 
-def _matching(connection: Any, table: pa.Table, size: int, condition: str, rows: Rows) -> NDArray[np.int64]:
+def _matching(connection: Any, table: pa.Table, condition: str, columns: list[str]) -> NDArray[np.int64]:
     duckdb = _duckdb()
-    numbered = table.append_column(_NUMBER, pa.array(np.arange(size)))
+    numbered = table.append_column(_NUMBER, pa.array(np.arange(len(table))))
     try:
         relation = connection.from_arrow(numbered)
         kind = str(relation.project(condition).types[0])
@@ -60,7 +60,7 @@ def _matching(connection: Any, table: pa.Table, size: int, condition: str, rows:
     except duckdb.Error as error:
         reason = str(error).splitlines()[0].rstrip("!")
         raise IndexBundleError(
-            f"filter {condition!r}: {reason}. It is one SQL condition over {', '.join(rows.columns)} "
+            f"filter {condition!r}: {reason}. It is one SQL condition over {', '.join(columns)} "
             "(\"end\" in double quotes), such as: label = 'river'"
         ) from None
     return found

@@ -77,8 +77,6 @@ class _Keys:
     def __init__(self, index: Index, ids: NDArray[np.int64], unique: Unique | None, *, texts: bool) -> None:
         self._unique = unique
         known = np.unique(ids)
-        if not len(known):  # an index without segments knows no columns
-            return
         rows = index.rows(known, ["document_id", "text"], texts=texts)
         self._document = dict(zip(known.tolist(), rows["document_id"].to_pylist(), strict=True))
         self._surface = dict(zip(known.tolist(), rows["text"].to_pylist(), strict=True)) if unique else {}

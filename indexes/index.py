@@ -10,19 +10,17 @@ from typing import Self
 
 import numpy as np
 import pyarrow as pa
-from filelock import FileLock, Timeout
 from numpy.typing import ArrayLike, NDArray
 
 from nuner_embed.encoding.store import Store
-from nuner_embed.errors import IndexLocked
 from nuner_embed.files import expand
 from nuner_embed.indexes import changing, checking
 from nuner_embed.indexes.building import Progress, Work, silent
-from nuner_embed.indexes.bundle import LOCK_FILE, Bundle
+from nuner_embed.indexes.bundle import SEGMENTS_FOLDER, Bundle
 from nuner_embed.indexes.filtering import require_condition
 from nuner_embed.indexes.kinds import SearchParameters
-from nuner_embed.indexes.placing import alone, clear_strays, put, require_free
-from nuner_embed.indexes.state import State, allowed, load
+from nuner_embed.indexes.placing import alone, changing_alone, clear_strays, put, require_free, successor
+from nuner_embed.indexes.state import State, allowed, load, whole_numbers
 from nuner_embed.indexes.vectors import Floats, Metric, best, faiss_metric, prepared
 
 
@@ -68,7 +66,7 @@ class Index:
         stores: Store | str | Path | Iterable[Store | str | Path],
         path: str | Path,
         *,
-        kind: str = "auto",
+        kind: str | None = None,
         metric: Metric = "cosine",
         target_recall: float = 0.95,
         max_memory: int | None = None,
@@ -82,17 +80,19 @@ class Index:
         Args:
             stores: complete stores or their directories; nothing of them is needed afterwards.
             path: a directory that does not exist yet.
-            kind: "flat", "hnsw", "ivf", "ivf_pq", a FAISS factory string, or "auto": whatever measures fastest.
+            kind: "flat", "hnsw", "ivf", "ivf_pq", a FAISS factory string, or "auto": whatever measures fastest. None is
+                "flat" below 200,000 rows, and "auto" from there on or where flat does not fit into `max_memory`.
             metric: "cosine", "dot" or "l2".
             target_recall: of the ten nearest rows, the share that a search is to find; a fraction of 1.
             max_memory: bytes that FAISS may hold in memory; None for any.
             threads: 0 for one a core.
             gpu: train inverted lists on a GPU.
-            force: replace an index that is there.
+            force: replace an index that is there; whoever opens it meanwhile gets the old one or the new one.
             progress: is told what is done, how many rows of it, and of how many.
 
         Raises:
             IndexBundleError: the directory is taken, there is no row, or nothing fits into the memory.
+            IndexLocked: somebody else is building it, or changing the one that is to be replaced.
             StoreMismatch: the stores do not mean the same.
             ValueError: no such kind or metric, or a recall that is none.
         """
@@ -104,7 +104,6 @@ class Index:
             raise ValueError(f"target_recall must be above 0 and at most 1, not {target_recall}")
         faiss_metric(metric)
         first, directory = opened[0], expand(path)
-        require_free(directory, force)
         bundle = Bundle(
             model=first.manifest["model"],
             semantic_hash=first.semantic_hash,
@@ -118,15 +117,13 @@ class Index:
             target_recall=target_recall,
             max_memory=max_memory,
         )
-        work = directory.with_name(f".{directory.name}.tmp")
+        work = Work(threads, gpu, progress)
         with alone(directory):
-            shutil.rmtree(work, ignore_errors=True)  # left by a build that was killed
-            try:
-                work.mkdir()
-                changing.with_stores(work, bundle, opened, Work(threads, gpu, progress)).write(work)
-                put(work, directory)
-            finally:
-                shutil.rmtree(work, ignore_errors=True)
+            require_free(directory, force)
+            if (directory / SEGMENTS_FOLDER).is_dir():
+                _replace(directory, bundle, opened, work)
+            else:
+                _place(directory, bundle, opened, work)
         return cls.open(directory)
 
     def close(self) -> None:
@@ -148,7 +145,8 @@ class Index:
         if self._now is None:
             return f"Index({str(self.path)!r}, closed)"
         bundle = self._now.bundle
-        return f"Index({str(self.path)!r}, {len(self)} {bundle.granularity} rows, {bundle.kind}, {bundle.metric})"
+        kinds = ", ".join(dict.fromkeys(segment.kind for segment in bundle.segments)) or "empty"
+        return f"Index({str(self.path)!r}, {len(self)} {bundle.granularity} rows, {kinds}, {bundle.metric})"
 
     @property
     def _state(self) -> State:
@@ -164,8 +162,7 @@ class Index:
     @property
     def columns(self) -> list[str]:
         """What a filter may speak of."""
-        segments = self._state.segments
-        return segments[0].rows.columns if segments else []
+        return self._state.columns
 
     def snapshot(self) -> Self:
         """The index as it is now, for several calls that must see one state, whatever changes meanwhile."""
@@ -195,7 +192,7 @@ class Index:
 
         Raises:
             IndexBundleError: the filter is no condition over the rows' columns.
-            ValueError: queries of another width or not finite, or k below 1.
+            ValueError: queries of another width or not finite, k below 1, or ids that are no whole numbers.
         """
         state = self._state
         wanted = self._prepared(queries, k)
@@ -217,8 +214,9 @@ class Index:
 
         Raises:
             KeyError: an id that is not in the index.
+            ValueError: ids that are no whole numbers.
         """
-        wanted = np.asarray(ids, dtype=np.int64).ravel()
+        wanted = whole_numbers(ids)
         tables, places = [], []
         state = self._state
         for segment, kept in zip(state.segments, state.kept, strict=True):
@@ -231,7 +229,7 @@ class Index:
         if len(place) != len(wanted):
             raise KeyError(f"no id {np.setdiff1d(wanted, wanted[place])[0]} in the index")
         if not tables:
-            return pa.table({"id": pa.array([], pa.int64())})
+            return state.no_rows(columns, texts=texts).append_column("id", pa.array([], pa.int64()))
         return pa.concat_tables(tables).take(pa.array(np.argsort(place)))
 
     def check_filter(self, filter: str) -> None:
@@ -240,8 +238,7 @@ class Index:
         Raises:
             IndexBundleError: it is no condition over the rows' columns.
         """
-        for segment in self._state.segments[:1]:
-            require_condition(segment.rows, filter)
+        require_condition(self._state.no_rows(), filter)
 
     def ids(self, filter: str | None = None) -> NDArray[np.int64]:
         """The ids of all rows, or of those that a filter lets through, rising."""
@@ -255,8 +252,9 @@ class Index:
 
         Raises:
             KeyError: an id that is not in the index.
+            ValueError: ids that are no whole numbers.
         """
-        wanted = np.asarray(ids, dtype=np.int64).ravel()
+        wanted = whole_numbers(ids)
         found = np.empty((len(wanted), self.bundle.dim), np.float32)
         known = np.zeros(len(wanted), bool)
         for segment in self._state.segments:
@@ -298,9 +296,11 @@ class Index:
         """Removes rows by id; returns how many were there. Their place is freed by `compact`.
 
         Raises:
+            ValueError: ids that are no whole numbers.
             IndexLocked: somebody else is changing the index.
         """
-        return self._remove(lambda: np.intersect1d(np.asarray(ids, dtype=np.int64).ravel(), self.ids()))
+        wanted = whole_numbers(ids)
+        return self._remove(lambda: np.intersect1d(wanted, self.ids()))
 
     def remove_where(self, filter: str) -> int:
         """Removes the rows for which an SQL condition holds; returns how many. See `search` for the condition.
@@ -335,8 +335,12 @@ class Index:
 
     def verify(self) -> list[str]:
         """Reads every byte again and tries searches whose answers are known; returns what is wrong, a line each."""
-        state = self._state
-        return checking.problems(self.path, state.bundle, state.segments)
+        while True:
+            state = self._state
+            found = checking.problems(self.path, state.bundle, state.segments)
+            if not found or Bundle.read(self.path) == state.bundle:
+                return found
+            self.refresh()  # another process changed the index meanwhile: what was read is gone
 
     def _prepared(self, queries: ArrayLike, k: int) -> Floats:
         bundle = self._state.bundle
@@ -350,12 +354,7 @@ class Index:
     @contextlib.contextmanager
     def _change(self) -> Iterator[Bundle]:
         """Holds the writer's lock, over the newest state; what a writer that died left behind is cleared away."""
-        lock = FileLock(self.path / LOCK_FILE, timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise IndexLocked(f"another process is changing {self.path}; try again when it is done") from None
-        try:
+        with changing_alone(self.path):
             self.refresh()
             clear_strays(self.path, self._state.bundle)
             try:
@@ -363,10 +362,33 @@ class Index:
             except BaseException:  # what came to nothing takes no room
                 clear_strays(self.path, Bundle.read(self.path))
                 raise
-        finally:
-            lock.release()
 
     def _commit(self, bundle: Bundle) -> None:
         replace(bundle, generation=bundle.generation + 1).write(self.path)
         self.refresh()
         clear_strays(self.path, self._state.bundle)
+
+
+def _place(directory: Path, bundle: Bundle, stores: Sequence[Store], work: Work) -> None:
+    """Builds an index beside its place, and gives it its name when it is whole."""
+    folder = directory.with_name(f".{directory.name}.tmp")
+    shutil.rmtree(folder, ignore_errors=True)  # left by a build that was killed
+    try:
+        folder.mkdir()
+        changing.with_stores(folder, bundle, stores, work).write(folder)
+        put(folder, directory)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _replace(directory: Path, bundle: Bundle, stores: Sequence[Store], work: Work) -> None:
+    """Builds an index within the one that is there, which goes when the new manifest has taken the old one's place."""
+    with changing_alone(directory):
+        first = successor(directory, bundle)
+        try:
+            built = changing.with_stores(directory, first, stores, work)
+            built.write(directory)
+        except BaseException:
+            changing.new_segment(directory, first)  # what came to nothing takes no room
+            raise
+        clear_strays(directory, built)

@@ -1,6 +1,8 @@
 """What FAISS builds for each kind of index, and the parameters that a search of it takes."""
 
+import contextlib
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
@@ -12,8 +14,13 @@ from numpy.typing import NDArray
 # FAISS's type stubs do not know what its Python layer adds.
 _FAISS: Any = faiss
 KINDS = ("flat", "hnsw", "ivf", "ivf_pq")
-# Below so many rows a search of all of them takes less than any structure saves.
+# Below so many rows an index is flat unless another kind is asked for: a search of all of them loses nothing, and there
+# is nothing to measure first.
+FLAT_BELOW = 200_000
+# Below so many rows auto does not measure: a search of all of them takes less than any structure saves.
 SMALL = 5_000
+# Below so many rows the kinds that have a name are flat: there are too few for a structure.
+_UNSTRUCTURED = 1_000
 # Points that k-means wants for each list, by FAISS's own warning.
 POINTS_A_LIST = 39
 
@@ -41,10 +48,15 @@ class SearchParameters:
         return asdict(self)
 
 
+def too_few_for(kind: str, rows: int) -> bool:
+    """Whether so few rows are kept flat although a kind with a name was asked for."""
+    return kind in KINDS and kind != "flat" and rows < _UNSTRUCTURED
+
+
 def factory_of(kind: str, rows: int, dim: int) -> str:
     """FAISS's factory string for a kind; any other is taken for such a string itself."""
     lists = max(1, min(round(2 * math.sqrt(rows)), rows // POINTS_A_LIST))
-    if kind == "flat" or (kind in KINDS and rows < 1000):
+    if kind == "flat":
         return "Flat"
     if kind == "hnsw":
         return "HNSW32"
@@ -61,44 +73,108 @@ def _codes(dim: int) -> int:
     return min(fitting, key=lambda m: abs(dim / m - 4), default=dim)
 
 
+# FAISS's indexes that can be added to, written, read again and searched: those that filter while they search, and those
+# that do not, of which some take no search parameters at all. Others, such as NSG and lattices, are refused.
+_WITHOUT_PARAMETERS = (
+    _FAISS.IndexPQ
+    | _FAISS.IndexFastScan
+    | _FAISS.IndexAdditiveQuantizer
+    | _FAISS.IndexLSH
+    | _FAISS.IndexIVFAdditiveQuantizerFastScan
+)
+_WITHOUT_FILTER = _WITHOUT_PARAMETERS | _FAISS.IndexIVFAdditiveQuantizer
+_SEARCHABLE = (
+    _WITHOUT_FILTER
+    | _FAISS.IndexFlat
+    | _FAISS.IndexScalarQuantizer
+    | _FAISS.IndexRaBitQ
+    | _FAISS.IndexHNSW
+    | _FAISS.IndexIVF
+)
+
+# Numbers that FAISS takes and that then end the whole process.
+_DEADLY = re.compile(r"(?<![0-9])0+(?![0-9])|HNSW1(?![0-9])")
+
+
 def make(factory: str, dim: int, metric: int) -> Any:
     """An empty FAISS index.
 
     Raises:
-        ValueError: FAISS does not know the string, or it asks for what this package does itself.
+        ValueError: FAISS does not know the string, or cannot build that for this width and metric; what it builds
+            cannot be searched here, or does what this package does itself.
     """
+    if _DEADLY.search(factory):
+        raise ValueError(f"{factory!r}: every number must be at least 1, and HNSW needs 2 links or more")
     try:
         index = _FAISS.index_factory(dim, factory, metric)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise ValueError(
-            f"{factory!r} is neither auto, {', '.join(KINDS)} nor a FAISS factory string: {reason}"
-        ) from None
-    if isinstance(index, _FAISS.IndexRefine | _FAISS.IndexIDMap):
+        raise ValueError(_reason_against(factory, dim, metric, error)) from None
+    inner = _innermost(index)
+    if inner.metric_type != metric:  # HNSW over codes is built for l2 whatever was asked for
+        raise ValueError(_for_another_metric(factory, metric))
+    if isinstance(inner, _FAISS.IndexRefine | _FAISS.IndexIDMap):
         raise ValueError(f"{factory!r}: leave out what re-ranks and numbers; every index here does that by itself")
+    if not isinstance(inner, _SEARCHABLE):
+        raise ValueError(
+            f"{factory!r}: FAISS's {type(inner).__name__} cannot be added to, written to disk and searched as an index "
+            f"here must be; use {', '.join(KINDS)} or another factory string"
+        )
     return index
+
+
+def _reason_against(factory: str, dim: int, metric: int, error: RuntimeError) -> str:
+    """Why FAISS does not build what a string says: the metric, or the string itself."""
+    reason = str(error).strip().splitlines()[-1]
+    with contextlib.suppress(RuntimeError):
+        other = faiss.METRIC_INNER_PRODUCT if metric == faiss.METRIC_L2 else faiss.METRIC_L2
+        _FAISS.index_factory(dim, factory, other)
+        return _for_another_metric(factory, metric)
+    return f"{factory!r} is neither auto, {', '.join(KINDS)} nor a FAISS factory string for {dim} dimensions: {reason}"
+
+
+def _for_another_metric(factory: str, metric: int) -> str:
+    only = "cosine and dot" if metric == faiss.METRIC_L2 else "l2"
+    return f"FAISS builds {factory!r} for the metric {only} alone; give another --metric or another kind"
+
+
+def _innermost(index: Any) -> Any:
+    """The index behind all transforms of the vectors, such as PCA."""
+    index = _FAISS.downcast_index(index)
+    return _innermost(index.index) if isinstance(index, _FAISS.IndexPreTransform) else index
 
 
 def is_exact(index: Any, metric: int) -> bool:
     """Whether FAISS's distances are exact scores of the rows that it finds, so that nothing needs re-ranking.
 
-    For l2 it computes them from inner products, which near 0 leaves little of them.
+    They are not where the vectors are transformed first, and for l2, which FAISS computes from inner products: near 0
+    that leaves little of them.
     """
-    flat = _FAISS.IndexFlat | _FAISS.IndexIVFFlat | _FAISS.IndexHNSWFlat
-    return metric == faiss.METRIC_INNER_PRODUCT and isinstance(_FAISS.downcast_index(index), flat)
+    return metric == faiss.METRIC_INNER_PRODUCT and _holds_vectors(_FAISS.downcast_index(index))
+
+
+def _holds_vectors(index: Any) -> bool:
+    """Whether FAISS compares with the vectors themselves, not with codes or with what a transform made of them."""
+    return isinstance(index, _FAISS.IndexFlat | _FAISS.IndexIVFFlat | _FAISS.IndexHNSWFlat)
 
 
 def finds_all(index: Any) -> bool:
-    """Whether FAISS looks at every row."""
+    """Whether FAISS looks at every row, and at the row itself."""
     return isinstance(_FAISS.downcast_index(index), _FAISS.IndexFlat)
 
 
-def parameters(index: Any, how: SearchParameters, keep: NDArray[np.bool_] | None) -> Any:
-    """FAISS's own search parameters; `keep` restricts the search to the places that it marks.
+def filters(index: Any) -> bool:
+    """Whether FAISS can be told which rows may be found."""
+    return not isinstance(_innermost(index), _WITHOUT_FILTER)
 
-    The result holds references to what must outlive the search.
+
+def parameters(index: Any, how: SearchParameters, keep: NDArray[np.bool_] | None) -> Any:
+    """FAISS's own search parameters; `keep` restricts the search to the places that it marks, where `filters` says so.
+
+    None for an index that takes none. The result holds references to what must outlive the search.
     """
     index = _FAISS.downcast_index(index)
+    if isinstance(_innermost(index), _WITHOUT_PARAMETERS):
+        return None
     if isinstance(index, _FAISS.IndexPreTransform):
         return _FAISS.SearchParametersPreTransform(index_params=parameters(index.index, how, keep))
     selector = {"sel": _selector(keep)} if keep is not None else {}
@@ -117,16 +193,14 @@ def refining(base: Any, candidates: float) -> Any:
 def easier_to_harder(index: Any) -> Iterator[list[SearchParameters]]:
     """Settings to try, in families: within one each finds more than the one before and takes longer."""
     index = _FAISS.downcast_index(index)
-    if isinstance(index, _FAISS.IndexPreTransform):
-        yield from easier_to_harder(index.index)
-        return
+    families = (1,) if _holds_vectors(index) else (2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+    index = _innermost(index)
     lists = index.nlist if isinstance(index, _FAISS.IndexIVF) else 1
     probes = [p for p in _STEPS if p < lists] + [lists]
-    families = (1,) if is_exact(index, faiss.METRIC_INNER_PRODUCT) else (2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
     for candidates in families:
         if isinstance(index, _FAISS.IndexHNSW):
             yield [SearchParameters(1, effort, candidates) for effort in _STEPS if effort >= 10 * candidates]
-        elif isinstance(index, _FAISS.IndexIVF):
+        elif isinstance(index, _FAISS.IndexIVF) and not isinstance(index, _WITHOUT_PARAMETERS):
             yield [SearchParameters(p, 1, candidates) for p in probes]
         else:
             yield [SearchParameters(1, 1, candidates)]

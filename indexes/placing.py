@@ -3,13 +3,14 @@
 import contextlib
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from nuner_embed.errors import IndexBundleError, IndexLocked
 from nuner_embed.files import sync_folder
-from nuner_embed.indexes.bundle import SEGMENTS_FOLDER, Bundle
+from nuner_embed.indexes.bundle import LOCK_FILE, SEGMENTS_FOLDER, Bundle
 
 
 def require_free(directory: Path, force: bool) -> None:
@@ -43,14 +44,43 @@ def alone(directory: Path) -> Iterator[None]:
 
 
 def put(work: Path, directory: Path) -> None:
-    """Gives a finished index its name; one that was there goes once it has another."""
-    old = directory.with_name(f".{directory.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
+    """Gives a finished index its name, which nothing bears yet but perhaps an empty directory."""
     if directory.exists():
-        directory.rename(old)
+        directory.rmdir()
     work.rename(directory)
-    shutil.rmtree(old, ignore_errors=True)
     sync_folder(directory.parent)
+
+
+@contextlib.contextmanager
+def changing_alone(directory: Path) -> Iterator[None]:
+    """Holds the lock of an index that is there.
+
+    Raises:
+        IndexLocked: somebody else holds it.
+    """
+    lock = FileLock(directory / LOCK_FILE, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise IndexLocked(f"another process is changing {directory}; try again when it is done") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def successor(directory: Path, bundle: Bundle) -> Bundle:
+    """The first state of a new index that is to stand where another stands, which may be damaged.
+
+    Its segment gets a name that no segment here has or had, so that whoever reads sees either index whole.
+    """
+    try:
+        before = Bundle.read(directory)
+    except IndexBundleError:
+        before = bundle
+    there = [int(folder.name) for folder in (directory / SEGMENTS_FOLDER).iterdir() if folder.name.isdecimal()]
+    number = max([before.next_segment, *(name + 1 for name in there)])
+    return replace(bundle, generation=before.generation + 1, next_segment=number)
 
 
 def clear_strays(directory: Path, bundle: Bundle) -> None:

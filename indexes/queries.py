@@ -19,6 +19,8 @@ NEGATIVE = "-"
 # From so many examples on, how rows vary is taken into account.
 _LINEAR_FROM = 5
 _BACKGROUND_ROWS = 20_000
+# Vectors whose squared distance is at most this share of their squared length are alike: float16 tells no more.
+_ALIKE = 1e-6
 
 
 def marked_document(query: str, id_: str = "query") -> Document:
@@ -116,17 +118,19 @@ class Examples:
 
         Up to four examples give their centre, moved away from that of the negatives. From five on, where the metric is
         an inner product, they give the direction that tells them best from the rows of the index, as linear
-        discriminant analysis finds it.
+        discriminant analysis finds it; where the rows do not vary, or not from the examples, the centre again.
         """
         metric = index.bundle.metric
         positives, negatives = prepared(self.positives, metric), prepared(self.negatives, metric)
+        if len(positives) + len(negatives) >= _LINEAR_FROM and metric != "l2":
+            ids = index.ids()
+            chosen = np.random.default_rng(seed).choice(ids, min(len(ids), _BACKGROUND_ROWS), replace=False)
+            direction = Discriminant(index.vectors(np.sort(chosen))).direction(positives, negatives)
+            if direction is not None:
+                return direction, "linear scorer"
         centre = positives.mean(axis=0)
-        if len(positives) + len(negatives) < _LINEAR_FROM or metric == "l2" or not len(index):
-            away = 0.25 * (negatives.mean(axis=0) - centre) if len(negatives) else 0
-            return (centre - away).astype(np.float32), "centroid"
-        ids = index.ids()
-        chosen = np.random.default_rng(seed).choice(ids, min(len(ids), _BACKGROUND_ROWS), replace=False)
-        return Discriminant(index.vectors(np.sort(chosen))).direction(positives, negatives), "linear scorer"
+        away = 0.25 * (negatives.mean(axis=0) - centre) if len(negatives) else 0
+        return (centre - away).astype(np.float32), "centroid"
 
 
 def examples_of(index: Index, encoder: TextEncoder, documents: Texts) -> Examples:
@@ -149,12 +153,26 @@ class Discriminant:
     """Tells examples from the rows of an index by linear discriminant analysis."""
 
     def __init__(self, background: Floats) -> None:
+        self._length = self._variance = 0.0
+        if len(background) < 2:  # of which there is no covariance
+            return
         self._centre = background.mean(axis=0)
+        self._length = float(np.square(background).sum(axis=1).mean())
         covariance: NDArray[np.float64] = np.cov(background, rowvar=False).astype(np.float64)
+        self._variance = float(np.trace(covariance))
         # half-way towards its mean variance: few examples say little of how they vary
-        self._shrunk = covariance + np.eye(len(covariance)) * np.trace(covariance) / len(covariance)
+        self._shrunk = covariance + np.eye(len(covariance)) * self._variance / len(covariance)
 
-    def direction(self, positives: Floats, negatives: Floats) -> Floats:
-        """The direction along which positives stand out from background and negatives, over how rows vary, (dim,)."""
+    def direction(self, positives: Floats, negatives: Floats) -> Floats | None:
+        """The direction along which positives stand out from background and negatives, over how rows vary, (dim,).
+
+        None where there is none: the background's rows are alike or fewer than two, or the positives lie in the middle
+        of what they are to be told from.
+        """
+        if self._variance <= _ALIKE * self._length:
+            return None
         other = (self._centre + negatives.mean(axis=0)) / 2 if len(negatives) else self._centre
-        return np.linalg.solve(self._shrunk, positives.mean(axis=0) - other).astype(np.float32)
+        apart = positives.mean(axis=0) - other
+        if float(np.square(apart).sum()) <= _ALIKE * self._length:
+            return None
+        return np.linalg.solve(self._shrunk, apart).astype(np.float32)

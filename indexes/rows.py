@@ -73,13 +73,13 @@ class Rows:
             return empty.append_column("document_text", pa.array([], pa.string())) if texts else empty
         return pa.concat_tables(found).take(pa.array(np.argsort(np.concatenate(order))))
 
-    def stretches(self, columns: Sequence[str], size: int) -> Iterator[tuple[int, int, pa.Table]]:
-        """All rows, whole parts at a time until they come to `size`: the first, one past the last, and their table."""
+    def stretches(self, columns: Sequence[str], size: int) -> Iterator[tuple[int, pa.Table]]:
+        """All rows, whole parts at a time until they come to `size`: the number of the first, and their table."""
         first, tables = 0, []
         for part, end in zip(self._rows, self.bounds[1:].tolist(), strict=True):
             tables.append(part.all(columns))
             if end - first >= size or end == len(self):
-                yield first, end, pa.concat_tables(tables)
+                yield first, pa.concat_tables(tables)
                 first, tables = end, []
 
     def documents(self, part: int, ids: pa.ChunkedArray) -> pa.Table:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nuner_embed.arrays import map_array
 from nuner_embed.errors import IndexBundleError
-from nuner_embed.indexes.kinds import SearchParameters, is_exact, parameters, refining
+from nuner_embed.indexes.kinds import SearchParameters, filters, is_exact, parameters, refining
 from nuner_embed.indexes.order import Ints, Order
 from nuner_embed.indexes.rows import Rows
 from nuner_embed.indexes.vectors import Floats, Metric, Vectors, faiss_metric, scores_of
@@ -90,7 +90,7 @@ class Segment:
         self.entry = entry
         for name, facts in entry.files.items():
             path = folder / name
-            if not path.is_file() or path.stat().st_size != facts["bytes"]:
+            if _size(path) != facts["bytes"]:
                 raise IndexBundleError(f"{path} is missing or not as long as it was written; build the index again")
         self.vectors = Vectors.open(folder / VECTORS_FILE, metric)
         self.rows = Rows(folder, entry.parts)
@@ -127,7 +127,7 @@ class Segment:
         if k == 0:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
         marked = self.order.marked(keep)
-        if allowed <= max(SCAN_ROWS, k):
+        if allowed <= max(SCAN_ROWS, k) or not filters(self.searcher.index):
             scores, places = self.vectors.neighbours(queries, k, marked)
         else:
             scores, places = self.searcher.search(queries, k, how.harder(len(keep) / allowed), marked)
@@ -177,6 +177,14 @@ class Searcher:
             short = np.flatnonzero((places < 0).any(axis=1))
             scores[short], places[short] = self.vectors.neighbours(queries[short], k, keep, self.size)
         return scores, places
+
+
+def _size(path: Path) -> int | None:
+    """Of a file, in bytes; None where it is gone, as it may be at any moment while others change the index."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def _read_numbers(path: Path) -> Ints:

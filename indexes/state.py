@@ -1,18 +1,21 @@
 """An index at one moment."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
+from nuner_embed.encoding.shards import row_schema
 from nuner_embed.errors import IndexBundleError
 from nuner_embed.indexes.bundle import SEGMENTS_FOLDER, Bundle
 from nuner_embed.indexes.filtering import mark
 from nuner_embed.indexes.segment import Segment
 
 Marks = NDArray[np.bool_]
+_LARGEST = 2**63 - 1
 _FILTERS = 8  # that are remembered, at a byte a row each
 
 
@@ -35,7 +38,20 @@ class State:
     @property
     def rows(self) -> int:
         """How many may be found."""
-        return sum(len(segment.ids) for segment in self.segments) - self.bundle.removed
+        return self.bundle.rows
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the rows' columns, also where there is no row."""
+        return self.segments[0].rows.columns if self.segments else row_schema(self.bundle.granularity).names
+
+    def no_rows(self, columns: Sequence[str] | None = None, *, texts: bool = False) -> pa.Table:
+        """The table of no row; see `Segment.table`."""
+        if self.segments:
+            return self.segments[0].table(np.empty(0, np.int64), columns, texts=texts)
+        table = row_schema(self.bundle.granularity).empty_table()
+        table = table if columns is None else table.select(list(columns))
+        return table.append_column("document_text", pa.array([], pa.string())) if texts else table
 
 
 def load(directory: Path) -> State:
@@ -48,7 +64,7 @@ def load(directory: Path) -> State:
             )
             removed = bundle.removed_ids(directory)
         except IndexBundleError:
-            if Bundle.read(directory).generation == bundle.generation:
+            if Bundle.read(directory) == bundle:
                 raise
             continue
         kept: list[Marks | None] = []
@@ -60,9 +76,23 @@ def load(directory: Path) -> State:
         return State(bundle, segments, tuple(kept))
 
 
+def whole_numbers(ids: ArrayLike) -> NDArray[np.int64]:
+    """Ids of rows in one dimension, in the order given.
+
+    Raises:
+        ValueError: fractions, strings, truth values, or numbers that no id can be; none is ever rounded or cut.
+    """
+    given = np.asarray(ids).ravel()
+    if not given.size:
+        return np.empty(0, np.int64)
+    if given.dtype.kind not in "iu" or given.max() > _LARGEST:
+        raise ValueError(f"ids are whole numbers from 0 to {_LARGEST}, not {given[:1].tolist()[0]!r} ({given.dtype})")
+    return given.astype(np.int64)
+
+
 def allowed(state: State, condition: str | None, among: ArrayLike | None) -> Iterator[Marks | None]:
     """The rows of each segment that may be found; None for all."""
-    named = None if among is None else np.unique(np.asarray(among, dtype=np.int64))
+    named = None if among is None else np.unique(whole_numbers(among))
     matching = None if condition is None else _filtered(state, condition)
     for number, (segment, kept) in enumerate(zip(state.segments, state.kept, strict=True)):
         marks = kept

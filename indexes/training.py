@@ -16,11 +16,15 @@ _TRAINED_A_LIST = 50
 _TRAINED = 65_536
 
 
+class Untrainable(ValueError):
+    """FAISS cannot train what was asked for on the rows that there are, mostly because these are too few."""
+
+
 def train(index: Any, matrix: Vectors, end: int, *, gpu: bool = False) -> Any:
     """Trains an empty index, where it needs that, on rows spread over the places before `end`.
 
     Raises:
-        ValueError: there are too few.
+        Untrainable: there are too few.
         IndexBundleError: a GPU was asked for, and there are no lists.
     """
     lists = _FAISS.try_extract_index_ivf(index)
@@ -32,7 +36,7 @@ def train(index: Any, matrix: Vectors, end: int, *, gpu: bool = False) -> Any:
             index.train(matrix.take(sample))
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
-            raise ValueError(f"FAISS cannot train on {end} rows: {reason}; use --kind flat") from None
+            raise Untrainable(f"FAISS cannot train on {end:,} rows: {reason}; use --kind flat") from None
     if helper is not None:
         lists.clustering_index = None
     return index

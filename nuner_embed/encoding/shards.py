@@ -135,14 +135,30 @@ def rows_as_arrow(table: TokenTable, embedded: RowEmbeddings, granularity: Granu
     ]
     ids = pa.array([document.id for document in documents], pa.string())
     return pa.table(
+        [
+            ids.take(pa.array(rows.document)),
+            pa.array(rows.start),
+            pa.array(rows.end),
+            text,
+            [span.label if span else None for span in spans],
+            [span.score if span else None for span in spans],
+            pa.array(rows.index),
+        ],
+        schema=row_schema(granularity),
+    )
+
+
+def row_schema(granularity: str) -> pa.Schema:
+    """The columns of the rows' table."""
+    return pa.schema(
         {
-            "document_id": ids.take(pa.array(rows.document)),
-            "start": pa.array(rows.start, pa.int64()),
-            "end": pa.array(rows.end, pa.int64()),
-            "text": pa.array(text, pa.string()),
-            "label": pa.array([span.label if span else None for span in spans], pa.string()),
-            "score": pa.array([span.score if span else None for span in spans], pa.float32()),
-            granularity: pa.array(rows.index, pa.int32()),
+            "document_id": pa.string(),
+            "start": pa.int64(),
+            "end": pa.int64(),
+            "text": pa.string(),
+            "label": pa.string(),
+            "score": pa.float32(),
+            granularity: pa.int32(),
         }
     )
 

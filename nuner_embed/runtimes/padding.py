@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nuner_embed.cache import cached
 from nuner_embed.errors import ModelError, NunerEmbedError
-from nuner_embed.files import cache_folder, hash_of, read_json, write_json
+from nuner_embed.files import hash_of, read_json, write_json
 from nuner_embed.models import Model
 from nuner_embed.runtimes.base import Runtime, pad
 
@@ -47,14 +48,13 @@ def takes_padding(model: Model, run: Run, longest: int, key: dict[str, Any], noi
         return bool(read_json(path)["padding"])
     padding = _find_out(model, run, longest, noise)
     with contextlib.suppress(OSError):  # found out again, then
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {"padding": padding})
     return padding
 
 
 def _memory(model: Model, key: dict[str, Any]) -> Path:
     whose = {"schema_version": _SCHEMA_VERSION, "weights": model.weights_sha256, "config": model.config.sha256}
-    return cache_folder() / "padding" / f"{hash_of({**whose, **key})}.json"
+    return cached("padding", f"{hash_of({**whose, **key})}.json")
 
 
 def _find_out(model: Model, run: Run, longest: int, noise: float) -> bool:

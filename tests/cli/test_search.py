@@ -149,6 +149,10 @@ def test_files_of_queries(folder):
     [
         (["index"], 2, "give one of QUERY, --like FILE, --concept NAME and --queries FILE"),
         (["index", "x", "--like", "c.jsonl"], 2, "give one of QUERY"),
+        (["index", "x", "--min-score", "nan"], 2, "--min-score is a number"),
+        (["index", "x", "-k", "0"], 2, "0 is not in the range x>=1"),
+        (["index", "x", "-o", "."], 2, "File '.' is a directory"),
+        (["index", "x", "-o", "no/hits.parquet"], 2, "there is no folder no to write hits.parquet into"),
         (["index", "x", "--json", "--csv"], 2, "--json or --csv, not both"),
         (["index", "x", "--json", "-o", "x.parquet"], 2, "-o writes Parquet; leave it out"),
         (["index", "[[a]] [[b]]"], 1, "mark one mention"),
@@ -157,6 +161,7 @@ def test_files_of_queries(folder):
         (["index", "x", "--model", "nothing"], 1, "no directory and no known model is called 'nothing'"),
         (["store", "x"], 1, "is no manifest of an index"),
         (["nowhere", "x"], 1, "holds no index; nuner-embed index build makes one"),
+        (["c.jsonl", "x"], 1, "c.jsonl holds no index; nuner-embed index build makes one"),
         (["index", "--like", "missing.jsonl"], 1, "missing.jsonl"),
     ],
 )
@@ -181,7 +186,7 @@ def test_a_life_of_an_index(folder, tmp_path):
     added = json.loads(run("index", "add", "i", "more", "--json", cwd=tmp_path, check=0).stdout)
     assert (added["rows"], len(added["segments"])) == (7, 2)
     again = run("index", "add", "i", "more", cwd=tmp_path, check=1)
-    assert "are in the index already; nothing was added" in again.stderr
+    assert "more was added before; nothing was added. --again" in again.stderr
     (tmp_path / "ids").write_text("0\n\n6\n99\n")
     removed = json.loads(run("index", "remove", "i", "--ids", "ids", "--json", cwd=tmp_path, check=0).stdout)
     assert (removed["removed_now"], removed["removed"], removed["rows"]) == (2, 2, 5)
@@ -222,3 +227,64 @@ def test_index_mistakes_are_one_line(folder, arguments, code, message):
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (folder / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "shown"),
+    [
+        (b"0\n99999999999999999999\n", 2, "'99999999999999999999'"),
+        (b"\xef\xbb\xbf0\r\n\r\n-1\r\n", 3, "'-1'"),
+        (b"1.0\n", 1, "'1.0'"),
+        (b"1 2\n", 1, "'1 2'"),
+        (b"0x1\n", 1, "'0x1'"),
+        (b"1_0\n", 1, "'1_0'"),
+        ("٣\n".encode(), 1, "'٣'"),
+        (b"0\n\xff\xfe\x00PAR1", 2, "'\ufffd\ufffd\\x00PAR1'"),
+        (b"9" * 10_000, 1, "'" + "9" * 40 + "'"),
+    ],
+)
+def test_a_file_of_ids_that_are_none(folder, content, line, shown):
+    """One line that names file and line, and nothing is removed."""
+    (folder / "ids").write_bytes(content)
+    done = run("index", "remove", "index", "--ids", "ids", cwd=folder, check=1)
+    (said,) = done.stderr.splitlines()
+    assert said.startswith(f"Error: ids:{line}: {shown} is no id; one whole number a line is expected")
+    assert json.loads(run("index", "info", "index", "--json", cwd=folder, check=0).stdout)["removed"] == 0
+
+
+def test_an_emptied_index(folder, tmp_path):
+    """By every way to ask, before and after compact."""
+    (tmp_path / "like.jsonl").write_text('{"text": "a ferry", "spans": [{"start": 2, "end": 7, "label": "boat"}]}\n')
+    (tmp_path / "q.txt").write_text("a [[ferry]]\n")
+    run("index", "build", folder / "store", "-o", "i", cwd=tmp_path, check=0)
+    run("index", "remove", "i", "--filter", "true", cwd=tmp_path, check=0)
+    two = ["--concept", "boat", "--concept", "city", "--not", "person", "--unique", "surface"]
+    others = [["--like", "like.jsonl", "--unique", "document"], ["--queries", "q.txt"], ["--concept", "boat"]]
+    for compacted in (False, True):
+        for question in [two, *others] if compacted else [two]:
+            done = run("search", "i", *question, "--model", folder / "m", cwd=tmp_path, check=0)
+            assert "nothing found" in done.stdout
+            assert "i holds no row" in done.stderr
+        done = run("search", "i", "ferry", "--json", "--filter", "true", cwd=tmp_path, check=0)
+        assert json.loads(done.stdout)["hits"] == []
+        run("search", "i", "ferry", "-o", "hits.parquet", cwd=tmp_path, check=0)
+        assert pq.read_table(tmp_path / "hits.parquet").num_rows == 0
+        assert "label" in pq.read_schema(tmp_path / "hits.parquet").names
+        assert 'column "colour" not found' in run("search", "i", "x", "--filter", "colour = 1", cwd=tmp_path).stderr
+        read = "i: empty; its manifest is as written" if compacted else "i: 1 segment read, all as written"
+        assert read in run("index", "verify", "i", cwd=tmp_path, check=0).stderr
+        assert json.loads(run("index", "info", "i", "--json", cwd=tmp_path, check=0).stdout)["rows"] == 0
+        shown = run("index", "info", "i", cwd=tmp_path, check=0).stdout
+        assert shown.splitlines()[1].split()[-1] == "0"
+        run("index", "compact", "i", cwd=tmp_path, check=0)
+    run("index", "add", "i", folder / "store", cwd=tmp_path, check=0)
+    assert "ferry" in run("search", "i", "ferry", "--model", folder / "m", cwd=tmp_path, check=0).stdout
+
+
+def test_few_rows_are_flat_and_the_report_says_so(folder, tmp_path):
+    done = run("index", "build", folder / "store", "-o", "i", "--kind", "ivf", cwd=tmp_path, check=0)
+    assert "6 rows, Flat" in done.stdout
+    assert "flat: so few rows are looked at one by one, though ivf was asked for" in done.stdout
+    done = run("index", "build", folder / "store", "-o", "j", "--kind", "IVF64,Flat", cwd=tmp_path, check=2)
+    assert "FAISS cannot train on 6 rows" in done.stderr.splitlines()[-1]
+    assert "--kind flat" in done.stderr.splitlines()[-1]

@@ -282,6 +282,53 @@ def test_from_five_examples_on_a_linear_scorer_ignores_what_all_rows_share(tmp_p
     assert Examples(examples.positives[:2], examples.negatives[:2]).query(index)[1] == "centroid"
 
 
+def _index_of(folder, texts):
+    (folder / "c.txt").write_text("".join(f"{text}\n" for text in texts))
+    run_job(Corpus([folder / "c.txt"]), folder / "s", HashSpec(dim=16), JobOptions(granularity="word"))
+    return Index.build(folder / "s", folder / "i")
+
+
+@pytest.mark.parametrize("texts", [["ferry"], ["ferry"] * 9, ["ferry"] * 3 + ["boat"]], ids=["one", "alike", "removed"])
+def test_examples_among_rows_that_do_not_vary(tmp_path, texts):
+    """There is nothing to tell the examples from: they are searched for by their centre, whose score is a cosine."""
+    index = _index_of(tmp_path, texts)
+    index.remove_where("text = 'boat'")
+    ferry = np.repeat(index.vectors([0]), 6, axis=0)
+    for negatives in (ferry[:0], -ferry):
+        vector, what = Examples(ferry, negatives).query(index)
+        assert what == "centroid"
+        hits = find(index, vector, 3)
+        assert hits["text"].to_pylist() == ["ferry"] * min(3, len(index))
+        assert hits["score"].to_pylist() == pytest.approx([1] * min(3, len(index)), abs=1e-3)
+
+
+def test_examples_that_are_all_rows(tmp_path):
+    """Examples in the very middle of the rows stand out in no direction."""
+    index = _index_of(tmp_path, ["ferry", "boat"])
+    vector, what = Examples(index.vectors([0, 1, 0, 1, 0, 1]), index.vectors([])).query(index)
+    assert what == "centroid"
+    assert find(index, vector)["score"][0].as_py() > 0.5
+
+
+def test_the_same_example_five_times(indexes):
+    index = indexes["word"]
+    ferry = np.repeat(index.vectors(index.ids("text = 'ferry'")[:1]), 5, axis=0)
+    vector, what = Examples(ferry, ferry[:0]).query(index)
+    assert what == "linear scorer"
+    assert find(index, vector, 1)["text"].to_pylist() == ["ferry"]
+
+
+def test_examples_and_an_emptied_index(indexes, tmp_path):
+    index = _index_of(tmp_path, ["ferry", "boat"])
+    examples = Examples(index.vectors([0] * 5), index.vectors([1]))
+    index.remove([0, 1])
+    for _ in range(2):
+        vector, what = examples.query(index)
+        assert what == "centroid"
+        assert find(index, vector, unique="surface").num_rows == 0
+        index.compact()
+
+
 def test_files_of_queries(tmp_path):
     (tmp_path / "q.txt").write_text("He [[left]].\n\nferry\r\n")
     (tmp_path / "q.jsonl").write_text('{"id": 7, "query": "the [[ferry]]"}\n{"query": "x"}\n')

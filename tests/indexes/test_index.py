@@ -116,7 +116,7 @@ def test_it_lives(built, stores, tmp_path):
     check(index, vectors, ids, metric, removed=gone)
     np.testing.assert_array_equal(index.ids(), np.setdiff1d(ids, gone))
     assert index.verify() == []
-    with pytest.raises(IndexBundleError, match="are in the index already; nothing was added"):
+    with pytest.raises(IndexBundleError, match=r"b was added before; nothing was added. --again"):
         index.add(stores[1])
     index.add(stores[1], again=True)  # ids go on where they were
     assert index.ids()[-1] == len(ids) + len(stores[1]) - 1

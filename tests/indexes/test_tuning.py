@@ -109,7 +109,7 @@ def samples(monkeypatch):
 @pytest.mark.usefixtures("samples")
 def test_auto_measures_and_says_what_it_saw(store, tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    index = Index.build(store, tmp_path / "index")
+    index = Index.build(store, tmp_path / "index", kind="auto")
     (segment,) = index.bundle.segments
     assert [trial["kind"] for trial in segment.trials] == ["flat", "hnsw", "ivf", "ivf_pq"]
     fitting = [trial for trial in segment.trials if trial["fits"]]
@@ -178,3 +178,31 @@ def test_verify_sees_lost_recall(store, tmp_path, monkeypatch):
 
 def _fields(entry):
     return {name: getattr(entry, name) for name in entry.__slots__}
+
+
+def test_few_rows_are_flat_unless_another_kind_is_asked_for(store, tmp_path, monkeypatch):
+    """Auto took minutes over 24,324 rows, and lost the best hit."""
+    index = Index.build(store, tmp_path / "index")
+    (segment,) = index.bundle.segments
+    assert (index.bundle.kind, segment.kind, segment.factory, segment.trials) == (None, "flat", "Flat", [])
+    assert segment.recall["recall"] == 1
+    assert segment.why == "fewer than 200,000 rows are looked at one by one; --kind auto measures other kinds"
+    index.add(store, again=True)
+    index.compact()  # twice as many rows are still few
+    assert [segment.kind for segment in index.bundle.segments] == ["flat"]
+    monkeypatch.setattr(choosing, "FLAT_BELOW", len(store))
+    assert len(choosing.choose(None, *_asked(index, store))[2]) == 4  # from so many rows on, all kinds are measured
+    assert choosing.choose("ivf", *_asked(index, store)) == ("ivf", "asked for", [])
+
+
+def test_flat_that_does_not_fit_into_memory_is_measured_against_others(store, tmp_path, samples):
+    index = Index.build(store, tmp_path / "index", max_memory=len(store) * 16 * 2)
+    (segment,) = index.bundle.segments
+    assert (segment.kind, len(segment.trials)) == ("ivf_pq", 4)
+    few = make_store(tmp_path / "few", 4, documents=1)
+    with pytest.raises(IndexBundleError, match="rows take 0.0 MB, and of so few no kind takes less"):
+        Index.build(few, tmp_path / "x", max_memory=1000)
+
+
+def _asked(index, store):
+    return index._state.segments[0].vectors, len(store), "cosine", 0.9, None

@@ -122,7 +122,7 @@ def test_the_rest_of_what_it_writes(trained, base, data):
     names = {path.name for path in output.iterdir()}
     assert names == {
         "README.md", "concept_encoder", "config.json", "curve.png", "metrics.csv", "model.safetensors", "pretrain.json",
-        "recipe.json", "tokenizer.json",
+        "recipe.json", "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
     assert json.loads((output / "pretrain.json").read_text()) == facts
     assert facts["data"]["texts"] == 60

@@ -170,10 +170,15 @@ def test_it_is_found_out_once(tmp_path, monkeypatch):
         load_encoder(str(directory), max_length=40, stride=8)  # longer windows are another question
 
 
-def test_a_cache_that_cannot_be_read_or_written_does_no_harm(tmp_path, monkeypatch):
-    (tmp_path / "cache").write_text("a file")
+def test_a_finding_that_cannot_be_read_is_found_out_again(tmp_path, monkeypatch):
     monkeypatch.setenv("NUNER_EMBED_CACHE", str(tmp_path / "cache"))
-    assert isinstance(load_encoder(str(make(tmp_path / "fnet", *UNMASKED["fnet"]))).runtime, ByLength)
+    model = str(make(tmp_path / "fnet", *UNMASKED["fnet"]))
+    load_encoder(model)
+    (found,) = (tmp_path / "cache" / "padding").iterdir()
+    for broken in ("", "[1]", '{"padding"'):
+        found.write_text(broken)
+        assert isinstance(load_encoder(model).runtime, ByLength)
+    assert json.loads(found.read_text()) == {"padding": False}
 
 
 @pytest.mark.parametrize("family", ["convbert", pytest.param("mobilebert", marks=pytest.mark.slow)])

@@ -198,7 +198,7 @@ def test_cuda_that_is_not_there_is_an_error(bert, tmp_path):
     with pytest.raises(RuntimeUnavailable, match=r"finds none; .* --device cpu"):
         load_encoder(str(bert), device="cuda")
     export_onnx(str(bert), tmp_path / "x")
-    with pytest.raises(RuntimeUnavailable, match=r"no CUDAExecutionProvider; .*nuner-embed\[gpu\]"):
+    with pytest.raises(RuntimeUnavailable, match=r"no CUDAExecutionProvider; .*pip install .*\[gpu\]"):
         load_encoder(str(tmp_path / "x"), device="cuda")
 
 

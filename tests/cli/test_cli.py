@@ -181,6 +181,7 @@ def test_doctor():
     assert "no clashes" in run("doctor", check=0).stderr
 
 
+@pytest.mark.slow
 def test_demo(default_model, tmp_path):
     shutil.copytree(default_model, tmp_path / "demo" / "model")  # exporting it is tested elsewhere
     first = run("demo", "-o", "demo", cwd=tmp_path, check=0)

@@ -32,6 +32,7 @@ def pretrain(folder, *arguments, **options):
     return run("pretrain", "data.jsonl", "--base", "base", "--epochs", 1, *arguments, cwd=folder, **options)
 
 
+@pytest.mark.slow
 def test_a_run_with_a_probe(folder):
     done = pretrain(folder, "-o", "m", "--probe-set", "boats", "typed.conll", "typed.conll", "--batch-size", 8, check=0)
     assert "epoch 1: held-out loss" in done.stderr
@@ -61,6 +62,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_killed_and_run_again(folder):
     options = ["--batch-size", "2", "--threads", "1", "--learning-rate", "0.01", "--epochs", "6"]
     pretrain(folder, "-o", "whole", *options, check=0)
@@ -86,6 +88,7 @@ def test_one_run_at_a_time(folder):
     assert "held is being trained by another process; wait for it or stop it" in done.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_add_up_to_two_batches_a_step(folder):
     options = ["--batch-size", "4", "--validation", "0.2", "--dropout", "0", "--threads", "1", "--device", "cpu"]
     pretrain(folder, "-o", "one", *options, "--accumulate", 2, check=0)

@@ -110,6 +110,7 @@ def test_marked_text_trains_and_a_threshold_says_how_sure(folder, tmp_path):
     assert wrong.stderr.startswith("Error: train.txt:1: double brackets that are opened or closed alone")
 
 
+@pytest.mark.slow
 def test_evaluate_names_its_metrics_and_says_the_scheme(folder):
     done = run("probe", "evaluate", "p", "test.conll", cwd=folder, check=0)
     for line in (
@@ -153,6 +154,7 @@ def test_a_thousand_types_are_a_page(capsys):
     assert len(json.dumps(scores.to_dict(), indent=2)) < 500_000
 
 
+@pytest.mark.slow
 def test_mentions_that_overlap_are_said_in_training_and_evaluation(folder, tmp_path):
     spans = [{"start": 4, "end": 9, "label": "boat"}, {"start": 0, "end": 9, "label": "thing"},
              {"start": 15, "end": 19, "label": "thing"}]  # fmt: skip
@@ -230,6 +232,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(folder, arguments, code, said)
     assert not list(folder.glob("found*"))
 
 
+@pytest.mark.slow
 def test_fewshot_on_the_command_line(folder, tmp_path):
     command = [
         "evaluate", "fewshot", "--model", "mine=m", "--set", "boats", "train.conll", "test.conll",

@@ -21,6 +21,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_console_snippets(folder):
     scripts = f"PATH={Path(sys.executable).parent}:$PATH\nset -e\n"
     commands = [line[2:] for block in re.findall(r"```console\n(.*?)```", README, re.S) for line in block.splitlines()]
@@ -29,6 +30,7 @@ def test_the_console_snippets(folder):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_python_snippets(folder):
     test_the_console_snippets_ran = folder / "model" / "export.json"
     assert test_the_console_snippets_ran.exists()
@@ -49,6 +51,7 @@ def test_links_lead_somewhere():
         assert (ROOT / target).exists(), target
 
 
+@pytest.mark.slow
 def test_the_example_of_a_type_of_ones_own(default_model, tmp_path):
     (tmp_path / "model").symlink_to(default_model)
     script = ROOT / "examples" / "custom_type.py"
@@ -61,6 +64,7 @@ def test_the_example_of_a_type_of_ones_own(default_model, tmp_path):
     assert (tmp_path / "instruments" / "probe.json").exists()
 
 
+@pytest.mark.slow
 def test_the_example(default_model, tmp_path):
     (tmp_path / "model").symlink_to(default_model)  # exporting it is tested elsewhere
     done = subprocess.run(

@@ -121,6 +121,7 @@ def test_by_examples(folder):
     assert "hold no span to look for" in run("search", "index", "--like", "none.txt", cwd=folder, check=1).stderr
 
 
+@pytest.mark.slow
 def test_files_of_queries(folder):
     (folder / "q.jsonl").write_text('{"id": "one", "query": "the [[ferry]]"}\n{"query": "left [[Zürich]]"}\n')
     run("search", "index", "--queries", "q.jsonl", "-o", "hits.parquet", "-k", "2", cwd=folder, check=0)
@@ -252,6 +253,7 @@ def test_a_file_of_ids_that_are_none(folder, content, line, shown):
     assert json.loads(run("index", "info", "index", "--json", cwd=folder, check=0).stdout)["removed"] == 0
 
 
+@pytest.mark.slow
 def test_an_emptied_index(folder, tmp_path):
     """By every way to ask, before and after compact."""
     (tmp_path / "like.jsonl").write_text('{"text": "a ferry", "spans": [{"start": 2, "end": 7, "label": "boat"}]}\n')

@@ -37,15 +37,6 @@ def test_spans_on_standard_output_and_in_files(folder):
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [[(span["text"], span["label"]) for span in line["spans"]] for line in lines] == FOUND
     assert all(0.1 <= span["score"] < 1 for line in lines for span in line["spans"])
-    assert run(*command, "--json", cwd=folder, check=0).stdout == done.stdout
-    assert run(*command[:1], "-", *command[2:], cwd=folder, stdin=NOTES, check=0).stdout == done.stdout.replace(
-        "notes.txt:", "-:"
-    )
-
-    done = run(*command, "-o", "spans.jsonl", cwd=folder, check=0)
-    assert not done.stdout
-    assert "4 mentions in 2 documents: spans.jsonl" in done.stderr
-    assert named(Corpus([folder / "spans.jsonl"])) == FOUND
 
     run(*command, "-o", "spans.csv", cwd=folder, check=0)
     with (folder / "spans.csv").open(newline="") as stream:
@@ -58,10 +49,26 @@ def test_spans_on_standard_output_and_in_files(folder):
         ("notes.txt:2", "16", "Mara Quill", "person"),
     ]
 
+
+@pytest.mark.slow
+def test_other_ways_in_and_out(folder):
+    command = ["tag", "notes.txt", "--types", "city,person", "--model", "m"]
+    done = run(*command, cwd=folder, check=0)
+    assert run(*command, "--json", cwd=folder, check=0).stdout == done.stdout
+    assert run(*command[:1], "-", *command[2:], cwd=folder, stdin=NOTES, check=0).stdout == done.stdout.replace(
+        "notes.txt:", "-:"
+    )
+
+    done = run(*command, "-o", "spans.jsonl", cwd=folder, check=0)
+    assert not done.stdout
+    assert "4 mentions in 2 documents: spans.jsonl" in done.stderr
+    assert named(Corpus([folder / "spans.jsonl"])) == FOUND
+
     run(*command, "-o", "spans.conll", cwd=folder, check=0)
     assert (folder / "spans.conll").read_text().startswith("Ines\tB-person\nVarga\tI-person\nflew\tO\n")
 
 
+@pytest.mark.slow
 def test_labels_thresholds_and_names_that_are_not_asked_for(folder):
     renamed = run("tag", "notes.txt", "--types", "LOC=city", "--model", "m", cwd=folder, check=0).stdout
     labels = {(span["text"], span["label"]) for line in renamed.splitlines() for span in json.loads(line)["spans"]}
@@ -75,6 +82,11 @@ def test_extract(folder):
     found = nuner_embed.extract(texts, ["city", "person"], model=str(folder / "m"))
     assert named(found) == FOUND
     assert [document.id for document in found] == ["0", "1"]
+
+
+@pytest.mark.slow
+def test_what_extract_takes(folder):
+    texts = NOTES.splitlines()
     assert named(nuner_embed.extract(texts[0], "city", model=str(folder / "m"))) == [
         [("Lisbon", "city"), ("Oslo", "city")]
     ]

@@ -221,6 +221,7 @@ def test_another_exporters_graph_is_held_against_ours(bert, graph, folder, tmp_p
         load_encoder(str(folder))
 
 
+@pytest.mark.slow
 def test_an_export_with_other_layers_is_no_yardstick(bert, graph, folder, tmp_path):
     put(graph, folder, "model.onnx")
     export_onnx(str(bert), tmp_path / "ours", layers=(-1, -2))

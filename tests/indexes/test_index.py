@@ -353,7 +353,7 @@ def _write_for_ever(path, store, seed):
             index.compact()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
 def test_writers_killed_at_random_moments(stores, tmp_path, seed):
     """The index opens, searches and verifies whenever its writer dies, and searches go on meanwhile."""
     index = Index.build(stores[1], tmp_path / "index", kind="ivf")

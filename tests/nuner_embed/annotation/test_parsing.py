@@ -291,6 +291,7 @@ def test_the_sample_is_even_and_the_page_escapes(tmp_path):
     assert page.count("<script>") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not LLM_ANNOTATED.exists(), reason=f"{LLM_ANNOTATED} is not there")
 def test_the_real_replies():
     """All of them, and what is beside them after somebody else's alignment, which was exact.

@@ -336,8 +336,8 @@ def test_arguments_that_make_no_sense():
         ("mit-restaurant/test.txt", 1521, 8),
         ("bionlp2004/train.tsv", 1739, 5),
         ("bionlp2004/test.tsv", 3856, 5),
-        ("few-nerd-inter/dev.txt.gz", 18817, 13),
-        ("few-nerd-inter/test.txt.gz", 14007, 17),
+        pytest.param("few-nerd-inter/dev.txt.gz", 18817, 13, marks=pytest.mark.slow),
+        pytest.param("few-nerd-inter/test.txt.gz", 14007, 17, marks=pytest.mark.slow),
         ("crossner/ai/test.txt", 431, 14),
     ],
 )

@@ -66,7 +66,10 @@ def fingerprint(store):
     }
 
 
-@pytest.mark.parametrize(("workers", "seed"), [(1, 1), (1, 2), (2, 3)])
+@pytest.mark.parametrize(
+    ("workers", "seed"),
+    [(1, 1), pytest.param(1, 2, marks=pytest.mark.slow), pytest.param(2, 3, marks=pytest.mark.slow)],
+)
 def test_killed_at_many_random_moments(corpus, expected, tmp_path, workers, seed):
     """SIGKILL a dozen times, while it starts or a few shards later, then once to the end."""
     chance = random.Random(seed)
@@ -116,7 +119,7 @@ def wait_until_writing(process, store):
     wait_for(process, holds)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_politely_the_command_line_says_how_to_go_on(default_model, tmp_path, number, workers):
     """The real command with the real model, interrupted once it encodes."""

@@ -133,6 +133,7 @@ def test_the_picture():
     assert concept_map().picture().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_laid_out_the_same_again():
     pytest.importorskip("umap")
     names = [f"{a} {b}" for a in ("red", "old", "the", "an") for b in ("ferry", "kiel", "boat", "lund")]

@@ -386,6 +386,7 @@ def test_a_loss_that_is_no_number_ends_the_run(data, base, tmp_path):
         run(data, tmp_path / "broken", tmp_path / "m", frozen_layers=0, frozen_concept_layers=0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED_DATA.exists(), reason=f"{SHARED_DATA} is not there")
 def test_real_annotations(base, tmp_path):
     path = SHARED_DATA / "llm-annotated" / "annotated.jsonl.gz"

@@ -35,7 +35,7 @@ def test_the_python_snippets(folder):
     test_the_console_snippets_ran = folder / "model" / "export.json"
     assert test_the_console_snippets_ran.exists()
     snippets = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert len(snippets) == 4
+    assert len(snippets) == 5
     done = subprocess.run([sys.executable, "-c", "\n".join(snippets)], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "(1, 384)" in done.stdout

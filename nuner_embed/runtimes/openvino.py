@@ -63,7 +63,8 @@ class OpenVinoRuntime:
             self._requests.put(compiled.create_infer_request())
         self._inputs = [port.any_name for port in compiled.inputs]
         require_inputs(model, self._inputs)
-        self._output = find_output(model, [port.any_name for port in compiled.outputs])
+        # OpenVINO may also know an output by the name that it has within the graph
+        self._output = find_output(model, sorted(name for port in compiled.outputs for name in port.names))
         self.dim = require_width(model, [_length(axis) for axis in compiled.output(self._output).partial_shape])
         version = f"openvino {ov.get_version().split('-')[0]}"
         self.description = f"{version}, CPU, {precision}, {threads} threads in {self.streams} streams"

@@ -17,6 +17,7 @@ from nuner_embed.errors import ExportError, ModelError, RuntimeUnavailable
 from nuner_embed.models import locate
 from nuner_embed.models.exported import Export
 
+OPTIMUM_ONNX = bool(importlib.util.find_spec("optimum")) and bool(importlib.util.find_spec("optimum.onnxruntime"))
 DOCUMENTS = [Document("a", "the ferry left at seven"), Document("b", "Zürich " * 20), Document("c", "at")]
 
 
@@ -83,6 +84,13 @@ def rename(old, new):
     return change
 
 
+def behind_identity(model):
+    """The output gets a second name, that of a tensor within the graph."""
+    for node in model.graph.node:
+        node.output[:] = ["inner" if name == "last_hidden_state" else name for name in node.output]
+    model.graph.node.append(onnx.helper.make_node("Identity", ["inner"], ["last_hidden_state"]))
+
+
 def spoil(model):
     weight = next(w for w in model.graph.initializer if list(w.dims) == [320, 16])
     values = onnx.numpy_helper.to_array(weight).copy()
@@ -105,6 +113,14 @@ def test_the_embeddings_are_those_of_the_source(bert, graph, folder, file, outpu
     found = load_encoder(str(folder), runtime=runtime, precision="f32", batch_tokens=64).encode(DOCUMENTS)
     for ours, theirs in zip(found, load_encoder(str(bert)).encode(DOCUMENTS), strict=True):
         np.testing.assert_allclose(ours.vectors, theirs.vectors, atol=1e-5)
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_an_output_of_two_names(bert, graph, folder, runtime):
+    put(graph, folder, "model.onnx", behind_identity)
+    (found,) = load_encoder(str(folder), runtime=runtime, precision="f32", batch_tokens=64).encode(DOCUMENTS[:1])
+    (expected,) = load_encoder(str(bert)).encode(DOCUMENTS[:1])
+    np.testing.assert_allclose(found.vectors, expected.vectors, atol=1e-5)
 
 
 def test_a_graph_is_named_by_its_file(bert, graph, folder):
@@ -247,7 +263,7 @@ def test_on_the_command_line(bert, graph, folder, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("optimum.exporters") is None, reason="optimum-onnx is not installed")
+@pytest.mark.skipif(not OPTIMUM_ONNX, reason="optimum-onnx is not installed")
 def test_optimum_exports_what_we_export(default_model, tmp_path):
     from optimum.exporters.onnx import main_export
 

@@ -65,6 +65,8 @@ def test_without_the_file_the_network_names_the_class(network, tmp_path):
     """Whose defaults hold: a cased tokenizer.json beside a BERT is used uncased."""
     if _CLASS_OF_NETWORK[network] in ("RoFormerTokenizer",):
         pytest.skip("its own pre-tokenizer needs the package rjieba")
+    if MAJOR != 4 and (network not in transformers.CONFIG_MAPPING or network == "lilt"):
+        pytest.skip(f"version 5 has no {network}, or another rule for it; ours is that of version 4")
     definition = byte_level_bpe().definition if network in ("layoutlmv3", "lilt") else CASED
     directory = directory_with(tmp_path / "model", definition, None, {"model_type": network})
     try:

@@ -104,6 +104,7 @@ def train(
     from nuner_embed.probing.bundle import PROBE_FILE
     from nuner_embed.probing.reading import read_annotated
     from nuner_embed.probing.support import choose_support
+    from nuner_embed.probing.words import shortened
 
     if bool(data) == bool(concepts):
         raise click.UsageError("give DATA to learn from, or --concepts; one of them")
@@ -152,7 +153,8 @@ def train(
             "fewer, name some of them with --background; without it, probe predict only raises its threshold there"
         )
     if training.left_out:
-        note(f"left out: {', '.join(f'{plain(name)} ({count})' for name, count in training.left_out.items())}")
+        left_out = [f"{plain(name)} ({count})" for name, count in training.left_out.items()]
+        note(f"left out: {shortened(left_out, 20)}")
     if training.lost:
         note(f"not learnt from: {counted(training.lost, 'mention')}, overlapping an earlier one or holding no word")
     if as_json:

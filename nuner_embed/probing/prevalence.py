@@ -1,9 +1,10 @@
 """How much of a corpus is in mentions, and the threshold that this asks of a probe.
 
 Sentences that were chosen because they hold a type hold more of it than other texts do, and a probe that learnt from
-them expects as much everywhere. What it finds in a sample of the corpus says how far it is wrong. The shift is half of
-what the two shares would ask for if the probe's probabilities were calibrated, which they are not from a few examples:
-with all of it hardly anything is found. Measured, with other ways: benchmarks/prevalence.py, results/prevalence.md.
+them expects as much everywhere. What it finds in a sample of the corpus says how far it is wrong. The threshold moves
+less than the two shares would ask for if the probe's probabilities were calibrated, which they are not from a few
+examples: moved all the way, hardly anything is found. Measured, with other ways: benchmarks/prevalence.py,
+results/prevalence.md.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from nuner_embed.documents import Document
 from nuner_embed.encoding.words import split_words
 from nuner_embed.probing.defaults import EVEN_THRESHOLD
 
-ALLOWED: Final = 0.5  # types of dense corpora are found this often beside what the sentences drawn for them hold
+ALLOWED: Final = 0.2  # types of dense corpora are found this often, beside what the sentences drawn for them hold
 POWER: Final = 0.5
 HIGHEST: Final = 0.9
 _LEAST_WORDS = 1000  # fewer say too little of a share of a percent
@@ -31,8 +32,8 @@ def rare_threshold(learnt: float, found: float, *, allowed: float = ALLOWED, pow
         power: of the ratio that is left.
 
     Returns:
-        0.5 where at least half as much is found as learnt from; else the odds are the square root of how many times
-        less than that half is found. 0.9 at most.
+        0.5 where at least a fifth of what was learnt from is found; else the odds are the square root of how many times
+        less than that fifth is found. 0.9 at most.
     """
     odds = (allowed * learnt / found) ** power if found else float("inf")
     return HIGHEST if odds >= HIGHEST / (1 - HIGHEST) else max(EVEN_THRESHOLD, odds / (1 + odds))

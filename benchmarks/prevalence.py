@@ -47,7 +47,7 @@ GRID = {
     "the same below a half, not a fifth": (0.5, POWER),
     "the same, odds not rooted": (ALLOWED, 1.0),
 }
-GROUPS = {"rare": (0.0, 0.1), "between": (0.1, 0.3), "dense": (0.3, 9.0)}
+GROUPS = {"below 5%": (0.0, 0.05), "5 to 10%": (0.05, 0.1), "10 to 30%": (0.1, 0.3), "30% and more": (0.3, 9.0)}
 CROPS = ("crop", "fruit", "grain", "cereal", "vegetable", "produce", "wheat", "harvest", "agricultural commodity",
          "agricultural product", "agricultural yield")  # fmt: skip
 Counts = dict[str, Any]  # by way: right, found, annotated
@@ -199,9 +199,9 @@ def false_alarms(documents: list[Document], features: WordFeatures) -> dict[str,
 def report(tasks: list[dict[str, Any]], rare: list[dict[str, Any]], crops: dict[str, Any]) -> str:
     groups = {name: [task for task in tasks if low <= task["share"] < high] for name, (low, high) in GROUPS.items()}
     lines = [
-        f"nuner-mini, k = 8, {DRAWS} draws together. Tasks are a type, three types or all types of a set; rare: the "
-        "share of words in mentions is less than a tenth of what it is where the probe learns; dense: three tenths and "
-        "more. Change of span F1 against a threshold of 0.5, in points: mean, and the worst task.\n",
+        f"nuner-mini, k = 8, {DRAWS} draws together. Tasks are a type, three types or all types of a set. "
+        "Columns: the share of words in mentions, beside what it is where the probe learns. "
+        "Change of span F1 against a threshold of 0.5, in points: mean, and the worst task.\n",
         "| way | " + " | ".join(f"{name} ({len(some)} tasks)" for name, some in groups.items()) + " |",
         "|---" * (len(groups) + 1) + "|",
     ]

@@ -72,11 +72,16 @@ def read(name: str) -> list[Document]:
         return [document for document in read_annotated([path])[0] if document.id in wanted]
     path, most = ("few-nerd-inter/dev.txt.gz", 2500) if name.startswith("Few") else ("mit-movie/train.txt", 3000)
     documents = read_annotated([data_file(f"typed/{path}")], "conll")[0]
+    return order(documents, most)
+
+
+def order(documents: list[Document], most: int) -> list[Document]:
+    """So many documents at most, in an order that a hash decides."""
     return sorted(documents, key=lambda document: hashlib.sha256(document.text.encode()).digest())[:most]
 
 
 class Draw:
-    """Sentences to learn from, and the rest."""
+    """Sentences to learn from, and the rest: documents, their words and labels."""
 
     def __init__(self, documents: list[Document], features: WordFeatures, types: list[str], seed: int) -> None:
         chosen = draw_k(count_matrix(documents, types), K, [seed, K])
@@ -87,11 +92,11 @@ class Draw:
         self.x, self.y = features.vectors[learnt], labels.codes[learnt]
         self.rest = features.vectors[rows]
         self.bounds = np.concatenate([[0], np.cumsum(np.diff(features.bounds)[rest])])
-        self.labels = WordLabels.of([documents[i] for i in rest], self._words(features, rows), types)
+        self.start, self.end = features.start[rows], features.end[rows]
+        self.documents = [documents[i] for i in rest]
+        words = WordFeatures(self.bounds, self.start, self.end, self.rest)
+        self.labels = WordLabels.of(self.documents, words, types)
         self.random = np.random.default_rng(seed)
-
-    def _words(self, features: WordFeatures, rows: Any) -> WordFeatures:
-        return WordFeatures(self.bounds, features.start[rows], features.end[rows], self.rest)
 
     def with_background(self, words: Any, class_weight: str | None) -> LinearProbe:
         """A probe that learns from words of none beside the sentences."""

@@ -19,9 +19,12 @@ from nuner_embed.cli.options import (
     threads_option,
     types_option,
 )
-from nuner_embed.probing.defaults import AUTO_CLASS_WEIGHT, NAMED_THRESHOLD
+from nuner_embed.probing.defaults import AUTO_CLASS_WEIGHT, EVEN_THRESHOLD, NAMED_THRESHOLD
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nuner_embed.documents import Document
     from nuner_embed.probing.tagger import Tagger
 
 _DENSE = 0.05  # running text holds fewer words of a few types than that
@@ -101,6 +104,7 @@ def train(
     from nuner_embed.probing.bundle import PROBE_FILE
     from nuner_embed.probing.reading import read_annotated
     from nuner_embed.probing.support import choose_support
+    from nuner_embed.probing.words import shortened
 
     if bool(data) == bool(concepts):
         raise click.UsageError("give DATA to learn from, or --concepts; one of them")
@@ -146,10 +150,11 @@ def train(
     elif training.mention_words >= _DENSE * training.words:
         note(
             f"{training.mention_words / training.words:.0%} of these words are in mentions; where texts hold far "
-            "fewer, name some of them with --background, or ask for a higher --threshold when predicting"
+            "fewer, name some of them with --background; without it, probe predict only raises its threshold there"
         )
     if training.left_out:
-        note(f"left out: {', '.join(f'{plain(name)} ({count})' for name, count in training.left_out.items())}")
+        left_out = [f"{plain(name)} ({count})" for name, count in training.left_out.items()]
+        note(f"left out: {shortened(left_out, 20)}")
     if training.lost:
         note(f"not learnt from: {counted(training.lost, 'mention')}, overlapping an earlier one or holding no word")
     if as_json:
@@ -190,6 +195,15 @@ def _of_concepts(types: dict[str, str], model: str, threads: int, threshold: flo
         raise click.BadParameter(str(error), param_hint="--concepts") from None
 
 
+_threshold_option = click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="How probable a type must be for a word to be of it; lower finds more, higher is more often right.  "
+    "[default: 0.5, and up to 0.9 where mentions are far rarer than in what the probe learnt from; of a probe made "
+    "with --concepts the threshold given then]",
+)
+
+
 @probe.command(epilog="Example: nuner-embed probe predict probe texts.txt -o found.jsonl")
 @click.argument("probe_", metavar="PROBE", type=click.Path(path_type=Path))
 @click.argument("corpus", nargs=-1, required=True)
@@ -200,12 +214,7 @@ def _of_concepts(types: dict[str, str], model: str, threads: int, threshold: flo
     help="A .jsonl file with spans, a .csv file with a row a mention, or a .conll file with BIO tags.  "
     "[default: highlights on the terminal]",
 )
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="How probable a type must be for a word to be of it; lower finds more, higher is more often right.  "
-    "[default: 0.5; of a probe made with --concepts the threshold given then]",
-)
+@_threshold_option
 @click.option("--model", help="The encoder.  [default: where it was when the probe was trained]")
 @reading_options
 @threads_option
@@ -230,13 +239,32 @@ def predict(
     with Corpus(corpus, **reading) as opened, writer(output, as_json=as_json) as write:
         opened.survey()  # bad records are seen before the encoder is loaded
         tagger = Tagger.open(probe_, model=model, threads=threads)
-        tag_corpus(opened, lambda documents: tagger.tag(documents, threshold), write, output)
+        asked = threshold or _threshold_for(tagger, opened.survey().sample)
+        tag_corpus(opened, lambda documents: tagger.tag(documents, asked), write, output)
+
+
+def _threshold_for(tagger: "Tagger", documents: "Sequence[Document]") -> float | None:
+    """The threshold where none is asked for: the probe's own, or what rare mentions need, which is said then."""
+    from nuner_embed.cli.progress import RowProgress, note
+
+    with RowProgress("documents") as progress:
+        threshold = tagger.threshold_for(documents, progress)
+    training = tagger.facts.training
+    if tagger.facts.parameters.get("threshold") or threshold == EVEN_THRESHOLD:
+        return None
+    note(
+        f"threshold {threshold:.2f}: mentions are far rarer here than in what the probe learnt from, "
+        f"{training.mention_words / training.words:.0%} of the words; --threshold {EVEN_THRESHOLD} finds more and is "
+        "less often right; a probe trained with --background may be better than either"
+    )
+    return threshold
 
 
 @probe.command(epilog="Example: nuner-embed probe evaluate probe test.conll")
 @click.argument("probe_", metavar="PROBE", type=click.Path(path_type=Path))
 @click.argument("data", nargs=-1, required=True)
 @click.option("--model", help="The encoder.  [default: where it was when the probe was trained]")
+@_threshold_option
 @types_option("Types to look at, in place of all that the probe knows; words of others count as none.")
 @click.option("--confusion", is_flag=True, help="Also show which type was taken for which.")
 @reading_options
@@ -246,6 +274,7 @@ def evaluate(
     probe_: Path,
     data: tuple[str, ...],
     model: str | None,
+    threshold: float | None,
     types: tuple[str, ...] | None,
     confusion: bool,
     reading: dict[str, Any],
@@ -264,8 +293,9 @@ def evaluate(
     what = ", ".join(data)
     comparable_types(read_probe(probe_)[1], documents, types, what)  # before the encoder is loaded
     tagger = Tagger.open(probe_, model=model, threads=threads)
+    asked = threshold or _threshold_for(tagger, documents)
     with RowProgress("characters") as progress:
-        scores = score_tagger(tagger, documents, types=types, what=what, progress=progress)
+        scores = score_tagger(tagger, documents, types=types, threshold=asked, what=what, progress=progress)
     if as_json:
         print_json(scores.to_dict(confusion=confusion))
     else:

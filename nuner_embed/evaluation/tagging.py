@@ -39,6 +39,7 @@ def score_tagger(
     documents: Texts,
     *,
     types: str | Collection[str] | None = None,
+    threshold: float | None = None,
     cache: Path | None = None,
     what: str = "the data",
     progress: Progress = silent,
@@ -50,6 +51,7 @@ def score_tagger(
         documents: annotated.
         types: to look at; words of other types count as words of none, in the annotation and the prediction. None for
             all that the probe knows.
+        threshold: as in `Tagger.tag`.
         cache: folder of the word embeddings; None for the user's cache folder.
         what: the data's name in messages.
         progress: is told `(what, done, total)` while texts are encoded.
@@ -57,6 +59,7 @@ def score_tagger(
     Raises:
         ProbeError: no annotated mention, or types that the probe does not know.
         OutOfMemory: one window alone does not fit.
+        ValueError: a threshold that is no probability.
     """
     documents = as_documents(documents)
     wanted = comparable_types(tagger.facts, documents, types, what)
@@ -66,7 +69,7 @@ def score_tagger(
         some = documents[first : first + _DOCUMENTS_AT_ONCE]
         words = features.features(some, progress)
         labels = WordLabels.of(some, words, wanted)
-        codes = tagger.label(words, wanted)
+        codes = tagger.label(words, wanted, threshold)
         scores = Scores.of(wanted, labels, codes, runs_of(codes, words.bounds), len(some))
         total = scores if total is None else total + scores
     assert total is not None

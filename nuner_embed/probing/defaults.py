@@ -10,3 +10,5 @@ AUTO_CLASS_WEIGHT: Final = "auto"  # one of these two
 # How probable a type that is only named must be: benchmarks/zeroshot.py, results/zeroshot.md. Low, since a calibration
 # is over all types of its data, and of the few that are named each is more probable.
 NAMED_THRESHOLD: Final = 0.1
+# How probable a type must be that a probe was trained for: the most probable class wins
+EVEN_THRESHOLD: Final = 0.5

@@ -15,11 +15,13 @@ from nuner_embed.encoding.tokens import Ints
 from nuner_embed.errors import ModelError, ProbeError
 from nuner_embed.files import expand
 from nuner_embed.probing.bundle import ProbeFacts, read_probe, save_probe
-from nuner_embed.probing.features import embed_words
-from nuner_embed.probing.weights import ProbeWeights
+from nuner_embed.probing.defaults import EVEN_THRESHOLD
+from nuner_embed.probing.features import Progress, embed_words, silent
+from nuner_embed.probing.prevalence import prevalence_sample, rare_threshold
+from nuner_embed.probing.weights import Floats, ProbeWeights
 from nuner_embed.probing.words import WordFeatures, runs_of, shortened
 
-_EVEN = 0.5
+_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +81,15 @@ class Tagger:
         """The types it knows."""
         return self.facts.types
 
-    def label(self, features: WordFeatures, types: Sequence[str] | None = None) -> Ints:
+    def label(self, features: WordFeatures, types: Sequence[str] | None = None, threshold: float | None = None) -> Ints:
         """The class of each word, (n,): 0 for none, else 1 + the place of its type in `types`, which is the probe's own
-        list unless another is given; words of types that stand in the probe's list alone become none.
+        list unless another is given; words of types that stand in the probe's list alone become none. The threshold is
+        as in `tag`.
         """
-        codes = self.weights.predict(features.vectors)
+        if threshold is None:
+            codes = self.weights.predict(features.vectors)
+        else:
+            codes = self.weights.classes[self._best(self.weights.probabilities(features.vectors), threshold)]
         if types is None:
             return codes
         place = {name: 1 + i for i, name in enumerate(types)}
@@ -97,7 +103,8 @@ class Tagger:
             documents: texts or documents, or one; the ids of texts are their places in the list. The documents' own
                 spans are not looked at.
             threshold: how probable the best type of a word must be, beside no type at all; None for that which the
-                probe was made with: 0.5 of a trained one. Lower finds more, higher is more often right.
+                probe was made with: 0.5 of a trained one. Lower finds more, higher is more often right; `threshold_for`
+                finds the right one where mentions are rare.
 
         Raises:
             OutOfMemory: one window alone does not fit.
@@ -106,9 +113,7 @@ class Tagger:
         documents = as_documents(documents)
         features = embed_words(self.encoder, documents)
         probabilities = self.weights.probabilities(features.vectors)
-        weighed = probabilities.copy()
-        weighed[:, self.weights.classes == 0] *= self._odds_asked_for(threshold)
-        best = weighed.argmax(axis=1)
+        best = self._best(probabilities, threshold)
         runs = runs_of(self.weights.classes[best], features.bounds)
         sums = np.concatenate([[0.0], np.cumsum(probabilities[np.arange(len(best)), best], dtype=np.float64)])
         scores = (sums[runs.last] - sums[runs.first]) / (runs.last - runs.first)
@@ -121,11 +126,54 @@ class Tagger:
             spans[owner].append(span)
         return [replace(document, spans=tuple(found)) for document, found in zip(documents, spans, strict=True)]
 
+    def threshold_for(self, documents: Texts, progress: Progress = silent) -> float:
+        """The threshold for texts that may hold far fewer mentions than those that the probe learnt from.
+
+        Examples of a rare type come from sentences that were chosen because they hold the type, and a probe that learnt
+        from them alone finds the type too often elsewhere. How often, in some 8,000 words of the texts, decides: see
+        `nuner_embed.probing.prevalence.rare_threshold`.
+
+        Args:
+            documents: texts or documents, or one; the more there are, the better.
+            progress: is told `(what, done, total)` while texts are encoded.
+
+        Returns:
+            What `tag` is to be given: from 0.5, where the texts hold as much as that or fewer than 1,000 words, to 0.9.
+            Of a probe that learnt from a background too, or was made of names, it is the probe's own threshold.
+
+        Raises:
+            OutOfMemory: one window alone does not fit.
+        """
+        training = self.facts.training
+        sample: list[Document] = []
+        if training.mention_words and not training.background_words:
+            sample = prevalence_sample(as_documents(documents))
+        if not sample:
+            return self._own_threshold
+        words = found = 0
+        for first in range(0, len(sample), _AT_ONCE):
+            progress("counting mentions", first, len(sample))
+            codes = self.weights.predict(embed_words(self.encoder, sample[first : first + _AT_ONCE]).vectors)
+            words += len(codes)
+            found += int(np.count_nonzero(codes))
+        progress("counting mentions", len(sample), len(sample))
+        return rare_threshold(training.mention_words / training.words, found / max(1, words))
+
+    def _best(self, probabilities: Floats, threshold: float | None) -> Ints:
+        """Which column of the probabilities each word gets, (n,)."""
+        weighed = probabilities.copy()
+        weighed[:, self.weights.classes == 0] *= self._odds_asked_for(threshold)
+        best: Ints = weighed.argmax(axis=1)
+        return best
+
+    @property
+    def _own_threshold(self) -> float:
+        return float(self.facts.parameters.get("threshold", EVEN_THRESHOLD))  # of a probe that was made of names
+
     def _odds_asked_for(self, threshold: float | None) -> float:
         """How many times as probable as no type a type must be, over what the probe's weights ask for already."""
         if threshold is None:
             return 1.0
         if not 0 < threshold < 1:
             raise ValueError(f"threshold must be between 0 and 1, not {threshold!r}")
-        built_in = float(self.facts.parameters.get("threshold", _EVEN))  # of a probe that was made of names
-        return threshold / (1 - threshold) / (built_in / (1 - built_in))
+        return threshold / (1 - threshold) / (self._own_threshold / (1 - self._own_threshold))

@@ -11,6 +11,7 @@ from nuner_embed.cli.scores import show_scores
 from nuner_embed.cli.tagged import writer
 from nuner_embed.errors import ProbeError
 from nuner_embed.evaluation.metrics import Counts, Scores
+from nuner_embed.probing.tagger import Tagger
 
 TRAIN = """\
 the\tO
@@ -89,6 +90,21 @@ def test_highlights_and_json_on_standard_output(folder):
     assert done.stdout == "the [ferry|boat] left [Kiel|city] at \N{REPLACEMENT CHARACTER}[31mseven\n"
     done = run("probe", "predict", "p", "-", "--json", cwd=folder, stdin="the ferry\n", check=0)
     assert [span["label"] for span in json.loads(done.stdout)["spans"]] == ["boat"]
+
+
+def test_where_mentions_are_rare_the_threshold_rises_and_this_is_said(folder, monkeypatch):
+    monkeypatch.setattr(Tagger, "threshold_for", lambda *_: 0.99999)  # how it is found: test_prevalence.py
+    said = "threshold 1.00: mentions are far rarer here than in what the probe learnt from"
+    predict = ["probe", "predict", "p", "-", "--json"]
+    done = run(*predict, cwd=folder, stdin="the ferry\n", check=0)
+    assert (json.loads(done.stdout)["spans"], said in done.stderr) == ([], True)
+    done = run(*predict, "--threshold", "0.5", cwd=folder, stdin="the ferry\n", check=0)
+    assert (len(json.loads(done.stdout)["spans"]), said in done.stderr) == (1, False)
+    evaluate = ["probe", "evaluate", "p", "train.conll", "--json"]
+    done = run(*evaluate, cwd=folder, check=0)
+    assert (json.loads(done.stdout)["span_micro_f1"], said in done.stderr) == (0, True)
+    done = run(*evaluate, "--threshold", "0.5", cwd=folder, check=0)
+    assert (json.loads(done.stdout)["span_micro_f1"] > 0.5, said in done.stderr) == (True, False)
 
 
 def test_marked_text_trains_and_a_threshold_says_how_sure(folder, tmp_path):

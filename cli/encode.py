@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuner_embed.cli.options import counted, json_option, layers_option, model_option, print_json, reading_options, size
+from nuner_embed.cli.options import (
+    counted,
+    how_to_read_parquet,
+    json_option,
+    layers_option,
+    model_option,
+    print_json,
+    reading_options,
+    size,
+)
 
 if TYPE_CHECKING:
     from nuner_embed.corpora import Corpus
@@ -187,7 +196,7 @@ def _detector(
 def _what_next(file: Path | None, store: Path) -> str:
     if file is None:
         return f"next: nuner-embed index build {store} -o index"
-    return f"next: any reader of Parquet, such as pandas.read_parquet({str(file)!r})"
+    return f"next: {how_to_read_parquet(file)}"
 
 
 def _count(value: str) -> int | None:

@@ -271,7 +271,7 @@ def test_an_emptied_index(folder, tmp_path):
         assert pq.read_table(tmp_path / "hits.parquet").num_rows == 0
         assert "label" in pq.read_schema(tmp_path / "hits.parquet").names
         assert 'column "colour" not found' in run("search", "i", "x", "--filter", "colour = 1", cwd=tmp_path).stderr
-        read = "i: empty; its manifest is as written" if compacted else "i: 1 segment read, all as written"
+        read = f"read: i, 0 rows in {'0 segments' if compacted else '1 segment'}\nmade: nothing: all is as written\n"
         assert read in run("index", "verify", "i", cwd=tmp_path, check=0).stderr
         assert json.loads(run("index", "info", "i", "--json", cwd=tmp_path, check=0).stdout)["rows"] == 0
         shown = run("index", "info", "i", cwd=tmp_path, check=0).stdout

@@ -33,7 +33,7 @@ def folder(default_model, tmp_path):
 def test_spans_on_standard_output_and_in_files(folder):
     command = ["tag", "notes.txt", "--types", "city,person", "--model", "m"]
     done = run(*command, cwd=folder, check=0)
-    assert "4 mentions in 2 documents" in done.stderr
+    assert "read: notes.txt, 2 documents\nmade: standard output, 4 mentions\nnext: " in done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [[(span["text"], span["label"]) for span in line["spans"]] for line in lines] == FOUND
     assert all(0.1 <= span["score"] < 1 for line in lines for span in line["spans"])
@@ -44,7 +44,7 @@ def test_spans_on_standard_output_and_in_files(folder):
 
     done = run(*command, "-o", "spans.jsonl", cwd=folder, check=0)
     assert not done.stdout
-    assert "4 mentions in 2 documents: spans.jsonl" in done.stderr
+    assert "read: notes.txt, 2 documents\nmade: spans.jsonl, 4 mentions\nnext: " in done.stderr
     assert named(Corpus([folder / "spans.jsonl"])) == FOUND
 
     run(*command, "-o", "spans.csv", cwd=folder, check=0)

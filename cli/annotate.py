@@ -50,9 +50,7 @@ def _json_or_text(value: str) -> Any:
     epilog="Example: nuner-embed annotate sentences.txt -o annotated.jsonl --llm qwen3 --base-url http://localhost:8000/v1"
 )
 @click.argument("corpus", nargs=-1, required=True)
-@click.option(
-    "-o", "--output", required=True, type=FileToWrite(), help="The annotated corpus, .jsonl or .jsonl.gz."
-)
+@click.option("-o", "--output", required=True, type=FileToWrite(), help="The annotated corpus, .jsonl or .jsonl.gz.")
 @click.option("--llm", help="The model to ask, by its server's name.  [default: CORPUS holds replies already]")
 @click.option("--base-url", help="Of an OpenAI-compatible server.  [default: $OPENAI_BASE_URL, else OpenAI's own]")
 @click.option(

@@ -156,9 +156,12 @@ def encode(
         raise click.UsageError("--detector and --threshold find mentions; they do not go with --mentions given")
     file = store if store.suffix == ".parquet" else None
     if file is not None:
-        if file.exists() and not options["force"]:
-            raise StoreError(f"{file} is there already; name another file, or replace it with --force")
+        if file.is_dir():
+            raise StoreError(f"{file} is a directory; a name that ends in .parquet is that of a file")
         store = file.with_name(f".{file.name}.store")
+        # where the store is still there, an earlier run was told with --force to replace the file, or had just made it
+        if file.exists() and not store.exists() and not options["force"]:
+            raise StoreError(f"{file} is there already; name another file, or replace it with --force")
     if "-" in corpus:  # said before standard input is read to its end
         note("standard input cannot be read twice: if this job is interrupted, it must start over")
     of_corpus = {name: options.pop(name) for name in ("text_column", "id_column", "on_error")}
@@ -169,7 +172,7 @@ def encode(
         if options["rows"] == "mention" and mentions != "given":
             explicit = bool(detector or threshold)
             options["detector"] = _detector(source, mentions, explicit, detector or options["model"], threshold)
-        made = nuner_embed.encode(source, store, reporter=reporter, **options)
+        made = nuner_embed.encode(source, store, also_file=file is not None, reporter=reporter, **options)
     if file is not None:
         nuner_embed.write_parquet(made, file)
         shutil.rmtree(store)

@@ -134,7 +134,9 @@ def remove(index: Path, documents: tuple[str, ...], filter_: str | None, ids: Pa
         conclude(
             read=f"{index}, {counted(before, 'row')}",
             made=f"{index}, {counted(removed, 'row')} removed, {len(opened):,} left",
-            then=f"nuner-embed index compact {index}, which gives their room back" if removed else _how_to_search(index),
+            then=f"nuner-embed index compact {index}, which gives their room back"
+            if removed
+            else _how_to_search(index),
         )
 
 
@@ -253,10 +255,7 @@ def show_index(opened: "Index") -> None:
     """Prints what is in an index and how well its newest segment finds."""
     bundle = opened.bundle
     removed = f", {bundle.removed:,} more removed" if bundle.removed else ""
-    click.echo(
-        f"{_rows_and_segments(opened)}{removed}, "
-        f"{size(bundle.bytes_resident)} in memory"
-    )
+    click.echo(f"{_rows_and_segments(opened)}{removed}, {size(bundle.bytes_resident)} in memory")
     for segment in bundle.segments[-1:]:
         _show_segment(segment)
 

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuner_embed.cli.options import FileToWrite, counted, how_to_read_parquet, json_option, reading_options, threads_option
+from nuner_embed.cli.options import (
+    FileToWrite,
+    counted,
+    how_to_read_parquet,
+    json_option,
+    reading_options,
+    threads_option,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa

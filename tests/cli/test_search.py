@@ -156,6 +156,8 @@ def test_files_of_queries(folder):
         (["index", "x", "--json", "--csv"], 2, "--json or --csv, not both"),
         (["index", "x", "--json", "-o", "x.parquet"], 2, "-o writes Parquet; leave it out"),
         (["index", "[[a]] [[b]]"], 1, "mark one mention"),
+        (["index", "a \udc80 [[b]]"], 1, "query 'a \\udc80 [[b]]' holds a lone surrogate, which is not text"),
+        (["index", "--concept", "ci\udc80ty"], 2, "a concept is text, and 'ci\\udc80ty' holds a lone surrogate"),
         (["index", "x", "--filter", "colour = 1"], 1, 'column "colour" not found'),
         (["index", "x", "--model", "other"], 1, "vectors of two encoders or recipes cannot be compared"),
         (["index", "x", "--model", "nothing"], 1, "no directory and no known model is called 'nothing'"),

@@ -92,6 +92,8 @@ def test_extract(folder):
         (["city", "city"], ValueError, "one or more different names"),
         (["city", " "], ValueError, "one or more different names"),
         (["O"], nuner_embed.NunerEmbedError, 'a type cannot be called "O"'),
+        (["ci\udc80ty"], ValueError, "a type's name is text, and 'ci\\\\udc80ty' holds a lone surrogate"),
+        ({"ci\udc80ty": "city"}, ValueError, "holds a lone surrogate"),
         (["word " * 300], ValueError, "a concept is the name of an entity type"),
     ],
 )
@@ -112,6 +114,7 @@ def test_a_threshold_is_a_probability(default_model):
         (["notes.txt", "--types", "city,"], 2, "'city,' is not a list of different names"),
         (["notes.txt", "--types", "city", "-o", "spans.xml"], 2, "the name must end in .jsonl, .csv or in one of"),
         (["notes.txt", "--types", "city", "-o", "spans.csv", "--json"], 2, "leave it out for --json"),
+        (["notes.txt", "--types", "ci\udc80ty"], 2, "holds a lone surrogate"),
         (["notes.txt", "--types", "city", "--threshold", "2"], 2, "Invalid value for '--threshold'"),
         (["notes.txt", "--types", "city", "--model", "nuner-mni"], 1, "did you mean nuner-mini?"),
         (["notes.txt", "--types", "city", "--model", "minilm-l6"], 1, "minilm-l6 has no mention detector"),

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def test_a_file_that_cannot_be_written_is_called_what_it_is_called(tmp_path, mon
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(OSError) as raised, atomic_write(Path(name)):
+    with pytest.raises(OSError, match=re.escape(name)) as raised, atomic_write(Path(name)):
         pytest.fail("the block began")
     assert raised.value.filename == name
     assert type(raised.value) in (IsADirectoryError, FileNotFoundError, NotADirectoryError)

@@ -97,7 +97,7 @@ def _is_about(error: OSError, temporary: Path) -> bool:
     """Whether a file cannot be written that nobody knows by its temporary name; a full disk names none."""
     if error.filename is None:
         return error.errno in _FULL
-    return os.fspath(error.filename) == os.fspath(temporary)
+    return str(error.filename) == str(temporary)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -29,6 +29,7 @@ def test_the_map_of_concepts_moves_to_what_is_found():
     assert '<meta name="viewport" content="width=device-width,initial-scale=1">' in page
     assert "find.oninput=show;" in page
     assert page.count("function show()") == 1
+    assert "x+4+wide>innerWidth?x-8-wide:x" in page  # a name that would be cut stands to the left of its dot
 
 
 def test_the_page_fits_a_telephone_and_says_from_when_on_a_mention_has_a_colour(tmp_path):

@@ -58,12 +58,12 @@ def test_a_disk_must_hold_the_store_and_the_file(tmp_path, monkeypatch):
 
 @pytest.fixture
 def interrupted(default_model, tmp_path, monkeypatch):
-    """Runs the command that makes out.parquet, and stops it at its n-th batch."""
+    """Runs the command that makes out.parquet, and stops it after some shards."""
     (tmp_path / "c.txt").write_text("".join(f"The ferry {i} left Kiel at seven.\n" for i in range(24)))
     command = ("encode", "c.txt", "--model", default_model, "--shard-rows", 50, "--batch-tokens", 32, "-o")
     command += ("out.parquet", "--runtime", "onnx", "--precision", "f32")
 
-    def stop(*options, after, place="nuner_embed.cli.progress.JobReporter.tokens"):
+    def stop(*options, after, place="nuner_embed.cli.progress.JobReporter.shard"):
         calls = []
 
         def count(*_):
@@ -87,7 +87,7 @@ def test_killed_and_run_again_the_file_has_the_same_bytes(interrupted, tmp_path)
     assert not store.exists()
     file.unlink()
 
-    stop(after=2)
+    stop(after=1)
     assert not file.exists()
     assert "resuming after shard-0000" in again().stderr
     assert file.read_bytes() == whole
@@ -104,7 +104,7 @@ def test_a_file_that_was_to_be_replaced_is_replaced_by_the_same_command_again(in
     file = tmp_path / "out.parquet"
     file.write_bytes(b"old")
     assert "out.parquet is there already" in again(check=1).stderr
-    stop("--force", after=2)
+    stop("--force", after=1)
     assert file.read_bytes() == b"old"
     assert "resuming after shard-0000" in again().stderr
     assert len(pq.read_table(file)) == 24 * 8

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuner_embed.cli.options import counted, json_option, print_facts, print_json, reading_options
+from nuner_embed.cli.options import FileToWrite, counted, json_option, print_facts, print_json, reading_options
 
 if TYPE_CHECKING:
     from nuner_embed.annotation.annotate import Asking
@@ -50,9 +50,7 @@ def _json_or_text(value: str) -> Any:
     epilog="Example: nuner-embed annotate sentences.txt -o annotated.jsonl --llm qwen3 --base-url http://localhost:8000/v1"
 )
 @click.argument("corpus", nargs=-1, required=True)
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The annotated corpus, .jsonl or .jsonl.gz."
-)
+@click.option("-o", "--output", required=True, type=FileToWrite(), help="The annotated corpus, .jsonl or .jsonl.gz.")
 @click.option("--llm", help="The model to ask, by its server's name.  [default: CORPUS holds replies already]")
 @click.option("--base-url", help="Of an OpenAI-compatible server.  [default: $OPENAI_BASE_URL, else OpenAI's own]")
 @click.option(
@@ -142,8 +140,6 @@ def annotate(
 
     if not output.name.endswith((".jsonl", ".jsonl.gz")):
         raise click.UsageError(f"-o {output}: the name must end in .jsonl or .jsonl.gz")
-    if not output.parent.is_dir():
-        raise AnnotationError(f"{output.parent} is no directory; make it first")
     if prices and not dry_run:
         raise click.UsageError("--prices goes with --dry-run")
     if llm is None:
@@ -176,7 +172,7 @@ def annotate(
             _estimate(corpus, output, server, wording, prices, reading, as_json)
             return
         report, asking = _ask(corpus, output, server, wording, occurrences, max_requests, reading)
-    _finish(output, report, asking, sample_review, as_json)
+    _finish(corpus, output, report, asking, sample_review, as_json)
 
 
 def _ask(
@@ -240,13 +236,18 @@ def _estimate(
 
 
 def _finish(
-    output: Path, report: "AnnotationReport", asking: "Asking | None", sample_review: int | None, as_json: bool
+    read: tuple[str, ...],
+    output: Path,
+    report: "AnnotationReport",
+    asking: "Asking | None",
+    sample_review: int | None,
+    as_json: bool,
 ) -> None:
     """Writes what belongs to the corpus, shows the report, and ends with 1 if texts have no reply."""
     from nuner_embed import Corpus, Document
     from nuner_embed.annotation.convert import beside
     from nuner_embed.annotation.report import frequency_figure
-    from nuner_embed.cli.progress import note
+    from nuner_embed.cli.progress import conclude, note
     from nuner_embed.errors import AnnotationError
     from nuner_embed.files import atomic_write, write_json
     from nuner_embed.installation import install_command
@@ -273,12 +274,18 @@ def _finish(
         print_json(facts)
     else:
         _show(report)
-    note(f"the annotated corpus: {output}")
-    if asking is None:
-        return
-    if asking.stopped:
-        note(f"stopped: {asking.stopped}; {asking.unanswered:,} texts are left, the same command goes on")
-    if asking.failures:
+    if asking and asking.stopped:
+        note(f"stopped: {asking.stopped}")
+    conclude(
+        read=f"{', '.join(read)}, {counted(report.replies, 'reply', 'replies')}",
+        made=f"{output}, {counted(report.sentences, 'sentence')} with {counted(report.mentions, 'annotation')}",
+        then=(
+            f"the same command goes on with {counted(asking.unanswered, 'text')} that have no reply yet"
+            if asking and asking.unanswered
+            else f"nuner-embed pretrain {output} -o checkpoint"
+        ),
+    )
+    if asking and asking.failures:
         failed = sum(asking.failures.values())
         reasons = "; ".join(f"{count:,}: {reason}" for reason, count in list(asking.failures.items())[:_SHOWN])
         raise AnnotationError(f"{counted(failed, 'text')} got no reply ({reasons}); the same command asks again")

@@ -6,7 +6,15 @@ from typing import Any
 
 import click
 
-from nuner_embed.cli.options import counted, json_option, print_facts, print_json, reading_options, threads_option
+from nuner_embed.cli.options import (
+    FileToWrite,
+    counted,
+    json_option,
+    print_facts,
+    print_json,
+    reading_options,
+    threads_option,
+)
 
 
 @click.group()
@@ -68,7 +76,7 @@ def calibrate(
 @concepts.command("map", epilog="Example: nuner-embed concepts map encoder annotated.jsonl -o concepts.html")
 @click.argument("model")
 @click.argument("data", nargs=-1, required=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="HTML page; a PNG goes beside it.")
+@click.option("-o", "--output", type=FileToWrite(), required=True, help="HTML page; a PNG goes beside it.")
 @click.option(
     "--most", type=click.IntRange(10), default=5000, show_default=True, help="Most frequent concepts to show."
 )

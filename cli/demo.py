@@ -24,7 +24,8 @@ def demo(output: Path) -> None:
     from nuner_embed.cli.export import show
     from nuner_embed.cli.hits import show_hits
     from nuner_embed.cli.index import show_index
-    from nuner_embed.cli.progress import JobReporter, note
+    from nuner_embed.cli.options import counted
+    from nuner_embed.cli.progress import JobReporter, conclude, note
     from nuner_embed.cli.sample_probe import SHOTS, TYPES, run_probes
     from nuner_embed.cli.sample_searches import SEARCHES
     from nuner_embed.cli.sample_texts import found_in
@@ -86,13 +87,18 @@ def demo(output: Path) -> None:
     page = write_page(output / "index.html", store, seen, detected, found, probes)
     click.echo(
         f"\nThe report, with a map to point at: {page}\n"
-        "Next, on your own corpus:\n"
+        "Then, on your own corpus:\n"
         f"  nuner-embed encode corpus.txt -o store --rows mention --model {model}\n"
         "  nuner-embed index build store -o index\n"
         '  nuner-embed search index "He signed for the [[Falcons]] in 2018."\n'
         '  nuner-embed search index --concept "football club"\n'
         f"  nuner-embed probe train annotated.jsonl -o probe --model {model}\n"
         "From Python: nuner_embed.Index.open('index').search(vectors); see README.md"
+    )
+    conclude(
+        read=f"the bundled corpus, {counted(store.documents, 'document')}",
+        made=f"{output}, with model, store, index, probe, zero-shot and index.html; {counted(len(store), 'mention')}",
+        then=f"open {page} in a browser",
     )
 
 

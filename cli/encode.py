@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuner_embed.cli.options import counted, json_option, layers_option, model_option, print_json, reading_options, size
+from nuner_embed.cli.options import (
+    counted,
+    how_to_read_parquet,
+    json_option,
+    layers_option,
+    model_option,
+    print_json,
+    reading_options,
+    size,
+)
 
 if TYPE_CHECKING:
     from nuner_embed.corpora import Corpus
@@ -147,9 +156,12 @@ def encode(
         raise click.UsageError("--detector and --threshold find mentions; they do not go with --mentions given")
     file = store if store.suffix == ".parquet" else None
     if file is not None:
-        if file.exists() and not options["force"]:
-            raise StoreError(f"{file} is there already; name another file, or replace it with --force")
+        if file.is_dir():
+            raise StoreError(f"{file} is a directory; a name that ends in .parquet is that of a file")
         store = file.with_name(f".{file.name}.store")
+        # where the store is still there, an earlier run was told with --force to replace the file, or had just made it
+        if file.exists() and not store.exists() and not options["force"]:
+            raise StoreError(f"{file} is there already; name another file, or replace it with --force")
     if "-" in corpus:  # said before standard input is read to its end
         note("standard input cannot be read twice: if this job is interrupted, it must start over")
     of_corpus = {name: options.pop(name) for name in ("text_column", "id_column", "on_error")}
@@ -160,7 +172,7 @@ def encode(
         if options["rows"] == "mention" and mentions != "given":
             explicit = bool(detector or threshold)
             options["detector"] = _detector(source, mentions, explicit, detector or options["model"], threshold)
-        made = nuner_embed.encode(source, store, reporter=reporter, **options)
+        made = nuner_embed.encode(source, store, also_file=file is not None, reporter=reporter, **options)
     if file is not None:
         nuner_embed.write_parquet(made, file)
         shutil.rmtree(store)
@@ -187,7 +199,7 @@ def _detector(
 def _what_next(file: Path | None, store: Path) -> str:
     if file is None:
         return f"next: nuner-embed index build {store} -o index"
-    return f"next: any reader of Parquet, such as pandas.read_parquet({str(file)!r})"
+    return f"next: {how_to_read_parquet(file)}"
 
 
 def _count(value: str) -> int | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuner_embed.cli.options import json_option, layers_option, print_json, reading_options, size
+from nuner_embed.cli.options import counted, json_option, layers_option, print_json, reading_options, size
 
 if TYPE_CHECKING:
     from nuner_embed.export import Verification
@@ -74,8 +74,10 @@ def verify(
     Without CORPUS on the text that the directory carries with its source's numbers: that needs neither the source nor
     torch. The exit code is 1 where a runtime misses its gate. Also measures speed, which --runtime auto goes by.
     """
+    from nuner_embed.cli.progress import conclude
     from nuner_embed.corpora import Corpus
     from nuner_embed.export import verify as run
+    from nuner_embed.models.exported import VERIFY_FILE
 
     with Corpus(corpus, **reading) if corpus else contextlib.nullcontext() as opened:
         result = run(directory, opened, source=source, device=device, threads=threads)
@@ -83,6 +85,16 @@ def verify(
         print_json(result.to_dict())
     else:
         show(result)
+    file, passed = Path(directory) / VERIFY_FILE, sum(row.passed for row in result.rows)
+    conclude(
+        read=f"{', '.join((directory, *corpus))}, {counted(result.tokens, 'token')}",
+        made=f"{file if file.is_file() else 'standard output'}, {passed} of {len(result.rows)} ways to run it passed",
+        then=(
+            f"nuner-embed encode CORPUS -o STORE --model {directory}"
+            if result.passed
+            else "nuner-embed export MODEL -o DIR makes another graph; do not run this one in the ways that failed"
+        ),
+    )
     if not result.passed:
         context.exit(1)
 

@@ -61,17 +61,14 @@ def _parquet(path: Path) -> Iterator[Write]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from nuner_embed.cli.options import counted
-    from nuner_embed.cli.progress import note
     from nuner_embed.files import atomic_write
 
-    total = 0
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(atomic_write(path))
         file: Any = None
 
         def write(asked: list[Any], hits: pa.Table) -> None:
-            nonlocal file, total
+            nonlocal file
             numbers = hits["query"]
             for name, values in (("query", [one.query for one in asked]), ("query_id", [one.name for one in asked])):
                 column = pa.array(values, pa.string()).take(numbers.combine_chunks())
@@ -79,10 +76,8 @@ def _parquet(path: Path) -> Iterator[Write]:
             if file is None:
                 file = stack.enter_context(pq.ParquetWriter(stream, hits.schema, compression="zstd"))
             file.write_table(hits)
-            total += len(asked)
 
         yield write
-    note(f"{counted(total, 'query answered', 'queries answered')}: {path}")
 
 
 def _by_query(asked: list[Any], hits: "pa.Table") -> Iterator[tuple[Any, list[dict[str, Any]]]]:

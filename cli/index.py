@@ -78,7 +78,7 @@ def build(store: tuple[Path, ...], output: Path, as_json: bool, **options: Any) 
     conclude(
         read=", ".join(map(str, store)),
         made=f"{output}, {counted(len(built), 'row')}",
-        then=f'nuner-embed search {output} "... [[mention]] ..."',
+        then=_how_to_search(output),
     )
 
 
@@ -91,13 +91,19 @@ def build(store: tuple[Path, ...], output: Path, as_json: bool, **options: Any) 
 @json_option
 def add(index: Path, store: Path, again: bool, threads: int, gpu: bool, as_json: bool) -> None:
     """Add the rows of STORE to INDEX as a new segment."""
-    from nuner_embed.cli.progress import RowProgress
+    from nuner_embed.cli.progress import RowProgress, conclude
     from nuner_embed.indexes import Index
 
     with Index.open(index) as opened:
+        before = len(opened)
         with _bad_options(), RowProgress() as progress:
             opened.add(store, again=again, threads=threads, gpu=gpu, progress=progress)
         _report(opened, as_json)
+        conclude(
+            read=f"{store}, {counted(len(opened) - before, 'row')}",
+            made=f"{index}, {_rows_and_segments(opened)}",
+            then=_how_to_search(index),
+        )
 
 
 @index.command(epilog="""Example: nuner-embed index remove index --filter "label = 'river'" """)
@@ -108,12 +114,14 @@ def add(index: Path, store: Path, again: bool, threads: int, gpu: bool, as_json:
 @json_option
 def remove(index: Path, documents: tuple[str, ...], filter_: str | None, ids: Path | None, as_json: bool) -> None:
     """Remove rows from INDEX; compact gives their room back."""
+    from nuner_embed.cli.progress import conclude
     from nuner_embed.indexes import Index
 
     if not documents and filter_ is None and ids is None:
         raise click.UsageError("say what to remove: --document, --filter or --ids")
     listed = _read_ids(ids) if ids else []
     with Index.open(index) as opened:
+        before = len(opened)
         if filter_ is not None:
             opened.check_filter(filter_)  # before anything is removed
         removed = opened.remove(listed) if ids else 0
@@ -123,6 +131,13 @@ def remove(index: Path, documents: tuple[str, ...], filter_: str | None, ids: Pa
         if filter_ is not None:
             removed += opened.remove_where(filter_)
         _report(opened, as_json, removed=removed)
+        conclude(
+            read=f"{index}, {counted(before, 'row')}",
+            made=f"{index}, {counted(removed, 'row')} removed, {len(opened):,} left",
+            then=f"nuner-embed index compact {index}, which gives their room back"
+            if removed
+            else _how_to_search(index),
+        )
 
 
 @index.command(epilog="Example: nuner-embed index compact index")
@@ -131,15 +146,19 @@ def remove(index: Path, documents: tuple[str, ...], filter_: str | None, ids: Pa
 @json_option
 def compact(index: Path, threads: int, as_json: bool) -> None:
     """Make one segment of all in INDEX, without what was removed."""
-    from nuner_embed.cli.progress import RowProgress, note
+    from nuner_embed.cli.progress import RowProgress, conclude
     from nuner_embed.indexes import Index
 
     with Index.open(index) as opened:
+        before = _rows_and_segments(opened)
         with _bad_options(), RowProgress() as progress:
             changed = opened.compact(threads=threads, progress=progress)
-        if not changed:
-            note(f"{index} is one segment without removed rows; nothing to do")
         _report(opened, as_json)
+        conclude(
+            read=f"{index}, {before}",
+            made=f"{index}, {_rows_and_segments(opened)}" + ("" if changed else ", as it was: nothing to do"),
+            then=_how_to_search(index),
+        )
 
 
 @index.command(epilog="Example: nuner-embed index info index --json")
@@ -170,6 +189,7 @@ def info(index: Path, as_json: bool) -> None:
 @json_option
 def verify(index: Path, as_json: bool) -> None:
     """Read every byte of INDEX again and search for rows in it; exit code 1 if anything is not as it was."""
+    from nuner_embed.cli.progress import conclude
     from nuner_embed.indexes import Index
 
     with Index.open(index) as opened:
@@ -181,11 +201,11 @@ def verify(index: Path, as_json: bool) -> None:
         if problems:
             click.echo("build the index again from its stores", err=True)
             sys.exit(1)
-        if not opened.bundle.segments:
-            click.echo(f"{index}: empty; its manifest is as written", err=True)
-            return
-        segments = counted(len(opened.bundle.segments), "segment")
-        click.echo(f"{index}: {segments} read, all as written; searches find what they should", err=True)
+        conclude(
+            read=f"{index}, {_rows_and_segments(opened)}",
+            made="nothing: all is as written" + ("; searches find what they should" if len(opened) else ""),
+            then=_how_to_search(index),
+        )
 
 
 def _facts(opened: "Index") -> dict[str, Any]:
@@ -214,6 +234,14 @@ def _facts(opened: "Index") -> dict[str, Any]:
     }
 
 
+def _rows_and_segments(opened: "Index") -> str:
+    return f"{counted(len(opened), 'row')} in {counted(len(opened.bundle.segments), 'segment')}"
+
+
+def _how_to_search(index: Path) -> str:
+    return f'nuner-embed search {index} "... [[mention]] ..."'
+
+
 def _report(opened: "Index", as_json: bool, removed: int | None = None) -> None:
     if as_json:
         print_json(_facts(opened) | ({} if removed is None else {"removed_now": removed}))
@@ -227,10 +255,7 @@ def show_index(opened: "Index") -> None:
     """Prints what is in an index and how well its newest segment finds."""
     bundle = opened.bundle
     removed = f", {bundle.removed:,} more removed" if bundle.removed else ""
-    click.echo(
-        f"{counted(len(opened), 'row')} in {counted(len(bundle.segments), 'segment')}{removed}, "
-        f"{size(bundle.bytes_resident)} in memory"
-    )
+    click.echo(f"{_rows_and_segments(opened)}{removed}, {size(bundle.bytes_resident)} in memory")
     for segment in bundle.segments[-1:]:
         _show_segment(segment)
 

@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -28,6 +29,20 @@ class Layers(click.ParamType[tuple[int, ...]]):
         if not re.fullmatch(r"-?\d+(,-?\d+)*", value):
             self.fail(f"{value!r} is not a list of layer numbers such as -1 or -1,-7", param, ctx)
         return tuple(int(part) for part in value.split(","))
+
+
+class FileToWrite(click.Path):
+    """A file, there already or not, in a folder that is there."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, dir_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Reads a path."""
+        path = super().convert(value, param, ctx)
+        if isinstance(path, Path) and not path.parent.is_dir():
+            self.fail(f"there is no folder {path.parent} to write {path.name} into", param, ctx)
+        return path
 
 
 def split_names(value: str) -> tuple[str, ...]:
@@ -236,6 +251,11 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def how_to_read_parquet(file: Path) -> str:
+    """What a person may do next with a Parquet file."""
+    return f"any reader of Parquet, such as pandas.read_parquet({str(file)!r})"
 
 
 def counted(number: int, noun: str, several: str = "") -> str:

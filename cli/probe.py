@@ -7,6 +7,7 @@ import click
 from click.core import ParameterSource
 
 from nuner_embed.cli.options import (
+    FileToWrite,
     c_option,
     class_weight_option,
     counted,
@@ -210,7 +211,7 @@ _threshold_option = click.option(
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=FileToWrite(),
     help="A .jsonl file with spans, a .csv file with a row a mention, or a .conll file with BIO tags.  "
     "[default: highlights on the terminal]",
 )
@@ -231,7 +232,7 @@ def predict(
 ) -> None:
     """Find mentions in CORPUS with PROBE."""
     from nuner_embed import Corpus
-    from nuner_embed.cli.tagged import tag_corpus, writer
+    from nuner_embed.cli.tagged import conclude_tagging, tag_corpus, writer
     from nuner_embed.probing.tagger import Tagger
 
     if output is not None and as_json:
@@ -240,7 +241,8 @@ def predict(
         opened.survey()  # bad records are seen before the encoder is loaded
         tagger = Tagger.open(probe_, model=model, threads=threads)
         asked = threshold or _threshold_for(tagger, opened.survey().sample)
-        tag_corpus(opened, lambda documents: tagger.tag(documents, asked), write, output)
+        mentions = tag_corpus(opened, lambda documents: tagger.tag(documents, asked), write)
+    conclude_tagging(corpus, opened, mentions, output)
 
 
 def _threshold_for(tagger: "Tagger", documents: "Sequence[Document]") -> float | None:
@@ -282,7 +284,7 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Compare what PROBE finds with what is annotated in DATA."""
-    from nuner_embed.cli.progress import RowProgress
+    from nuner_embed.cli.progress import RowProgress, conclude
     from nuner_embed.cli.scores import show_scores
     from nuner_embed.evaluation.tagging import comparable_types, score_tagger
     from nuner_embed.probing.bundle import read_probe
@@ -300,3 +302,8 @@ def evaluate(
         print_json(scores.to_dict(confusion=confusion))
     else:
         show_scores(scores, confusion=confusion)
+    conclude(
+        read=f"{what}, {counted(scores.documents, 'sentence')}",
+        made=f"scores of {counted(len(scores.types), 'type')}, on standard output",
+        then=f"nuner-embed probe predict {probe_} CORPUS",
+    )

@@ -187,8 +187,7 @@ def note(text: str) -> None:
         click.echo(text, err=True)
 
 
-def conclude(*, read: str, made: str, then: str = "") -> None:
+def conclude(*, read: str, made: str, then: str) -> None:
     """The lines that a command ends with: what was read, what was made and where, and what to do next."""
     for name, text in (("read", read), ("made", made), ("next", then)):
-        if text:
-            note(f"{name}: {text}")
+        note(f"{name}: {text}")

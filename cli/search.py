@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuner_embed.cli.options import json_option, reading_options, threads_option
+from nuner_embed.cli.options import (
+    FileToWrite,
+    counted,
+    how_to_read_parquet,
+    json_option,
+    reading_options,
+    threads_option,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,7 +59,7 @@ class _Asked:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FileToWrite(),
     metavar="FILE",
     help="Write the hits as Parquet.",
 )
@@ -111,8 +118,6 @@ def search(
         raise click.UsageError("--json or --csv, not both")
     if output is not None and (as_json or as_csv):
         raise click.UsageError("-o writes Parquet; leave it out for --json or --csv")
-    if output is not None and not output.parent.is_dir():
-        raise click.UsageError(f"there is no folder {output.parent} to write {output.name} into")
     with Index.open(index) as opened, faiss_threads(threads), RowProgress("queries") as progress:
         if filter_ is not None:
             opened.check_filter(filter_)
@@ -122,18 +127,34 @@ def search(
         writing = hits.writer(output, as_json=as_json, as_csv=as_csv, several=queries is not None)
         if concepts:
             found = _of_types(opened, model, threads, concepts, unwanted, filter=filter_, **options)
+            hits_found = at_least(found, least)
             with writing as write:
-                write([_named(concepts, unwanted)], at_least(found, least))
+                write([_named(concepts, unwanted)], hits_found)
+            _conclude(index, len(opened), 1, hits_found.num_rows, output)
             return
         asked = _asked(query, like, queries, reading)  # bad input is seen before the encoder is loaded
         encoder = _load_encoder(opened, model, threads)
+        total = 0
         with writing as write:
             for first in range(0, len(asked), _AT_ONCE):
                 some = asked[first : first + _AT_ONCE]
                 vectors = _examples(opened, encoder, some[0]) if like else _mentions(opened, encoder, some)
                 own = [{document.text for document in one.documents} for one in some] if exclude_document else None
-                write(some, at_least(find(opened, vectors, filter=filter_, exclude=own, **options), least))
+                found = at_least(find(opened, vectors, filter=filter_, exclude=own, **options), least)
+                write(some, found)
+                total += found.num_rows
                 progress("searching", first + len(some), len(asked))
+        _conclude(index, len(opened), len(asked), total, output)
+
+
+def _conclude(index: Path, rows: int, queries: int, found: int, output: Path | None) -> None:
+    from nuner_embed.cli.progress import conclude
+
+    conclude(
+        read=f"{index}, {counted(rows, 'row')}; {counted(queries, 'query', 'queries')}",
+        made=f"{output or 'standard output'}, {counted(found, 'hit')}",
+        then=how_to_read_parquet(output) if output else "--filter, --unique and -k choose others; -o FILE keeps them",
+    )
 
 
 def _asked(query: str | None, like: str | None, queries: str | None, reading: dict[str, Any]) -> list[_Asked]:
@@ -212,7 +233,6 @@ def _mentions(opened: "Index", encoder: "TextEncoder", asked: list[_Asked]) -> "
 
 
 def _examples(opened: "Index", encoder: "TextEncoder", asked: _Asked) -> "Floats":
-    from nuner_embed.cli.options import counted
     from nuner_embed.cli.progress import note
     from nuner_embed.indexes import examples_of
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from nuner_embed.cli.options import model_option, named_types_option, reading_options, threads_option
+from nuner_embed.cli.options import FileToWrite, model_option, named_types_option, reading_options, threads_option
 from nuner_embed.probing.defaults import NAMED_THRESHOLD
 
 
@@ -15,7 +15,7 @@ from nuner_embed.probing.defaults import NAMED_THRESHOLD
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=FileToWrite(),
     help="A .jsonl file with spans, a .csv file with a row a mention, or a .conll file with BIO tags.  "
     "[default: JSONL on standard output]",
 )
@@ -48,7 +48,7 @@ def tag(
     the types each is of. Where torch is not installed, name an exported directory with --model.
     """
     from nuner_embed import Corpus
-    from nuner_embed.cli.tagged import tag_corpus, writer
+    from nuner_embed.cli.tagged import conclude_tagging, tag_corpus, writer
     from nuner_embed.probing.named_types import NamedTypeTagger
 
     with Corpus(texts, **reading) as corpus, writer(output, as_json=as_json or output is None) as write:
@@ -57,4 +57,5 @@ def tag(
             tagger = NamedTypeTagger.open(types, model=model, threshold=threshold, detector=detector, threads=threads)
         except ValueError as error:  # a name that is none
             raise click.BadParameter(str(error), param_hint="--types") from None
-        tag_corpus(corpus, tagger.tag, write, output)
+        mentions = tag_corpus(corpus, tagger.tag, write)
+    conclude_tagging(texts, corpus, mentions, output)

@@ -27,17 +27,15 @@ _CONLL = (".conll", ".bio", ".iob", ".tsv")
 _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 
 
-def tag_corpus(corpus: "Corpus", tag: Tag, write: Write, output: Path | None) -> None:
-    """Tags a corpus a group of documents at a time, and says how many mentions were found.
+def tag_corpus(corpus: "Corpus", tag: Tag, write: Write) -> int:
+    """Tags a corpus a group of documents at a time, and returns how many mentions were found.
 
     Args:
         corpus: its own spans are not looked at.
         tag: finds the mentions.
         write: takes what was tagged, see `writer`.
-        output: the file that `write` fills, if it does.
     """
-    from nuner_embed.cli.options import counted
-    from nuner_embed.cli.progress import RowProgress, note
+    from nuner_embed.cli.progress import RowProgress
     from nuner_embed.documents import Document
 
     total = corpus.survey().documents
@@ -54,7 +52,32 @@ def tag_corpus(corpus: "Corpus", tag: Tag, write: Write, output: Path | None) ->
                 done += len(group)
                 progress("tagging", done, total)
                 group = []
-    note(f"{counted(mentions, 'mention')} in {counted(total, 'document')}" + (f": {output}" if output else ""))
+    return mentions
+
+
+def conclude_tagging(read: Sequence[str], corpus: "Corpus", mentions: int, output: Path | None) -> None:
+    """Says what was read, what was found and where it went, and what to do next.
+
+    Args:
+        read: what the user typed for the corpus.
+        corpus: which was tagged.
+        mentions: that were found.
+        output: the file that holds them; None for standard output.
+    """
+    from nuner_embed.cli.options import counted
+    from nuner_embed.cli.progress import conclude
+
+    if output is None:
+        then = "-o spans.jsonl, spans.csv or spans.conll keeps them in a file"
+    elif output.suffix == ".csv":
+        then = f"open {output} in a spreadsheet"
+    else:
+        then = f"nuner-embed encode {output} -o store --rows mention"
+    conclude(
+        read=f"{', '.join(read)}, {counted(corpus.survey().documents, 'document')}",
+        made=f"{output or 'standard output'}, {counted(mentions, 'mention')}",
+        then=then,
+    )
 
 
 @contextlib.contextmanager

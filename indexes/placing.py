@@ -29,13 +29,20 @@ def require_free(directory: Path, force: bool) -> None:
 
 @contextlib.contextmanager
 def alone(directory: Path) -> Iterator[None]:
-    """Holds a lock beside a directory that is being made."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
+    """Holds a lock beside a directory that is being made.
+
+    Raises:
+        IndexLocked: somebody else holds it.
+        IndexBundleError: nothing can be written there.
+    """
     lock = FileLock(directory.with_name(f".{directory.name}.lock"), timeout=0)
     try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         raise IndexLocked(f"another process is building {directory}; try again when it is done") from None
+    except OSError as error:
+        raise IndexBundleError(f"{directory} cannot be written: {error.strerror or error}") from error
     try:
         yield
     finally:

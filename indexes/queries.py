@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from nuner_embed.arguments import Texts, as_documents
 from nuner_embed.corpora.marked import unmark
-from nuner_embed.documents import Document, Span
+from nuner_embed.documents import Document, Span, is_text
 from nuner_embed.encoding.encoder import TextEncoder
 from nuner_embed.encoding.tokens import Granularity, TokenTable
 from nuner_embed.errors import IndexBundleError, StoreMismatch
@@ -27,8 +27,10 @@ def marked_document(query: str, id_: str = "query") -> Document:
     """A text whose mention stands in double brackets; without brackets the whole text is the mention.
 
     Raises:
-        IndexBundleError: nothing is marked, or not in one piece.
+        IndexBundleError: nothing is marked, or not in one piece; or the query is no text.
     """
+    if not is_text(query):
+        raise IndexBundleError(f"query {query[:60]!r} holds a lone surrogate, which is not text")
     try:
         text, spans = unmark(query, labelled=False)
     except ValueError:

@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from nuner_embed.errors import NunerEmbedError
 
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # What a file system says that cannot do it; network and FUSE file systems often cannot sync a folder.
 _CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF})
 
@@ -70,17 +71,33 @@ def expand(path: str | os.PathLike[str]) -> Path:
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Opens a binary file that appears under `path`, synced, only if the block ends without an error."""
+    """Opens a binary file that appears under `path`, synced, only if the block ends without an error.
+
+    Raises:
+        OSError: the file cannot be written; the error names `path`.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:
             yield stream
             sync(stream)
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # its folder is none
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and _is_about(error, temporary):
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         raise
     sync_folder(path.parent)
+
+
+def _is_about(error: OSError, temporary: Path) -> bool:
+    """Whether a file cannot be written that nobody knows by its temporary name; a full disk names none."""
+    if error.filename is None:
+        return error.errno in _FULL
+    return str(error.filename) == str(temporary)
 
 
 def write_json(path: Path, value: Any) -> None:

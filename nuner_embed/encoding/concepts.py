@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.arguments import as_names
+from nuner_embed.documents import is_text
 from nuner_embed.encoding.encoder import TextEncoder, semantic_hash, unit
 from nuner_embed.encoding.load import load_encoder
 from nuner_embed.errors import ModelError
@@ -75,10 +76,13 @@ class ConceptEncoder:
         """A vector for each name, (n, dim); of length 1, unless tokens were compared by inner product in training.
 
         Raises:
-            ValueError: a name without anything in it, or longer than the network takes.
+            ValueError: a name without anything in it, longer than the network takes, or with a lone surrogate.
         """
         tokenizer, room = self.encoder.tokenizer, self.encoder.capacity
         names = as_names(names)
+        for name in names:
+            if not is_text(name):
+                raise ValueError(f"a concept is text, and {name[:60]!r} holds a lone surrogate")
         pieces = [ids for ids, _ in tokenizer.encode(names)]
         for name, ids in zip(names, pieces, strict=True):
             if not 0 < len(ids) <= room:

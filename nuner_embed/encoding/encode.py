@@ -37,6 +37,7 @@ def encode(
     on_error: Literal["fail", "skip"] = "fail",
     force: bool = False,
     detector: Detector | None = None,
+    also_file: bool = False,
     reporter: Reporter | None = None,
     **recipe: Any,
 ) -> Store:
@@ -58,6 +59,7 @@ def encode(
         on_error: "skip" lists bad records in `rejects.jsonl` and goes on; a `Corpus` brings its own policy.
         force: start over.
         detector: finds the mentions; `nuner_embed.load_detector` gives a model's own, or makes one of a probe.
+        also_file: you are going to `write_parquet` the store beside itself; a disk without room for both is refused.
         reporter: is told what happens.
         recipe: `layers`, `pooling`, `normalize`, `max_length`, `stride` in place of the model's own.
 
@@ -70,7 +72,7 @@ def encode(
     directory = expand(store)
     if directory.suffix == ".parquet":
         raise StoreError(f"{directory} names a file, and a store is a directory; write_parquet makes a file of a store")
-    options = JobOptions(rows, overflow, dtype, shard_rows, workers, force, detector)
+    options = JobOptions(rows, overflow, dtype, shard_rows, workers, force, detector, also_file)
     spec = ModelSpec(model, runtime, device, precision, threads, batch_tokens, recipe)
     if isinstance(corpus, Corpus):
         run_job(corpus, directory, spec, options, reporter)

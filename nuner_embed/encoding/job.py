@@ -157,11 +157,12 @@ class _Job:
         free = shutil.disk_usage(self.directory).free
         # shards that are kept, or of a store that is about to be cleared
         there = sum(path.stat().st_size for path in shard_files(self.directory))
-        needed = guess.store_bytes - there
+        needed = guess.store_bytes * (2 if self.options.also_file else 1) - there
         if needed + _SPARE_BYTES > free:
+            again = ", and the file beside the store as much again" if self.options.also_file else ""
             raise StoreError(
-                f"the store will weigh about {guess.store_bytes / 1e6:,.0f} MB; {free / 1e6:,.0f} MB are free on the "
-                f"disk of {self.directory}, of which {_SPARE_BYTES / 1e6:.0f} MB stay free; use another disk, "
+                f"the store will weigh about {guess.store_bytes / 1e6:,.0f} MB{again}; {free / 1e6:,.0f} MB are free "
+                f"on the disk of {self.directory}, of which {_SPARE_BYTES / 1e6:.0f} MB stay free; use another disk, "
                 "--rows mention, or fewer layers"
             )
         return Plan(

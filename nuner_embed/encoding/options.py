@@ -34,6 +34,7 @@ class JobOptions:
         workers: processes that encode, each a shard at a time.
         force: start over, whatever the directory's store holds.
         detector: finds the mentions that become rows, in place of those that the corpus gives.
+        also_file: one file of the rows is going to be written beside the store; the disk must have room for both.
     """
 
     granularity: Granularity = "word"
@@ -43,6 +44,7 @@ class JobOptions:
     workers: int = 1
     force: bool = False
     detector: Detector | None = None
+    also_file: bool = False
 
     def __post_init__(self) -> None:
         for name, values in (("granularity", Granularity), ("overflow", Overflow), ("dtype", Dtype)):

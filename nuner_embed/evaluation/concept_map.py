@@ -45,8 +45,9 @@ pen.arc(x,y,(hit?1.5:1)*p[2]*size,0,7);pen.fill()}
 pen.globalAlpha=1;pen.font='12px system-ui,sans-serif';pen.fillStyle='#1c2330';
 for(const p of points){if(wanted&&!p[4].toLowerCase().includes(wanted))continue;const[x,y]=at(p);
 if(x<0||y<40||x>innerWidth||y>innerHeight)continue;const wide=pen.measureText(p[4]).width;
-if(taken.some(t=>x<t[0]+t[2]+8&&t[0]<x+wide+8&&Math.abs(y-t[1])<14))continue;taken.push([x,y,wide]);
-pen.fillText(p[4],x+4,y+4);if(taken.length>150)break}
+const from=x+4+wide>innerWidth?x-8-wide:x;
+if(taken.some(t=>from<t[0]+t[2]+8&&t[0]<from+wide+8&&Math.abs(y-t[1])<14))continue;taken.push([from,y,wide]);
+pen.fillText(p[4],from+4,y+4);if(taken.length>150)break}
 count.textContent=wanted?hits+' found':points.length+' concepts'}
 function near(e){let best=null,least=144;for(const p of points){const[x,y]=at(p),d=(x-e.clientX)**2+(y-e.clientY)**2;
 if(d<least){least=d;best=p}}return best}

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.arguments import Texts, as_documents, as_names
-from nuner_embed.documents import Document, Span
+from nuner_embed.documents import Document, Span, is_text
 from nuner_embed.encoding.concepts import ConceptEncoder
 from nuner_embed.encoding.detecting import Detector, embed_detected
 from nuner_embed.encoding.encoder import TextEncoder, unit
@@ -150,5 +150,8 @@ def _named(types: str | Sequence[str] | Mapping[str, str]) -> dict[str, str]:
     named = dict(types) if isinstance(types, Mapping) else {name: name for name in types}
     if not named or len(named) < len(types) or not all(map(str.strip, [*named, *named.values()])):
         raise ValueError(f"types are one or more different names, not {list(types)}")
+    for name in (*named, *named.values()):
+        if not is_text(name):
+            raise ValueError(f"a type's name is text, and {name[:60]!r} holds a lone surrogate")
     require_not_reserved(named)
     return named

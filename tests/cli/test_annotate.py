@@ -166,7 +166,7 @@ def test_killed_and_run_again_it_pays_for_nothing_twice(llm, tmp_path):
         (["none.jsonl", "-o", "out.jsonl"], 1, "none.jsonl: no such file"),
         (["replies.jsonl", "-o", "out.txt"], 2, "must end in .jsonl or .jsonl.gz"),
         (["replies.jsonl", "-o", "replies.jsonl"], 1, "is a file that is read"),
-        (["replies.jsonl", "-o", "no/out.jsonl"], 1, "no is no directory"),
+        (["replies.jsonl", "-o", "no/out.jsonl"], 2, "there is no folder no to write out.jsonl into"),
         (["replies.jsonl", "-o", "out.jsonl", "--dry-run"], 2, "--dry-run goes with --llm"),
         (["replies.jsonl", "-o", "out.jsonl", "--temperature", "1"], 2, "--temperature goes with --llm"),
         (["replies.jsonl", "-o", "out.jsonl", "--llm-option", "a=1"], 2, "--llm-option goes with --llm"),

@@ -185,7 +185,7 @@ def test_doctor():
 def test_demo(default_model, tmp_path):
     shutil.copytree(default_model, tmp_path / "demo" / "model")  # exporting it is tested elsewhere
     first = run("demo", "-o", "demo", cwd=tmp_path, check=0)
-    assert "Next, on your own corpus" in first.stdout
+    assert "Then, on your own corpus" in first.stdout
     assert "[[" in first.stdout.partition("nuner-embed search index")[2]
     store = Store.open(tmp_path / "demo/store")
     assert store.table().column("label").null_count == len(store)  # found in plain text, not given

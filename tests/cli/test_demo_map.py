@@ -1,10 +1,12 @@
 """The map of the demo."""
 
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
+from stores import make_store
 
-from nuner_embed.cli.demo_map import CONCEPTS, MentionMap
+from nuner_embed.cli.demo_map import CONCEPTS, PROBABLE, MentionMap
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -31,3 +33,19 @@ def test_a_name_stands_at_a_mention_of_its_type():
     named = {round(float(text.get("y")) - 4, 1) for text in root.iter(f"{SVG}text") if text.text == "Jordan"}
     assert named == {float(dots["Jordan - person (d)"]), float(dots["Jordan - city (d)"])}
     assert list(seen.lines())[:2] == ["  person (1): Jordan", "  city (2): Jordan, Kiel"]
+
+
+def test_a_mention_is_grey_where_no_type_is_probable_enough(tmp_path):
+    store = make_store(tmp_path / "s", 0, documents=1)
+    chances = np.full((len(store), len(CONCEPTS)), 0.01)
+    chances[::2, 1] = PROBABLE  # so probable is enough
+    chances[1::2, 2] = PROBABLE - 1e-3
+    concepts = SimpleNamespace(encode=lambda names: np.zeros((len(names), 16)), probabilities=lambda cosines: chances)
+    seen = MentionMap.of(store, concepts)
+    assert seen.types.tolist() == [1, -1] * (len(store) // 2)
+    dots = [dot for dot in ElementTree.fromstring(seen.svg()).iter(f"{SVG}circle") if len(dot)]
+    colours = {dot.get("fill"): dot[0].text.split(" - ")[1].split(" (")[0] for dot in dots}
+    key = [dot.get("fill") for dot in ElementTree.fromstring(seen.svg()).iter(f"{SVG}circle") if not len(dot)]
+    assert colours == {key[-1]: "of another type", key[1]: CONCEPTS[1]}
+    assert sum(dot.get("fill") == key[-1] for dot in dots) == len(store) // 2
+    assert [line.split(":")[0] for line in seen.lines()][1:3] == [f"  city ({len(store) // 2})", "  bird (0)"]

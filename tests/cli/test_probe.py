@@ -70,7 +70,7 @@ def folder(default_model, tmp_path_factory):
 def test_texts_come_out_as_jsonl_from_another_folder(folder, tmp_path):
     (tmp_path / "t.txt").write_text("the ferry left Kiel at seven\n😀 a raft in New York\n")
     done = run("probe", "predict", folder / "p", "t.txt", "-o", "found.jsonl", cwd=tmp_path, check=0)
-    assert "mentions in 2 documents: found.jsonl" in done.stderr
+    assert "read: t.txt, 2 documents\nmade: found.jsonl, " in done.stderr
     assert not done.stdout
     found = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
     assert [record["id"] for record in found] == ["t.txt:1", "t.txt:2"]

@@ -157,6 +157,8 @@ def test_files_of_queries(folder):
         (["index", "x", "--json", "--csv"], 2, "--json or --csv, not both"),
         (["index", "x", "--json", "-o", "x.parquet"], 2, "-o writes Parquet; leave it out"),
         (["index", "[[a]] [[b]]"], 1, "mark one mention"),
+        (["index", "a \udc80 [[b]]"], 1, "query 'a \\udc80 [[b]]' holds a lone surrogate, which is not text"),
+        (["index", "--concept", "ci\udc80ty"], 2, "a concept is text, and 'ci\\udc80ty' holds a lone surrogate"),
         (["index", "x", "--filter", "colour = 1"], 1, 'column "colour" not found'),
         (["index", "x", "--model", "other"], 1, "vectors of two encoders or recipes cannot be compared"),
         (["index", "x", "--model", "nothing"], 1, "no directory and no known model is called 'nothing'"),
@@ -273,7 +275,7 @@ def test_an_emptied_index(folder, tmp_path):
         assert pq.read_table(tmp_path / "hits.parquet").num_rows == 0
         assert "label" in pq.read_schema(tmp_path / "hits.parquet").names
         assert 'column "colour" not found' in run("search", "i", "x", "--filter", "colour = 1", cwd=tmp_path).stderr
-        read = "i: empty; its manifest is as written" if compacted else "i: 1 segment read, all as written"
+        read = f"read: i, 0 rows in {'0 segments' if compacted else '1 segment'}\nmade: nothing: all is as written\n"
         assert read in run("index", "verify", "i", cwd=tmp_path, check=0).stderr
         assert json.loads(run("index", "info", "i", "--json", cwd=tmp_path, check=0).stdout)["rows"] == 0
         shown = run("index", "info", "i", cwd=tmp_path, check=0).stdout

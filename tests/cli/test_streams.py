@@ -125,12 +125,12 @@ def test_quiet_before_and_after_the_command(tmp_path):
     (tmp_path / "replies.jsonl").write_text(REPLY)
     command = ("annotate", "replies.jsonl", "-o", "a.jsonl", "--json")
     usual = run(*command, cwd=tmp_path, check=0)
-    assert "the annotated corpus: a.jsonl" in usual.stderr
+    assert "made: a.jsonl" in usual.stderr
     for arguments in (("-q", *command), (*command, "--quiet")):
         done = run(*arguments, cwd=tmp_path, check=0)
         assert done.stderr == ""
         assert json.loads(done.stdout) == json.loads(usual.stdout)
-    assert "the annotated corpus: a.jsonl" in run(*command, cwd=tmp_path, check=0).stderr  # it is not kept for later
+    assert "made: a.jsonl" in run(*command, cwd=tmp_path, check=0).stderr  # it is not kept for later
     assert run("-q", "annotate", "missing.jsonl", "-o", "m.jsonl", cwd=tmp_path, check=1).stderr.count("\n") == 1
 
 

@@ -33,7 +33,7 @@ def folder(default_model, tmp_path):
 def test_spans_on_standard_output_and_in_files(folder):
     command = ["tag", "notes.txt", "--types", "city,person", "--model", "m"]
     done = run(*command, cwd=folder, check=0)
-    assert "4 mentions in 2 documents" in done.stderr
+    assert "read: notes.txt, 2 documents\nmade: standard output, 4 mentions\nnext: " in done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [[(span["text"], span["label"]) for span in line["spans"]] for line in lines] == FOUND
     assert all(0.1 <= span["score"] < 1 for line in lines for span in line["spans"])
@@ -61,7 +61,7 @@ def test_other_ways_in_and_out(folder):
 
     done = run(*command, "-o", "spans.jsonl", cwd=folder, check=0)
     assert not done.stdout
-    assert "4 mentions in 2 documents: spans.jsonl" in done.stderr
+    assert "read: notes.txt, 2 documents\nmade: spans.jsonl, 4 mentions\nnext: " in done.stderr
     assert named(Corpus([folder / "spans.jsonl"])) == FOUND
 
     run(*command, "-o", "spans.conll", cwd=folder, check=0)
@@ -104,6 +104,8 @@ def test_what_extract_takes(folder):
         (["city", "city"], ValueError, "one or more different names"),
         (["city", " "], ValueError, "one or more different names"),
         (["O"], nuner_embed.NunerEmbedError, 'a type cannot be called "O"'),
+        (["ci\udc80ty"], ValueError, "a type's name is text, and 'ci\\\\udc80ty' holds a lone surrogate"),
+        ({"ci\udc80ty": "city"}, ValueError, "holds a lone surrogate"),
         (["word " * 300], ValueError, "a concept is the name of an entity type"),
     ],
 )
@@ -124,6 +126,7 @@ def test_a_threshold_is_a_probability(default_model):
         (["notes.txt", "--types", "city,"], 2, "'city,' is not a list of different names"),
         (["notes.txt", "--types", "city", "-o", "spans.xml"], 2, "the name must end in .jsonl, .csv or in one of"),
         (["notes.txt", "--types", "city", "-o", "spans.csv", "--json"], 2, "leave it out for --json"),
+        (["notes.txt", "--types", "ci\udc80ty"], 2, "holds a lone surrogate"),
         (["notes.txt", "--types", "city", "--threshold", "2"], 2, "Invalid value for '--threshold'"),
         (["notes.txt", "--types", "city", "--model", "nuner-mni"], 1, "did you mean nuner-mini?"),
         (["notes.txt", "--types", "city", "--model", "minilm-l6"], 1, "minilm-l6 has no mention detector"),

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,24 @@ def test_a_home_folder_that_is_not_known_is_one_line():
     assert expand("a/~b") == expand("a") / "~b"
     with pytest.raises(NunerEmbedError, match="~nobody-of-this-name/x begins with a home folder that is not known"):
         expand("~nobody-of-this-name/x")
+
+
+@pytest.mark.parametrize("name", ["folder", "gone/f", "file/f", "folder/..", "."])
+def test_a_file_that_cannot_be_written_is_called_what_it_is_called(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(OSError, match=re.escape(name)) as raised, atomic_write(Path(name)):
+        pytest.fail("the block began")
+    assert raised.value.filename == name
+    assert type(raised.value) in (IsADirectoryError, FileNotFoundError, NotADirectoryError)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_said_of_the_file(tmp_path, monkeypatch):
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", lambda self, *mode: opened(Path("/dev/full"), *mode))
+    with pytest.raises(OSError, match="No space left") as raised, atomic_write(tmp_path / "f") as stream:
+        stream.write(b"x" * (1 << 20))
+    assert raised.value.filename == str(tmp_path / "f")

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from command import run
 from jobs import job, made_up_corpus
 
 from nuner_embed import Store, encode, write_parquet
@@ -43,3 +44,75 @@ def test_a_store_is_not_named_as_a_file(tmp_path):
     with pytest.raises(StoreError, match="names a file, and a store is a directory"):
         encode(tmp_path / "c.txt", tmp_path / "out.parquet")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_must_hold_the_store_and_the_file(tmp_path, monkeypatch):
+    corpus = made_up_corpus(tmp_path / "c.jsonl")
+    weight = job(corpus, tmp_path / "measured").store_bytes
+    usage = type("Usage", (), {"free": (64 << 20) + round(1.5 * weight)})  # 64 MiB stay free
+    monkeypatch.setattr("nuner_embed.encoding.job.shutil.disk_usage", lambda path: usage)
+    job(corpus, tmp_path / "store")
+    with pytest.raises(StoreError, match="and the file beside the store as much again; .* are free on the disk"):
+        job(corpus, tmp_path / "refused", also_file=True)
+
+
+@pytest.fixture
+def interrupted(default_model, tmp_path, monkeypatch):
+    """Runs the command that makes out.parquet, and stops it after some shards."""
+    (tmp_path / "c.txt").write_text("".join(f"The ferry {i} left Kiel at seven.\n" for i in range(24)))
+    command = ("encode", "c.txt", "--model", default_model, "--shard-rows", 50, "--batch-tokens", 32, "-o")
+    command += ("out.parquet", "--runtime", "onnx", "--precision", "f32")
+
+    def stop(*options, after, place="nuner_embed.cli.progress.JobReporter.shard"):
+        calls = []
+
+        def count(*_):
+            calls.append(1)
+            if len(calls) > after:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(place, count)
+            with pytest.raises(KeyboardInterrupt):
+                run(*command, *options, cwd=tmp_path)
+
+    return stop, lambda *options, check=0: run(*command, *options, cwd=tmp_path, check=check)
+
+
+def test_killed_and_run_again_the_file_has_the_same_bytes(interrupted, tmp_path):
+    stop, again = interrupted
+    file, store = tmp_path / "out.parquet", tmp_path / ".out.parquet.store"
+    again()
+    whole = file.read_bytes()
+    assert not store.exists()
+    file.unlink()
+
+    stop(after=1)
+    assert not file.exists()
+    assert "resuming after shard-0000" in again().stderr
+    assert file.read_bytes() == whole
+
+    stop("--force", after=0, place="shutil.rmtree")  # the file has just been written
+    assert store.exists()
+    assert "is complete already" in again().stderr
+    assert file.read_bytes() == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.txt", "out.parquet"]
+
+
+def test_a_file_that_was_to_be_replaced_is_replaced_by_the_same_command_again(interrupted, tmp_path):
+    stop, again = interrupted
+    file = tmp_path / "out.parquet"
+    file.write_bytes(b"old")
+    assert "out.parquet is there already" in again(check=1).stderr
+    stop("--force", after=1)
+    assert file.read_bytes() == b"old"
+    assert "resuming after shard-0000" in again().stderr
+    assert len(pq.read_table(file)) == 24 * 8
+    assert "out.parquet is there already" in again(check=1).stderr
+
+
+def test_a_folder_of_that_name_is_no_file(tmp_path):
+    (tmp_path / "c.txt").write_text("Kiel\n")
+    (tmp_path / "out.parquet").mkdir()
+    said = run("encode", "c.txt", "-o", "out.parquet", cwd=tmp_path, check=1).stderr
+    assert said.splitlines() == ["Error: out.parquet is a directory; a name that ends in .parquet is that of a file"]

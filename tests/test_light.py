@@ -62,6 +62,7 @@ def test_encoding_with_neither_torch_nor_transformers(model, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_named_types_with_neither_torch_nor_transformers(default_model):
     code = """
     import nuner_embed

@@ -76,7 +76,7 @@ def train(
     data: tuple[str, ...],
     output: Path,
     model: str,
-    concepts: dict[str, str] | None,
+    concepts: dict[str, str],
     threshold: float | None,
     k: int | None,
     seed: int,

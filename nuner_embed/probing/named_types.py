@@ -67,7 +67,7 @@ class NamedTypeTagger:
             threads: 0 for one a core.
 
         Raises:
-            ProbeError: the model has no detector, or it reads another encoder; a type called "O" or "None".
+            ProbeError: the model has no detector, or it reads another encoder; a type called "O".
             ModelError: there is no such model, or it has no concept encoder that is calibrated.
             RuntimeUnavailable: what runs the model is not installed.
             ValueError: no type, a name that is none, or a threshold that is no probability.
@@ -90,12 +90,16 @@ class NamedTypeTagger:
         concepts.calibration  # noqa: B018  # says so where nobody measured what a similarity means
         return cls(encoder, finder, concepts, tuple(named), concepts.encode(list(named.values())), threshold)
 
-    def tag(self, documents: Sequence[Document]) -> list[Document]:
+    def tag(self, documents: Texts) -> list[Document]:
         """Copies of documents whose spans are the mentions found, each scored with the probability of its type.
+
+        Args:
+            documents: texts or documents, or one; the ids of texts are their places in the list.
 
         Raises:
             OutOfMemory: one window alone does not fit.
         """
+        documents = as_documents(documents)
         table = TokenTable.tokenize(documents, self.encoder.tokenizer, "word")
         mentions = embed_detected(self.encoder, table, self.detector)
         vectors = np.asarray(mentions.vectors, np.float32)

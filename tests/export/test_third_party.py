@@ -256,7 +256,7 @@ def test_on_the_command_line(bert, graph, folder, tmp_path):
     put(graph, folder, "onnx/model.onnx")
     (tmp_path / "a.txt").write_text("the ferry left at seven\n")
     run("verify", folder, "--source", bert, check=0)
-    run("encode", tmp_path / "a.txt", "-o", tmp_path / "store", "--model", folder, check=0)
+    run("encode", tmp_path / "a.txt", "-o", tmp_path / "store", "--model", folder, "--precision", "f32", check=0)
     (stored,) = (tmp_path / "store").glob("*.npy")
     (expected,) = load_encoder(str(bert)).encode([Document("a", "the ferry left at seven")])
     np.testing.assert_allclose(np.load(stored).astype(np.float32), expected.vectors, atol=2e-3)

@@ -2,18 +2,25 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import re
+import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from nuner_embed.errors import NunerEmbedError
+from nuner_embed.limits import JSON_DEPTH, JSON_FILE_BYTES, MIB
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # What a file system says that cannot do it; network and FUSE file systems often cannot sync a folder.
 _CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF})
+_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+_NAME_BYTES = 200  # of a file's own name within the name of its temporary file: a name has at most 255 bytes
 
 
 def sha256_of(path: Path) -> str:
@@ -47,6 +54,15 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def sync_tree(folder: Path) -> None:
+    """Makes a folder, and every file and folder in it, survive a power cut, as far as its file system can."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            if stat.S_ISREG((Path(parent) / name).lstat().st_mode):
+                sync_folder(Path(parent) / name)  # what syncs an open folder syncs an open file
+        sync_folder(Path(parent))
+
+
 def _sync(descriptor: int) -> None:
     try:
         os.fsync(descriptor)
@@ -69,48 +85,189 @@ def expand(path: str | os.PathLike[str]) -> Path:
         ) from None
 
 
+def same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Whether two paths lead to one file or folder, by links, hard links or other spellings too."""
+    try:
+        return Path(one).samefile(other)
+    except OSError:  # one of them is not there
+        return os.path.realpath(one) == os.path.realpath(other)
+
+
+def temporary_name(path: Path, suffix: str) -> Path:
+    """A name beside a path that nobody can foresee: `.NAME.<16 hex digits>.SUFFIX`."""
+    name = os.fsdecode(os.fsencode(path.name)[:_NAME_BYTES])
+    return path.with_name(f".{name}.{secrets.token_hex(8)}.{suffix}")
+
+
+def temporary_names(path: Path) -> re.Pattern[str]:
+    """What the names match that `temporary_name` gives for a path; its group 1 is the suffix."""
+    name = os.fsdecode(os.fsencode(path.name)[:_NAME_BYTES])
+    return re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{16}}\.([a-z]+)", re.DOTALL)
+
+
 @contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path, *, follow: bool = True) -> Iterator[IO[bytes]]:
     """Opens a binary file that appears under `path`, synced, only if the block ends without an error.
+
+    What earlier writers of `path` left that were killed is removed.
+
+    Args:
+        path: of the file.
+        follow: write the file that `path` leads to, where `path` is a symbolic link; where this is False, a link is
+            an error, as within a directory that somebody else may have prepared.
 
     Raises:
         OSError: the file cannot be written; the error names `path`.
     """
+    if path.is_symlink():
+        if not follow:
+            raise OSError(errno.ELOOP, "it is a symbolic link, which is never written to", os.fspath(path))
+        with atomic_write(Path(os.path.realpath(path))) as stream:
+            yield stream
+        return
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary: Path | None = None
     try:
-        with temporary.open("wb") as stream:
+        sweep_temporaries(path)
+        stream = _locked_temporary(path)
+        temporary = Path(stream.name)
+        with stream:
             yield stream
             sync(stream)
-        temporary.replace(path)
+            temporary.replace(path)
+        sync_folder(path.parent)
     except BaseException as error:
-        with contextlib.suppress(OSError):  # its folder is none
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and _is_about(error, temporary):
+        if temporary:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and (error.filename is None or _is_temporary(error.filename, path)):
+            if error.filename is None and error.errno not in _FULL:
+                raise
             raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         raise
-    sync_folder(path.parent)
 
 
-def _is_about(error: OSError, temporary: Path) -> bool:
-    """Whether a file cannot be written that nobody knows by its temporary name; a full disk names none."""
-    if error.filename is None:
-        return error.errno in _FULL
-    return str(error.filename) == str(temporary)
+def _is_temporary(name: Any, path: Path) -> bool:
+    return temporary_names(path).fullmatch(Path(os.fsdecode(name)).name) is not None
+
+
+def _locked_temporary(path: Path) -> IO[bytes]:
+    """A new file beside a path, locked for as long as it is open: by that `sweep_temporaries` knows that it is used."""
+    while True:
+        stream = temporary_name(path, "tmp").open("xb")
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(stream.fileno()).st_nlink:  # else somebody swept it away before it was locked
+            return stream
+        stream.close()
+
+
+def sweep_temporaries(path: Path) -> list[Path]:
+    """Removes what writers of a path left beside it that were killed, and says what that was."""
+    names = temporary_names(path)
+    try:
+        with os.scandir(path.parent) as entries:
+            found = [
+                Path(entry.path) for entry in entries if (match := names.fullmatch(entry.name)) and match[1] == "tmp"
+            ]
+    except OSError:
+        return []
+    return [left for left in found if remove_abandoned(left)]
+
+
+def remove_abandoned(temporary: Path) -> bool:
+    """Removes a temporary file unless a process holds it open; False if it is held, or is no file."""
+    try:
+        descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return False
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        temporary.unlink()
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Gives an OSError of the block that names no file, as one of a full disk does, the name of the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a value as indented JSON, atomically."""
-    with atomic_write(path) as stream:
+    """Writes a value as indented JSON, atomically; never through a symbolic link."""
+    with atomic_write(path, follow=False) as stream:
         stream.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
-    """A JSON file's value.
+def read_bytes(path: Path, limit: int) -> bytes:
+    """A regular file's bytes, unless there are more than `limit`.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no UTF-8 or no JSON.
+        ValueError: it is no regular file, such as a pipe, or has more bytes.
     """
-    return json.loads(path.read_text(encoding="utf-8"))
+    with open(path, "rb", opener=_without_waiting) as stream:
+        facts = os.fstat(stream.fileno())
+        if not stat.S_ISREG(facts.st_mode):
+            raise ValueError("it is no regular file")
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"it has {facts.st_size / MIB:,.0f} MiB, at most {limit / MIB:,.0f} are read")
+    return data
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe that nobody writes to opens at once
+
+
+def read_json(path: Path, limit: int = JSON_FILE_BYTES) -> Any:
+    """A JSON file's value.
+
+    Args:
+        path: of the file.
+        limit: bytes that are read at most.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no UTF-8, no JSON, nested too deeply, larger than the limit, or no regular file.
+    """
+    return parse_json(read_bytes(path, limit).decode("utf-8"))
+
+
+def parse_json(text: str | bytes, **options: Any) -> Any:
+    """The value of a JSON text, of at most `JSON_DEPTH` levels.
+
+    Args:
+        text: the JSON.
+        options: of `json.loads`.
+
+    Raises:
+        ValueError: it is no JSON, no UTF-8, or nested deeper.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("utf-8-sig")
+    if text.count("[") + text.count("{") > JSON_DEPTH:  # fewer cannot be nested deeper
+        _require_shallow(text)
+    return json.loads(text, **options)
+
+
+def _require_shallow(text: str) -> None:
+    depth = 0
+    for token in _JSON_TOKEN.finditer(text):
+        first = text[token.start()]
+        depth += first in "[{"
+        depth -= first in "]}"
+        if depth > JSON_DEPTH:
+            raise ValueError(f"nested more than {JSON_DEPTH} levels deep")

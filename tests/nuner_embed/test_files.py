@@ -9,7 +9,12 @@ import pytest
 from jobs import StopAfter, fingerprint, job, made_up_corpus
 
 from nuner_embed.errors import NunerEmbedError
-from nuner_embed.files import atomic_write, expand
+from nuner_embed.files import (
+    atomic_write,
+    expand,
+    same_file,
+    write_json,
+)
 
 
 @pytest.fixture
@@ -69,7 +74,44 @@ def test_a_file_that_cannot_be_written_is_called_what_it_is_called(tmp_path, mon
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_is_said_of_the_file(tmp_path, monkeypatch):
     opened = Path.open
-    monkeypatch.setattr(Path, "open", lambda self, *mode: opened(Path("/dev/full"), *mode))
+    monkeypatch.setattr(Path, "open", lambda self, mode: opened(Path("/dev/full"), mode.replace("x", "w")))
     with pytest.raises(OSError, match="No space left") as raised, atomic_write(tmp_path / "f") as stream:
         stream.write(b"x" * (1 << 20))
     assert raised.value.filename == str(tmp_path / "f")
+
+
+def test_a_link_is_written_through_or_refused(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "f")
+    with atomic_write(tmp_path / "link") as stream:
+        stream.write(b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "disk" / "f").read_bytes() == b"new"
+    with pytest.raises(OSError, match="symbolic link"):
+        write_json(tmp_path / "link", 1)
+    assert (tmp_path / "disk" / "f").read_bytes() == b"new"
+
+
+def test_what_a_killed_writer_left_is_swept(tmp_path):
+    (tmp_path / ".f.0123456789abcdef.tmp").write_text("half")
+    (tmp_path / ".f.0123456789abcdef.tmp.mine").write_text("mine")
+    (tmp_path / ".g.0123456789abcdef.tmp").write_text("another's")
+    with atomic_write(tmp_path / "f") as one, atomic_write(tmp_path / "f") as two:
+        assert Path(one.name).exists()
+        assert Path(two.name).exists()
+        one.write(b"1")
+        two.write(b"2")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".f.0123456789abcdef.tmp.mine", ".g.0123456789abcdef.tmp", "f",
+    ]  # fmt: skip
+
+
+def test_an_output_that_is_an_input_is_known_by_any_spelling(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").write_text("")
+    (tmp_path / "b").symlink_to("a")
+    (tmp_path / "c").hardlink_to("a")
+    (tmp_path / "d").write_text("")
+    assert all(same_file(name, tmp_path / "a") for name in ("a", "./a", "b", "c"))
+    assert not same_file("d", "a")
+    assert same_file("new", "./new")

@@ -1,0 +1,96 @@
+"""Metadata on disk: JSON files and JSON lines as typed values, checked in one place when they are read.
+
+A kind of metadata is a dataclass whose annotations say what each field may be; `typing.Annotated` with `msgspec.Meta`, or
+one of the aliases below, bounds a field. What does not fit ends in one line that names the file and the field.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from nuner_embed.errors import NunerEmbedError
+from nuner_embed.files import parse_json, read_json
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
+Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+# A file's or folder's name without a way to another folder.
+FileName = Annotated[str, msgspec.Meta(pattern=r"^(?!\.{1,2}$)[^/\\\x00]{1,255}$")]
+
+T = TypeVar("T")
+_PLACE = re.compile(r" - at `\$\.?(.*)`$", re.DOTALL)
+
+
+def convert(values: Any, kind: type[T]) -> T:
+    """A JSON value as a value of a type.
+
+    Args:
+        values: what `parse_json` gives.
+        kind: a dataclass, or any type that msgspec knows. Keys that the class does not have are ignored.
+
+    Raises:
+        ValueError: the value does not fit; the message names the field.
+    """
+    try:
+        return msgspec.convert(values, kind)
+    except (msgspec.ValidationError, OverflowError) as error:
+        raise ValueError(_said(str(error))) from None
+
+
+def parse(line: str | bytes, kind: type[T]) -> T:
+    """A JSON text as a value of a type.
+
+    Raises:
+        ValueError: it is no JSON, or does not fit; the message names the field.
+    """
+    return convert(parse_json(line), kind)
+
+
+def read(path: Path, kind: type[T], *, version: int, error: type[NunerEmbedError], what: str, cure: str) -> T:
+    """A JSON file with a `schema_version`, as a value of a type.
+
+    Args:
+        path: of the file.
+        kind: see `convert`.
+        version: the schema version that this program writes and reads.
+        error: what is raised.
+        what: what the file should be, such as "the manifest of an index".
+        cure: what to do about a file that is not that, such as "build the index again".
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: there is no such file.
+        error: the file cannot be read, is no such file, or is of another version.
+    """
+    values = read_object(path, version=version, error=error, what=what, cure=cure)
+    try:
+        return convert(values, kind)
+    except ValueError as problem:
+        raise error(f"{path}: {problem}; {cure}") from None
+
+
+def read_object(path: Path, *, version: int, error: type[NunerEmbedError], what: str, cure: str) -> dict[str, Any]:
+    """A JSON file's object, whose `schema_version` is the one that this program writes; see `read`."""
+    try:
+        values = read_json(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except (OSError, ValueError) as problem:
+        reason = (problem.strerror if isinstance(problem, OSError) else None) or problem
+        raise error(f"{path} cannot be read as {what} ({reason}); {cure}") from None
+    if not isinstance(values, dict) or "schema_version" not in values:
+        raise error(f"{path} is not {what}; {cure}")
+    found = values["schema_version"]
+    if type(found) is not int or found != version:
+        raise error(f"{path} has schema version {found!r:.20}, this program reads {version}; {cure}")
+    return values
+
+
+def _said(message: str) -> str:
+    """msgspec's message in our order: the field, then what is wrong."""
+    place = _PLACE.search(message)
+    reason = _PLACE.sub("", message).replace("`", "")
+    reason = reason[:1].lower() + reason[1:]
+    return f"{place[1]}: {reason}" if place and place[1] else reason

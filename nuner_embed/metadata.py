@@ -1,7 +1,7 @@
 """Metadata on disk: JSON files and JSON lines as typed values, checked in one place when they are read.
 
-A kind of metadata is a dataclass whose annotations say what each field may be; `typing.Annotated` with `msgspec.Meta`, or
-one of the aliases below, bounds a field. What does not fit ends in one line that names the file and the field.
+A kind of metadata is a dataclass whose annotations say what each field may be; `typing.Annotated` with `msgspec.Meta`,
+or one of the aliases below, bounds a field. What does not fit ends in one line that names the file and the field.
 """
 
 import re

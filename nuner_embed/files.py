@@ -11,7 +11,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from nuner_embed.errors import NunerEmbedError
 from nuner_embed.limits import JSON_DEPTH, JSON_FILE_BYTES, MIB
@@ -205,10 +205,41 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
+def open_own(path: Path, mode: Literal["ab", "r+b", "xb"]) -> IO[bytes]:
+    """Opens a file of an artefact for writing, unless something else bears its name.
+
+    Args:
+        path: of the file.
+        mode: of `open`.
+
+    Raises:
+        OSError: it cannot be opened, or is a symbolic link, a pipe or a device.
+    """
+    try:
+        stream = open(path, mode, opener=_without_following)  # noqa: SIM115
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise OSError(errno.ELOOP, "it is a symbolic link, which is never written to", os.fspath(path)) from None
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise OSError(errno.EINVAL, "it is no regular file", os.fspath(path))
+    return stream
+
+
+def _without_following(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes a value as indented JSON, atomically; never through a symbolic link."""
     with atomic_write(path, follow=False) as stream:
-        stream.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+        stream.write(json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """What `write_json` writes."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def read_bytes(path: Path, limit: int) -> bytes:

@@ -13,3 +13,8 @@ MIB: Final = 1 << 20
 JSON_FILE_BYTES: Final = 64 * MIB
 # Arrays within arrays and objects within objects; the JSON of an annotated document has 4 levels.
 JSON_DEPTH: Final = 100
+
+# The journal of a store has a line of some 900 bytes for every shard.
+JOURNAL_BYTES: Final = 256 * MIB
+# A line of a store's coverage.jsonl has some 200 bytes and the document's id; one of rejects.jsonl quotes a record.
+LIST_LINE_BYTES: Final = 4 * MIB

@@ -14,6 +14,7 @@ from nuner_embed.cli.options import (
     reading_options,
     threads_option,
 )
+from nuner_embed.limits import DRAWS_MOST, SEED_MOST
 
 
 @click.group()
@@ -43,8 +44,10 @@ def evaluate() -> None:
     help="Repeatable: a name and two annotated corpora.",
 )
 @click.option("--k", type=Sizes(), default="1,2,4,8,16,32,64", show_default=True, help="Sizes of the support sets.")
-@click.option("--draws", type=click.IntRange(1), default=10, show_default=True, help="Support sets of each size.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draws.")
+@click.option(
+    "--draws", type=click.IntRange(1, DRAWS_MOST), default=10, show_default=True, help="Support sets of each size."
+)
+@click.option("--seed", type=click.IntRange(0, SEED_MOST), default=0, show_default=True, help="Of the draws.")
 @click.option(
     "--unit",
     type=click.Choice(["mentions", "words"]),

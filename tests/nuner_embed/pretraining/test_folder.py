@@ -225,7 +225,7 @@ def test_any_byte_of_the_marks_may_be_another(tmp_path):
             for other in (None, -1, 1e300, "x", [], {}, True, [[]]):
                 path.write_text(json.dumps({**values, key: other}))
                 _refused_or_known(directory)
-        for replace_ in (os.mkfifo, os.mkdir, lambda where: os.symlink("/dev/zero", where)):
+        for replace_ in (os.mkfifo, os.mkdir, lambda where: where.symlink_to("/dev/zero")):
             path.unlink()
             replace_(path)
             with pytest.raises(PretrainingError):

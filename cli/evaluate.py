@@ -84,14 +84,17 @@ def fewshot(
     measures what is missing.
     """
     from nuner_embed.cli.progress import RowProgress, conclude, note
+    from nuner_embed.evaluation.folder import TABLE_FILE, require_free
     from nuner_embed.evaluation.protocol import Protocol
-    from nuner_embed.evaluation.run import TABLE_FILE, evaluate_fewshot, read_set, wrong_names
+    from nuner_embed.evaluation.run import evaluate_fewshot, read_set, wrong_names
+    from nuner_embed.files import expand
 
     pairs = [_named(model) for model in models]
     for what, names in (("model", [name for name, _ in pairs]), ("set", [name for name, _, _ in sets])):
         problem = wrong_names(what, names)
         if problem:
             raise click.UsageError(problem)
+    require_free(expand(output))  # said before anything is read
     typed = [read_set(*one, **reading) for one in sets]
     with RowProgress("") as progress:
         found = evaluate_fewshot(
@@ -100,7 +103,7 @@ def fewshot(
     if as_json:
         print_json(found)
     else:
-        click.echo((output / TABLE_FILE).read_text(encoding="utf-8"))
+        click.echo((expand(output) / TABLE_FILE).read_text(encoding="utf-8"))
     conclude(
         read=", ".join(one.name for one in typed),
         made=f"{output}, results.json, table.md and figure.png",

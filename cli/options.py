@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from nuner_embed.files import expand
+from nuner_embed.limits import SHOTS_MOST
 from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.probing.defaults import DEFAULT_C, DEFAULT_CLASS_WEIGHT
 
@@ -113,7 +114,10 @@ class Sizes(click.ParamType[tuple[int, ...]]):
             or len(set(value.split(","))) != value.count(",") + 1
         ):
             self.fail(f"{value!r} is not a list of different numbers such as 1,2,4", param, ctx)
-        return tuple(int(part) for part in value.split(","))
+        sizes = tuple(int(part) for part in value.split(","))
+        if max(sizes) > SHOTS_MOST:
+            self.fail(f"{max(sizes):,} is more than {SHOTS_MOST:,}", param, ctx)
+        return sizes
 
 
 layers_option = click.option(

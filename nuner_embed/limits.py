@@ -18,3 +18,14 @@ JSON_DEPTH: Final = 100
 JOURNAL_BYTES: Final = 256 * MIB
 # A line of a store's coverage.jsonl has some 200 bytes and the document's id; one of rejects.jsonl quotes a record.
 LIST_LINE_BYTES: Final = 4 * MIB
+
+# What is measured of a probe grows with the square of its types: of so many the matrix has 800 MB. The largest set of
+# types at hand has 66.
+PROBE_TYPES: Final = 10_000
+# A probe of 10,000 types over 4,096 dimensions has 160 MB.
+PROBE_WEIGHTS_BYTES: Final = 512 * MIB
+# The largest support sets of the paper have 64 mentions of a type, and are drawn 10 times.
+SHOTS_MOST: Final = 1_000_000
+DRAWS_MOST: Final = 10_000
+# What every reader of JSON takes for a whole number.
+SEED_MOST: Final = 2**63 - 1

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from nuner_embed.cli.options import counted, json_option, print_facts, print_json, size
+from nuner_embed.cli.streams import say
 
 _store_argument = click.argument("store", type=click.Path(path_type=Path))
 
@@ -50,7 +51,7 @@ def info(store: Path, as_json: bool) -> None:
         shown[name] = ", ".join(f"{key} {value}" for key, value in facts[name].items() if key != "file")
     print_facts({key: value for key, value in shown.items() if value not in ([], 0) or key in ("documents", "rows")})
     if not opened.complete:
-        click.echo("unfinished: the same nuner-embed encode command again finishes it", err=True)
+        say("unfinished: the same nuner-embed encode command again finishes it")
 
 
 @store.command(epilog="Example: nuner-embed store verify store")
@@ -65,9 +66,9 @@ def verify(store: Path, as_json: bool) -> None:
     if as_json:
         print_json({"passed": not problems, "shards": len(opened.shards), "problems": problems})
     for problem in problems:
-        click.echo(f"{store}: {problem}", err=True)
+        say(f"{store}: {problem}")
     if problems:
-        click.echo("encode the corpus again with --force", err=True)
+        say("encode the corpus again with --force")
         sys.exit(1)
     unfinished = "" if opened.complete else "; unfinished: the same nuner-embed encode command again finishes it"
-    click.echo(f"{store}: {counted(len(opened.shards), 'shard')} read, all as written{unfinished}", err=True)
+    say(f"{store}: {counted(len(opened.shards), 'shard')} read, all as written{unfinished}")

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -54,12 +55,14 @@ def run(*arguments: Any, cwd: Any = None, stdin: Any = None, check: int | None =
 @contextlib.contextmanager
 def _as_it_was() -> Any:
     """Takes back what a command does to its process: its log's handlers, and what a signal means."""
-    log, numbers = logging.getLogger("nuner_embed"), (signal.SIGINT, signal.SIGTERM)
+    log, numbers = logging.getLogger("nuner_embed"), (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    warn = warnings.showwarning
     on_signal = [signal.getsignal(number) for number in numbers]
     handlers, level, propagate = list(log.handlers), log.level, log.propagate
     try:
         yield
     finally:
+        warnings.showwarning = warn
         log.handlers, log.propagate = handlers, propagate
         log.setLevel(level)
         for number, handler in zip(numbers, on_signal, strict=True):

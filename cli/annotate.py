@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuner_embed.cli.options import FileToWrite, counted, json_option, print_facts, print_json, reading_options
+from nuner_embed.cli.streams import show
 
 if TYPE_CHECKING:
     from nuner_embed.annotation.annotate import Asking
@@ -292,8 +293,6 @@ def _finish(
 
 
 def _show(report: "AnnotationReport") -> None:
-    from nuner_embed.cli.hits import plain
-
     found = f", {report.folded:,} found without regard to case, quotes or blanks" if report.folded else ""
     kept = f"{report.sentences:,} of {report.replies:,} with a reply"
     print_facts(
@@ -305,8 +304,7 @@ def _show(report: "AnnotationReport") -> None:
     )
     for what, drops in (("sentences", report.dropped_sentences), ("annotations", report.dropped_annotations)):
         for reason, count in drops.most_common():
-            click.echo(f"dropped {what}: {count:,}, {reason}")
+            show(f"dropped {what}: {count:,}, {reason}")
     if report.concepts:
-        frequent = (f"{plain(name)} {count:,}" for name, count in report.concepts.most_common(_SHOWN))
-        click.echo(f"most frequent: {', '.join(frequent)}")
-        click.echo(f"among the rarest: {', '.join(map(plain, report.rarest(_SHOWN)))}")
+        frequent = (f"{name} {count:,}" for name, count in report.concepts.most_common(_SHOWN))
+        show(f"most frequent: {', '.join(frequent)}", f"among the rarest: {', '.join(report.rarest(_SHOWN))}")

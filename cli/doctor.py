@@ -5,6 +5,7 @@ import sys
 import click
 
 from nuner_embed.cli.options import json_option, print_facts, print_json, size
+from nuner_embed.cli.streams import say
 
 
 @click.command(epilog="Example: nuner-embed doctor --json")
@@ -35,8 +36,8 @@ def doctor(as_json: bool) -> None:
             }
         )
     for problem in found.problems:
-        click.echo(f"problem: {problem}", err=True)
+        say(f"problem: {problem}")
     if found.problems:
         sys.exit(1)
     if not as_json:
-        click.echo("no clashes", err=True)
+        say("no clashes")

@@ -127,6 +127,8 @@ def atomic_write(path: Path, *, follow: bool = True) -> Iterator[IO[bytes]]:
         return
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if path.exists() and not path.is_file():  # root could replace /dev/null
+        raise OSError(errno.EINVAL, "a pipe or a device, neither a file nor the name of a new one", os.fspath(path))
     temporary: Path | None = None
     try:
         sweep_temporaries(path)

@@ -19,7 +19,6 @@ from nuner_embed.limits import JSON_DEPTH, JSON_FILE_BYTES, MIB
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # What a file system says that cannot do it; network and FUSE file systems often cannot sync a folder.
 _CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF})
-_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
 _NAME_BYTES = 200  # of a file's own name within the name of its temporary file: a name has at most 255 bytes
 
 
@@ -291,16 +290,24 @@ def parse_json(text: str | bytes, **options: Any) -> Any:
     """
     if isinstance(text, bytes):
         text = text.decode("utf-8-sig")
+    try:
+        value = json.loads(text, **options)
+    except RecursionError:  # Python's own bound, of some thousand levels
+        raise _too_deep() from None
     if text.count("[") + text.count("{") > JSON_DEPTH:  # fewer cannot be nested deeper
-        _require_shallow(text)
-    return json.loads(text, **options)
+        _require_shallow(value)
+    return value
 
 
-def _require_shallow(text: str) -> None:
-    depth = 0
-    for token in _JSON_TOKEN.finditer(text):
-        first = text[token.start()]
-        depth += first in "[{"
-        depth -= first in "]}"
-        if depth > JSON_DEPTH:
-            raise ValueError(f"nested more than {JSON_DEPTH} levels deep")
+def _require_shallow(value: Any) -> None:
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(JSON_DEPTH):
+        values = (inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer))
+        level = [inner for inner in values if isinstance(inner, dict | list)]
+        if not level:
+            return
+    raise _too_deep()
+
+
+def _too_deep() -> ValueError:
+    return ValueError(f"nested more than {JSON_DEPTH} levels deep")

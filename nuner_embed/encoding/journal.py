@@ -153,6 +153,8 @@ def read_lines(directory: Path) -> list[bytes]:
     try:
         return read_bytes(path, JOURNAL_BYTES).split(b"\n")
     except FileNotFoundError:
+        if path.is_symlink():
+            raise StoreError(f"{path} is a symbolic link that leads nowhere; --force starts over") from None
         return [b""]
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or error

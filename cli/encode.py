@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import (
     counted,
     how_to_read_parquet,
@@ -154,6 +155,7 @@ def encode(
         raise click.UsageError("--mentions, --detector and --threshold go with --rows mention")
     if mentions == "given" and (detector or threshold):
         raise click.UsageError("--detector and --threshold find mentions; they do not go with --mentions given")
+    require_apart(store, [*corpus, options["model"], detector], folder=store.suffix != ".parquet")
     file = store if store.suffix == ".parquet" else None
     if file is not None:
         if file.is_dir():

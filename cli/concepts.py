@@ -110,6 +110,8 @@ def map_(model: str, data: tuple[str, ...], output: Path, most: int, reading: di
         picture = found.picture()
     except ImportError as error:
         raise ModelError(f"a map needs {error.name}; {install_command('plots')}") from None
+    except OSError as error:  # matplotlib and numba keep files of their own
+        raise ModelError(f"a map cannot be drawn: {error}") from None
     for path, content in ((output, found.page()), (picture_file, picture)):
         with atomic_write(path) as stream:
             stream.write(content)

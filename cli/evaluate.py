@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import (
     Sizes,
     c_option,
@@ -84,13 +85,14 @@ def fewshot(
     Writes results.json, table.md and figure.png. Interrupted, the same command goes on; with a model or set more, it
     measures what is missing.
     """
+    pairs = [_named(model) for model in models]
+    require_apart(output, [*(place for _, place in pairs), *(part for one in sets for part in one[1:])], folder=True)
     from nuner_embed.cli.progress import RowProgress, conclude, note
     from nuner_embed.evaluation.folder import TABLE_FILE, require_free
     from nuner_embed.evaluation.protocol import Protocol
     from nuner_embed.evaluation.run import evaluate_fewshot, read_set, wrong_names
     from nuner_embed.files import expand
 
-    pairs = [_named(model) for model in models]
     for what, names in (("model", [name for name, _ in pairs]), ("set", [name for name, _, _ in sets])):
         problem = wrong_names(what, names)
         if problem:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuner_embed.cli import streams
+from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import counted, json_option, print_facts, print_json, size, threads_option
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def build(store: tuple[Path, ...], output: Path, as_json: bool, **options: Any) 
     from nuner_embed.cli.progress import RowProgress, conclude
     from nuner_embed.indexes import Index
 
+    require_apart(output, store, folder=True)
     with _bad_options(), RowProgress() as progress:
         built = Index.build(list(store), output, progress=progress, **options)
     _report(built, as_json)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import (
     FileToWrite,
     c_option,
@@ -114,6 +115,7 @@ def train(
         raise click.UsageError("give DATA to learn from, or --concepts; one of them")
     if threshold and not concepts:
         raise click.UsageError("--threshold goes with --concepts")
+    require_apart(output, [*data, background, model], folder=True)
     require_replaceable(output, PROBE, force=force)  # said before anything is read
     if concepts:
         _require_default(
@@ -237,6 +239,7 @@ def predict(
 
     if output is not None and as_json:
         raise click.UsageError("-o names a file; leave it out for --json")
+    require_apart(output, [probe_, *corpus, model])
     with Corpus(corpus, **reading) as opened, writer(output, as_json=as_json) as write:
         opened.survey()  # bad records are seen before the encoder is loaded
         tagger = Tagger.open(probe_, model=model, threads=threads)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import (
     FileToWrite,
     counted,
@@ -118,6 +119,7 @@ def search(
         raise click.UsageError("--json or --csv, not both")
     if output is not None and (as_json or as_csv):
         raise click.UsageError("-o writes Parquet; leave it out for --json or --csv")
+    require_apart(output, [index, like, queries, model])
     with Index.open(index) as opened, faiss_threads(threads), RowProgress("queries") as progress:
         if filter_ is not None:
             opened.check_filter(filter_)

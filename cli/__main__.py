@@ -3,12 +3,20 @@
 Signals are heeded before anything else is imported, so that nobody who presses Ctrl-C early sees a traceback.
 """
 
+import _signal  # type: ignore[import-not-found]  # what `signal` is made of: there already, where `signal` takes ms
 import os
 import sys
-from typing import TYPE_CHECKING
+
+# Until `main` heeds signals, Ctrl-C ends the process without a word. Only of a process that is the command line: tests
+# import this module too.
+if (__name__ == "__main__" or os.path.basename(sys.argv[0]) == "nuner-embed") and (  # noqa: PTH119
+    _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler
+):
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 from nuner_embed.cli.signals import Signals
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
 
@@ -32,6 +40,8 @@ def _run(signals: Signals) -> int:
         from nuner_embed.cli.commands import run
 
         code = run()
+        if signals.arrived is not None:  # too late to interrupt anything
+            code = 128 + signals.arrived
     except BrokenPipeError:  # whoever read the results has gone
         _ready_streams().drop(sys.stdout)
         code = 141

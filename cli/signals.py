@@ -41,6 +41,7 @@ class Signals:
 
     def leave(self) -> None:
         """Nothing is left to do but to end: from now on a signal ends the process without a word."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
         self._handle(signal.SIG_DFL)
         if self._unraisable:
             sys.unraisablehook = self._unraisable

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from forked import Outcome, in_child
+from forked import Outcome, in_child, noticed
 from kills import JOBS, Job, Whole, differences, set_up, start, undisturbed
 from mutations import Run, prepare, signature
 
@@ -37,12 +37,14 @@ class Point:
     Attributes:
         job: the command's name.
         share: of the room that it needs.
+        code: the command's exit code.
         faults: what went wrong.
         words: the command's last ones.
     """
 
     job: str
     share: float
+    code: int = 0
     faults: list[str] = field(default_factory=list)
     words: str = ""
 
@@ -78,13 +80,20 @@ def _used(folder: Path) -> int:
 
 
 def needs(run: Run, job: Job) -> int:
-    """Bytes that a command adds at most, cache and temporary files included; those that it removes again count not."""
+    """Bytes that a command adds at its height, cache and temporary files included."""
 
     def work(folder: Path) -> dict[str, int]:
         _prepare(run, job, folder)
-        before = _used(folder)
-        done = in_child(start(run, job, apart=job.apart), cwd=folder / "work", limited=False)
-        return {"code": done.code, "bytes": _used(folder) - before}
+        before, most = _used(folder), 0
+
+        def watch(child: int) -> None:
+            nonlocal most
+            while not noticed(child):
+                most = max(most, _used(folder))
+                time.sleep(0.001)
+
+        done = in_child(start(run, job, apart=job.apart), cwd=folder / "work", limited=False, meanwhile=watch)
+        return {"code": done.code, "bytes": max(most, _used(folder)) - before}
 
     found = _in_file_system(work)
     return max(int(found["bytes"]), 16 * _PAGE)
@@ -151,9 +160,11 @@ def _mine(job: Job, work: Path) -> dict[str, str]:
 
 def _judged(run: Run, job: Job, share: float, work: Path, full: Outcome, mine: dict[str, str], whole: Whole) -> Point:
     """What is wrong with how a command took it, and with how it goes on."""
-    point = Point(job.name, share, full.faults(), full.last_words())
+    point = Point(job.name, share, full.code, full.faults(), full.last_words())
     if full.code == 1 and not re.search("space|too large|quota|full", full.err, re.IGNORECASE):
         point.faults.append("does not say that the disk is full")
+    if full.code == 1 and str(run.base) in full.err:
+        point.faults.append("names a file that was only read")
     now = signature(work)
     point.faults += [f"{key} was changed" for key in mine if now.get(key) != mine[key]]
     if job.whole and (done := in_child(start(run, Job("check", job.whole), apart=False), cwd=work, limited=False)).code:
@@ -194,6 +205,8 @@ def main() -> None:
             else:
                 points.append(one_point_by_size(run, job, share, wholes[job.name]))
     bad = [point for point in points if point.faults]
+    for point in points:
+        print(f"{point.job}, {point.share:.2f}: {point.code}: {point.words.splitlines()[-1:]}")
     for point in bad:
         where = f"{point.share:.2f} of {needed[point.job]:,} bytes"
         print(f"\n## {point.job} at {where}: {'; '.join(point.faults)}\n{point.words}")

@@ -28,6 +28,11 @@ class Mutation:
     what: str
     recomputed: bool = False
 
+    @property
+    def same(self) -> bool:
+        """Whether the same bytes are there, by way of a link."""
+        return self.what.endswith("elsewhere")
+
     def __str__(self) -> str:
         return f"{self.kind} {self.file}: {self.what}" + (", checksums recomputed" if self.recomputed else "")
 
@@ -126,14 +131,22 @@ def _fifo(path: Path, artefact: Path, sentinel: Path, chance: random.Random) -> 
 
 
 def _link(path: Path, artefact: Path, sentinel: Path, chance: random.Random) -> str:
-    target = sentinel / path.name
+    target, what = sentinel / path.name, "a link to the same elsewhere"
     if chance.random() < 0.3:
-        target = chance.choice([Path("/dev/zero"), Path("/dev/null"), path.parent, path])
+        what, target = chance.choice(
+            [
+                ("zeros", Path("/dev/zero")),
+                ("nothing", Path("/dev/null")),
+                ("its folder", path.parent),
+                ("itself", path),
+            ]
+        )
+        what = f"a link to {what}"
     else:
         shutil.copy(path, target)
     path.unlink()
     path.symlink_to(target)
-    return f"a link to {target.name}"
+    return what
 
 
 def _folder_link(path: Path, artefact: Path, sentinel: Path, chance: random.Random) -> str:

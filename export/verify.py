@@ -239,7 +239,7 @@ def _load_source(model: Model, name: str | None, options: RuntimeOptions) -> Run
     assert model.export is not None
     assert model.export.source is not None
     try:
-        found = locate(name or model.export.source)
+        found = locate(name) if name else locate(model.export.source, fetch=False)
     except ModelError as error:
         if name:
             raise

@@ -43,7 +43,7 @@ def _mapped(name: str, index: Path) -> set[FileName]:
         values = read_json(index)
         files = convert(values.get("weight_map") if isinstance(values, dict) else None, dict[str, FileName])
     except (OSError, ValueError) as error:
-        raise ModelError(f"{name}: {index.name} cannot be read: {error}") from None
+        raise ModelError(f"{name}: {index.name} names no weights that could lie beside it: {error}") from None
     if not files:
         raise ModelError(f"{name}: {index.name} names no weights")
     return set(files.values())
@@ -57,7 +57,7 @@ def _shard(name: str, index: Path, file: str) -> Path:
         if path.resolve().parent not in allowed:
             raise ModelError(f"{name}: {file} is a symbolic link to elsewhere; put the file itself in its place")
     if not path.is_file():
-        raise ModelError(f"{path} cannot be read: {index.name} names it, and there is no such file")
+        raise ModelError(f"{path} cannot be read: No such file, though {index.name} names it")
     return path
 
 

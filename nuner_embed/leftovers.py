@@ -97,11 +97,8 @@ def _half_composed(folder: Path) -> list[Path]:
     kept = cache_folder()
     if kept is None or folder != kept / "models":
         return []
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if _HALF_COMPOSED.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
-    )
+    named = [path for path in folder.iterdir() if _HALF_COMPOSED.fullmatch(path.name)]
+    return sorted(path for path in named if path.is_dir() and not path.is_symlink())
 
 
 def _remove_half_composed(path: Path) -> bool:

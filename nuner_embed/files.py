@@ -8,6 +8,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -232,6 +233,26 @@ def _without_following(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
+def copy_file(source: Path, target: Path) -> None:
+    """Copies a regular file's bytes, never through a symbolic link in the place of the target.
+
+    Raises:
+        OSError: one of the files cannot be read or written; the error names that one.
+    """
+    if not source.is_file():
+        there = os.path.lexists(source)
+        number, reason = (errno.EINVAL, "it is no regular file") if there else (errno.ENOENT, os.strerror(errno.ENOENT))
+        raise OSError(number, reason, os.fspath(source))
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, "it is a symbolic link, which is never written to", os.fspath(target))
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        if error.errno in _FULL:  # of which shutil says that the source is full
+            raise OSError(error.errno, error.strerror, os.fspath(target)) from None
+        raise
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes a value as indented JSON, atomically; never through a symbolic link."""
     with atomic_write(path, follow=False) as stream:
@@ -250,7 +271,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
         OSError: the file cannot be read.
         ValueError: it is no regular file, such as a pipe, or has more bytes.
     """
-    with open(path, "rb", opener=_without_waiting) as stream:
+    with open(path, "rb", opener=opened_at_once) as stream:
         facts = os.fstat(stream.fileno())
         if not stat.S_ISREG(facts.st_mode):
             raise ValueError("it is no regular file")
@@ -260,8 +281,9 @@ def read_bytes(path: Path, limit: int) -> bytes:
     return data
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a pipe that nobody writes to opens at once
+def opened_at_once(path: str, flags: int) -> int:
+    """An opener for `open` that waits for nobody: a pipe that no process writes to opens at once."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def read_json(path: Path, limit: int = JSON_FILE_BYTES) -> Any:

@@ -55,3 +55,18 @@ REPLY_ANNOTATIONS: Final = 10_000
 REPLY_SPANS: Final = 100_000
 # An instruction's wording.
 INSTRUCTION_BYTES: Final = MIB
+
+# config.json: the largest at hand, with the names of 30,000 labels, has 2 MB.
+CONFIG_BYTES: Final = 8 * MIB
+# tokenizer.json: that of a vocabulary of a million pieces has 70 MB.
+TOKENIZER_BYTES: Final = 256 * MIB
+# What a configuration may promise; published encoders have up to 48 layers, 5,120 dimensions, 32,768 positions and a
+# vocabulary of a million. What it promises is also compared with the weights.
+LAYERS: Final = 1000
+HIDDEN_SIZE: Final = 1 << 16
+POSITIONS: Final = 1 << 20
+VOCABULARY: Final = 1 << 24
+# The JSON at the head of a safetensors file: some 100 bytes a tensor, so this is one of 160,000.
+SAFETENSORS_HEADER_BYTES: Final = 16 * MIB
+# reference.npz of an export: 2,000 tokens in 16,384 numbers each are 131 MB.
+REFERENCE_BYTES: Final = 1024 * MIB

@@ -147,9 +147,8 @@ def annotate(
     Replies are kept beside the output; the same command again goes on and pays for nothing twice. Without --llm, CORPUS
     holds replies: JSONL with "text" and "reply", or rows of numind/NuNER as .csv, .parquet or .jsonl.
     """
-    from nuner_embed.annotation.convert import beside
     from nuner_embed.annotation.instruction import Instruction
-    from nuner_embed.annotation.sidecars import require_own_sidecars
+    from nuner_embed.annotation.sidecars import beside, require_own_sidecars
     from nuner_embed.errors import AnnotationError
 
     if not output.name.endswith((".jsonl", ".jsonl.gz")):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import (
     counted,
     how_to_read_parquet,
@@ -156,6 +157,7 @@ def encode(
         raise click.UsageError("--mentions, --detector and --threshold go with --rows mention")
     if mentions == "given" and (detector or threshold):
         raise click.UsageError("--detector and --threshold find mentions; they do not go with --mentions given")
+    require_apart(store, [*corpus, options["model"], detector], folder=store.suffix != ".parquet")
     file = store if store.suffix == ".parquet" else None
     if file is not None and any(same_file(name, file) for name in corpus if name != "-"):
         raise StoreError(f"{file} is the corpus that is to be read; name another file for the output")

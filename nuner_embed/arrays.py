@@ -6,9 +6,10 @@ import os
 import stat
 import threading
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, overload
 
 import numpy as np
+import pyarrow as pa
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
@@ -16,12 +17,19 @@ from numpy.typing import NDArray
 # (python/cpython#106905): readers of one index refresh it from as many threads as they like.
 _ONE_AT_A_TIME = threading.Lock()
 _PLAIN_NUMBERS = "biuf"
+_WRITTEN_AT_ONCE = 1 << 24
 
 
-def map_array(path: Path, mode: Literal["r", "r+"] = "r") -> "np.memmap[Any, Any]":
-    """Maps the array of a `.npy` file into memory.
+@overload
+def map_array(path: Path, mode: Literal["r"] = "r") -> NDArray[Any]: ...
 
-    Python keeps a descriptor open for every map: drop maps of many files when they have been read.
+
+@overload
+def map_array(path: Path, mode: Literal["r+"]) -> "np.memmap[Any, Any]": ...
+
+
+def map_array(path: Path, mode: Literal["r", "r+"] = "r") -> "NDArray[Any] | np.memmap[Any, Any]":
+    """Maps the array of a `.npy` file into memory; for reading, no descriptor stays open.
 
     Raises:
         OSError: the file cannot be read.
@@ -32,8 +40,13 @@ def map_array(path: Path, mode: Literal["r", "r+"] = "r") -> "np.memmap[Any, Any
         if not stat.S_ISREG(facts.st_mode):
             raise ValueError("it is no regular file")
         shape, order, dtype = _read_header(stream, facts.st_size)
-        array: np.memmap[Any, Any] = np.memmap(path, dtype, mode, stream.tell(), shape, order)
-    return array
+        begin = stream.tell()
+    if mode == "r+":
+        array: np.memmap[Any, Any] = np.memmap(path, dtype, mode, begin, shape, order)
+        return array
+    with pa.memory_map(os.fspath(path)) as file:  # NumPy's own map keeps the file open, one descriptor an array
+        flat: NDArray[Any] = np.frombuffer(file.read_buffer(), dtype, math.prod(shape), begin)
+    return flat.reshape(shape, order=order)
 
 
 def parse_array(data: bytes) -> NDArray[Any]:
@@ -70,3 +83,26 @@ def _read_header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], Literal
     if stream.tell() + bytes_of_numbers != size:
         raise ValueError(f"it has {size - stream.tell():,} bytes of numbers, its header says {bytes_of_numbers:,}")
     return shape, "F" if is_fortran else "C", dtype
+
+
+def write_array(stream: IO[bytes], array: NDArray[Any]) -> None:
+    """Writes an array as a `.npy` file.
+
+    Raises:
+        OSError: the disk is full, say: with its number, which `numpy.save` leaves out.
+    """
+    write_header(stream, array.shape, array.dtype)
+    write_numbers(stream, array)
+
+
+def write_header(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Writes the head of a `.npy` file, whose numbers come row by row."""
+    facts = {"shape": shape, "fortran_order": False, "descr": npy.dtype_to_descr(dtype)}
+    npy.write_array_header_1_0(stream, facts)
+
+
+def write_numbers(stream: IO[bytes], array: NDArray[Any]) -> None:
+    """Writes the numbers of an array, row by row, without a head."""
+    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    for first in range(0, len(flat), _WRITTEN_AT_ONCE):
+        stream.write(flat[first : first + _WRITTEN_AT_ONCE].data)

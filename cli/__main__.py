@@ -3,6 +3,7 @@
 Ctrl-C is heeded before anything else is imported, so that nobody who presses it early sees a traceback.
 """
 
+import os
 import sys
 
 from nuner_embed.cli import streams
@@ -29,7 +30,15 @@ def main() -> None:
         code = 128 + signals.arrived
     signals.leave()
     streams.leave()
+    _leave_threads(code)
     sys.exit(code)
+
+
+def _leave_threads(code: int) -> None:
+    """Ends the process at once where a filter that was stopped goes on: Python would wait for DuckDB, or be aborted."""
+    threading = sys.modules.get("threading")
+    if threading and any(thread.name == "nuner-embed filter" for thread in threading.enumerate()):
+        os._exit(code)
 
 
 def _how_to_go_on() -> str:

@@ -10,7 +10,6 @@ import click
 
 from nuner_embed.cli.options import counted, json_option, print_facts, print_json, size, threads_option
 from nuner_embed.limits import FILTER_SECONDS, ID_LINE_BYTES
-from nuner_embed.printable import printable
 
 if TYPE_CHECKING:
     from nuner_embed.indexes import Index
@@ -281,7 +280,6 @@ def _show_segment(segment: "SegmentEntry") -> None:
     """What is in a segment, how well it finds, and what auto saw."""
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     found = segment.recall
     measured = "recall not measured"
@@ -292,14 +290,13 @@ def _show_segment(segment: "SegmentEntry") -> None:
     rate = f", {found.queries_per_second:,.0f} queries/s" if found.queries_per_second else ""
     tried = ", ".join(f"{name} {value}" for name, value in segment.how.to_dict().items() if value > 1) or "probes 1"
     lines = [
-        f"segment {segment.name}: {counted(segment.rows, 'row')}, {printable(segment.factory)}, "
-        f"{size(segment.bytes_resident)}",
-        f"  {measured}{rate}: {printable(found.why)}",
+        f"segment {segment.name}: {counted(segment.rows, 'row')}, {segment.factory}, {size(segment.bytes_resident)}",
+        f"  {measured}{rate}: {found.why}",
     ]
     if measured != "exact":
         lines.append(f"  search tries: {tried}")
     if segment.why != "asked for":
-        lines.append(f"  {printable(segment.kind)}: {printable(segment.why)}")
+        lines.append(f"  {segment.kind}: {segment.why}")
     click.echo("\n".join(lines))
     if not segment.trials:
         return
@@ -317,7 +314,7 @@ def _show_segment(segment: "SegmentEntry") -> None:
         table.add_column(name, justify="left" if name in ("  measured", "") else "right")
     for trial in segment.trials:
         table.add_row(
-            Text(f"  {printable(trial.kind)}"),
+            f"  {trial.kind}",
             f"{trial.sample_rows:,}",
             f"{trial.recall:.3f}",
             f"{trial.queries_per_second:,.0f}",

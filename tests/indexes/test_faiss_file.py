@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+from pathlib import Path
 
 import faiss
 import numpy as np
@@ -148,7 +149,7 @@ def test_what_is_written_is_what_faiss_writes(tmp_path, factory):
     assert read.search(VECTORS[:3], 1)[1].shape == (3, 1)
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_a_full_disk_is_told(tmp_path):
     (tmp_path / "index.faiss").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left on device") as caught:

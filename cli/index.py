@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nuner_embed.cli import streams
+from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import counted, json_option, print_facts, print_json, size, threads_option
 from nuner_embed.limits import FILTER_SECONDS, ID_LINE_BYTES
 
@@ -80,6 +82,7 @@ def build(store: tuple[Path, ...], output: Path, as_json: bool, **options: Any) 
     from nuner_embed.cli.progress import RowProgress, conclude
     from nuner_embed.indexes import Index
 
+    require_apart(output, store, folder=True)
     with _bad_options(), RowProgress() as progress:
         built = Index.build(list(store), output, progress=progress, **options)
     _report(built, as_json)
@@ -213,9 +216,9 @@ def verify(index: Path, as_json: bool) -> None:
         if as_json:
             print_json({"passed": not problems, "segments": len(opened.bundle.segments), "problems": problems})
         for problem in problems:
-            click.echo(f"{index}: {problem}", err=True)
+            streams.say(f"{index}: {problem}")
         if problems:
-            click.echo("build the index again from its stores", err=True)
+            streams.say("build the index again from its stores")
             sys.exit(1)
         conclude(
             read=f"{index}, {_rows_and_segments(opened)}",
@@ -263,7 +266,7 @@ def _report(opened: "Index", as_json: bool, removed: int | None = None) -> None:
         print_json(_facts(opened) | ({} if removed is None else {"removed_now": removed}))
         return
     if removed is not None:
-        click.echo(f"{counted(removed, 'row')} removed")
+        streams.show(f"{counted(removed, 'row')} removed")
     show_index(opened)
 
 
@@ -271,16 +274,13 @@ def show_index(opened: "Index") -> None:
     """Prints what is in an index and how well its newest segment finds."""
     bundle = opened.bundle
     removed = f", {bundle.removed:,} more removed" if bundle.removed else ""
-    click.echo(f"{_rows_and_segments(opened)}{removed}, {size(bundle.bytes_resident)} in memory")
+    streams.show(f"{_rows_and_segments(opened)}{removed}, {size(bundle.bytes_resident)} in memory")
     for segment in bundle.segments[-1:]:
         _show_segment(segment)
 
 
 def _show_segment(segment: "SegmentEntry") -> None:
     """What is in a segment, how well it finds, and what auto saw."""
-    from rich.console import Console
-    from rich.table import Table
-
     found = segment.recall
     measured = "recall not measured"
     if found.queries and None not in (found.recall, found.low, found.high):
@@ -297,10 +297,12 @@ def _show_segment(segment: "SegmentEntry") -> None:
         lines.append(f"  search tries: {tried}")
     if segment.why != "asked for":
         lines.append(f"  {segment.kind}: {segment.why}")
-    click.echo("\n".join(lines))
+    streams.show(*lines)
     if not segment.trials:
         return
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    from nuner_embed.cli.tables import Table, result_console
+
+    table = Table()
     for name in (
         "  measured",
         "rows",
@@ -323,7 +325,7 @@ def _show_segment(segment: "SegmentEntry") -> None:
             size(trial.expected_bytes),
             "chosen" if trial.kind == segment.kind else "" if trial.fits else "does not fit",
         )
-    Console(highlight=False, width=None if Console().is_terminal else 110).print(table)
+    result_console().print(table)
 
 
 def _read_ids(path: Path) -> list[int]:

@@ -1,6 +1,7 @@
 """Tags, one a word: which scheme they follow, and how they become spans and back."""
 
 import re
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -263,11 +264,29 @@ def spans_to_tags(spans: Iterable[Span], words: Sequence[tuple[int, int]]) -> li
     A word belongs to a span if it shares a character with it. Unlabelled spans read as `ENTITY`.
     """
     tags = [OUTSIDE] * len(words)
+    in_order = all(a[0] <= b[0] and a[1] <= b[1] for a, b in pairwise(words))
+    starts, ends = [start for start, _ in words], [end for _, end in words]
+    taken: list[tuple[int, int]] = []  # runs of words with tags, in order and apart
     for span in spans:
-        inside = [i for i, (start, end) in enumerate(words) if start < span.end and end > span.start]
-        if inside and all(tags[i] == OUTSIDE for i in inside):
-            label = span.label or _UNLABELLED
-            tags[inside[0]] = f"B-{label}"
-            for i in inside[1:]:
-                tags[i] = f"I-{label}"
+        if in_order:
+            first, after = bisect_right(ends, span.start), bisect_left(starts, span.end)
+            if first >= after or not _is_free(taken, first, after):
+                continue
+            insort(taken, (first, after))
+            inside: Sequence[int] = range(first, after)
+        else:
+            inside = [i for i, (start, end) in enumerate(words) if start < span.end and end > span.start]
+            if not inside or any(tags[i] != OUTSIDE for i in inside):
+                continue
+        label = span.label or _UNLABELLED
+        tags[inside[0]] = f"B-{label}"
+        for i in inside[1:]:
+            tags[i] = f"I-{label}"
     return tags
+
+
+def _is_free(taken: Sequence[tuple[int, int]], first: int, after: int) -> bool:
+    """Whether words from `first` to before `after` lie in none of the runs."""
+    place = bisect_left(taken, (first, after))
+    before_is_free = place == 0 or taken[place - 1][1] <= first
+    return before_is_free and (place == len(taken) or taken[place][0] >= after)

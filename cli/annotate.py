@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import FileToWrite, counted, json_option, print_facts, print_json, reading_options
+from nuner_embed.cli.streams import show
 from nuner_embed.limits import REPLY_MIB
 
 if TYPE_CHECKING:
@@ -145,17 +147,17 @@ def annotate(
     Replies are kept beside the output; the same command again goes on and pays for nothing twice. Without --llm, CORPUS
     holds replies: JSONL with "text" and "reply", or rows of numind/NuNER as .csv, .parquet or .jsonl.
     """
-    from nuner_embed.annotation.convert import require_other_files
     from nuner_embed.annotation.instruction import Instruction
-    from nuner_embed.annotation.sidecars import require_own_sidecars
+    from nuner_embed.annotation.sidecars import beside, require_own_sidecars
     from nuner_embed.errors import AnnotationError
 
     if not output.name.endswith((".jsonl", ".jsonl.gz")):
         raise click.UsageError(f"-o {output}: the name must end in .jsonl or .jsonl.gz")
+    suffixes = [".report.json", ".frequencies.png", *([".replies.jsonl"] * (llm is not None))]
+    suffixes += [".review.html"] * (sample_review is not None)
+    require_apart([output, *(beside(output, suffix) for suffix in suffixes)], [*corpus, instruction])
     if prices and not dry_run:
         raise click.UsageError("--prices goes with --dry-run")
-    if instruction:
-        require_other_files([output], [instruction])
     if not dry_run:
         require_own_sidecars(output, review=sample_review is not None)
     if llm is None:
@@ -308,8 +310,6 @@ def _finish(
 
 
 def _show(report: "AnnotationReport") -> None:
-    from nuner_embed.cli.hits import plain
-
     found = f", {report.folded:,} found without regard to case, quotes or blanks" if report.folded else ""
     kept = f"{report.sentences:,} of {report.replies:,} with a reply"
     print_facts(
@@ -321,8 +321,7 @@ def _show(report: "AnnotationReport") -> None:
     )
     for what, drops in (("sentences", report.dropped_sentences), ("annotations", report.dropped_annotations)):
         for reason, count in drops.most_common():
-            click.echo(f"dropped {what}: {count:,}, {reason}")
+            show(f"dropped {what}: {count:,}, {reason}")
     if report.concepts:
-        frequent = (f"{plain(name)} {count:,}" for name, count in report.concepts.most_common(_SHOWN))
-        click.echo(f"most frequent: {', '.join(frequent)}")
-        click.echo(f"among the rarest: {', '.join(map(plain, report.rarest(_SHOWN)))}")
+        frequent = (f"{name} {count:,}" for name, count in report.concepts.most_common(_SHOWN))
+        show(f"most frequent: {', '.join(frequent)}", f"among the rarest: {', '.join(report.rarest(_SHOWN))}")

@@ -1,11 +1,12 @@
 """Tags, one a word: which scheme they follow, and how they become spans and back."""
 
 import re
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import groupby, islice, pairwise
+from operator import gt
 from typing import Final, Literal
 
 from nuner_embed.documents import Span
@@ -263,30 +264,32 @@ def spans_to_tags(spans: Iterable[Span], words: Sequence[tuple[int, int]]) -> li
 
     A word belongs to a span if it shares a character with it. Unlabelled spans read as `ENTITY`.
     """
-    tags = [OUTSIDE] * len(words)
-    in_order = all(a[0] <= b[0] and a[1] <= b[1] for a, b in pairwise(words))
+    spans = list(spans)
+    if not spans:
+        return [OUTSIDE] * len(words)
     starts, ends = [start for start, _ in words], [end for _, end in words]
-    taken: list[tuple[int, int]] = []  # runs of words with tags, in order and apart
+    if any(map(gt, ends, islice(starts, 1, None))):
+        return _tags_of_odd_words(spans, words)
+    tags = [OUTSIDE] * len(words)
+    taken: list[tuple[int, int]] = []  # runs of words that are in a span already, in order
     for span in spans:
-        if in_order:
-            first, after = bisect_right(ends, span.start), bisect_left(starts, span.end)
-            if first >= after or not _is_free(taken, first, after):
-                continue
-            insort(taken, (first, after))
-            inside: Sequence[int] = range(first, after)
-        else:
-            inside = [i for i, (start, end) in enumerate(words) if start < span.end and end > span.start]
-            if not inside or any(tags[i] != OUTSIDE for i in inside):
-                continue
-        label = span.label or _UNLABELLED
-        tags[inside[0]] = f"B-{label}"
-        for i in inside[1:]:
-            tags[i] = f"I-{label}"
+        first, last = bisect_right(ends, span.start), bisect_left(starts, span.end)
+        place = bisect_left(taken, (last, 0))  # runs from there on begin behind the span
+        if first < last and not (place and taken[place - 1][1] > first):
+            taken.insert(place, (first, last))
+            label = span.label or _UNLABELLED
+            tags[first:last] = [f"B-{label}", *[f"I-{label}"] * (last - first - 1)]
     return tags
 
 
-def _is_free(taken: Sequence[tuple[int, int]], first: int, after: int) -> bool:
-    """Whether words from `first` to before `after` lie in none of the runs."""
-    place = bisect_left(taken, (first, after))
-    before_is_free = place == 0 or taken[place - 1][1] <= first
-    return before_is_free and (place == len(taken) or taken[place][0] >= after)
+def _tags_of_odd_words(spans: Iterable[Span], words: Sequence[tuple[int, int]]) -> list[str]:
+    """The same for words that overlap or stand in another order, which no corpus gives, but a program may."""
+    tags = [OUTSIDE] * len(words)
+    for span in spans:
+        inside = [i for i, (start, end) in enumerate(words) if start < span.end and end > span.start]
+        if inside and all(tags[i] == OUTSIDE for i in inside):
+            label = span.label or _UNLABELLED
+            tags[inside[0]] = f"B-{label}"
+            for i in inside[1:]:
+                tags[i] = f"I-{label}"
+    return tags

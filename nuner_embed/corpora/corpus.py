@@ -28,6 +28,7 @@ from nuner_embed.corpora.text_lines import read_text_lines
 from nuner_embed.documents import Document
 from nuner_embed.errors import CorpusError
 from nuner_embed.limits import LINE_MIB, MIB
+from nuner_embed.printable import printable
 
 OnError = Literal["fail", "skip"]
 STANDARD_INPUT = "-"
@@ -35,6 +36,7 @@ _DESCRIPTORS = "/proc/self/fd"  # each name opens an open file again, from its b
 _SAMPLE_DOCUMENTS = 512
 _SAMPLE_CHARACTERS = 2_000_000
 _REPORT_EVERY = 10_000
+_LONGEST_KEY = 60  # in a message
 _LOG = logging.getLogger(__name__)
 
 
@@ -174,7 +176,7 @@ class Corpus:
         return self._read()
 
     def _name_unread(self) -> None:
-        unread = [f"{key} ({where})" for key, where in self._annotations.unread.items()]
+        unread = [printable(f"{key[:_LONGEST_KEY]} ({where})") for key, where in self._annotations.unread.items()]
         if unread:
             keys = ", ".join(ANNOTATION_KEYS)
             _LOG.warning(

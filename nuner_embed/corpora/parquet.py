@@ -65,25 +65,10 @@ def open_parquet(path: Path, name: str) -> Iterator[OpenParquet]:
     with _seekable(path, name) as plain:
         try:
             with pq.ParquetFile(plain) as file:
-                _require_bounded(file, name)
                 yield OpenParquet(file, plain)
-        except (pa.ArrowException, OSError, MemoryError, OverflowError) as error:
+        except (pa.ArrowException, OSError, MemoryError, OverflowError, UnicodeDecodeError, KeyError) as error:
             said = printable(next(iter(str(error).splitlines()), type(error).__name__)[:100])
             raise CorpusError(name, None, f"not a readable Parquet file ({said})") from None
-
-
-def _require_bounded(file: Any, name: str) -> None:
-    """Refuses row groups of more values than memory holds: a value that repeats takes no room in the file."""
-    for group in range(file.metadata.num_row_groups):
-        facts = file.metadata.row_group(group)
-        for column in range(facts.num_columns):
-            chunk = facts.column(column)
-            if not 0 <= chunk.num_values <= PARQUET_VALUES:
-                reason = (
-                    f"column {chunk.path_in_schema!r} has {chunk.num_values:,} values in one row group, at most "
-                    f"{PARQUET_VALUES:,} are read; write smaller row groups"
-                )
-                raise CorpusError(name, None, reason)
 
 
 def _records(opened: OpenParquet, name: str, columns: dict[str, str]) -> Iterator[Record | Item]:
@@ -113,19 +98,26 @@ def _rows_at_once(opened: OpenParquet, name: str, columns: list[str], group: int
 
     A dictionary holds a value once that all rows may have: a kilobyte of a file then stands for gigabytes of rows.
     """
-    facts = opened.file.metadata.row_group(group)
+    next(opened.file.iter_batches(1, row_groups=[group], columns=columns), None)  # what is damaged raises here, and
+    facts = opened.file.metadata.row_group(group)  # would end the process below, where pyarrow catches nothing
     rows = _BATCH_ROWS
     for column in range(facts.num_columns):
-        chunk = facts.column(column)
-        shares = chunk.has_dictionary_page and chunk.physical_type == "BYTE_ARRAY"
-        if not shares or chunk.path_in_schema.split(".")[0] not in columns:
+        path = opened.file.schema.column(column).path
+        if path.split(".")[0] not in columns:
             continue
+        chunk = facts.column(column)
+        if not 0 <= chunk.num_values <= PARQUET_VALUES:
+            reason = (
+                f"column {path!r} has {chunk.num_values:,} values in one row group, at most {PARQUET_VALUES:,} are "
+                "read; write smaller row groups"
+            )
+            raise CorpusError(name, None, reason)
         values = max(1, chunk.num_values // max(1, facts.num_rows))  # a row
-        if chunk.total_uncompressed_size * values * _BATCH_ROWS > PARQUET_BATCH_BYTES:
-            longest = max(1, _longest_shared(opened, group, chunk.path_in_schema))
+        shares = chunk.has_dictionary_page and chunk.physical_type == "BYTE_ARRAY"
+        if shares and chunk.total_uncompressed_size * values * _BATCH_ROWS > PARQUET_BATCH_BYTES:
+            longest = max(1, _longest_shared(opened, group, path))
             if longest > LINE_MIB * MIB:
-                reason = f"column {chunk.path_in_schema!r} holds a value of {longest / MIB:,.0f} MiB; break it up"
-                raise CorpusError(name, None, reason)
+                raise CorpusError(name, None, f"column {path!r} holds a value of {longest / MIB:,.0f} MiB; break it up")
             rows = min(rows, max(1, PARQUET_BATCH_BYTES // (longest * values)))
     return rows
 

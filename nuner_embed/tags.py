@@ -211,8 +211,9 @@ def _shown(tag: str) -> str:
 def _ambiguous(tags: Iterable[str]) -> ValueError:
     names = sorted(tags)
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    some = ", ".join(map(_shown, names[:_NAMED]))
     return ValueError(
-        f"the tags {', '.join(map(_shown, names[:_NAMED]))}{more} may be types, or prefixes such as B and I with types; "
+        f"the tags {some}{more} may be types, or prefixes such as B and I with types; "
         "rename the types, or write B-x for the first word of a mention and I-x for the others"
     )
 

@@ -55,7 +55,7 @@ UNPACKED_MIB: Final = 1024
 # Values of a column in one row group of a Parquet file; writers make row groups of about a million rows.
 PARQUET_VALUES: Final = 1 << 27
 # Bytes that one batch of rows may need because a value is repeated without being written again.
-PARQUET_BATCH_BYTES: Final = 1 << 30
+PARQUET_BATCH_BYTES: Final = 1 << 28
 
 # An LLM's whole answer over HTTP, decompressed; a million tokens of a reply have some 4 MB. `Server.max_reply_mib`
 # and --max-reply-mib allow more.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nuner_embed.cli.options import counted, json_option, print_facts, print_json, size
+from nuner_embed.cli.streams import say, show
 
 if TYPE_CHECKING:
     from nuner_embed.leftovers import Leftover
@@ -51,31 +52,29 @@ def doctor(folders: tuple[str, ...], clean: bool, as_json: bool) -> None:
             }
         )
     if left:
-        click.echo(
+        say(
             f"{_summed(left)} of commands that were killed, or still run; nuner-embed doctor --clean "
             f"{' '.join(folders)}".rstrip()
-            + " removes what no command is at",
-            err=True,
+            + " removes what no command is at"
         )
     for problem in found.problems:
-        click.echo(f"problem: {problem}", err=True)
+        say(f"problem: {problem}")
     if found.problems:
         sys.exit(1)
     if not as_json:
-        click.echo("no clashes", err=True)
+        say("no clashes")
 
 
 def _clean(folders: tuple[str, ...], as_json: bool) -> None:
     from nuner_embed.leftovers import clean
-    from nuner_embed.printable import printable
 
     removed = clean(folders)
     if as_json:
         print_json({"removed": _listed(removed)})
         return
     for leftover in removed:
-        click.echo(f"removed {printable(leftover.path)}, {size(leftover.bytes)}")
-    click.echo(f"{_summed(removed)} removed" if removed else "nothing to remove", err=True)
+        show(f"removed {leftover.path}, {size(leftover.bytes)}")
+    say(f"{_summed(removed)} removed" if removed else "nothing to remove")
 
 
 def _listed(leftovers: "list[Leftover]") -> list[dict[str, str | int]]:

@@ -1,14 +1,15 @@
 """From a model's name to an encoder that is ready to run."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from nuner_embed.encoding.encoder import TextEncoder, semantic_hash
-from nuner_embed.errors import ModelError
+from nuner_embed.errors import ModelError, StoreMismatch
 from nuner_embed.machine import threads_for
 from nuner_embed.models import Model, Recipe, TextTokenizer, locate
 from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.models.locating import graph_beside
+from nuner_embed.printable import printable
 from nuner_embed.runtimes import RuntimeOptions, load_runtime
 from nuner_embed.runtimes.base import Precision, RuntimeName
 from nuner_embed.runtimes.choose import MODULES, torch_is_installed
@@ -90,14 +91,24 @@ class ModelSpec:
         )
 
     def pinned(self, numerics: dict[str, Any]) -> Self:
-        """A copy in which whatever was left open is what an earlier run took."""
+        """A copy in which whatever was left open is what an earlier run took.
+
+        Raises:
+            StoreMismatch: the earlier run took a runtime or a precision that this program does not know.
+        """
+        for name, values in (("runtime", RuntimeName), ("precision", Precision)):
+            if numerics[name] not in get_args(values):
+                raise StoreMismatch(
+                    f"the store was begun with the {name} {printable(numerics[name])}, which this program does not "
+                    "have; start over with --force"
+                )
         return replace(
             self,
             runtime=numerics["runtime"] if self.runtime == "auto" else self.runtime,
             precision=numerics["precision"] if self.precision == "auto" else self.precision,
             threads=self.threads or numerics["threads"],
             batch_tokens=self.batch_tokens or numerics["batch_tokens"],
-            graph=numerics["file"],
+            graph=numerics.get("file"),
         )
 
 

@@ -73,7 +73,11 @@ class Tagger:
         return cls(encoder, weights, facts)
 
     def save(self, path: str | Path) -> None:
-        """Writes the probe, not the encoder, into a directory, in place of a probe that is there."""
+        """Writes the probe, not the encoder, as a directory, in place of a probe that is there.
+
+        Raises:
+            ProbeError: something else is there.
+        """
         save_probe(expand(path), self.weights, self.facts)
 
     def __repr__(self) -> str:

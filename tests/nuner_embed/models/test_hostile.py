@@ -206,3 +206,13 @@ def test_a_directory_that_a_file_names_runs_only_if_it_is_the_one(bert, copy, mo
         load_named_encoder(str(copy), recipe, encoder.semantic_hash)
     with pytest.raises(ModelError, match="the recipe is none: a recipe knows no runtime"):
         load_named_encoder(str(copy), {**recipe, "runtime": "onnx"}, encoder.semantic_hash)
+
+
+def test_a_template_names_only_what_it_defines(copy, capfd):
+    path = copy / "tokenizer.json"
+    definition = json.loads(path.read_text())
+    definition["post_processor"]["special_tokens"].pop("[SEP]")
+    path.write_text(json.dumps(definition))
+    with pytest.raises(ModelError, match=r"tokenizer\.json cannot be read: its template names '\[SEP\]'"):
+        TextTokenizer.from_directory(copy)
+    assert capfd.readouterr().err == ""  # where the library panics, it says so there

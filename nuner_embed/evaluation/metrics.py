@@ -123,7 +123,8 @@ class Scores:
 
     def to_dict(self, *, confusion: bool = False) -> dict[str, Any]:
         """Plain JSON values; with the confusion matrix, which grows with the square of the types, if asked for."""
-        total, columns = self.spans.total(), {}
+        total = self.spans.total()
+        columns: dict[str, list[float]] = {}
         for what, counts in (("token", self.tokens), ("span", self.spans)):
             columns |= {
                 f"{what}_precision": counts.precision().tolist(),

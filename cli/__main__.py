@@ -1,43 +1,72 @@
 """`nuner-embed` and `python -m nuner_embed.cli`.
 
-Ctrl-C is heeded before anything else is imported, so that nobody who presses it early sees a traceback.
+Signals are heeded before anything else is imported, so that nobody who presses Ctrl-C early sees a traceback.
 """
 
+import _signal  # type: ignore[import-not-found]  # what `signal` is made of: there already, where `signal` takes ms
+import os
 import sys
 
-from nuner_embed.cli import streams
+# Until `main` heeds signals, Ctrl-C ends the process without a word. Only of a process that is the command line: tests
+# import this module too.
+if (__name__ == "__main__" or os.path.basename(sys.argv[0]) == "nuner-embed") and (  # noqa: PTH119
+    _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler
+):
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
 from nuner_embed.cli.signals import Signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
 
 
 def main() -> None:
-    """Runs the command line and ends the process: 0, 1 for an error, 2 for a wrong use, 130 or 143 when interrupted."""
+    """Runs the command line and ends the process: 0, 1 for an error, 2 for a wrong use, 128 + n after signal n."""
     signals = Signals()
-    signals.heed()
-    streams.make_ready()
     try:
+        code = _run(signals)
+    except KeyboardInterrupt:  # it came when there was nothing left to interrupt
+        if signals.arrived is None:
+            raise
+        os._exit(128 + signals.arrived)
+    sys.exit(code)
+
+
+def _run(signals: Signals) -> int:
+    try:
+        signals.heed()
+        _ready_streams()
         from nuner_embed.cli.commands import run
 
         code = run()
-        sys.stdout.flush()
+        if signals.arrived is not None:  # too late to interrupt anything
+            code = 128 + signals.arrived
     except BrokenPipeError:  # whoever read the results has gone
-        streams.drop(sys.stdout)
+        _ready_streams().drop(sys.stdout)
         code = 141
     except BaseException:
         if signals.arrived is None:
             raise
-        streams.say(f"Interrupted.{_how_to_go_on()}")
+        _ready_streams().say(f"Interrupted.{_how_to_go_on()}")
         code = 128 + signals.arrived
     signals.leave()
-    streams.leave()
-    sys.exit(code)
+    _ready_streams().leave()
+    return code
+
+
+def _ready_streams() -> "ModuleType":
+    from nuner_embed.cli import streams
+
+    streams.make_ready()  # does nothing where it was done
+    return streams
 
 
 def _how_to_go_on() -> str:
     """What becomes of a job that was interrupted."""
-    from nuner_embed.cli.commands import JOBS
-
+    commands = sys.modules.get("nuner_embed.cli.commands")
     given = set(sys.argv[1:])
-    if not given & JOBS:
+    if not given & getattr(commands, "JOBS", frozenset()):  # also where it was interrupted before it began
         return ""
     if {"-", "encode"} <= given:
         return " --force starts over, standard input being gone."

@@ -1,7 +1,6 @@
 """All commands, and what becomes of their errors."""
 
 import difflib
-import errno
 import importlib
 import os
 import sys
@@ -9,8 +8,10 @@ import sys
 import click
 
 from nuner_embed import __version__
+from nuner_embed.cli.streams import say
 from nuner_embed.cli.verbosity import print_log, with_verbosity
 from nuner_embed.errors import NunerEmbedError
+from nuner_embed.printable import printable
 
 # name -> (module, line for the overview); a command's module is imported only when the command is called
 _COMMANDS = {
@@ -90,9 +91,31 @@ def run() -> int:
     Raises:
         KeyboardInterrupt: it was interrupted.
         BrokenPipeError: nobody reads the results any more.
+        Exception: with --debug, what was wrong.
     """
     debug = "--debug" in sys.argv[1:]
     print_log()
+    try:
+        code = _run()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        raise
+    except NunerEmbedError as error:
+        if debug:
+            raise
+        say(f"Error: {error}")
+    except Exception as error:
+        if debug:
+            raise
+        from nuner_embed.cli.failures import line_for
+
+        say(f"Error: {line_for(error)}")
+    return 1
+
+
+def _run() -> int:
+    """Runs the command line and returns the exit code; wrong uses are reported."""
     try:
         if "_NUNER_EMBED_COMPLETE" in os.environ:  # a shell asks what could be typed next
             cli.main(prog_name="nuner-embed")
@@ -101,17 +124,12 @@ def run() -> int:
         return 0
     except click.exceptions.Exit as ended:
         return ended.exit_code
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code
-    except NunerEmbedError as error:
-        if debug:
-            raise
-        click.echo(f"Error: {error}", err=True)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        if debug or not (error.filename or error.errno == errno.ENOSPC):
-            raise
-        click.echo(f"Error: {error.filename or 'standard output'}: {error.strerror}", err=True)
-    return 1
+    except click.ClickException as error:
+        vars(error)["message"] = printable(error.message)  # a file's name, or what a file said, may be in it
+        error.show()
+        return error.exit_code
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)

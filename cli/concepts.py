@@ -16,6 +16,7 @@ from nuner_embed.cli.options import (
     reading_options,
     threads_option,
 )
+from nuner_embed.cli.streams import show
 
 
 @click.group()
@@ -69,9 +70,9 @@ def calibrate(
         print_json({**asdict(found), "types": list(pairs.types), "bins": bins})
         return
     print_facts(asdict(found))
-    click.echo("\nprobability    pairs   said   seen")
+    show("", "probability    pairs   said   seen")
     for one in bins:
-        click.echo(f"from {one['low']:.1f}  {one['pairs']:>11,}  {one['said']:.3f}  {one['seen']:.3f}")
+        show(f"from {one['low']:.1f}  {one['pairs']:>11,}  {one['said']:.3f}  {one['seen']:.3f}")
 
 
 @concepts.command("map", epilog="Example: nuner-embed concepts map encoder annotated.jsonl -o concepts.html")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from nuner_embed.cli import streams
 from nuner_embed.models.known import DEFAULT_MODEL
 
 
@@ -70,12 +71,11 @@ def demo(output: Path) -> None:
         note("4. search: by a mention in its context, with a filter, by examples, by the name of a type")
         found = [search.run(index, encoder, concepts) for search in SEARCHES]
         for search, hits in zip(SEARCHES, found, strict=True):
-            click.echo(f"\n{search.command}")
+            streams.show("", search.command)
             show_hits(hits)
     note("5. a map of the mentions, each of the type whose name it is nearest to")
     seen = MentionMap.of(store, concepts)
-    for line in seen.lines():
-        click.echo(line)
+    streams.show(*seen.lines())
     note(f"6. probes: a linear layer on frozen features, from {SHOTS} to {2 * SHOTS} examples a type, and from names")
     probes = run_probes(sentences, str(model), output / "features")
     types = ",".join(TYPES)
@@ -85,20 +85,21 @@ def demo(output: Path) -> None:
     )
     for probed, command, name in zip(probes, commands, ("probe", "zero-shot"), strict=True):
         probed.tagger.save(output / name)
-        click.echo(f"\n{command}\n{probed} (toy data)")
+        streams.show("", command, f"{probed} (toy data)")
         Highlights().show(probed.shown)
     with atomic_write(output / "map.svg", follow=False) as stream:
         stream.write(seen.svg().encode())
     page = write_page(output / "index.html", store, seen, detected, found, probes)
-    click.echo(
-        f"\nThe report, with a map to point at: {page}\n"
-        "Then, on your own corpus:\n"
-        f"  nuner-embed encode corpus.txt -o store --rows mention --model {model}\n"
-        "  nuner-embed index build store -o index\n"
-        '  nuner-embed search index "He signed for the [[Falcons]] in 2018."\n'
-        '  nuner-embed search index --concept "football club"\n'
-        f"  nuner-embed probe train annotated.jsonl -o probe --model {model}\n"
-        "From Python: nuner_embed.Index.open('index').search(vectors); see README.md"
+    streams.show(
+        "",
+        f"The report, with a map to point at: {page}",
+        "Then, on your own corpus:",
+        f"  nuner-embed encode corpus.txt -o store --rows mention --model {model}",
+        "  nuner-embed index build store -o index",
+        '  nuner-embed search index "He signed for the [[Falcons]] in 2018."',
+        '  nuner-embed search index --concept "football club"',
+        f"  nuner-embed probe train annotated.jsonl -o probe --model {model}",
+        "From Python: nuner_embed.Index.open('index').search(vectors); see README.md",
     )
     conclude(
         read=f"the bundled corpus, {counted(store.documents, 'document')}",

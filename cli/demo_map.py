@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nuner_embed.cli.hits import plain
 from nuner_embed.encoding.concepts import ConceptEncoder
 from nuner_embed.encoding.encoder import unit
 from nuner_embed.encoding.store import Store
+from nuner_embed.printable import readable
 
 # an eight-colour palette that people with colour blindness tell apart (Okabe and Ito)
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
@@ -88,7 +88,7 @@ class MentionMap:
         about = f"{self.texts[i]} - {CONCEPTS[self.types[i]] if known else 'of another type'} ({self.documents[i]})"
         return (
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{4.5 if known else 3}" fill="{colour}" fill-opacity=".8">'
-            f"<title>{html.escape(plain(about))}</title></circle>"
+            f"<title>{html.escape(readable(about))}</title></circle>"
         )
 
     def _names(self, places: NDArray[np.float64]) -> Iterator[str]:
@@ -107,7 +107,7 @@ class MentionMap:
 def _name(text: str, x: float, y: float) -> str:
     left = x > _WIDTH - 120  # of its dot, where the map ends
     place = f'x="{x + (-7 if left else 7):.1f}" y="{y + 4:.1f}" text-anchor="{"end" if left else "start"}"'
-    shown = html.escape(plain(text))
+    shown = html.escape(readable(text))
     return (
         f'<text {place} font-size="12" fill="#fafbfc" stroke="#fafbfc" stroke-width="3">{shown}</text>'
         f'<text {place} font-size="12" fill="#1c2330">{shown}</text>'

@@ -15,6 +15,7 @@ from nuner_embed.cli.options import (
     reading_options,
     threads_option,
 )
+from nuner_embed.cli.streams import show
 from nuner_embed.limits import DRAWS_MOST, SEED_MOST
 
 
@@ -105,7 +106,7 @@ def fewshot(
     if as_json:
         print_json(found)
     else:
-        click.echo((expand(output) / TABLE_FILE).read_text(encoding="utf-8"))
+        show(*(expand(output) / TABLE_FILE).read_text(encoding="utf-8").split("\n"))
     conclude(
         read=", ".join(one.name for one in typed),
         made=f"{output}, results.json, table.md and figure.png",

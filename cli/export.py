@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nuner_embed.cli import streams
 from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import counted, json_option, layers_option, print_json, reading_options, size
 
@@ -103,18 +104,18 @@ def verify(
 
 def show(result: "Verification") -> None:
     """Prints the figures as a table."""
-    from rich.console import Console
-    from rich.table import Table
+    from rich.text import Text
 
+    from nuner_embed.cli.tables import Table, result_console
     from nuner_embed.runtimes.agreement import rounded_down
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = Table()
     for name in ("runtime", "min cosine", "mean cosine", "max diff", "10-NN overlap", "tokens/s", "speed", "gate"):
         table.add_column(name, justify="left" if name in ("runtime", "gate") else "right")
     for row in result.rows:
         name = f"{row.runtime} {row.precision}"
         if row.agreement is None:
-            table.add_row(name, "-", "-", "-", "-", "-", "-", "[red]does not run[/red]")
+            table.add_row(name, "-", "-", "-", "-", "-", "-", Text("does not run", "red"))
             continue
         agreement, ratio = row.agreement, result.speed_ratio(row)
         table.add_row(
@@ -125,20 +126,18 @@ def show(result: "Verification") -> None:
             rounded_down(agreement.neighbour_overlap),
             f"{row.best[1]:,.0f}",
             f"{ratio:.2f}x",
-            "[green]passed[/green]" if row.passed else "[red]failed[/red]",
+            Text("passed", "green") if row.passed else Text("failed", "red"),
         )
-    console = Console(highlight=False, width=None if Console().is_terminal else 110)
-    console.print(table)
+    result_console().print(table)
     gates = "; ".join(
         f"{precision} " + ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in gate.items())
         for precision, gate in result.gates.items()
     )
-    for line in (
+    streams.show(
         f"{result.tokens:,} tokens in {result.windows} windows, each alone, sorted by length and badly padded",
         f"speed against {result.baseline[0]} ({result.baseline[1]:,.0f} tokens/s)",
         f"gate: {gates}",
         f"graph: {size(result.rows[0].bytes)}, {result.fusion}" if result.rows else "",
         *(f"{row.runtime} {row.precision}: {row.description}" for row in result.rows),
         "passed" if result.passed else f"FAILED: {result.failures()}",
-    ):
-        console.print(line, markup=False, soft_wrap=True)
+    )

@@ -2,37 +2,29 @@
 
 import contextlib
 import csv
-import json
-import os
-import re
-import sys
-from collections.abc import Callable, Iterator
+import io
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
+from nuner_embed.cli import streams
+from nuner_embed.printable import cell, json_text, printable, readable
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from rich.console import Console
     from rich.text import Text
 
 Write = Callable[[list[Any], "pa.Table"], None]
-# Control characters, line separators and what changes the direction of text: on a terminal they do things.
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _JSON = ("rank", "score", "id", "document_id", "start", "end", "text", "label", "context")
 _CSV = ("query", *_JSON)
 
 
-def plain(text: str) -> str:
-    """A text in which nothing can move the cursor, break the line, or turn what follows round."""
-    return _CONTROLS.sub(lambda found: " " if found[0].isspace() else "\N{REPLACEMENT CHARACTER}", text)
-
-
-def harmless(value: Any) -> Any:
-    """A cell that a spreadsheet takes for text, as it stands or behind an apostrophe."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+def csv_line(cells: Iterable[Any], *, of_terminal: bool = False) -> str:
+    """A line of CSV, of which a spreadsheet takes no cell for a formula, and on a terminal no character acts."""
+    line = io.StringIO()
+    shown = (printable(one) if of_terminal and isinstance(one, str) else one for one in cells)
+    csv.writer(line, lineterminator="\n").writerow([cell(one) for one in shown])
+    return line.getvalue()
 
 
 @contextlib.contextmanager
@@ -92,37 +84,34 @@ def _print_json(asked: list[Any], hits: "pa.Table", several: bool) -> None:
         value = {"query": one.query, "hits": [{name: hit[name] for name in _JSON} for hit in found]}
         if several:
             value = {"id": one.name, **value}
-        click.echo(json.dumps(value, ensure_ascii=False, indent=None if several else 2))
+        streams.write(json_text(value, indent=None if several else 2) + "\n")
 
 
 def _csv() -> Write:
-    rows = csv.writer(sys.stdout, lineterminator="\n")
-    rows.writerow(_CSV)
+    of_terminal = streams.on_terminal()
+    streams.write(csv_line(_CSV))
 
     def write(asked: list[Any], hits: "pa.Table") -> None:
         for one, found in _by_query(asked, hits):
-            for hit in found:
-                rows.writerow([harmless(value) for value in (one.query, *(hit[name] for name in _JSON))])
+            rows = ((one.query, *(hit[name] for name in _JSON)) for hit in found)
+            streams.write("".join(csv_line(row, of_terminal=of_terminal) for row in rows))
 
     return write
 
 
 def _print_tables(asked: list[Any], hits: "pa.Table") -> None:
+    from nuner_embed.cli.tables import result_console
+
     for one, found in _by_query(asked, hits):
         if len(asked) > 1:
-            click.secho(plain(one.query), bold=True)
+            result_console().print(readable(one.query), style="bold", soft_wrap=True)
         show_hits(found)
-
-
-def result_console() -> "Console":
-    """Standard output for tables and texts: as wide as the terminal, 110 columns elsewhere."""
-    from rich.console import Console
-
-    return Console(highlight=False, width=None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", 110)))
 
 
 def show_hits(hits: list[dict[str, Any]]) -> None:
     """Prints rows of what `find` returns as a table."""
+    from nuner_embed.cli.tables import result_console
+
     console = result_console()
     console.print(table(hits, marked=not console.is_terminal))
 
@@ -134,12 +123,13 @@ def table(hits: list[dict[str, Any]], *, marked: bool) -> Any:
         hits: rows of what `find` returns.
         marked: put the mention into double brackets, where colours do not show.
     """
-    from rich.table import Table
     from rich.text import Text
+
+    from nuner_embed.cli.tables import Table
 
     if not hits:
         return Text("nothing found")
-    made = Table(box=None, header_style="bold", pad_edge=False)
+    made = Table()
     made.add_column("", justify="right", no_wrap=True)
     made.add_column("score", justify="right", no_wrap=True)
     made.add_column("in context", overflow="fold", ratio=1)
@@ -148,9 +138,9 @@ def table(hits: list[dict[str, Any]], *, marked: bool) -> Any:
         made.add_column("label", overflow="fold")
     made.add_column("document", overflow="fold", style="dim")
     for hit in hits:
-        cells = [Text(plain(hit["label"] or ""))] if labelled else []
+        cells = [hit["label"] or ""] if labelled else []
         score = f"{hit['score']:.3f}"
-        made.add_row(str(hit["rank"]), score, in_context(hit, marked=marked), *cells, Text(plain(hit["document_id"])))
+        made.add_row(str(hit["rank"]), score, in_context(hit, marked=marked), *cells, hit["document_id"])
     return made
 
 
@@ -161,5 +151,5 @@ def in_context(hit: dict[str, Any], *, marked: bool) -> "Text":
     context = hit["context"]
     start, end = hit["start"] - hit["context_start"], hit["end"] - hit["context_start"]
     open_, close = ("[[", "]]") if marked else ("", "")
-    before = ("…" if hit["context_start"] else "") + plain(context[:start])
-    return Text.assemble(before, (open_ + plain(context[start:end]) + close, "bold yellow"), plain(context[end:]))
+    before = ("…" if hit["context_start"] else "") + readable(context[:start])
+    return Text.assemble(before, (open_ + readable(context[start:end]) + close, "bold yellow"), readable(context[end:]))

@@ -7,6 +7,7 @@ import click
 
 from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import json_option, print_json
+from nuner_embed.cli.streams import show
 
 
 @click.group(epilog="Example: nuner-embed models list")
@@ -69,4 +70,4 @@ def list_(as_json: bool) -> None:
         return
     for model in known:
         recipe = ", ".join(f"{key} {value}" for key, value in model["recipe"].items())
-        click.echo(f"{model['name']}  ({model['comes_from']})\n    {model['about']}\n    {recipe}")
+        show(f"{model['name']}  ({model['comes_from']})", f"    {model['about']}", f"    {recipe}")

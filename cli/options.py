@@ -1,7 +1,6 @@
 """Options and values that several commands share."""
 
 import functools
-import json
 import math
 import re
 from collections.abc import Callable
@@ -10,10 +9,12 @@ from typing import Any, TypeVar
 
 import click
 
+from nuner_embed.cli import streams
 from nuner_embed.cli.inputs import note_read
 from nuner_embed.files import expand
 from nuner_embed.limits import SHOTS_MOST
 from nuner_embed.models.known import DEFAULT_MODEL
+from nuner_embed.printable import json_text, printable
 from nuner_embed.probing.defaults import DEFAULT_C, DEFAULT_CLASS_WEIGHT
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -240,14 +241,14 @@ def types_option(text: str) -> Callable[[Command], Command]:
 
 def print_json(value: Any) -> None:
     """A result on standard output."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    streams.write(json_text(value, indent=2) + "\n")
 
 
 def print_facts(facts: dict[str, Any]) -> None:
     """Names and values in two columns on standard output."""
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        click.echo(f"{name:<{width}}  {value}")
+    names = [printable(name) for name in facts]
+    width = max(map(len, names))
+    streams.show(*(f"{name:<{width}}  {value}" for name, value in zip(names, facts.values(), strict=True)))
 
 
 def size(count: float) -> str:

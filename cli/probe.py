@@ -21,6 +21,7 @@ from nuner_embed.cli.options import (
     threads_option,
     types_option,
 )
+from nuner_embed.cli.streams import show
 from nuner_embed.limits import SEED_MOST, SHOTS_MOST
 from nuner_embed.probing.defaults import AUTO_CLASS_WEIGHT, EVEN_THRESHOLD, NAMED_THRESHOLD
 
@@ -103,7 +104,6 @@ def train(
     from dataclasses import asdict
 
     from nuner_embed.artifacts import require_replaceable
-    from nuner_embed.cli.hits import plain
     from nuner_embed.cli.progress import RowProgress, conclude, note
     from nuner_embed.encoding.load import load_encoder
     from nuner_embed.probing.bundle import PROBE
@@ -130,7 +130,7 @@ def train(
         if as_json:
             print_json(asdict(tagger.facts))
         else:
-            print_facts({plain(label): plain(name) for label, name in tagger.facts.parameters["concepts"].items()})
+            print_facts(tagger.facts.parameters["concepts"])
         return
     documents, _ = read_annotated(data, **reading)
     support = choose_support(  # what cannot be learnt is said before the encoder is loaded
@@ -156,15 +156,15 @@ def train(
             "fewer, name some of them with --background; without it, probe predict only raises its threshold there"
         )
     if training.left_out:
-        left_out = [f"{plain(name)} ({count})" for name, count in training.left_out.items()]
+        left_out = [f"{name} ({count})" for name, count in training.left_out.items()]
         note(f"left out: {shortened(left_out, 20)}")
     if training.lost:
         note(f"not learnt from: {counted(training.lost, 'mention')}, overlapping an earlier one or holding no word")
     if as_json:
         print_json(asdict(tagger.facts))
     else:
-        click.echo("mentions in the support set:")
-        print_facts({plain(name): count for name, count in training.mentions.items()})
+        show("mentions in the support set:")
+        print_facts(dict(training.mentions))
     conclude(
         read=f"{', '.join(data)}, {counted(training.sentences, 'sentence')}",
         made=f"{output}, a probe for {counted(len(training.mentions), 'type')}",

@@ -1,12 +1,12 @@
 """Progress on standard error: a bar on a terminal, a line now and then elsewhere."""
 
+import contextlib
 import time
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-import click
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -18,11 +18,14 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
+from nuner_embed.cli import streams
 from nuner_embed.cli.options import counted, size
 from nuner_embed.cli.verbosity import is_quiet
 from nuner_embed.encoding.reporting import Plan, Reporter, Summary
+from nuner_embed.printable import printable
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -31,21 +34,38 @@ class _WithBar:
     """Holds a bar, where standard error is a terminal, while a block runs."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(file=streams.terminal(), highlight=False)
         self._bar = _make_bar(self._console) if self._console.is_terminal and not is_quiet() else None
         self._task: TaskID | None = None
         self._began = self._last_line = time.monotonic()
+        self._held = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         if self._bar:
+            self._held.callback(self._bar.stop)
+            self._held.enter_context(streams.making_room(self))
             self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._held.close()
+
+    def print_above(self, line: str) -> None:
+        """See `streams.Bar`."""
+        self._console.print(Text(line), soft_wrap=True)
+
+    def make_room(self) -> None:
+        """See `streams.Bar`."""
         if self._bar:
             self._bar.stop()
+
+    def _move(self, task: TaskID, **values: Any) -> None:
+        """Moves the bar, and shows it again where it made room."""
+        if self._bar:
+            self._bar.update(task, **values)
+            self._bar.start()  # does nothing where it is shown
 
 
 class JobReporter(_WithBar, Reporter):
@@ -72,7 +92,7 @@ class JobReporter(_WithBar, Reporter):
     def surveying(self, documents: int) -> None:
         """Counts on the terminal."""
         if self._bar and self._task is not None:
-            self._bar.update(self._task, description=f"reading the corpus: {documents:,} documents")
+            self._move(self._task, description=f"reading the corpus: {documents:,} documents")
 
     def started(self, plan: Plan) -> None:
         """Says what there is to do."""
@@ -95,7 +115,7 @@ class JobReporter(_WithBar, Reporter):
         now = time.monotonic()
         rate = self._done_tokens / max(now - self._began, 1e-9)
         if self._bar and self._task is not None:
-            self._bar.update(self._task, completed=self._done_tokens, rate=f"{rate:,.0f} tokens/s", shard=self._shard)
+            self._move(self._task, completed=self._done_tokens, rate=f"{rate:,.0f} tokens/s", shard=self._shard)
         elif self._done_tokens and now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
             left = timedelta(seconds=round(max(0, self._total_tokens - self._done_tokens) / rate))
@@ -136,19 +156,22 @@ class _RateAndShard(ProgressColumn):
     """The rate, and how far the finished shards go."""
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.fields['rate']}  {task.fields['shard']}")
+        return Text(printable(f"{task.fields['rate']}  {task.fields['shard']}"))
 
 
 def _make_bar(console: Console) -> Progress:
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeRemainingColumn(),
-        _RateAndShard(),
+        _RateAndShard(Column(no_wrap=True)),  # a bar of one line: room is made for results by erasing that line
         console=console,
         transient=True,
+        # whatever is printed meanwhile goes through `streams`, which knows the bar
+        redirect_stdout=False,
+        redirect_stderr=False,
     )
 
 
@@ -169,13 +192,13 @@ class RowProgress(_WithBar):
             if self._bar:
                 if self._task is not None:
                     self._bar.remove_task(self._task)
-                self._task = self._bar.add_task(what, total=total, rate="", shard="")
+                self._task = self._bar.add_task(printable(what), total=total, rate="", shard="")
             rate = 0.0  # what was done so far took a time that is not known
         else:
             rate = (done - self._first) / max(now - self._began, 1e-9)
         shown = f"{rate:,.0f}{self._noun and ' '}{self._noun}/s" if rate else ""
         if self._bar and self._task is not None:
-            self._bar.update(self._task, completed=done, rate=shown)
+            self._move(self._task, completed=done, rate=shown)
         elif rate and now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
             note(f"{what}: {done / total:4.0%}  {shown}  about {timedelta(seconds=round((total - done) / rate))} left")
@@ -184,7 +207,7 @@ class RowProgress(_WithBar):
 def note(text: str) -> None:
     """A line for people, on standard error; --quiet leaves it out."""
     if not is_quiet():
-        click.echo(text, err=True)
+        streams.say(text)
 
 
 def conclude(*, read: str, made: str, then: str) -> None:

@@ -1,35 +1,33 @@
 """Scores of a probe, for people."""
 
-import click
-from rich.table import Table
-from rich.text import Text
-
-from nuner_embed.cli.hits import plain, result_console
 from nuner_embed.cli.options import counted
+from nuner_embed.cli.streams import show
+from nuner_embed.cli.tables import Table, result_console
 from nuner_embed.evaluation.metrics import Scores
+from nuner_embed.printable import printable
 from nuner_embed.probing.words import NONE, SCHEME
 
 
 def show_scores(scores: Scores, *, confusion: bool) -> None:
     """Prints scores for people: the three figures by their full names, each type, and if asked for the matrix."""
     total = scores.spans.total()
-    click.echo(f"labels: {SCHEME}")
-    click.echo(
-        f"token macro-F1, None left out  {scores.token_macro_f1:6.1%}\n"
-        f"token macro-F1 with None       {scores.token_macro_f1_with_none:6.1%}\n"
+    show(
+        f"labels: {SCHEME}",
+        f"token macro-F1, None left out  {scores.token_macro_f1:6.1%}",
+        f"token macro-F1 with None       {scores.token_macro_f1_with_none:6.1%}",
         f"span micro-F1, exact           {scores.span_micro_f1:6.1%}   precision {total.precision()[0]:.1%}, "
-        f"recall {total.recall()[0]:.1%}"
+        f"recall {total.recall()[0]:.1%}",
+        f"on {counted(scores.documents, 'sentence')}, {counted(int(scores.confusion.sum()), 'token')} (words)",
     )
-    click.echo(f"on {counted(scores.documents, 'sentence')}, {counted(int(scores.confusion.sum()), 'token')} (words)")
     if scores.lost:
-        click.echo(
+        show(
             f"not counted: {counted(scores.lost, 'annotated mention')} that words cannot show, overlapping an earlier "
             "one or holding no word"
         )
-    click.echo()
+    show("")
     _show_types(scores)
     if confusion:
-        click.echo()
+        show("")
         _show_confusion(scores)
 
 
@@ -37,7 +35,7 @@ def _show_types(scores: Scores) -> None:
     """A line for each type that is annotated or was found, from the most mentions to the fewest."""
     tokens, spans = scores.tokens, scores.spans
     occurring = [i for i in range(1, len(scores.types) + 1) if tokens.annotated[i] or tokens.predicted[i]]
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = Table()
     table.add_column("type", overflow="fold")
     for name in ("tokens", "precision", "recall", "F1", "spans", "precision", "recall", "F1"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -46,10 +44,10 @@ def _show_types(scores: Scores) -> None:
         for counts in (tokens, spans):
             shares = (counts.precision()[i], counts.recall()[i], counts.f1()[i])
             cells += [f"{counts.annotated[i]:,}", *(f"{share:.1%}" for share in shares)]
-        table.add_row(Text(plain(scores.types[i - 1])), *cells)
+        table.add_row(scores.types[i - 1], *cells)
     result_console().print(table)
     if absent := len(scores.types) - len(occurring):
-        click.echo(f"neither annotated nor found: {counted(absent, 'other type')}")
+        show(f"neither annotated nor found: {counted(absent, 'other type')}")
 
 
 def _show_confusion(scores: Scores) -> None:
@@ -57,12 +55,12 @@ def _show_confusion(scores: Scores) -> None:
 
     Seventeen types are wider than many a terminal, which then wraps the lines: nothing is left out or cut.
     """
-    click.echo("tokens by annotated (row) and found (column) class")
-    names = [f"{number} {plain(name)}" for number, name in enumerate((NONE, *scores.types))]
+    show("tokens by annotated (row) and found (column) class")
+    names = [f"{number} {printable(name)}" for number, name in enumerate((NONE, *scores.types))]
     cells = [[f"{count:,}" if count else "·" for count in row] for row in scores.confusion]
     heads = [str(number) for number in range(len(names))]
     first = max(map(len, names))
     widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
     for name, row in zip(["", *names], [heads, *cells], strict=True):
         shown = "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
-        click.echo(f"{name:<{first}}  {shown}")
+        show(f"{name:<{first}}  {shown}")

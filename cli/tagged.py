@@ -1,8 +1,6 @@
 """Documents with found mentions: as JSONL, as CoNLL, as CSV, or as highlights for people."""
 
 import contextlib
-import csv
-import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuner_embed.cli.hits import harmless, plain, result_console
+from nuner_embed.cli import streams
+from nuner_embed.cli.hits import csv_line
+from nuner_embed.printable import json_text, printable, readable
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -96,7 +96,7 @@ def writer(output: Path | None, *, as_json: bool) -> Iterator[Write]:
     empty = 0
     with atomic_write(output) as stream:
         if lines is csv_rows:
-            stream.write(_csv_line(_CSV_HEAD).encode())
+            stream.write(csv_line(_CSV_HEAD).encode())
 
         def write(documents: Sequence["Document"]) -> None:
             nonlocal empty
@@ -122,12 +122,16 @@ def _line_format(path: Path) -> Callable[["Document"], str]:
 
 def json_line(document: "Document") -> str:
     """A document as a line of JSONL."""
+    return json.dumps(_record(document), ensure_ascii=False)
+
+
+def _record(document: "Document") -> dict[str, Any]:
     spans = [
         {"start": s.start, "end": s.end, "text": document.text[s.start : s.end], "label": s.label}
         | ({} if s.score is None else {"score": round(s.score, 4)})
         for s in document.spans
     ]
-    return json.dumps({"id": document.id, "text": document.text, "spans": spans}, ensure_ascii=False)
+    return {"id": document.id, "text": document.text, "spans": spans}
 
 
 def conll_block(document: "Document") -> str:
@@ -153,7 +157,7 @@ def conll_block(document: "Document") -> str:
 def csv_rows(document: "Document") -> str:
     """A row for each mention of a document, columns as in `_CSV_HEAD`; a spreadsheet takes no cell for a formula."""
     return "".join(
-        _csv_line(
+        csv_line(
             (document.id, s.start, s.end, document.text[s.start : s.end], s.label,
              None if s.score is None else round(s.score, 4))
         )
@@ -161,21 +165,17 @@ def csv_rows(document: "Document") -> str:
     )  # fmt: skip
 
 
-def _csv_line(cells: Sequence[Any]) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow([harmless(cell) for cell in cells])
-    return line.getvalue()
-
-
 def _print_jsonl(documents: Sequence["Document"]) -> None:
     for document in documents:
-        click.echo(json_line(document))
+        streams.write(json_text(_record(document)) + "\n")
 
 
 class Highlights:
     """Prints texts with their mentions set off: in colour on a terminal, in brackets elsewhere."""
 
     def __init__(self) -> None:
+        from nuner_embed.cli.tables import result_console
+
         self._console = result_console()
         self._colours: dict[str, str] = {}
 
@@ -195,11 +195,11 @@ class Highlights:
                 continue
             label = span.label or ""
             colour = self._colours.setdefault(label, _COLOURS[len(self._colours) % len(_COLOURS)])
-            parts += [plain(document.text[done : span.start])]
-            mention = plain(document.text[span.start : span.end])
+            parts += [readable(document.text[done : span.start])]
+            mention = readable(document.text[span.start : span.end])
             if self._console.is_terminal:
-                parts += [(mention, f"bold {colour}"), (f" {plain(label)}", f"dim {colour}")]
+                parts += [(mention, f"bold {colour}"), (f" {printable(label)}", f"dim {colour}")]
             else:
-                parts += [f"[{mention}|{plain(label)}]"]
+                parts += [f"[{mention}|{printable(label)}]"]
             done = span.end
-        return Text.assemble(*parts, plain(document.text[done:]))
+        return Text.assemble(*parts, readable(document.text[done:]))

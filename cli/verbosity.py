@@ -1,8 +1,12 @@
 """How much a command tells: -q and -v, which every command takes."""
 
 import logging
+import warnings
+from typing import TextIO
 
 import click
+
+from nuner_embed.cli import streams
 
 _LOG = logging.getLogger("nuner_embed")
 
@@ -13,6 +17,7 @@ def print_log() -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     _LOG.addHandler(handler)
     _LOG.setLevel(logging.INFO)
+    warnings.showwarning = _show_warning
     _LOG.propagate = False  # onnxruntime.quantization sets up the root logger
 
 
@@ -20,7 +25,22 @@ class _ForPeople(logging.Handler):
     """A line each on standard error, above the progress bar if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(self.format(record), err=True)
+        streams.say(self.format(record))
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning of this package is a line for people; one of another names its place."""
+    if category.__module__.partition(".")[0] == "nuner_embed":
+        streams.say(f"Warning: {message}")
+    else:
+        streams.say(f"{filename}:{lineno}: {category.__name__}: {message}")
 
 
 def is_quiet() -> bool:

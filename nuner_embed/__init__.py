@@ -7,10 +7,13 @@
 The public names below load on first use; importing the package loads nothing heavy.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+# Nothing is imported here, not even `typing`: the command line heeds signals only once this has run.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from nuner_embed.annotation.annotate import annotate
     from nuner_embed.annotation.convert import convert_replies
     from nuner_embed.annotation.instruction import Instruction
@@ -127,6 +130,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

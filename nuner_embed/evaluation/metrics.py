@@ -124,7 +124,7 @@ class Scores:
     def to_dict(self, *, confusion: bool = False) -> dict[str, Any]:
         """Plain JSON values; with the confusion matrix, which grows with the square of the types, if asked for."""
         total = self.spans.total()
-        columns: dict[str, list[float]] = {}
+        columns: dict[str, list[Any]] = {}
         for what, counts in (("token", self.tokens), ("span", self.spans)):
             columns |= {
                 f"{what}_precision": counts.precision().tolist(),

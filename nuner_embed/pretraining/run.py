@@ -21,7 +21,7 @@ from nuner_embed.models import Model, TextTokenizer, locate
 from nuner_embed.models.concepts import ConceptFacts
 from nuner_embed.models.known import DEFAULT_BASE
 from nuner_embed.models.layout import CONCEPT_FOLDER
-from nuner_embed.models.locating import hash_weights, weight_files
+from nuner_embed.models.weights import hash_weights, weight_files
 from nuner_embed.pretraining.batches import plan_epoch, positive_share
 from nuner_embed.pretraining.bi_encoder import BiEncoder
 from nuner_embed.pretraining.cards import concept_card, hashes_of_cards, text_card

@@ -33,7 +33,7 @@ def test_a_file_in_a_folder_that_cannot_be_written_into(tmp_path, monkeypatch):
     opened = type(tmp_path).open
 
     def refuse(self, mode="r", *options, **more):
-        if "w" in mode:
+        if "x" in mode:
             raise PermissionError(13, "Permission denied", str(self))
         return opened(self, mode, *options, **more)
 

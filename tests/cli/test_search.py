@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from command import run
 
-from nuner_embed.cli.hits import harmless, in_context, plain
+from nuner_embed.cli.hits import in_context
+from nuner_embed.printable import cell, readable
 
 TEXTS = [
     ("The ferry left Zürich at seven.", [(4, 9, "boat"), (15, 21, "city")]),
@@ -66,7 +67,7 @@ def test_csv_holds_no_formula(folder):
             str(row[name]).startswith(("=", "+", "@", "\t")) for name in ("query", "text", "label", "context")
         )
     assert any(row["text"] == "'=A ferry" and row["label"] == "'=boat" for row in rows)
-    assert [harmless(value) for value in ("+1", "-1", "@x", "x=1", -1.5, "\tx")] == [
+    assert [cell(value) for value in ("+1", "-1", "@x", "x=1", -1.5, "\tx")] == [
         "'+1",
         "'-1",
         "'@x",
@@ -78,10 +79,10 @@ def test_csv_holds_no_formula(folder):
 
 def test_control_characters_do_nothing():
     assert (
-        plain("a\x1b[31mb\r\nc\u202ed\u2028e\x00")
+        readable("a\x1b[31mb\r\nc\u202ed\u2028e\x00")
         == "a\N{REPLACEMENT CHARACTER}[31mb  c\N{REPLACEMENT CHARACTER}d e\N{REPLACEMENT CHARACTER}"
     )
-    assert plain("👩\u200d🚀 naïve שלום") == "👩\u200d🚀 naïve שלום"
+    assert readable("👩\u200d🚀 naïve שלום") == "👩\u200d🚀 naïve שלום"
     hit = {"context": "[red]b\x1b", "context_start": 5, "start": 6, "end": 9, "label": None}
     assert in_context(hit, marked=True).plain == "…[[[red]]]b\N{REPLACEMENT CHARACTER}".replace(
         "[[[red]]]", "[[[red]]]"

@@ -74,10 +74,28 @@ def test_a_file_that_cannot_be_written_is_called_what_it_is_called(tmp_path, mon
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_is_said_of_the_file(tmp_path, monkeypatch):
     opened = Path.open
-    monkeypatch.setattr(Path, "open", lambda self, mode: opened(Path("/dev/full"), mode.replace("x", "w")))
+
+    def open_full(self, mode):
+        stream = opened(self, mode)
+        full = os.open("/dev/full", os.O_WRONLY)
+        os.dup2(full, stream.fileno())  # under its own name: whoever removes it is not to remove the device
+        os.close(full)
+        return stream
+
+    monkeypatch.setattr(Path, "open", open_full)
     with pytest.raises(OSError, match="No space left") as raised, atomic_write(tmp_path / "f") as stream:
         stream.write(b"x" * (1 << 20))
     assert raised.value.filename == str(tmp_path / "f")
+
+
+def test_a_pipe_or_a_device_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(OSError, match="neither a file nor") as raised, atomic_write(tmp_path / name):
+            pytest.fail("the block began")
+        assert raised.value.filename == str(tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_a_link_is_written_through_or_refused(tmp_path):

@@ -1,0 +1,157 @@
+"""Signals at any moment: a line or silence, 128 + n, and the same command goes on."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from fakes import tiny_model
+from llm_server import serve
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# as the console script does it, and a word to us once that has imported what it imports first
+SCRIPT = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv[0] = "nuner-embed"
+from nuner_embed.cli.__main__ import main
+os.write(int(os.environ["SAY"]), b"!")
+main()
+"""
+JOBS = {
+    "encode": "encode long.txt -o s --model m --shard-rows 2000",
+    "encode with workers": "encode long.txt -o w --model m --shard-rows 2000 --workers 2",
+    "search": "search index --queries q.txt --json",
+    "index build": "index build store -o i --kind hnsw --force",
+    "probe train": "probe train train.conll -o made-probe --model m --force",
+    "pretrain": "pretrain c.jsonl -o t --base base --epochs 40 --batch-size 2",
+    "export": "export nuner-mini -o e --force",
+    "demo": "demo -o demo",
+    "tag": "tag long.txt --types city --model m",
+    "annotate": "annotate notes.txt -o a.jsonl --llm tiny --base-url URL --concurrency 2",
+    "evaluate": "evaluate fewshot --model m --set sea train.conll train.conll --k 1,2 --draws 20 -o r",
+}
+
+
+def start(command, folder, code=SCRIPT, **environment):
+    """Starts a command and returns it once its own code runs."""
+    reading, writing = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *command.split()],
+        cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        pass_fds=[writing], env={**os.environ, "SAY": str(writing), **environment},
+    )  # fmt: skip
+    os.close(writing)
+    assert os.read(reading, 1) == b"!"
+    os.close(reading)
+    return process
+
+
+def end(process, number):
+    """Waits for the end; whether the signal came in time."""
+    _, err = process.communicate(timeout=120)
+    assert not [word for word in ("Traceback", "Exception ignored") if word in err], err
+    if process.returncode == 0:
+        return False
+    assert process.returncode in (128 + number, -number), err
+    assert len([line for line in err.splitlines() if "Interrupted" in line]) <= 1
+    return True
+
+
+@pytest.fixture
+def folder(workshop, tmp_path):
+    for name in ("m", "store", "index", "train.conll", "c.jsonl", "q.txt", "notes.txt"):
+        (tmp_path / name).symlink_to(workshop / name)
+    (tmp_path / "long.txt").write_text("The ferry left Zürich at seven, and Mara Quill was on it.\n" * 3000)
+    return tmp_path
+
+
+def test_at_each_import(tmp_path):
+    """The n-th module that is looked for sends the signal: in the middle of the import of another, as a rule."""
+    hook = """
+import os, signal, sys
+class Hook:
+    left = int(os.environ["AT"])
+    def find_spec(self, name, path=None, target=None):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), int(os.environ["NUMBER"]))
+sys.meta_path.insert(0, Hook())
+"""
+    for i, at in enumerate((1, 3, 8, 20, 50)):
+        number = SIGNALS[i % 3]
+        code = SCRIPT.replace("main()", hook + "main()") if at > 1 else SCRIPT.replace("os.write", hook + "os.write")
+        process = start("models list", tmp_path, code, AT=str(at), NUMBER=str(int(number)))
+        assert end(process, number), at
+
+
+def test_at_each_line_of_the_beginning_and_of_the_end(tmp_path):
+    """The n-th line of the modules that run first and last sends the signal."""
+    trace = """
+import os, signal, sys, threading
+left = int(os.environ["AT"])
+def trace(frame, event, argument):
+    global left
+    if not frame.f_code.co_filename.endswith(("cli/__main__.py", "cli/signals.py", "cli/streams.py")):
+        return None
+    if event == "line" and frame.f_code.co_name not in ("_stop", "_raise", "_importing", "_cancelled_tasks"):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+    return trace
+sys.settrace(trace)
+"""
+    code = SCRIPT.replace('os.write(int(os.environ["SAY"]), b"!")', f'os.write(int(os.environ["SAY"]), b"!"){trace}')
+    lines = 1
+    step = 9
+    while end(start("models list", tmp_path, code, AT=str(lines)), signal.SIGINT):
+        lines += step
+    assert lines > 50
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_twice_and_once_more_after_a_second(folder, number):
+    process = start("encode long.txt -o s --model m --shard-rows 2000", folder)
+    time.sleep(1.5)
+    process.send_signal(number)
+    process.send_signal(number)
+    time.sleep(1.2)
+    process.send_signal(number)
+    end(process, number)
+
+
+def test_nohup_is_heeded(folder):
+    """What a shell starts under nohup does not end with its terminal."""
+    code = SCRIPT.replace("sys.argv[0]", "signal.signal(signal.SIGHUP, signal.SIG_IGN)\nsys.argv[0]", 1)
+    process = start("annotate --help", folder, code)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=60) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("job", JOBS)
+def test_at_some_moments_of_each_job(folder, job):
+    """Once, twice at once, and twice with more than a second between; the same command finishes what was begun."""
+    tiny_model("bert", folder / "base")
+    chance = random.Random(job)
+    step = float(os.environ.get("NUNER_EMBED_SIGNAL_STEP", "0.4"))
+    with serve(lambda text: "Oslo <> city") as llm:
+        llm.seconds = 0.3
+        command = JOBS[job].replace("URL", llm.url)
+        came = 0
+        for i in range(round(3 / step) + 1):
+            number = SIGNALS[i % 3]
+            process = start(command, folder, OPENAI_API_KEY="none")
+            time.sleep(i * step + chance.uniform(0, step))
+            process.send_signal(number)
+            if i % 2:
+                time.sleep(chance.choice([0.01, 0.3, 1.3]))
+                process.send_signal(number)
+            came += end(process, number)
+        assert came > 1
+        process = start(command, folder, OPENAI_API_KEY="none")
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err

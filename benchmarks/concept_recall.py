@@ -43,7 +43,7 @@ def main() -> None:
     for kind in KINDS:
         with Index.build(store, FOLDER / kind, kind=kind, force=True) as index:
             found = {name: recall(best(index, name, vectors), exact[name]) for name, vectors in queries.items()}
-            claimed = [segment.recall["recall"] for segment in index.bundle.segments]
+            claimed = [segment.recall.recall for segment in index.bundle.segments]
         results.append({"kind": kind, "claimed": claimed, **found})
         print(results[-1], flush=True)
     result = {"machine": machine("faiss-cpu", "numpy"), "mentions": len(store), "kinds": results}

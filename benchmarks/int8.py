@@ -48,7 +48,7 @@ def measure(name: str, rounds: int) -> list[dict[str, Any]]:
     """Every recipe on one model."""
     export_onnx(name, WORK / name, force=True)
     model = locate(str(WORK / name))
-    reference = Reference.load(model.reference)
+    reference = Reference.load(model.reference, model.config.vocabulary)
     exact = OnnxRuntime(model, RuntimeOptions())
     calibration = calibration_batches(model)
     rows = []

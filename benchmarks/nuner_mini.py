@@ -33,7 +33,7 @@ from nuner_embed.models import locate
 from nuner_embed.models.composing import compose, seal, ship
 from nuner_embed.models.concepts import ConceptFacts
 from nuner_embed.models.layout import DETECTOR_FOLDER
-from nuner_embed.pretraining.folder import FACTS_FILE
+from nuner_embed.pretraining.facts import FACTS_FILE
 from nuner_embed.pretraining.run import CURVE_FILE, pretrain
 from nuner_embed.pretraining.settings import Settings
 from nuner_embed.probing.bundle import save_probe

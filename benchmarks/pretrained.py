@@ -31,7 +31,7 @@ from nuner_embed.evaluation.comparing import AVERAGE, Grid
 from nuner_embed.evaluation.fewshot import Cell
 from nuner_embed.evaluation.run import FIGURE_FILE, TABLE_FILE
 from nuner_embed.files import atomic_write
-from nuner_embed.pretraining.folder import FACTS_FILE
+from nuner_embed.pretraining.facts import FACTS_FILE
 from nuner_embed.pretraining.run import pretrain
 from nuner_embed.pretraining.settings import Settings
 from nuner_embed.probing.reading import read_annotated

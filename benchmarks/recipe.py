@@ -29,7 +29,7 @@ from nuner_embed.evaluation.fewshot import measure
 from nuner_embed.evaluation.protocol import Protocol, TypedSet, needed, plan
 from nuner_embed.indexes.vectors import Floats, prepared
 from nuner_embed.machine import cores
-from nuner_embed.pretraining.folder import FACTS_FILE
+from nuner_embed.pretraining.facts import FACTS_FILE
 from nuner_embed.pretraining.run import pretrain
 from nuner_embed.pretraining.settings import Settings
 from nuner_embed.probing.features import embed_words

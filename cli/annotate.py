@@ -1,13 +1,14 @@
 """`nuner-embed annotate`."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import FileToWrite, counted, json_option, print_facts, print_json, reading_options
 from nuner_embed.cli.streams import show
+from nuner_embed.limits import REPLY_MIB
 
 if TYPE_CHECKING:
     from nuner_embed.annotation.annotate import Asking
@@ -38,12 +39,14 @@ def _read_options(_: click.Context, __: click.Parameter, given: tuple[str, ...])
 
 
 def _json_or_text(value: str) -> Any:
+    from nuner_embed.files import parse_json
+
     def refuse(name: str) -> None:
         raise ValueError(f"{name} is no JSON")
 
     try:
-        return json.loads(value, parse_constant=refuse)
-    except (ValueError, RecursionError):
+        return parse_json(value, parse_constant=refuse)
+    except ValueError:
         return value
 
 
@@ -88,6 +91,14 @@ def _json_or_text(value: str) -> Any:
     help="For a request, up to the last byte of its answer.",
 )
 @click.option("--retries", type=click.IntRange(0), default=5, show_default=True, help="Further tries for one text.")
+@click.option(
+    "--max-reply-mib",
+    type=click.IntRange(1, 1024),
+    default=REPLY_MIB,
+    show_default=True,
+    metavar="MIB",
+    help="An answer of more mebibytes, compressed or not, counts as none.",
+)
 @click.option("--max-requests", type=click.IntRange(1), help="Stop after so many requests, retries included.")
 @click.option("--temperature", type=click.FloatRange(0), help="Of the model's sampling.  [default: the server's]")
 @click.option(
@@ -137,12 +148,18 @@ def annotate(
     holds replies: JSONL with "text" and "reply", or rows of numind/NuNER as .csv, .parquet or .jsonl.
     """
     from nuner_embed.annotation.instruction import Instruction
+    from nuner_embed.annotation.sidecars import beside, require_own_sidecars
     from nuner_embed.errors import AnnotationError
 
     if not output.name.endswith((".jsonl", ".jsonl.gz")):
         raise click.UsageError(f"-o {output}: the name must end in .jsonl or .jsonl.gz")
+    suffixes = [".report.json", ".frequencies.png", *([".replies.jsonl"] * (llm is not None))]
+    suffixes += [".review.html"] * (sample_review is not None)
+    require_apart([output, *(beside(output, suffix) for suffix in suffixes)], [*corpus, instruction])
     if prices and not dry_run:
         raise click.UsageError("--prices goes with --dry-run")
+    if not dry_run:
+        require_own_sidecars(output, review=sample_review is not None)
     if llm is None:
         asked = {
             "--dry-run": dry_run, "--base-url": base_url, "--instruction": instruction, "--max-requests": max_requests,
@@ -246,29 +263,29 @@ def _finish(
 ) -> None:
     """Writes what belongs to the corpus, shows the report, and ends with 1 if texts have no reply."""
     from nuner_embed import Corpus, Document
-    from nuner_embed.annotation.convert import beside
     from nuner_embed.annotation.report import frequency_figure
+    from nuner_embed.annotation.sidecars import FIGURE_SUFFIX, REPORT_SUFFIX, REVIEW_SUFFIX, beside
     from nuner_embed.cli.progress import conclude, note
     from nuner_embed.errors import AnnotationError
     from nuner_embed.files import atomic_write, write_json
     from nuner_embed.installation import install_command
 
     facts = report.to_dict()
-    write_json(beside(output, ".report.json"), facts)
+    write_json(beside(output, REPORT_SUFFIX), facts)
     if report.mentions:
         try:
             figure = frequency_figure(report.concepts)
         except ImportError:
             note(f"no curve of frequencies: {install_command('plots')}")
         else:
-            with atomic_write(beside(output, ".frequencies.png")) as stream:
+            with atomic_write(beside(output, FIGURE_SUFFIX), follow=False) as stream:
                 stream.write(figure)
     if sample_review and report.mentions:
         from nuner_embed.annotation.review import sample_mentions, write_review
 
         with Corpus([output]) as corpus:
             sample = sample_mentions((item for item in corpus if isinstance(item, Document)), sample_review)
-        page = beside(output, ".review.html")
+        page = beside(output, REVIEW_SUFFIX)
         write_review(page, sample, output.name)
         note(f"to judge {counted(len(sample), 'annotation')}, open {page}")
     if as_json:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import (
     FileToWrite,
     counted,
@@ -91,13 +92,16 @@ def map_(model: str, data: tuple[str, ...], output: Path, most: int, reading: di
     from nuner_embed.cli.progress import conclude, note
     from nuner_embed.encoding.concepts import ConceptEncoder
     from nuner_embed.errors import ModelError
-    from nuner_embed.evaluation.concept_map import count_concepts, lay_out
+    from nuner_embed.evaluation.concept_map import count_concepts, lay_out, require_own
     from nuner_embed.files import atomic_write
     from nuner_embed.installation import install_command
     from nuner_embed.probing.reading import read_annotated
 
     if output.suffix not in (".html", ".htm"):
         raise click.UsageError(f"-o names an HTML page, such as concepts.html, not {output}")
+    picture_file = output.with_suffix(".png")
+    require_apart([output, picture_file], [model, *data])
+    require_own(output, picture_file)
     documents, _ = read_annotated(data, **reading)
     counts = count_concepts(documents)
     encoder = ConceptEncoder.open(model, threads=threads)
@@ -107,11 +111,13 @@ def map_(model: str, data: tuple[str, ...], output: Path, most: int, reading: di
         picture = found.picture()
     except ImportError as error:
         raise ModelError(f"a map needs {error.name}; {install_command('plots')}") from None
-    for path, content in ((output, found.page()), (output.with_suffix(".png"), picture)):
+    except OSError as error:  # matplotlib and numba keep files of their own
+        raise ModelError(f"a map cannot be drawn: {error}") from None
+    for path, content in ((output, found.page()), (picture_file, picture)):
         with atomic_write(path) as stream:
             stream.write(content)
     conclude(
         read=f"{', '.join(data)}, {counted(len(counts), 'concept')}",
-        made=f"{output} and {output.with_suffix('.png')}, {counted(len(found.names), 'concept')}",
+        made=f"{output} and {picture_file}, {counted(len(found.names), 'concept')}",
         then=f"open {output} in a browser",
     )

@@ -19,7 +19,9 @@ from nuner_embed.models.known import DEFAULT_MODEL
 )
 def demo(output: Path) -> None:
     """The whole main job on a small bundled corpus: export, verify, detect, encode, index, search, probe."""
+    from nuner_embed.artifacts import is_free, require_ours
     from nuner_embed.bundled import DOCUMENTS, SENTENCES
+    from nuner_embed.cli.demo_folder import DEMO
     from nuner_embed.cli.demo_map import MentionMap
     from nuner_embed.cli.demo_page import write_page
     from nuner_embed.cli.export import show
@@ -36,14 +38,17 @@ def demo(output: Path) -> None:
     from nuner_embed.encoding.load import load_encoder
     from nuner_embed.errors import ExportError
     from nuner_embed.export import export_onnx, verify
-    from nuner_embed.files import atomic_write
+    from nuner_embed.files import atomic_write, write_json
     from nuner_embed.indexes import Index
     from nuner_embed.probing.detecting import load_detector
     from nuner_embed.probing.reading import read_annotated
 
+    if not is_free(output):
+        require_ours(output, DEMO)
     model = output / "model"
     known = _is_current(model)
     output.mkdir(parents=True, exist_ok=True)
+    write_json(output / DEMO.marker, {"schema_version": 1, "kind": "demo"})  # first of all: by it the folder is known
     note(f"1. export {DEFAULT_MODEL} to ONNX, and verify that it computes what its source computes")
     result = verify(model) if known else export_onnx(DEFAULT_MODEL, model, force=True)
     show(result)
@@ -82,7 +87,7 @@ def demo(output: Path) -> None:
         probed.tagger.save(output / name)
         streams.show("", command, f"{probed} (toy data)")
         Highlights().show(probed.shown)
-    with atomic_write(output / "map.svg") as stream:
+    with atomic_write(output / "map.svg", follow=False) as stream:
         stream.write(seen.svg().encode())
     page = write_page(output / "index.html", store, seen, detected, found, probes)
     streams.show(

@@ -66,7 +66,7 @@ to read it.</p>
 <p class="dim">Made by <code>nuner-embed demo</code> from {html.escape(store.path.name)},
 semantic hash {store.semantic_hash[:12]}.</p></html>
 """
-    with atomic_write(path) as stream:
+    with atomic_write(path, follow=False) as stream:
         stream.write(body.encode())
     return path
 

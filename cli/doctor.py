@@ -1,22 +1,37 @@
 """`nuner-embed doctor`."""
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
-from nuner_embed.cli.options import json_option, print_facts, print_json, size
-from nuner_embed.cli.streams import say
+from nuner_embed.cli.options import counted, json_option, print_facts, print_json, size
+from nuner_embed.cli.streams import say, show
+
+if TYPE_CHECKING:
+    from nuner_embed.leftovers import Leftover
 
 
 @click.command(epilog="Example: nuner-embed doctor --json")
+@click.argument("folders", nargs=-1, metavar="[FOLDER]...")
+@click.option("--clean", is_flag=True, help="Remove what killed commands left, in each FOLDER and in the cache.")
 @json_option
-def doctor(as_json: bool) -> None:
-    """Show what is installed, what really runs and what clashes; exit code 1 if something does."""
-    from nuner_embed.doctor import diagnose
+def doctor(folders: tuple[str, ...], clean: bool, as_json: bool) -> None:
+    """Show what is installed, what really runs and what clashes; exit code 1 if something does.
 
-    found = diagnose()
+    Says also where commands that were killed left something: in the cache folder, and in each FOLDER (the current one
+    if none is named) and three folders deep in it. --clean removes that, and only that; what a running command is at
+    stays.
+    """
+    if clean:
+        _clean(folders or (".",), as_json)
+        return
+    from nuner_embed.doctor import diagnose
+    from nuner_embed.leftovers import find_leftovers
+
+    found, left = diagnose(), find_leftovers(folders or (".",))
     if as_json:
-        print_json(found.to_dict())
+        print_json({**found.to_dict(), "leftovers": _listed(left)})
     else:
         none = "none"
         print_facts(
@@ -33,7 +48,14 @@ def doctor(as_json: bool) -> None:
                 "OpenVINO runs in": ", ".join(found.openvino_precisions) or none,
                 "GPUs": "; ".join(found.gpus) or none,
                 "CUDA in torch": found.torch_cuda or none,
+                "leftovers": _summed(left) if left else none,
             }
+        )
+    if left:
+        say(
+            f"{_summed(left)} of commands that were killed, or still run; nuner-embed doctor --clean "
+            f"{' '.join(folders)}".rstrip()
+            + " removes what no command is at"
         )
     for problem in found.problems:
         say(f"problem: {problem}")
@@ -41,3 +63,23 @@ def doctor(as_json: bool) -> None:
         sys.exit(1)
     if not as_json:
         say("no clashes")
+
+
+def _clean(folders: tuple[str, ...], as_json: bool) -> None:
+    from nuner_embed.leftovers import clean
+
+    removed = clean(folders)
+    if as_json:
+        print_json({"removed": _listed(removed)})
+        return
+    for leftover in removed:
+        show(f"removed {leftover.path}, {size(leftover.bytes)}")
+    say(f"{_summed(removed)} removed" if removed else "nothing to remove")
+
+
+def _listed(leftovers: "list[Leftover]") -> list[dict[str, str | int]]:
+    return [{"path": str(leftover.path), "bytes": leftover.bytes} for leftover in leftovers]
+
+
+def _summed(leftovers: "list[Leftover]") -> str:
+    return f"{counted(len(leftovers), 'leftover')}, {size(sum(leftover.bytes for leftover in leftovers))}"

@@ -1,12 +1,13 @@
 """`nuner-embed encode`."""
 
-import shutil
+import contextlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import (
     counted,
     how_to_read_parquet,
@@ -148,34 +149,33 @@ def encode(
     """
     import nuner_embed
     from nuner_embed.cli.progress import JobReporter, note
+    from nuner_embed.encoding.parquet_file import store_beside
     from nuner_embed.errors import StoreError
+    from nuner_embed.files import same_file
 
     if options["rows"] != "mention" and (mentions != "auto" or detector or threshold):
         raise click.UsageError("--mentions, --detector and --threshold go with --rows mention")
     if mentions == "given" and (detector or threshold):
         raise click.UsageError("--detector and --threshold find mentions; they do not go with --mentions given")
+    require_apart(store, [*corpus, options["model"], detector], folder=store.suffix != ".parquet")
     file = store if store.suffix == ".parquet" else None
-    if file is not None:
-        if file.is_dir():
-            raise StoreError(f"{file} is a directory; a name that ends in .parquet is that of a file")
-        store = file.with_name(f".{file.name}.store")
-        # where the store is still there, an earlier run was told with --force to replace the file, or had just made it
-        if file.exists() and not store.exists() and not options["force"]:
-            raise StoreError(f"{file} is there already; name another file, or replace it with --force")
+    if file is not None and any(same_file(name, file) for name in corpus if name != "-"):
+        raise StoreError(f"{file} is the corpus that is to be read; name another file for the output")
     if "-" in corpus:  # said before standard input is read to its end
         note("standard input cannot be read twice: if this job is interrupted, it must start over")
     of_corpus = {name: options.pop(name) for name in ("text_column", "id_column", "on_error")}
-    with (
-        nuner_embed.Corpus(list(corpus), **reading, exclude=[store, file or store], **of_corpus) as source,
-        JobReporter(None if file else store) as reporter,
-    ):
-        if options["rows"] == "mention" and mentions != "given":
-            explicit = bool(detector or threshold)
-            options["detector"] = _detector(source, mentions, explicit, detector or options["model"], threshold)
-        made = nuner_embed.encode(source, store, also_file=file is not None, reporter=reporter, **options)
+    with contextlib.ExitStack() as stack:
+        if file is not None:
+            store = stack.enter_context(store_beside(file, force=options["force"]))
+        source = nuner_embed.Corpus(list(corpus), **reading, exclude=[store, file or store], **of_corpus)
+        with source, JobReporter(None if file else store) as reporter:
+            if options["rows"] == "mention" and mentions != "given":
+                explicit = bool(detector or threshold)
+                options["detector"] = _detector(source, mentions, explicit, detector or options["model"], threshold)
+            made = nuner_embed.encode(source, store, also_file=file is not None, reporter=reporter, **options)
+        if file is not None:
+            nuner_embed.write_parquet(made, file)
     if file is not None:
-        nuner_embed.write_parquet(made, file)
-        shutil.rmtree(store)
         note(f"made: {file}, {counted(len(made), 'row')}, {size(file.stat().st_size)}")
     note(_what_next(file, store))
     if as_json and reporter.summary:

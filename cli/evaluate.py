@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import (
     Sizes,
     c_option,
@@ -15,6 +16,7 @@ from nuner_embed.cli.options import (
     threads_option,
 )
 from nuner_embed.cli.streams import show
+from nuner_embed.limits import DRAWS_MOST, SEED_MOST
 
 
 @click.group()
@@ -44,8 +46,10 @@ def evaluate() -> None:
     help="Repeatable: a name and two annotated corpora.",
 )
 @click.option("--k", type=Sizes(), default="1,2,4,8,16,32,64", show_default=True, help="Sizes of the support sets.")
-@click.option("--draws", type=click.IntRange(1), default=10, show_default=True, help="Support sets of each size.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draws.")
+@click.option(
+    "--draws", type=click.IntRange(1, DRAWS_MOST), default=10, show_default=True, help="Support sets of each size."
+)
+@click.option("--seed", type=click.IntRange(0, SEED_MOST), default=0, show_default=True, help="Of the draws.")
 @click.option(
     "--unit",
     type=click.Choice(["mentions", "words"]),
@@ -81,15 +85,19 @@ def fewshot(
     Writes results.json, table.md and figure.png. Interrupted, the same command goes on; with a model or set more, it
     measures what is missing.
     """
-    from nuner_embed.cli.progress import RowProgress, conclude, note
-    from nuner_embed.evaluation.protocol import Protocol
-    from nuner_embed.evaluation.run import TABLE_FILE, evaluate_fewshot, read_set, wrong_names
-
     pairs = [_named(model) for model in models]
+    require_apart(output, [*(place for _, place in pairs), *(part for one in sets for part in one[1:])], folder=True)
+    from nuner_embed.cli.progress import RowProgress, conclude, note
+    from nuner_embed.evaluation.folder import TABLE_FILE, require_free
+    from nuner_embed.evaluation.protocol import Protocol
+    from nuner_embed.evaluation.run import evaluate_fewshot, read_set, wrong_names
+    from nuner_embed.files import expand
+
     for what, names in (("model", [name for name, _ in pairs]), ("set", [name for name, _, _ in sets])):
         problem = wrong_names(what, names)
         if problem:
             raise click.UsageError(problem)
+    require_free(expand(output))  # said before anything is read
     typed = [read_set(*one, **reading) for one in sets]
     with RowProgress("") as progress:
         found = evaluate_fewshot(
@@ -98,7 +106,7 @@ def fewshot(
     if as_json:
         print_json(found)
     else:
-        show(*(output / TABLE_FILE).read_text(encoding="utf-8").split("\n"))
+        show(*(expand(output) / TABLE_FILE).read_text(encoding="utf-8").split("\n"))
     conclude(
         read=", ".join(one.name for one in typed),
         made=f"{output}, results.json, table.md and figure.png",

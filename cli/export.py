@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuner_embed.cli import streams
+from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import counted, json_option, layers_option, print_json, reading_options, size
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def export(
     from nuner_embed.cli.progress import conclude, note
     from nuner_embed.export import export_onnx
 
+    require_apart(output, [model], folder=True)
     note(f"exporting {model} in {precision}, then comparing with its source ...")
     result = export_onnx(model, output, precision=precision, layers=layers, force=force)  # type: ignore[arg-type]
     if as_json:

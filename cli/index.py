@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuner_embed.cli import streams
+from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import counted, json_option, print_facts, print_json, size, threads_option
+from nuner_embed.limits import FILTER_SECONDS, ID_LINE_BYTES
 
 if TYPE_CHECKING:
     from nuner_embed.indexes import Index
-    from nuner_embed.indexes.segment import SegmentEntry
+    from nuner_embed.indexes.entries import SegmentEntry
 
 _index_argument = click.argument("index", type=click.Path(path_type=Path))
+filter_seconds_option = click.option(
+    "--filter-seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=FILTER_SECONDS,
+    show_default=True,
+    help="Time that --filter may take.",
+)
 _gpu_option = click.option("--gpu", is_flag=True, help="Train inverted lists on a GPU; searches run on the CPU.")
 _ID_DIGITS = 18  # so many fit into 64 bits
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -73,6 +82,7 @@ def build(store: tuple[Path, ...], output: Path, as_json: bool, **options: Any) 
     from nuner_embed.cli.progress import RowProgress, conclude
     from nuner_embed.indexes import Index
 
+    require_apart(output, store, folder=True)
     with _bad_options(), RowProgress() as progress:
         built = Index.build(list(store), output, progress=progress, **options)
     _report(built, as_json)
@@ -111,9 +121,17 @@ def add(index: Path, store: Path, again: bool, threads: int, gpu: bool, as_json:
 @_index_argument
 @click.option("--document", "documents", multiple=True, metavar="ID", help="All rows of a document; repeatable.")
 @click.option("--filter", "filter_", metavar="EXPR", help="All rows for which this SQL condition is true.")
+@filter_seconds_option
 @click.option("--ids", type=click.Path(path_type=Path), metavar="FILE", help="The rows with these ids, one a line.")
 @json_option
-def remove(index: Path, documents: tuple[str, ...], filter_: str | None, ids: Path | None, as_json: bool) -> None:
+def remove(
+    index: Path,
+    documents: tuple[str, ...],
+    filter_: str | None,
+    filter_seconds: float,
+    ids: Path | None,
+    as_json: bool,
+) -> None:
     """Remove rows from INDEX; compact gives their room back."""
     from nuner_embed.cli.progress import conclude
     from nuner_embed.indexes import Index
@@ -121,7 +139,7 @@ def remove(index: Path, documents: tuple[str, ...], filter_: str | None, ids: Pa
     if not documents and filter_ is None and ids is None:
         raise click.UsageError("say what to remove: --document, --filter or --ids")
     listed = _read_ids(ids) if ids else []
-    with Index.open(index) as opened:
+    with Index.open(index, filter_seconds=filter_seconds) as opened:
         before = len(opened)
         if filter_ is not None:
             opened.check_filter(filter_)  # before anything is removed
@@ -221,7 +239,7 @@ def _facts(opened: "Index") -> dict[str, Any]:
         "target_recall": bundle.target_recall,
         "max_memory": bundle.max_memory,
         "bytes_resident": bundle.bytes_resident,
-        "bytes_on_disk": sum(file["bytes"] for segment in bundle.segments for file in segment.files.values()),
+        "bytes_on_disk": sum(file.bytes for segment in bundle.segments for file in segment.files.values()),
         "dim": bundle.dim,
         "dtype": bundle.dtype,
         "model": bundle.model,
@@ -265,17 +283,15 @@ def _show_segment(segment: "SegmentEntry") -> None:
     """What is in a segment, how well it finds, and what auto saw."""
     found = segment.recall
     measured = "recall not measured"
-    if found["queries"]:
-        measured = (
-            f"recall@10 {found['recall']:.3f} ({found['low']:.3f} to {found['high']:.3f}, {found['queries']} queries)"
-        )
-    elif found["recall"]:
+    if found.queries and None not in (found.recall, found.low, found.high):
+        measured = f"recall@10 {found.recall:.3f} ({found.low:.3f} to {found.high:.3f}, {found.queries} queries)"
+    elif found.recall:
         measured = "exact"
-    rate = f", {found['queries_per_second']:,.0f} queries/s" if found["queries_per_second"] else ""
+    rate = f", {found.queries_per_second:,.0f} queries/s" if found.queries_per_second else ""
     tried = ", ".join(f"{name} {value}" for name, value in segment.how.to_dict().items() if value > 1) or "probes 1"
     lines = [
         f"segment {segment.name}: {counted(segment.rows, 'row')}, {segment.factory}, {size(segment.bytes_resident)}",
-        f"  {measured}{rate}: {found['why']}",
+        f"  {measured}{rate}: {found.why}",
     ]
     if measured != "exact":
         lines.append(f"  search tries: {tried}")
@@ -300,14 +316,14 @@ def _show_segment(segment: "SegmentEntry") -> None:
         table.add_column(name, justify="left" if name in ("  measured", "") else "right")
     for trial in segment.trials:
         table.add_row(
-            f"  {trial['kind']}",
-            f"{trial['sample_rows']:,}",
-            f"{trial['recall']:.3f}",
-            f"{trial['queries_per_second']:,.0f}",
-            f"{trial['build_seconds']:.1f}",
-            f"{trial['expected_queries_per_second']:,.0f}",
-            size(trial["expected_bytes"]),
-            "chosen" if trial["kind"] == segment.kind else "" if trial["fits"] else "does not fit",
+            f"  {trial.kind}",
+            f"{trial.sample_rows:,}",
+            f"{trial.recall:.3f}",
+            f"{trial.queries_per_second:,.0f}",
+            f"{trial.build_seconds:.1f}",
+            f"{trial.expected_queries_per_second:,.0f}",
+            size(trial.expected_bytes),
+            "chosen" if trial.kind == segment.kind else "" if trial.fits else "does not fit",
         )
     result_console().print(table)
 
@@ -317,7 +333,7 @@ def _read_ids(path: Path) -> list[int]:
 
     ids = []
     with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
+        for number, line in enumerate(iter(lambda: stream.readline(ID_LINE_BYTES), b""), start=1):
             text = line.removeprefix(b"\xef\xbb\xbf" if number == 1 else b"").strip()
             if text and not (text.isdigit() and len(text) <= _ID_DIGITS):
                 shown = text[:40].decode("utf-8", "replace")

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import json_option, print_json
 from nuner_embed.cli.streams import show
 
@@ -24,6 +25,7 @@ def save(name: str, output: Path, force: bool) -> None:
     from nuner_embed.files import expand
     from nuner_embed.models.saving import save_model
 
+    require_apart(output, [name], folder=True)
     model = save_model(name, expand(output), force=force)
     config = model.config
     conclude(

@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 import click
 
 from nuner_embed.cli import streams
+from nuner_embed.cli.inputs import note_read
 from nuner_embed.files import expand
+from nuner_embed.limits import SHOTS_MOST
 from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.printable import json_text, printable
 from nuner_embed.probing.defaults import DEFAULT_C, DEFAULT_CLASS_WEIGHT
@@ -114,7 +116,10 @@ class Sizes(click.ParamType[tuple[int, ...]]):
             or len(set(value.split(","))) != value.count(",") + 1
         ):
             self.fail(f"{value!r} is not a list of different numbers such as 1,2,4", param, ctx)
-        return tuple(int(part) for part in value.split(","))
+        sizes = tuple(int(part) for part in value.split(","))
+        if max(sizes) > SHOTS_MOST:
+            self.fail(f"{max(sizes):,} is more than {SHOTS_MOST:,}", param, ctx)
+        return sizes
 
 
 layers_option = click.option(
@@ -143,7 +148,7 @@ class Column(click.ParamType[int | str]):
         return int(value) if value.isdecimal() else str(value)
 
 
-def _names_or_file(value: str | None) -> tuple[str, ...]:
+def _names_or_file(context: click.Context, value: str | None) -> tuple[str, ...]:
     """Names with commas between them, or the lines of a file, in whose own name no comma stands."""
     if value is None:
         return ()
@@ -151,6 +156,7 @@ def _names_or_file(value: str | None) -> tuple[str, ...]:
         names = list(split_names(value))
         if len(names) == 1 and expand(value).is_file():
             names = [name.strip() for name in expand(value).read_text(encoding="utf-8").splitlines()]
+            note_read(context, expand(value))
     except (OSError, UnicodeDecodeError) as error:
         raise click.BadParameter(f"{value} cannot be read: {error}") from None
     while names and not names[-1]:
@@ -174,7 +180,7 @@ def reading_options(command: Command) -> Command:
         click.option(
             "--tag-names",
             metavar="NAME,NAME...|FILE",
-            callback=lambda _, __, value: _names_or_file(value),
+            callback=lambda context, _, value: _names_or_file(context, value),
             help="What the numbers mean that stand for tags or labels in the corpus, from 0 on; a file has a name a "
             "line.",
         ),

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import counted, json_option, print_facts, print_json, reading_options, threads_option
 from nuner_embed.models.known import DEFAULT_BASE
 from nuner_embed.pretraining.settings import PRESETS, Settings, kind_of, read_settings
@@ -88,6 +89,7 @@ def pretrain(
     """
     import importlib.util
 
+    require_apart(output, [*data, base, config, *(probe_set or ())[1:]], folder=True)
     from nuner_embed.errors import PretrainingError
     from nuner_embed.installation import install_command
 
@@ -95,13 +97,14 @@ def pretrain(
         if importlib.util.find_spec(package) is None:
             raise PretrainingError(f"pre-training needs {package}; {install_command('train')}")
     settings = _settings(preset, config, flags)
-
-    from nuner_embed.cli.progress import RowProgress, conclude, note
-    from nuner_embed.evaluation.run import read_set
     from nuner_embed.files import expand
     from nuner_embed.pretraining.folder import require_free
 
     require_free(expand(output), force=force)  # said before torch is imported, which takes seconds
+
+    from nuner_embed.cli.progress import RowProgress, conclude, note
+    from nuner_embed.evaluation.run import read_set
+
     typed = read_set(*probe_set, **reading | {"format": probe_format}) if probe_set else None
     from nuner_embed.pretraining.run import pretrain as run
 

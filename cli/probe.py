@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import (
     FileToWrite,
     c_option,
@@ -21,6 +22,7 @@ from nuner_embed.cli.options import (
     types_option,
 )
 from nuner_embed.cli.streams import show
+from nuner_embed.limits import SEED_MOST, SHOTS_MOST
 from nuner_embed.probing.defaults import AUTO_CLASS_WEIGHT, EVEN_THRESHOLD, NAMED_THRESHOLD
 
 if TYPE_CHECKING:
@@ -50,9 +52,11 @@ def probe() -> None:
     help=f"With --concepts: how probable a type must be for a word to be of it.  [default: {NAMED_THRESHOLD}]",
 )
 @click.option(
-    "--k", type=click.IntRange(1), help="Draw between K and 2K mentions of each type.  [default: all the data]"
+    "--k",
+    type=click.IntRange(1, SHOTS_MOST),
+    help="Draw between K and 2K mentions of each type.  [default: all the data]",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw.")
+@click.option("--seed", type=click.IntRange(0, SEED_MOST), default=0, show_default=True, help="Of the draw.")
 @types_option("Types to tell apart, in place of all; words of others count as none.")
 @click.option(
     "--short-types",
@@ -99,10 +103,10 @@ def train(
     """
     from dataclasses import asdict
 
+    from nuner_embed.artifacts import require_replaceable
     from nuner_embed.cli.progress import RowProgress, conclude, note
     from nuner_embed.encoding.load import load_encoder
-    from nuner_embed.errors import ProbeError
-    from nuner_embed.probing.bundle import PROBE_FILE
+    from nuner_embed.probing.bundle import PROBE
     from nuner_embed.probing.reading import read_annotated
     from nuner_embed.probing.support import choose_support
     from nuner_embed.probing.words import shortened
@@ -111,10 +115,8 @@ def train(
         raise click.UsageError("give DATA to learn from, or --concepts; one of them")
     if threshold and not concepts:
         raise click.UsageError("--threshold goes with --concepts")
-    if output.exists() and not output.is_dir():
-        raise ProbeError(f"{output} is a file; name a directory for the probe")
-    if (output / PROBE_FILE).exists() and not force:
-        raise ProbeError(f"{output} holds a probe; name another directory, or replace it with --force")
+    require_apart(output, [*data, background, model], folder=True)
+    require_replaceable(output, PROBE, force=force)  # said before anything is read
     if concepts:
         _require_default(
             "k", "seed", "types", "short_types", "background", "c", "class_weight", "format_", "word_column",
@@ -237,6 +239,7 @@ def predict(
 
     if output is not None and as_json:
         raise click.UsageError("-o names a file; leave it out for --json")
+    require_apart(output, [probe_, *corpus, model])
     with Corpus(corpus, **reading) as opened, writer(output, as_json=as_json) as write:
         opened.survey()  # bad records are seen before the encoder is loaded
         tagger = Tagger.open(probe_, model=model, threads=threads)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nuner_embed.cli.index import filter_seconds_option
+from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import (
     FileToWrite,
     counted,
@@ -66,6 +68,7 @@ class _Asked:
 @click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Hits for each query.")
 @click.option("--min-score", type=float, metavar="S", help="Leave out hits below this score.")
 @click.option("--filter", "filter_", metavar="EXPR", help="An SQL condition over rows, such as \"label = 'river'\".")
+@filter_seconds_option
 @click.option("--unique", type=click.Choice(["surface", "document"]), help="The best hit of each text, or document.")
 @click.option("--exclude-document", is_flag=True, help="Leave out hits from the very texts that the query comes from.")
 @click.option(
@@ -86,6 +89,7 @@ def search(
     output: Path | None,
     min_score: float | None,
     filter_: str | None,
+    filter_seconds: float,
     exclude_document: bool,
     model: str | None,
     reading: dict[str, Any],
@@ -118,7 +122,9 @@ def search(
         raise click.UsageError("--json or --csv, not both")
     if output is not None and (as_json or as_csv):
         raise click.UsageError("-o writes Parquet; leave it out for --json or --csv")
-    with Index.open(index) as opened, faiss_threads(threads), RowProgress("queries") as progress:
+    require_apart(output, [index, like, queries, model])
+    opening = Index.open(index, filter_seconds=filter_seconds)
+    with opening as opened, faiss_threads(threads), RowProgress("queries") as progress:
         if filter_ is not None:
             opened.check_filter(filter_)
         if not len(opened):
@@ -188,7 +194,8 @@ def _of_types(
     from nuner_embed.indexes import find_concepts
 
     with _named_model(opened, model) as name:
-        concepts = ConceptEncoder.open(name, threads=threads)
+        texts = None if model else (opened.bundle.recipe, opened.bundle.semantic_hash)
+        concepts = ConceptEncoder.open(name, threads=threads, texts=texts)
     if concepts.facts.calibration is None:
         what = "cosines" if concepts.metric == "cosine" else "inner products"
         note(f"{concepts.model} is not calibrated: scores are {what}, not probabilities")
@@ -214,12 +221,15 @@ def _named_model(opened: "Index", model: str | None) -> Iterator[str]:
 
 def _load_encoder(opened: "Index", model: str | None, threads: int) -> "TextEncoder":
     from nuner_embed.cli.progress import note
-    from nuner_embed.encoding.load import load_encoder
+    from nuner_embed.encoding.load import load_encoder, load_named_encoder, recipe_keywords
     from nuner_embed.indexes.queries import require_encoder
 
     bundle = opened.bundle
     with _named_model(opened, model) as name:
-        encoder = load_encoder(name, threads=threads, **bundle.recipe)
+        if model:
+            encoder = load_encoder(name, threads=threads, **recipe_keywords(bundle.recipe))
+        else:  # the index's word is a stranger's
+            encoder = load_named_encoder(name, bundle.recipe, bundle.semantic_hash, threads=threads)
     require_encoder(opened, encoder)
     if encoder.numeric_hash not in bundle.numeric_hashes:
         note("queries are computed in another way than the rows were; scores may differ in their last digits")

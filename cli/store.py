@@ -46,7 +46,7 @@ def info(store: Path, as_json: bool) -> None:
     if as_json:
         print_json(facts)
         return
-    shown = {**facts, "bytes": size(weight)}
+    shown = {**facts, "bytes": size(weight), "path": opened.path}
     for name in ("recipe", "numerics"):
         shown[name] = ", ".join(f"{key} {value}" for key, value in facts[name].items() if key != "file")
     print_facts({key: value for key, value in shown.items() if value not in ([], 0) or key in ("documents", "rows")})
@@ -62,11 +62,12 @@ def verify(store: Path, as_json: bool) -> None:
     from nuner_embed.encoding.store import Store
 
     opened = Store.open(store, allow_incomplete=True, check_files=False)
-    problems = opened.verify()
+    problems, unchecked = opened.verify(), opened.unchecked()
     if as_json:
-        print_json({"passed": not problems, "shards": len(opened.shards), "problems": problems})
-    for problem in problems:
-        say(f"{store}: {problem}")
+        shards = len(opened.shards)
+        print_json({"passed": not problems, "shards": shards, "problems": problems, "unchecked": unchecked})
+    for line in (*problems, *(f"not checked: {one}" for one in unchecked)):
+        say(f"{store}: {line}")
     if problems:
         say("encode the corpus again with --force")
         sys.exit(1)

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import FileToWrite, model_option, named_types_option, reading_options, threads_option
 from nuner_embed.probing.defaults import NAMED_THRESHOLD
 
@@ -47,6 +48,7 @@ def tag(
     Nothing is trained and no example is needed: the model's detector finds mentions, its concept encoder says which of
     the types each is of. Where torch is not installed, name an exported directory with --model.
     """
+    require_apart(output, [*texts, model, detector])
     from nuner_embed import Corpus
     from nuner_embed.cli.tagged import conclude_tagging, tag_corpus, writer
     from nuner_embed.probing.named_types import NamedTypeTagger

@@ -1,24 +1,23 @@
 """The export: a directory that runs without torch, and appears only once it has passed its gate."""
 
-import glob
 import logging
 import os
-import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nuner_embed.artifacts import replacing, require_replaceable
 from nuner_embed.bundled import bundled_texts
 from nuner_embed.encoding.load import resolve_recipe
 from nuner_embed.errors import ExportError
 from nuner_embed.export.verify import Verification, verify_model
-from nuner_embed.files import canonical_json, expand, sync_folder, write_json
+from nuner_embed.files import canonical_json, copy_file, expand, naming, write_json
 from nuner_embed.models import Model, Recipe, TextTokenizer, locate
 from nuner_embed.models.concepts import ConceptFacts
 from nuner_embed.models.exported import (
     EXPORT_FILE,
-    FILES,
+    EXPORTED_MODEL,
     ONNX_FILE,
     RECIPE_FILE,
     REFERENCE_FILE,
@@ -71,31 +70,33 @@ def export_onnx(
     if precision not in ("fp32", "fp16", "int8"):
         raise ValueError(f"precision must be fp32, fp16 or int8, not {precision!r}")
     target = expand(directory).resolve()
-    _sweep(target)
-    _require_free(target, force)
+    require_replaceable(target, EXPORTED_MODEL, force=force)  # before the long work
     found = locate(model)
     if found.export:
         raise ExportError(f"{model} is an exported directory already; name the model that it was made from")
     recipe = resolve_recipe(found, layers=layers)
     for module, extra in (("torch", "train"), ("transformers", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):
         require(module, extra)
-    work, old = (target.with_name(f".{target.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
     try:
-        work.mkdir(parents=True)
-        if (found.directory / CONCEPT_FOLDER).is_dir():
-            ConceptFacts.read(found.directory / CONCEPT_FOLDER)  # what is wrong with it is said before the long work
-        result = _Exporter(model, found, recipe, precision, work).run()
-        if (found.directory / CONCEPT_FOLDER).is_dir():
-            _LOG.info("now its concept encoder ...")
-            _export_concepts(found.directory / CONCEPT_FOLDER, work / CONCEPT_FOLDER)
-        if (found.directory / DETECTOR_FOLDER).is_dir() and recipe == found.recipe:  # which it reads
-            shutil.copytree(found.directory / DETECTOR_FOLDER, work / DETECTOR_FOLDER)
-        _require_free(target, force)  # somebody else may have been quicker
-        _replace(target, work, old)
+        with replacing(target, EXPORTED_MODEL, force=force) as work:
+            return _export_whole(model, found, recipe, precision, work)
     except OSError as error:
-        raise ExportError(f"{target} cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        raise ExportError(f"{target} cannot be written: {error.strerror or error}; nothing was changed") from error
+
+
+def _export_whole(model: str, found: Model, recipe: Recipe, precision: FilePrecision, work: Path) -> Verification:
+    """Fills an empty folder with the export of a model and of what belongs to it."""
+    concepts, detector = (found.directory / folder for folder in (CONCEPT_FOLDER, DETECTOR_FOLDER))
+    if concepts.is_dir():
+        ConceptFacts.read(concepts)  # what is wrong with it is said before the long work
+    result = _Exporter(model, found, recipe, precision, work).run()
+    if concepts.is_dir():
+        _LOG.info("now its concept encoder ...")
+        _export_concepts(concepts, work / CONCEPT_FOLDER)
+    if detector.is_dir() and recipe == found.recipe:  # which it reads
+        (work / DETECTOR_FOLDER).mkdir()
+        for path in sorted(detector.glob("[!.]*")):
+            copy_file(path, work / DETECTOR_FOLDER / path.name)
     return result
 
 
@@ -135,8 +136,9 @@ class _Exporter:
         exact.parent.mkdir(exist_ok=True)
         _LOG.info("tracing the graph ...")
         self._trace(source.network, exact)  # while nothing else is there
-        shutil.copyfile(self.found.directory / "config.json", self.work / "config.json")
-        (self.work / "tokenizer.json").write_text(canonical_json(self.tokenizer.definition), encoding="utf-8")
+        copy_file(self.found.directory / "config.json", self.work / "config.json")
+        with naming(self.work / "tokenizer.json"):
+            (self.work / "tokenizer.json").write_text(canonical_json(self.tokenizer.definition), encoding="utf-8")
         write_json(self.work / RECIPE_FILE, self.recipe.to_dict())
         texts = bundled_texts()
         _LOG.info("computing what the source gives ...")
@@ -213,56 +215,3 @@ class _Exporter:
 
 def _figures(agreement: Agreement) -> dict[str, float]:
     return {name: round(getattr(agreement, name), 6) for name in ("min_cosine", "mean_cosine", "neighbour_overlap")}
-
-
-def _replace(target: Path, work: Path, old: Path) -> None:
-    """Puts a finished directory in its place; an earlier one steps aside first, which is quick, and goes last."""
-    if not target.exists():
-        work.rename(target)
-    else:
-        target.rename(old)
-        try:
-            work.rename(target)
-        except OSError:
-            old.rename(target)
-            raise
-        shutil.rmtree(old)
-    sync_folder(target.parent)
-
-
-def _sweep(target: Path) -> None:
-    """Takes away what exports to this place left that were killed, and puts an earlier one back that stepped aside."""
-    for path in target.parent.glob(f".{glob.escape(target.name)}.*"):
-        found = re.fullmatch(re.escape(f".{target.name}.") + r"(\d+)\.(tmp|old)", path.name)
-        if not found or _runs(int(found[1])):
-            continue
-        if found[2] == "old" and not target.exists():
-            path.rename(target)
-        else:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
-
-
-def _require_free(target: Path, force: bool) -> None:
-    if target == Path.cwd():
-        raise ExportError(f"{target} is the current directory, which an export would replace; name one inside it")
-    if target.exists() and not target.is_dir():
-        raise ExportError(f"{target} is a file; name a directory")
-    if not target.exists() or not any(target.iterdir()):
-        return
-    if not (target / EXPORT_FILE).is_file():
-        raise ExportError(f"{target} exists and was not made by nuner-embed export; name another directory")
-    if not force:
-        raise ExportError(f"{target} holds an export already; --force replaces it")
-    foreign = sorted(path.name for path in target.iterdir() if path.name not in FILES)
-    if foreign:
-        raise ExportError(f"{target} holds {', '.join(foreign)} besides an export; --force would remove that too")

@@ -1,13 +1,19 @@
 """The copy of a graph that ONNX Runtime's transformer optimiser makes, for one version of ONNX Runtime."""
 
+import shutil
+from typing import Any
+
 import onnxruntime
 from onnxruntime.transformers.fusion_options import FusionOptions
 from onnxruntime.transformers.optimizer import optimize_model
 
+from nuner_embed.artifacts import lock, lock_beside, sweep
+from nuner_embed.errors import ExportError
 from nuner_embed.export.saving import save_graph
-from nuner_embed.files import read_json, write_json
+from nuner_embed.files import read_json, temporary_name, write_json
+from nuner_embed.limits import CONFIG_BYTES
 from nuner_embed.models import Model
-from nuner_embed.models.exported import ONNX_FILE, graph_sha256
+from nuner_embed.models.exported import ONNX_FILE, graph_files, graph_sha256, weights_path
 from nuner_embed.runtimes.onnx import fused_path
 
 # Whose attention the optimiser knows as BERT's. DeBERTa's and ModernBERT's it does not.
@@ -25,7 +31,7 @@ def fuse(model: Model) -> dict[str, int]:
     assert model.export is not None
     if model.config.model_type not in BERT_LIKE or model.export.precision == "int8":
         return {}
-    config = read_json(model.directory / "config.json")
+    config = read_json(model.directory / "config.json", CONFIG_BYTES)
     optimised = optimize_model(
         str(model.directory / ONNX_FILE),
         model_type="bert",
@@ -36,15 +42,35 @@ def fuse(model: Model) -> dict[str, int]:
     )
     operators = {name: count for name, count in optimised.get_fused_operator_statistics().items() if count}
     if operators.get("Attention"):
-        path = fused_path(model.directory)
-        path.parent.mkdir(exist_ok=True)
-        save_graph(optimised.model, path)
-        facts = {
-            "onnxruntime": onnxruntime.__version__,
-            "of": model.export.graph_sha256,
-            "sha256": graph_sha256(path),
-            "operators": operators,
-        }
-        write_json(path.with_suffix(".json"), facts)
+        _keep(model, optimised.model, operators)
         return operators
     return {}
+
+
+def _keep(model: Model, graph: Any, operators: dict[str, int]) -> None:
+    """Puts a fused graph into its place with its facts, which come last: without them nobody runs it."""
+    assert model.export is not None
+    path = fused_path(model.directory)
+    if path.parent.is_symlink():
+        raise ExportError(f"{path.parent} is a symbolic link, which nuner-embed never makes; remove the link")
+    path.parent.mkdir(exist_ok=True)
+    beside = lock_beside(path)
+    with lock(beside, ExportError("another process is making it"), ExportError):
+        work = temporary_name(path, "new")
+        try:
+            sweep(path)  # what was killed here before
+            work.mkdir()
+            save_graph(graph, work / path.name)
+            weights_path(path).unlink(missing_ok=True)
+            for part in graph_files(work / path.name):
+                part.rename(path.parent / part.name)
+            facts = {
+                "onnxruntime": onnxruntime.__version__,
+                "of": model.export.graph_sha256,
+                "sha256": graph_sha256(path),
+                "operators": operators,
+            }
+            write_json(path.with_suffix(".json"), facts)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+            beside.unlink(missing_ok=True)

@@ -14,7 +14,8 @@ from nuner_embed.errors import ExportError, ModelError
 from nuner_embed.files import write_json
 from nuner_embed.models import Model, TextTokenizer, locate
 from nuner_embed.models.exported import VERIFY_FILE
-from nuner_embed.models.locating import graph_beside, has_weights
+from nuner_embed.models.locating import graph_beside
+from nuner_embed.models.weights import has_weights
 from nuner_embed.runtimes import Runtime, RuntimeOptions
 from nuner_embed.runtimes.agreement import BUDGETS, GATES, Measurement, speed
 from nuner_embed.runtimes.choose import require
@@ -166,7 +167,7 @@ def _verify_third_party(
                 f"{found.name} was exported with layers {list(found.recipe.layers)}; {model.name} gives the last layer "
                 "alone: compare it with an export made with --layers -1"
             )
-        reference = Reference.load(found.reference)
+        reference = Reference.load(found.reference, found.config.vocabulary)
         _require_same_tokens(model, found, bundled_texts())
     else:
         original = _load_torch(model, found, options)
@@ -198,7 +199,7 @@ def verify_model(
     """As `verify`, for a model that is located and a source that may be loaded; writes only the fused copy."""
     fusion = _fuse(model)
     rows = measure(model, options, reference)
-    reference = reference or Reference.load(model.reference)
+    reference = reference or Reference.load(model.reference, model.config.vocabulary)
     if fusion.startswith("fused"):
         rows.append(measure_unfused(model, options, reference))
     if source:
@@ -238,7 +239,7 @@ def _load_source(model: Model, name: str | None, options: RuntimeOptions) -> Run
     assert model.export is not None
     assert model.export.source is not None
     try:
-        found = locate(name or model.export.source)
+        found = locate(name) if name else locate(model.export.source, fetch=False)
     except ModelError as error:
         if name:
             raise

@@ -1,10 +1,11 @@
 """Making a segment."""
 
+import contextlib
+import errno
 import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,15 +14,18 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from nuner_embed.arrays import write_array
 from nuner_embed.errors import IndexBundleError
-from nuner_embed.files import sha256_of, sync, sync_folder
+from nuner_embed.files import naming, sha256_of, sync, sync_folder
 from nuner_embed.indexes.choosing import choose
+from nuner_embed.indexes.entries import FAISS_FILE, IDS_FILE, LATE_FILE, VECTORS_FILE, FileFacts, Recall, SegmentEntry
+from nuner_embed.indexes.faiss_file import write_faiss
 from nuner_embed.indexes.kinds import SearchParameters, factory_of, finds_all, make
 from nuner_embed.indexes.order import Ints, Order
 from nuner_embed.indexes.rows import documents_file, rows_file
-from nuner_embed.indexes.segment import FAISS_FILE, IDS_FILE, LATE_FILE, VECTORS_FILE, Searcher, SegmentEntry
+from nuner_embed.indexes.segment import Searcher
 from nuner_embed.indexes.training import Untrainable, require_gpu, train
-from nuner_embed.indexes.tuning import Recall, hold_out, tune
+from nuner_embed.indexes.tuning import hold_out, tune
 from nuner_embed.indexes.vectors import Metric, Vectors, faiss_metric, write_vectors
 
 Chunk = TypeVar("Chunk", bound=Sized)
@@ -117,8 +121,9 @@ def write_segment(folder: Path, parts: Sequence[Part], ids: Ints, dim: int, dtyp
         plan.work.progress, "writing vectors", (chunk for part in parts for chunk in part.vectors), len(ids)
     )
     write_vectors(folder / VECTORS_FILE, vectors, order, dim, dtype)
-    np.save(folder / IDS_FILE, ids)
-    np.save(folder / LATE_FILE, order.late)
+    for name, numbers in ((IDS_FILE, ids), (LATE_FILE, order.late)):
+        with naming(folder / name), (folder / name).open("wb") as stream:
+            write_array(stream, numbers)
     matrix = Vectors.open(folder / VECTORS_FILE, plan.metric)
     with threads(plan.work.threads):
         kind, why, trials = choose(plan.kind, matrix, len(ids), plan.metric, plan.target_recall, plan.max_memory)
@@ -130,7 +135,7 @@ def write_segment(folder: Path, parts: Sequence[Part], ids: Ints, dim: int, dtyp
                 raise
             kind, factory, why = "flat", "Flat", f"so few rows are looked at one by one: they cannot train {factory}"
             index, how, recall = _build(factory, matrix, order, replace(plan, work=replace(plan.work, gpu=False)))
-    faiss.write_index(index, str(folder / FAISS_FILE))
+    write_faiss(index, folder / FAISS_FILE)
     resident = (folder / FAISS_FILE).stat().st_size
     if plan.max_memory is not None and resident > plan.max_memory:
         raise IndexBundleError(
@@ -139,9 +144,9 @@ def write_segment(folder: Path, parts: Sequence[Part], ids: Ints, dim: int, dtyp
         )
     files = {}
     for path in sorted(folder.iterdir()):
-        with path.open("rb") as stream:
+        with naming(path), path.open("rb") as stream:
             sync(stream)
-        files[path.name] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+        files[path.name] = FileFacts(sha256_of(path), path.stat().st_size)
     sync_folder(folder)
     return SegmentEntry(
         name=folder.name,
@@ -152,7 +157,7 @@ def write_segment(folder: Path, parts: Sequence[Part], ids: Ints, dim: int, dtyp
         why=why,
         trials=trials,
         how=how,
-        recall=recall.to_dict(),
+        recall=recall,
         bytes_resident=resident,
         files=files,
     )
@@ -187,7 +192,7 @@ def _told(progress: Progress, what: str, chunks: Iterable[Chunk], total: int) ->
         progress(what, done, total)
 
 
-@contextmanager
+@contextlib.contextmanager
 def threads(count: int) -> Iterator[None]:
     """FAISS with so many threads; 0 leaves it as it is."""
     before = faiss.omp_get_max_threads()
@@ -199,7 +204,15 @@ def threads(count: int) -> Iterator[None]:
 
 
 def _link(source: Path, target: Path) -> None:
+    with contextlib.suppress(OSError):  # another file system, or one without links
+        if not source.is_symlink():
+            os.link(source, target)
+            return
     try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
         shutil.copyfile(source, target)
+    except OSError as error:  # Python names the source, also where the target does not fit
+        raise OSError(error.errno, error.strerror, os.fspath(target if _cannot_grow(error) else source)) from None
+
+
+def _cannot_grow(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

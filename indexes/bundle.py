@@ -1,23 +1,32 @@
 """The manifest of an index: which segments there are, what is deleted, and what the vectors mean."""
 
 import hashlib
+import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from nuner_embed.arrays import parse_array
+from nuner_embed.arrays import parse_array, write_array
+from nuner_embed.encoding.shards import Dtype
+from nuner_embed.encoding.tokens import Granularity
 from nuner_embed.errors import IndexBundleError
-from nuner_embed.files import atomic_write, hash_of, read_json, sha256_of, write_json
-from nuner_embed.indexes.segment import SegmentEntry
+from nuner_embed.files import atomic_write, hash_of, read_bytes, sha256_of, write_json
+from nuner_embed.indexes.entries import Factory, SegmentEntry
 from nuner_embed.indexes.vectors import Metric
+from nuner_embed.limits import MIB, VECTOR_WIDTH
+from nuner_embed.metadata import Count, Positive, Sha256, convert, read_object
+from nuner_embed.models import Recipe
 
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 SEGMENTS_FOLDER = "segments"
 LOCK_FILE = ".lock"
+TOMBSTONES = re.compile(r"tombstones-[0-9]{6,12}\.npy")
+_CURE = "build the index again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +56,24 @@ class Bundle:
     """
 
     model: str
-    semantic_hash: str
-    numeric_hashes: tuple[str, ...]
+    semantic_hash: Sha256
+    numeric_hashes: tuple[Sha256, ...]
     recipe: dict[str, Any]
-    granularity: str
-    dim: int
-    dtype: str
+    granularity: Granularity
+    dim: Annotated[int, msgspec.Meta(ge=1, le=VECTOR_WIDTH)]
+    dtype: Dtype
     metric: Metric
-    kind: str | None
-    target_recall: float
-    max_memory: int | None
+    kind: Factory | None
+    target_recall: Annotated[float, msgspec.Meta(gt=0, le=1)]
+    max_memory: Positive | None
     segments: tuple[SegmentEntry, ...] = ()
-    stores: tuple[str, ...] = ()
-    next_id: int = 0
-    next_segment: int = 0
-    tombstones: str | None = None
-    tombstones_sha256: str | None = None
-    removed: int = 0
-    generation: int = 0
+    stores: tuple[Sha256, ...] = ()
+    next_id: Count = 0
+    next_segment: Count = 0
+    tombstones: Annotated[str, msgspec.Meta(pattern=f"^{TOMBSTONES.pattern}$")] | None = None
+    tombstones_sha256: Sha256 | None = None
+    removed: Count = 0
+    generation: Count = 0
 
     def write(self, directory: Path) -> None:
         """Makes this the state of the index, atomically."""
@@ -80,26 +89,40 @@ class Bundle:
         """
         path = directory / MANIFEST_FILE
         try:
-            values = read_json(path)
-            if "segments" not in values:
-                raise ValueError("it names no segments")
-            if values["schema_version"] != SCHEMA_VERSION:
-                raise IndexBundleError(f"{path} is of another version; build the index again")
-            sha256 = values.pop("sha256")
-            if hash_of(values) != sha256:
-                raise IndexBundleError(f"{path} is not what was written (sha256 differs); build the index again")
-            del values["schema_version"]
-            segments = tuple(SegmentEntry.from_dict(segment) for segment in values.pop("segments"))
-            hashes, stores = tuple(values.pop("numeric_hashes")), tuple(values.pop("stores"))
-            bundle = cls(**values, numeric_hashes=hashes, stores=stores, segments=segments)
+            values = read_object(
+                path, version=SCHEMA_VERSION, error=IndexBundleError, what="the manifest of an index", cure=_CURE
+            )
         except (FileNotFoundError, NotADirectoryError):
             raise IndexBundleError(f"{directory} holds no index; nuner-embed index build makes one") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise IndexBundleError(f"{path} is no manifest of an index ({error}); build the index again") from None
-        for segment in bundle.segments:
-            if not segment.name.isdecimal():
-                raise IndexBundleError(f"{path} names {segment.name!r}, which is no segment; build the index again")
+        if "segments" not in values or "sha256" not in values:
+            raise IndexBundleError(f"{path} is not the manifest of an index; {_CURE}")
+        try:
+            if hash_of({key: value for key, value in values.items() if key != "sha256"}) != values["sha256"]:
+                raise IndexBundleError(f"{path} is not what was written (sha256 differs); {_CURE}")
+            bundle = convert(values, cls)
+            bundle.require_consistent()
+        except (ValueError, TypeError) as error:
+            raise IndexBundleError(f"{path}: {error}; {_CURE}") from None
         return bundle
+
+    def require_consistent(self) -> None:
+        """Refuses a state whose numbers contradict each other.
+
+        Raises:
+            ValueError, TypeError: saying which.
+        """
+        if set(self.recipe) != set(Recipe.from_dict(self.recipe).to_dict()):
+            raise ValueError("recipe: it lacks a value")
+        numbers = [int(segment.name) for segment in self.segments]
+        if sorted(set(numbers)) != numbers or any(number >= self.next_segment for number in numbers):
+            raise ValueError("segments: their names do not rise, or reach next_segment")
+        for segment in self.segments:
+            segment.require_all_files()
+        rows = sum(segment.rows for segment in self.segments)
+        if not self.removed <= rows <= self.next_id:
+            raise ValueError(f"segments: {rows} rows with {self.removed} removed ones and ids below {self.next_id}")
+        if not (self.tombstones is None) == (self.tombstones_sha256 is None) == (self.removed == 0):
+            raise ValueError("tombstones, tombstones_sha256 and removed contradict each other")
 
     @property
     def rows(self) -> int:
@@ -119,24 +142,25 @@ class Bundle:
         """
         if self.tombstones is None:
             return np.empty(0, np.int64)
-        path = directory / Path(self.tombstones).name
+        path = directory / self.tombstones
         try:
-            data = path.read_bytes()
+            data = read_bytes(path, MIB + 8 * self.removed)
             ids: NDArray[np.int64] = parse_array(data)
         except (OSError, ValueError, EOFError) as error:
-            raise IndexBundleError(f"{path} cannot be read ({error}); build the index again") from None
+            raise IndexBundleError(f"{path} cannot be read ({error}); {_CURE}") from None
         if (
             ids.dtype != np.int64
-            or len(ids) != self.removed
+            or ids.shape != (self.removed,)
+            or (np.diff(ids) <= 0).any()
             or hashlib.sha256(data).hexdigest() != self.tombstones_sha256
         ):
-            raise IndexBundleError(f"{path} does not hold the {self.removed} ids that it should; build the index again")
+            raise IndexBundleError(f"{path} does not hold the {self.removed} ids that it should; {_CURE}")
         return ids
 
     def with_removed(self, directory: Path, ids: NDArray[np.int64]) -> Self:
         """Writes the ids of all removed rows into a new file and returns the manifest that names it."""
         name = f"tombstones-{self.generation + 1:06d}.npy"
-        with atomic_write(directory / name) as stream:
-            np.save(stream, ids)
+        with atomic_write(directory / name, follow=False) as stream:
+            write_array(stream, ids)
         sha256 = sha256_of(directory / name)
         return replace(self, tombstones=name, tombstones_sha256=sha256, removed=len(ids))

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from nuner_embed.encoding.shards import GROUP_ROWS
 from nuner_embed.encoding.store import Shard, Store
 from nuner_embed.errors import IndexBundleError, StoreError, StoreMismatch
-from nuner_embed.files import hash_of
+from nuner_embed.files import hash_of, naming
 from nuner_embed.indexes.building import Part, Plan, Work, write_segment
-from nuner_embed.indexes.bundle import SEGMENTS_FOLDER, Bundle
+from nuner_embed.indexes.bundle import Bundle
+from nuner_embed.indexes.placing import new_segment, parts_folder
 from nuner_embed.indexes.segment import Segment
 from nuner_embed.indexes.vectors import Metric, prepared
 
@@ -90,9 +91,8 @@ def compacted(
     if not any(len(rows) for _, rows in kept):
         return replace(without, stores=())
     folder = new_segment(directory, bundle)
-    loose = folder.with_name(f"{folder.name}.parts")
-    shutil.rmtree(loose, ignore_errors=True)
-    loose.mkdir()
+    loose = parts_folder(folder)
+    loose.mkdir(parents=True)
     try:
         parts = list(_write_parts(loose, kept))
         ids = np.concatenate([segment.ids[rows] for segment, rows in kept])
@@ -143,7 +143,8 @@ def _write_parts(folder: Path, kept: list[tuple[Segment, NDArray[np.int64]]]) ->
     def close() -> Part:
         rows, documents = folder / f"{number}.parquet", folder / f"{number}.documents.parquet"
         for path, several in ((rows, [pair[0] for pair in tables]), (documents, [pair[1] for pair in tables])):
-            pq.write_table(pa.concat_tables(several), path, compression="zstd", row_group_size=GROUP_ROWS)
+            with naming(path), path.open("wb") as stream:
+                pq.write_table(pa.concat_tables(several), stream, compression="zstd", row_group_size=GROUP_ROWS)
         return Part(size, chain(*vectors), rows, documents)
 
     for segment, chosen in kept:
@@ -168,10 +169,3 @@ def _stored(segment: Segment, rows: NDArray[np.int64]) -> Iterator[NDArray[np.fl
     places = segment.order.places(rows)
     for first in range(0, len(rows), _CHUNK_ROWS):
         yield segment.vectors.matrix[places[first : first + _CHUNK_ROWS]]
-
-
-def new_segment(directory: Path, bundle: Bundle) -> Path:
-    """The folder of the segment that will be written next, which a writer that died may have left; it is gone now."""
-    folder = directory / SEGMENTS_FOLDER / f"{bundle.next_segment:05d}"
-    shutil.rmtree(folder, ignore_errors=True)
-    return folder

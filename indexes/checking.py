@@ -35,7 +35,7 @@ def _changed(segment: Segment) -> Iterator[str]:
     """Reads every byte again."""
     for name, facts in segment.entry.files.items():
         try:
-            same = sha256_of(segment.folder / name) == facts["sha256"]
+            same = sha256_of(segment.folder / name) == facts.sha256
         except OSError as error:
             yield f"{segment.folder.name}/{name} cannot be read ({error.strerror})"
             continue
@@ -52,6 +52,6 @@ def _lost(segment: Segment) -> Iterator[str]:
     truth = segment.vectors.neighbours(queries, k)[0][:, -1]
     recall = recall_of(segment.searcher.search(queries, k, segment.entry.how)[0], truth)
     mean, error = float(recall.mean()), float(recall.std()) / count**0.5
-    low = segment.entry.recall["low"]
+    low = segment.entry.recall.low
     if low is not None and mean + 3 * error < low:
         yield f"{segment.folder.name} finds {mean:.3f} of the nearest rows; {low:.3f} were measured when it was built"

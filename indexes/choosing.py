@@ -3,18 +3,18 @@
 import logging
 import math
 import time
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import faiss
 import numpy as np
 
 from nuner_embed.errors import IndexBundleError
+from nuner_embed.indexes.entries import Recall, Trial
 from nuner_embed.indexes.kinds import FLAT_BELOW, KINDS, SMALL, factory_of, make, too_few_for
 from nuner_embed.indexes.order import Order
 from nuner_embed.indexes.segment import Searcher
 from nuner_embed.indexes.training import train
-from nuner_embed.indexes.tuning import Recall, hold_out, tune
+from nuner_embed.indexes.tuning import hold_out, tune
 from nuner_embed.indexes.vectors import Metric, Vectors, faiss_metric
 
 # FAISS's type stubs do not know what its Python layer adds.
@@ -26,34 +26,9 @@ _SMALLER = 25_000
 ASKED_FOR = "asked for"
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """What was measured of one kind, and what that lets expect of all rows.
-
-    Attributes:
-        kind: one of `KINDS`.
-        sample_rows: it was built over.
-        recall: at 10, a fraction of 1.
-        queries_per_second: over the sample.
-        build_seconds: over the sample.
-        expected_queries_per_second: over all rows; time grows with rows as it did from the smaller sample to this.
-        expected_bytes: that FAISS would hold in memory for all rows.
-        fits: whether recall and memory are as asked for.
-    """
-
-    kind: str
-    sample_rows: int
-    recall: float
-    queries_per_second: float
-    build_seconds: float
-    expected_queries_per_second: float
-    expected_bytes: int
-    fits: bool
-
-
 def choose(
     kind: str | None, matrix: Vectors, rows: int, metric: Metric, target: float, max_memory: int | None
-) -> tuple[str, str, list[dict[str, Any]]]:
+) -> tuple[str, str, tuple[Trial, ...]]:
     """The kind for some rows, why, and what was measured.
 
     Args:
@@ -70,22 +45,21 @@ def choose(
     """
     if kind is not None and kind != "auto":
         if too_few_for(kind, rows):
-            return "flat", f"so few rows are looked at one by one, though {kind} was asked for", []
-        return kind, ASKED_FOR, []
+            return "flat", f"so few rows are looked at one by one, though {kind} was asked for", ()
+        return kind, ASKED_FOR, ()
     flat_bytes = rows * matrix.dim * 4
     few = FLAT_BELOW if kind is None else SMALL
     if rows < few and (max_memory is None or flat_bytes <= max_memory):
         measure = "; --kind auto measures other kinds" if kind is None and rows >= SMALL else ""
-        return "flat", f"fewer than {few:,} rows are looked at one by one{measure}", []
+        return "flat", f"fewer than {few:,} rows are looked at one by one{measure}", ()
     if not len(hold_out(rows)):
         raise IndexBundleError(f"{rows:,} rows take {flat_bytes / 1e6:,.1f} MB, and of so few no kind takes less")
-    trials = [_trial(kind, matrix, rows, metric, target, max_memory) for kind in KINDS]
-    measured = [asdict(trial) for trial in trials]
+    trials = tuple(_trial(kind, matrix, rows, metric, target, max_memory) for kind in KINDS)
     fitting = [trial for trial in trials if trial.fits]
     if fitting:
         chosen = max(fitting, key=lambda trial: trial.expected_queries_per_second)
         why = f"the fastest expected of those that reach {target:g} and fit into memory"
-        return chosen.kind, why, measured
+        return chosen.kind, why, trials
     within = [trial for trial in trials if max_memory is None or trial.expected_bytes <= max_memory]
     if not within:
         least = min(trials, key=lambda trial: trial.expected_bytes)
@@ -94,7 +68,7 @@ def choose(
             f"{least.expected_bytes / 1e6:,.1f} MB for {rows:,} rows"
         )
     chosen = max(within, key=lambda trial: trial.recall)
-    return chosen.kind, f"none that fits into memory reaches {target:g}; this one comes nearest", measured
+    return chosen.kind, f"none that fits into memory reaches {target:g}; this one comes nearest", trials
 
 
 def _trial(kind: str, matrix: Vectors, rows: int, metric: Metric, target: float, max_memory: int | None) -> Trial:

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
+from nuner_embed.errors import IndexBundleError
 from nuner_embed.indexes.index import Index
 
 Unique = Literal["surface", "document"]
@@ -105,7 +106,16 @@ class _Keys:
 
 
 def _around(text: str, start: int, end: int, context: int) -> tuple[int, str]:
-    """At most so many characters to each side of a row, no word cut, with where they begin in the text."""
+    """At most so many characters to each side of a row, no word cut, with where they begin in the text.
+
+    Raises:
+        IndexBundleError: the row does not lie in the text.
+    """
+    if not 0 <= start <= end <= len(text):
+        raise IndexBundleError(
+            f"the index says that a row is characters {start} to {end} of a text of {len(text)}: it is damaged; "
+            "build it again"
+        )
     first, last = max(0, start - context), min(len(text), end + context)
     if first > 0 and not text[first - 1].isspace():
         first = next((i for i in range(first, start) if text[i].isspace()), first)

@@ -1,27 +1,32 @@
 """The index: FAISS over the rows of stores, alive and honest."""
 
 import contextlib
-import shutil
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, get_args
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
+from nuner_embed.artifacts import is_free, replacing
+from nuner_embed.encoding.shards import Dtype
 from nuner_embed.encoding.store import Store
+from nuner_embed.encoding.tokens import Granularity
+from nuner_embed.errors import IndexBundleError
 from nuner_embed.files import expand
 from nuner_embed.indexes import changing, checking
 from nuner_embed.indexes.building import Progress, Work, silent
-from nuner_embed.indexes.bundle import SEGMENTS_FOLDER, Bundle
+from nuner_embed.indexes.bundle import Bundle
 from nuner_embed.indexes.filtering import require_condition
 from nuner_embed.indexes.kinds import SearchParameters
-from nuner_embed.indexes.placing import alone, changing_alone, clear_strays, put, require_free, successor
+from nuner_embed.indexes.placing import KIND, changing_alone, clear_strays, successor
 from nuner_embed.indexes.state import State, allowed, load, whole_numbers
 from nuner_embed.indexes.vectors import Floats, Metric, best, faiss_metric, prepared
+from nuner_embed.limits import FILTER_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +49,27 @@ class Index:
 
     Attributes:
         path: the directory.
+        filter_seconds: a filter may take so long over all rows.
     """
 
-    def __init__(self, path: Path, state: State) -> None:
+    def __init__(self, path: Path, state: State, filter_seconds: float = FILTER_SECONDS) -> None:
         self.path = path
+        self.filter_seconds = filter_seconds
         self._now: State | None = state
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
+    def open(cls, path: str | Path, *, filter_seconds: float = FILTER_SECONDS) -> Self:
         """Opens an index.
+
+        Args:
+            path: its directory.
+            filter_seconds: a filter may take so long over all rows.
 
         Raises:
             IndexBundleError: there is none, or a piece of it is missing or damaged.
         """
         directory = expand(path)
-        return cls(directory, load(directory))
+        return cls(directory, load(directory), filter_seconds)
 
     @classmethod
     def build(
@@ -79,7 +90,7 @@ class Index:
 
         Args:
             stores: complete stores or their directories; nothing of them is needed afterwards.
-            path: a directory that does not exist yet.
+            path: a directory that does not exist yet, or a link to one.
             kind: "flat", "hnsw", "ivf", "ivf_pq", a FAISS factory string, or "auto": whatever measures fastest. None is
                 "flat" below 200,000 rows, and "auto" from there on or where flat does not fit into `max_memory`.
             metric: "cosine", "dot" or "l2".
@@ -104,26 +115,23 @@ class Index:
             raise ValueError(f"target_recall must be above 0 and at most 1, not {target_recall}")
         faiss_metric(metric)
         first, directory = opened[0], expand(path)
+        granularity: Granularity = next(name for name in get_args(Granularity) if name == first.granularity)
+        dtype: Dtype = next(name for name in get_args(Dtype) if name == first.dtype)
         bundle = Bundle(
             model=first.manifest["model"],
             semantic_hash=first.semantic_hash,
             numeric_hashes=(),
             recipe=first.recipe.to_dict(),
-            granularity=first.granularity,
+            granularity=granularity,
             dim=first.dim,
-            dtype=first.dtype,
+            dtype=dtype,
             metric=metric,
             kind=kind,
             target_recall=target_recall,
             max_memory=max_memory,
         )
         work = Work(threads, gpu, progress)
-        with alone(directory):
-            require_free(directory, force)
-            if (directory / SEGMENTS_FOLDER).is_dir():
-                _replace(directory, bundle, opened, work)
-            else:
-                _place(directory, bundle, opened, work)
+        _make(directory, bundle, opened, work, force=force)
         return cls.open(directory)
 
     def close(self) -> None:
@@ -166,7 +174,7 @@ class Index:
 
     def snapshot(self) -> Self:
         """The index as it is now, for several calls that must see one state, whatever changes meanwhile."""
-        return type(self)(self.path, self._state)
+        return type(self)(self.path, self._state, self.filter_seconds)
 
     def refresh(self) -> None:
         """Looks at what others changed."""
@@ -191,12 +199,12 @@ class Index:
             how: how hard to try, in place of what each segment was tuned to.
 
         Raises:
-            IndexBundleError: the filter is no condition over the rows' columns.
+            IndexBundleError: the filter is no condition over the rows' columns, or takes longer than it may.
             ValueError: queries of another width or not finite, k below 1, or ids that are no whole numbers.
         """
         state = self._state
         wanted = self._prepared(queries, k)
-        segments = zip(state.segments, allowed(state, filter, among), strict=True)
+        segments = zip(state.segments, allowed(state, filter, among, self.filter_seconds), strict=True)
         found = [segment.search(wanted, k, how, keep) for segment, keep in segments]
         if len(found) == 1:
             return Hits(*found[0])
@@ -238,12 +246,12 @@ class Index:
         Raises:
             IndexBundleError: it is no condition over the rows' columns.
         """
-        require_condition(self._state.no_rows(), filter)
+        require_condition(self._state.no_rows(), filter, self.filter_seconds)
 
     def ids(self, filter: str | None = None) -> NDArray[np.int64]:
         """The ids of all rows, or of those that a filter lets through, rising."""
         state = self._state
-        segments = zip(state.segments, allowed(state, filter, None), strict=True)
+        segments = zip(state.segments, allowed(state, filter, None, self.filter_seconds), strict=True)
         parts = [segment.ids[:] if kept is None else segment.ids[kept] for segment, kept in segments]
         return np.sort(np.concatenate(parts)) if parts else np.empty(0, np.int64)
 
@@ -306,7 +314,7 @@ class Index:
         """Removes the rows for which an SQL condition holds; returns how many. See `search` for the condition.
 
         Raises:
-            IndexBundleError: the filter is no condition over the rows' columns.
+            IndexBundleError: the filter is no condition over the rows' columns, or takes longer than it may.
             IndexLocked: somebody else is changing the index.
         """
         return self._remove(lambda: self.ids(filter))
@@ -360,7 +368,8 @@ class Index:
             try:
                 yield self._state.bundle
             except BaseException:  # what came to nothing takes no room
-                clear_strays(self.path, Bundle.read(self.path))
+                with contextlib.suppress(IndexBundleError, OSError):
+                    clear_strays(self.path, Bundle.read(self.path))
                 raise
 
     def _commit(self, bundle: Bundle) -> None:
@@ -369,26 +378,24 @@ class Index:
         clear_strays(self.path, self._state.bundle)
 
 
-def _place(directory: Path, bundle: Bundle, stores: Sequence[Store], work: Work) -> None:
-    """Builds an index beside its place, and gives it its name when it is whole."""
-    folder = directory.with_name(f".{directory.name}.tmp")
-    shutil.rmtree(folder, ignore_errors=True)  # left by a build that was killed
+def _make(directory: Path, bundle: Bundle, stores: Sequence[Store], work: Work, *, force: bool) -> None:
+    """Builds an index beside its place, and gives it its name when it is whole, in the place of another one too."""
+    real = Path(os.path.realpath(directory))
+    with contextlib.ExitStack() as until_published, replacing(real, KIND, force=force) as folder:
+        if not is_free(real):  # whoever changes the old one keeps it from being replaced, and the reverse
+            until_published.enter_context(changing_alone(real))
+            bundle = successor(real, bundle)
+        with _as_if_there(folder, directory):
+            changing.with_stores(folder, bundle, stores, work).write(folder)
+
+
+@contextlib.contextmanager
+def _as_if_there(folder: Path, directory: Path) -> Iterator[None]:
+    """Names in an OSError, such as one of a full disk, the file that was to come to be, not one beside it."""
     try:
-        folder.mkdir()
-        changing.with_stores(folder, bundle, stores, work).write(folder)
-        put(folder, directory)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _replace(directory: Path, bundle: Bundle, stores: Sequence[Store], work: Work) -> None:
-    """Builds an index within the one that is there, which goes when the new manifest has taken the old one's place."""
-    with changing_alone(directory):
-        first = successor(directory, bundle)
-        try:
-            built = changing.with_stores(directory, first, stores, work)
-            built.write(directory)
-        except BaseException:
-            changing.new_segment(directory, first)  # what came to nothing takes no room
+        yield
+    except OSError as error:
+        if error.filename is None or not Path(os.fsdecode(error.filename)).is_relative_to(folder):
             raise
-        clear_strays(directory, built)
+        path = directory / Path(os.fsdecode(error.filename)).relative_to(folder)
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error

@@ -11,6 +11,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from nuner_embed.metadata import Positive
+
 # FAISS's type stubs do not know what its Python layer adds.
 _FAISS: Any = faiss
 KINDS = ("flat", "hnsw", "ivf", "ivf_pq")
@@ -35,9 +37,9 @@ class SearchParameters:
         candidates: rows whose stored vectors are compared, as a multiple of k.
     """
 
-    probes: int = 16
-    effort: int = 64
-    candidates: int = 4
+    probes: Positive = 16
+    effort: Positive = 64
+    candidates: Positive = 4
 
     def harder(self, factor: float) -> Self:
         """As thorough where only one in `factor` of the rows that FAISS comes across may be found."""
@@ -114,7 +116,8 @@ def make(factory: str, dim: int, metric: int) -> Any:
         raise ValueError(_for_another_metric(factory, metric))
     if isinstance(inner, _FAISS.IndexRefine | _FAISS.IndexIDMap):
         raise ValueError(f"{factory!r}: leave out what re-ranks and numbers; every index here does that by itself")
-    if not isinstance(inner, _SEARCHABLE):
+    # that which keeps equal rows once names the others where it cannot be checked whether there are such rows
+    if not isinstance(inner, _SEARCHABLE) or isinstance(inner, _FAISS.IndexIVFFlatDedup):
         raise ValueError(
             f"{factory!r}: FAISS's {type(inner).__name__} cannot be added to, written to disk and searched as an index "
             f"here must be; use {', '.join(KINDS)} or another factory string"

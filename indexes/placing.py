@@ -1,102 +1,114 @@
-"""Where an index comes to lie, and what must not lie there."""
+"""Whose a directory of an index is, who may change it, and what writers that died left in it."""
 
 import contextlib
-import shutil
-from collections.abc import Iterator
+import re
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from nuner_embed.artifacts import Kind, lock, require_no_links
 from nuner_embed.errors import IndexBundleError, IndexLocked
-from nuner_embed.files import sync_folder
-from nuner_embed.indexes.bundle import LOCK_FILE, SEGMENTS_FOLDER, Bundle
+from nuner_embed.files import remove_abandoned, sync_folder
+from nuner_embed.indexes.bundle import LOCK_FILE, MANIFEST_FILE, SEGMENTS_FOLDER, TOMBSTONES, Bundle
+from nuner_embed.indexes.entries import FAISS_FILE, IDS_FILE, LATE_FILE, SEGMENT_NAME, VECTORS_FILE
+
+_PARTS_SUFFIX = ".parts"  # of the folder in which compaction gathers rows
+_SEGMENT_FILE = re.compile(
+    "|".join(map(re.escape, (FAISS_FILE, VECTORS_FILE, IDS_FILE, LATE_FILE)))
+    + r"|(?:rows|documents)-[0-9]{5,9}\.parquet"
+)
+_PART_FILE = re.compile(r"[0-9]{1,9}(?:\.documents)?\.parquet")
+_TEMPORARY = re.compile(rf"\.(?:{re.escape(MANIFEST_FILE)}|{TOMBSTONES.pattern})\.[0-9a-f]{{16}}\.tmp")
+_DIGITS = ["[0-9]" * width for width in range(5, 10)]
+KIND = Kind(
+    name="an index",
+    marker=MANIFEST_FILE,
+    read=Bundle.read,
+    files=(
+        LOCK_FILE,
+        "tombstones-[0-9]*.npy",
+        f".{MANIFEST_FILE}.*.tmp",
+        ".tombstones-[0-9]*.npy.*.tmp",
+        *(
+            f"{SEGMENTS_FOLDER}/{digits}/{name}"
+            for digits in _DIGITS
+            for name in (
+                FAISS_FILE, VECTORS_FILE, IDS_FILE, LATE_FILE, "rows-[0-9]*.parquet", "documents-[0-9]*.parquet"
+            )
+        ),
+        *(f"{SEGMENTS_FOLDER}/{digits}{_PARTS_SUFFIX}/[0-9]*.parquet" for digits in _DIGITS),
+    ),
+    error=IndexBundleError,
+    locked=IndexLocked,
+)  # fmt: skip
 
 
-def require_free(directory: Path, force: bool) -> None:
-    """Refuses a directory that holds anything, but for an index that is to be replaced.
-
-    Raises:
-        IndexBundleError: saying what is there.
-    """
-    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
-        return
-    if not (directory / SEGMENTS_FOLDER).is_dir():
-        raise IndexBundleError(f"{directory} exists and is no index; name a new directory")
-    if not force:
-        raise IndexBundleError(f"{directory} holds an index; add to it, name a new directory, or give --force")
-
-
-@contextlib.contextmanager
-def alone(directory: Path) -> Iterator[None]:
-    """Holds a lock beside a directory that is being made.
-
-    Raises:
-        IndexLocked: somebody else holds it.
-        IndexBundleError: nothing can be written there.
-    """
-    lock = FileLock(directory.with_name(f".{directory.name}.lock"), timeout=0)
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise IndexLocked(f"another process is building {directory}; try again when it is done") from None
-    except OSError as error:
-        raise IndexBundleError(f"{directory} cannot be written: {error.strerror or error}") from error
-    try:
-        yield
-    finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
-
-
-def put(work: Path, directory: Path) -> None:
-    """Gives a finished index its name, which nothing bears yet but perhaps an empty directory."""
-    if directory.exists():
-        directory.rmdir()
-    work.rename(directory)
-    sync_folder(directory.parent)
-
-
-@contextlib.contextmanager
-def changing_alone(directory: Path) -> Iterator[None]:
+def changing_alone(directory: Path) -> AbstractContextManager[None]:
     """Holds the lock of an index that is there.
 
     Raises:
         IndexLocked: somebody else holds it.
+        IndexBundleError: the index cannot be written, or something in it is a symbolic link.
     """
-    lock = FileLock(directory / LOCK_FILE, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise IndexLocked(f"another process is changing {directory}; try again when it is done") from None
-    try:
-        yield
-    finally:
-        lock.release()
+    require_no_links(directory, IndexBundleError)
+    busy = IndexLocked(f"another process is changing {directory}; try again when it is done")
+    return lock(directory / LOCK_FILE, busy, IndexBundleError)
 
 
 def successor(directory: Path, bundle: Bundle) -> Bundle:
-    """The first state of a new index that is to stand where another stands, which may be damaged.
+    """The first state of a new index that is to take another one's name.
 
-    Its segment gets a name that no segment here has or had, so that whoever reads sees either index whole.
+    Nothing in it is named as anything that the other one's manifest names: whoever has read that manifest and opens
+    files by name finds them missing, not the new ones in their place, and reads again.
     """
-    try:
-        before = Bundle.read(directory)
-    except IndexBundleError:
-        before = bundle
-    there = [int(folder.name) for folder in (directory / SEGMENTS_FOLDER).iterdir() if folder.name.isdecimal()]
-    number = max([before.next_segment, *(name + 1 for name in there)])
-    return replace(bundle, generation=before.generation + 1, next_segment=number)
+    before = Bundle.read(directory)
+    return replace(bundle, generation=before.generation + 1, next_segment=before.next_segment)
+
+
+def new_segment(directory: Path, bundle: Bundle) -> Path:
+    """The folder of the segment that will be written next, which does not exist yet.
+
+    Raises:
+        IndexBundleError: it does, and holds what is not ours; what a writer that died left was cleared away before.
+    """
+    folder = directory / SEGMENTS_FOLDER / f"{bundle.next_segment:05d}"
+    for path in (folder, parts_folder(folder)):
+        if path.is_dir() and any(path.iterdir()):
+            raise IndexBundleError(
+                f"{path} holds {next(iter(_within(path))).name}, which is no part of an index; move it away"
+            )
+    return folder
+
+
+def parts_folder(segment: Path) -> Path:
+    """Where compaction gathers the rows of a segment that it is about to write."""
+    return segment.with_name(f"{segment.name}{_PARTS_SUFFIX}")
 
 
 def clear_strays(directory: Path, bundle: Bundle) -> None:
-    """Removes what no state names any more: only the holder of the lock may."""
+    """Removes what no state names any more, as far as we could have written it: only the holder of the lock may."""
     named = {entry.name for entry in bundle.segments}
-    for folder in (directory / SEGMENTS_FOLDER).iterdir():
-        if folder.name not in named:
-            shutil.rmtree(folder, ignore_errors=True)
-    for path in directory.glob("*tombstones-*"):
-        if path.name != bundle.tombstones:
-            path.unlink(missing_ok=True)
+    for folder in _within(directory / SEGMENTS_FOLDER):
+        name, parts = folder.name.removesuffix(_PARTS_SUFFIX), folder.name.endswith(_PARTS_SUFFIX)
+        if SEGMENT_NAME.fullmatch(name) and (parts or name not in named):
+            _remove_folder(folder, _PART_FILE if parts else _SEGMENT_FILE)
+    for path in _within(directory):
+        if _TEMPORARY.fullmatch(path.name):
+            remove_abandoned(path)
+        elif TOMBSTONES.fullmatch(path.name) and path.name != bundle.tombstones and path.is_file():
+            path.unlink()
     sync_folder(directory)
+
+
+def _within(folder: Path) -> list[Path]:
+    """What lies in a folder; nothing where there is none, or a link to one."""
+    return sorted(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else []
+
+
+def _remove_folder(folder: Path, ours: re.Pattern[str]) -> None:
+    """Removes a folder's files whose names match, and the folder itself if that was all."""
+    for path in _within(folder):
+        if ours.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            path.unlink()
+    with contextlib.suppress(OSError):  # a link, a file, or a folder that still holds something
+        folder.rmdir()

@@ -11,6 +11,7 @@ from nuner_embed.documents import Document
 from nuner_embed.errors import CorpusError, NunerEmbedError
 from nuner_embed.files import expand
 from nuner_embed.indexes.queries import marked_document
+from nuner_embed.metadata import parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,14 @@ class Query:
     id: str
     query: str
     document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line of a `.jsonl`."""
+
+    query: str
+    id: str | int | float | None = None
 
 
 def read_queries(path: str | Path) -> Iterator[Query]:
@@ -54,14 +63,10 @@ def _query(name: str, number: int, line: str, *, as_json: bool) -> Query:
     text = line
     try:
         if as_json:
-            record = json.loads(line)
-            if not isinstance(record, dict) or not isinstance(record.get("query"), str):
-                raise CorpusError(name, number, 'expected an object with "query", a string')
-            identity, text = str(record.get("id", identity)), record["query"]
+            record = parse(line, _Line)
+            text, identity = record.query, identity if record.id is None else str(record.id)
         return Query(identity, text, marked_document(text, identity))
     except json.JSONDecodeError as error:
         raise CorpusError(name, number, f"broken JSON at character {error.colno}: {error.msg}") from None
-    except CorpusError:
-        raise
     except (NunerEmbedError, ValueError) as error:
         raise CorpusError(name, number, str(error)) from None

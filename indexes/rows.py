@@ -1,6 +1,6 @@
 """What the rows of a segment are, and the texts that they stand in: looked up where they lie, in Parquet."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +8,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from nuner_embed.encoding.shards import row_schema
+from nuner_embed.encoding.tokens import Granularity
 from nuner_embed.errors import IndexBundleError
 from nuner_embed.indexes.order import Ints
+
+_DOCUMENTS = pa.schema({"document_id": pa.string(), "text": pa.string()})
+_REQUIRED = frozenset({"document_id", "start", "end", "text"})
+# What pyarrow says of a damaged file; the last two of sizes and names that were changed.
+_DAMAGE = (OSError, pa.ArrowException, ValueError, KeyError)
 
 
 def rows_file(part: int) -> str:
@@ -32,10 +39,11 @@ class Rows:
         IndexBundleError: a file is missing or damaged.
     """
 
-    def __init__(self, folder: Path, parts: int) -> None:
+    def __init__(self, folder: Path, parts: int, granularity: Granularity) -> None:
         self.folder = folder
-        self._rows = [_Lookup(folder / rows_file(part)) for part in range(parts)]
-        self._documents = [_Lookup(folder / documents_file(part)) for part in range(parts)]
+        columns = row_schema(granularity)
+        self._rows = [_Lookup(folder / rows_file(part), columns) for part in range(parts)]
+        self._documents = [_Lookup(folder / documents_file(part), _DOCUMENTS) for part in range(parts)]
         self.bounds: Ints = np.cumsum([0, *(len(part) for part in self._rows)]).astype(np.int64)
 
     def __len__(self) -> int:
@@ -89,7 +97,10 @@ class Rows:
 
     def _texts(self, part: int, ids: pa.ChunkedArray) -> pa.ChunkedArray:
         documents = self.documents(part, ids.unique())
-        return documents["text"].take(pc.index_in(ids, value_set=documents["document_id"]))
+        texts = documents["text"].take(pc.index_in(ids, value_set=documents["document_id"]))
+        if texts.null_count:
+            raise self._documents[part].damaged("it lacks a document that rows stand in")
+        return texts
 
 
 class _Lookup:
@@ -99,24 +110,28 @@ class _Lookup:
     reading has a reader of its own, so that threads share nothing.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, columns: pa.Schema) -> None:
         self.path = path
         try:
             with pa.memory_map(str(path)) as file:
                 self._bytes = file.read_buffer()
             self._metadata = pq.read_metadata(pa.BufferReader(self._bytes))
-        except (OSError, pa.ArrowException) as error:
-            raise self._damaged(error) from None
-        groups = [self._metadata.row_group(group).num_rows for group in range(self._metadata.num_row_groups)]
+            self.schema = self._metadata.schema.to_arrow_schema()
+            groups = [self._metadata.row_group(group).num_rows for group in range(self._metadata.num_row_groups)]
+        except _DAMAGE as error:
+            raise self.damaged(error) from None
+        if not self.schema.equals(columns):
+            raise self.damaged(f"its columns are {', '.join(self.schema.names)}")
+        if sum(groups) != self._metadata.num_rows or min(groups, default=0) < 0:
+            raise self.damaged("its numbers of rows contradict each other")
         self._bounds = np.cumsum([0, *groups])
-        self.schema = self._metadata.schema.to_arrow_schema()
 
     def __len__(self) -> int:
         return int(self._bounds[-1])
 
     def all(self, columns: Sequence[str]) -> pa.Table:
         """All rows."""
-        return self._read(range(len(self._bounds) - 1), columns)
+        return self._sound(self._read(range(len(self._bounds) - 1), columns))
 
     def take(self, rows: Ints, columns: Sequence[str] | None = None) -> pa.Table:
         """Some rows, in the order given: only the row groups that hold them are read."""
@@ -125,14 +140,30 @@ class _Lookup:
         sizes = np.diff(self._bounds)[wanted]
         begins = np.cumsum(sizes) - sizes  # of each group within what is read
         places = rows - self._bounds[group] + begins[np.searchsorted(wanted, group)]
-        return self._read(wanted.tolist(), columns).take(pa.array(places))
+        return self._sound(self._read(wanted.tolist(), columns).take(pa.array(places)))
 
-    def _read(self, groups: Iterable[int], columns: Sequence[str] | None) -> pa.Table:
+    def _read(self, groups: Sequence[int], columns: Sequence[str] | None) -> pa.Table:
         try:
             with pq.ParquetFile(pa.BufferReader(self._bytes), metadata=self._metadata) as file:
-                return file.read_row_groups(list(groups), columns=list(columns) if columns is not None else None)
-        except (OSError, pa.ArrowException) as error:
-            raise self._damaged(error) from None
+                table = file.read_row_groups(list(groups), columns=list(columns) if columns is not None else None)
+        except _DAMAGE as error:
+            raise self.damaged(error) from None
+        expected = int(np.diff(self._bounds)[list(groups)].sum())
+        if len(table) != expected:
+            raise self.damaged(f"it holds {len(table):,} rows where {expected:,} are promised")
+        return table
 
-    def _damaged(self, error: Exception) -> IndexBundleError:
+    def _sound(self, table: pa.Table) -> pa.Table:
+        """A table whose texts are texts, and whose required values are there."""
+        try:
+            table.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise self.damaged(error) from None
+        for name in _REQUIRED.intersection(table.column_names):
+            if table[name].null_count:
+                raise self.damaged(f"a row has no {name}")
+        return table
+
+    def damaged(self, error: Exception | str) -> IndexBundleError:
+        """What is raised where the file is not what it should be."""
         return IndexBundleError(f"{self.path} cannot be read ({error}); build the index again")

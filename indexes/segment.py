@@ -1,10 +1,9 @@
 """One immutable part of an index: a FAISS file, the vectors behind it, what its rows are, and their ids."""
 
-import threading
+import stat
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import faiss
 import numpy as np
@@ -13,60 +12,18 @@ from numpy.typing import NDArray
 
 from nuner_embed.arrays import map_array
 from nuner_embed.errors import IndexBundleError
+from nuner_embed.indexes.bundle import Bundle
+from nuner_embed.indexes.entries import FAISS_FILE, IDS_FILE, LATE_FILE, VECTORS_FILE, SegmentEntry
+from nuner_embed.indexes.faiss_file import read_faiss
 from nuner_embed.indexes.kinds import SearchParameters, filters, is_exact, parameters, refining
 from nuner_embed.indexes.order import Ints, Order
 from nuner_embed.indexes.rows import Rows
-from nuner_embed.indexes.vectors import Floats, Metric, Vectors, faiss_metric, scores_of
+from nuner_embed.indexes.vectors import Floats, Vectors, faiss_metric, scores_of
 
 # FAISS's type stubs do not know what its Python layer adds.
 _FAISS: Any = faiss
-_LIMIT = threading.Lock()  # FAISS has one limit for all
-FAISS_FILE = "index.faiss"
-VECTORS_FILE = "vectors.npy"
-IDS_FILE = "ids.npy"
-LATE_FILE = "late.npy"
 # Up to so many rows that a filter leaves are looked at one by one: that is quicker than any index, and exact.
 SCAN_ROWS = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentEntry:
-    """A segment as the manifest names it.
-
-    Attributes:
-        name: of its folder.
-        rows: in it.
-        parts: how many pairs of rows and documents it has.
-        kind: what was built, see `kinds.KINDS`.
-        factory: FAISS's string for it.
-        why: it is of this kind.
-        trials: what was measured of every kind, see `choosing.Trial`; nothing where the kind was given.
-        how: how hard a search tries.
-        recall: what was measured when it was built, see `tuning.Recall`.
-        bytes_resident: what FAISS holds in memory for it.
-        files: SHA-256 and size of each file.
-    """
-
-    name: str
-    rows: int
-    parts: int
-    kind: str
-    factory: str
-    why: str
-    trials: list[dict[str, Any]]
-    how: SearchParameters
-    recall: dict[str, Any]
-    bytes_resident: int
-    files: dict[str, dict[str, Any]]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Reads what `to_dict` gave."""
-        return cls(**{**values, "how": SearchParameters(**values["how"])})
 
 
 class Segment:
@@ -85,20 +42,30 @@ class Segment:
         IndexBundleError: a file is missing or not what was written.
     """
 
-    def __init__(self, folder: Path, entry: SegmentEntry, metric: Metric) -> None:
+    def __init__(self, folder: Path, entry: SegmentEntry, bundle: Bundle) -> None:
         self.folder = folder
         self.entry = entry
         for name, facts in entry.files.items():
             path = folder / name
-            if _size(path) != facts["bytes"]:
+            if _size(path) != facts.bytes:
                 raise IndexBundleError(f"{path} is missing or not as long as it was written; build the index again")
-        self.vectors = Vectors.open(folder / VECTORS_FILE, metric)
-        self.rows = Rows(folder, entry.parts)
+        self.vectors = Vectors.open(folder / VECTORS_FILE, bundle.metric)
+        self.rows = Rows(folder, entry.parts, bundle.granularity)
         self.ids = _read_numbers(folder / IDS_FILE)
-        self.order = Order(entry.rows, _read_numbers(folder / LATE_FILE)[:])
-        self.searcher = Searcher(_read_faiss(folder / FAISS_FILE), self.vectors)
-        if not len(self.vectors) == len(self.ids) == len(self.rows) == self.searcher.size == entry.rows:
+        late = _read_numbers(folder / LATE_FILE)
+        if not len(self.vectors) == len(self.ids) == len(self.rows) == entry.rows or (late >= entry.rows).any():
             raise IndexBundleError(f"{folder}: its files hold different numbers of rows; build the index again")
+        if self.ids[-1] >= bundle.next_id:
+            raise IndexBundleError(f"{folder / IDS_FILE} holds ids that were never given; build the index again")
+        if (self.vectors.dim, self.vectors.matrix.dtype) != (bundle.dim, np.dtype(bundle.dtype)):
+            raise IndexBundleError(
+                f"{folder / VECTORS_FILE} holds {self.vectors.matrix.dtype} of width {self.vectors.dim}, the index "
+                f"{bundle.dtype} of width {bundle.dim}; build the index again"
+            )
+        self.order = Order(entry.rows, late)
+        metric = faiss_metric(bundle.metric)
+        index = read_faiss(folder / FAISS_FILE, entry.factory, bundle.dim, entry.rows, metric)
+        self.searcher = Searcher(index, self.vectors)
 
     def locate(self, ids: Ints) -> tuple[Ints, Ints]:
         """Which of some ids are in this segment, as places among them, and the row numbers of those."""
@@ -182,30 +149,24 @@ class Searcher:
 def _size(path: Path) -> int | None:
     """Of a file, in bytes; None where it is gone, as it may be at any moment while others change the index."""
     try:
-        return path.stat().st_size
+        facts = path.stat()
     except OSError:
         return None
+    return facts.st_size if stat.S_ISREG(facts.st_mode) else None
 
 
 def _read_numbers(path: Path) -> Ints:
+    """Whole numbers that are not negative and rise.
+
+    Raises:
+        IndexBundleError: the file is missing or holds something else.
+    """
     try:
         numbers: Ints = map_array(path)
     except (OSError, ValueError, EOFError) as error:
         raise IndexBundleError(f"{path} cannot be read ({error}); build the index again") from None
     if numbers.dtype != np.int64 or numbers.ndim != 1:
         raise IndexBundleError(f"{path} is no list of numbers; build the index again")
+    if len(numbers) and (numbers[0] < 0 or not (numbers[1:] > numbers[:-1]).all()):
+        raise IndexBundleError(f"{path} holds numbers that do not rise; build the index again")
     return numbers
-
-
-def _read_faiss(path: Path) -> Any:
-    """A FAISS index whose header cannot claim more than its file holds."""
-    with _LIMIT:
-        before = _FAISS.get_deserialization_vector_byte_limit()
-        try:
-            _FAISS.set_deserialization_vector_byte_limit(max(1 << 20, 16 * path.stat().st_size))
-            return faiss.read_index(str(path), faiss.IO_FLAG_READ_ONLY)
-        except (OSError, RuntimeError, MemoryError) as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise IndexBundleError(f"{path} is no FAISS index ({reason}); build the index again") from None
-        finally:
-            _FAISS.set_deserialization_vector_byte_limit(before)

@@ -1,5 +1,6 @@
 """An index at one moment."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +61,7 @@ def load(directory: Path) -> State:
         bundle = Bundle.read(directory)
         try:
             segments = tuple(
-                Segment(directory / SEGMENTS_FOLDER / entry.name, entry, bundle.metric) for entry in bundle.segments
+                Segment(directory / SEGMENTS_FOLDER / entry.name, entry, bundle) for entry in bundle.segments
             )
             removed = bundle.removed_ids(directory)
         except IndexBundleError:
@@ -68,11 +69,15 @@ def load(directory: Path) -> State:
                 raise
             continue
         kept: list[Marks | None] = []
+        known = 0
         for segment in segments:
             _, gone = segment.locate(removed)
             marks = np.ones(len(segment.ids), bool)
             marks[gone] = False
             kept.append(marks if len(gone) else None)
+            known += len(gone)
+        if known != len(removed):
+            raise IndexBundleError(f"{directory / str(bundle.tombstones)} names rows that are in no segment")
         return State(bundle, segments, tuple(kept))
 
 
@@ -90,10 +95,10 @@ def whole_numbers(ids: ArrayLike) -> NDArray[np.int64]:
     return given.astype(np.int64)
 
 
-def allowed(state: State, condition: str | None, among: ArrayLike | None) -> Iterator[Marks | None]:
+def allowed(state: State, condition: str | None, among: ArrayLike | None, seconds: float) -> Iterator[Marks | None]:
     """The rows of each segment that may be found; None for all."""
     named = None if among is None else np.unique(whole_numbers(among))
-    matching = None if condition is None else _filtered(state, condition)
+    matching = None if condition is None else _filtered(state, condition, seconds)
     for number, (segment, kept) in enumerate(zip(state.segments, state.kept, strict=True)):
         marks = kept
         if matching is not None:
@@ -105,10 +110,11 @@ def allowed(state: State, condition: str | None, among: ArrayLike | None) -> Ite
         yield marks
 
 
-def _filtered(state: State, condition: str) -> tuple[Marks, ...]:
+def _filtered(state: State, condition: str, seconds: float) -> tuple[Marks, ...]:
     found = state.filtered.get(condition)
     if found is None:
-        found = tuple(mark(segment.rows, condition) for segment in state.segments)
+        until = time.monotonic() + seconds
+        found = tuple(mark(segment.rows, condition, until - time.monotonic()) for segment in state.segments)
         if len(state.filtered) >= _FILTERS:
             state.filtered.clear()
         state.filtered[condition] = found

@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nuner_embed.indexes.entries import Recall
 from nuner_embed.indexes.kinds import SearchParameters, easier_to_harder, finds_all
 from nuner_embed.indexes.order import Ints, Order
 from nuner_embed.indexes.segment import Searcher
@@ -21,36 +21,6 @@ _FEW = 100
 # Scores that differ by rounding count as equal, so that of two equal rows either may be found.
 _ROUNDING = 1e-5
 _BATCH = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Recall:
-    """How many of the nearest ten rows a search finds.
-
-    Attributes:
-        recall: mean share of a query's ten nearest rows that is found, a fraction of 1; None where it was not measured.
-        low: lower end of its 95% interval.
-        high: upper end.
-        queries: how many it was measured with: rows drawn at random and not in the index at the time.
-        queries_per_second: of that measurement, in batches of 64.
-        target: what was asked for.
-        reached: whether the queries that the setting was chosen with found so much, less a standard error; None where
-            it was not measured.
-        why: what it rests on.
-    """
-
-    recall: float | None
-    low: float | None
-    high: float | None
-    queries: int
-    queries_per_second: float | None
-    target: float
-    reached: bool | None
-    why: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
 
 
 def hold_out(rows: int, seed: int = 0) -> Ints:

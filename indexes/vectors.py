@@ -8,8 +8,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from nuner_embed.arrays import map_array
+from nuner_embed.arrays import map_array, write_header, write_numbers
 from nuner_embed.errors import IndexBundleError
+from nuner_embed.files import naming
 from nuner_embed.indexes.order import Ints, Order
 
 Metric = Literal["cosine", "dot", "l2"]
@@ -45,13 +46,23 @@ def scores_of(distances: Floats, metric: Metric) -> Floats:
 
 
 def write_vectors(path: Path, chunks: Iterable[NDArray[np.floating[Any]]], order: Order, dim: int, dtype: str) -> None:
-    """Writes rows that come a chunk at a time as a matrix in FAISS's order."""
-    matrix = np.lib.format.open_memmap(path, "w+", np.dtype(dtype), (order.size, dim))
+    """Writes rows that come a chunk at a time as a matrix in FAISS's order.
+
+    Raises:
+        OSError: the disk is full, say; names the file. A sparse file mapped into memory would end the process instead.
+    """
+    late = np.empty((len(order.late), dim), dtype)
     first = 0
-    for chunk in chunks:
-        matrix[order.places(np.arange(first, first + len(chunk)))] = chunk
-        first += len(chunk)
-    matrix.flush()
+    with naming(path), path.open("wb") as stream:
+        write_header(stream, (order.size, dim), np.dtype(dtype))
+        for chunk in chunks:
+            places = order.places(np.arange(first, first + len(chunk)))
+            first += len(chunk)
+            held = places >= order.early
+            late[places[held] - order.early] = chunk[held]
+            early = chunk[~held] if held.any() else chunk
+            write_numbers(stream, early.astype(dtype, copy=False))
+        write_numbers(stream, late)
 
 
 class Vectors:

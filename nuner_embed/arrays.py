@@ -1,35 +1,108 @@
 """Arrays in `.npy` files."""
 
 import io
+import math
+import os
+import stat
 import threading
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal, overload
 
 import numpy as np
+import pyarrow as pa
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 # NumPy parses a file's header with Python's `ast`, and Python 3.11's parser fails where two threads are in it
 # (python/cpython#106905): readers of one index refresh it from as many threads as they like.
 _ONE_AT_A_TIME = threading.Lock()
+_PLAIN_NUMBERS = "biuf"
+_WRITTEN_AT_ONCE = 1 << 24
 
 
-def map_array(path: Path, mode: Literal["r", "r+"] = "r") -> "np.memmap[Any, Any]":
-    """Maps the array of a `.npy` file into memory.
+@overload
+def map_array(path: Path, mode: Literal["r"] = "r") -> NDArray[Any]: ...
+
+
+@overload
+def map_array(path: Path, mode: Literal["r+"]) -> "np.memmap[Any, Any]": ...
+
+
+def map_array(path: Path, mode: Literal["r", "r+"] = "r") -> "NDArray[Any] | np.memmap[Any, Any]":
+    """Maps the array of a `.npy` file into memory; for reading, no descriptor stays open.
 
     Raises:
-        OSError, ValueError, EOFError: the file cannot be read, or holds no array of plain numbers.
+        OSError: the file cannot be read.
+        ValueError: it holds no array of plain numbers, or is not as long as its header says.
     """
-    with _ONE_AT_A_TIME:
-        array: np.memmap[Any, Any] = np.load(path, mmap_mode=mode, allow_pickle=False)
-    return array
+    with open(path, "rb", opener=_without_waiting) as stream:
+        facts = os.fstat(stream.fileno())
+        if not stat.S_ISREG(facts.st_mode):
+            raise ValueError("it is no regular file")
+        shape, order, dtype = _read_header(stream, facts.st_size)
+        begin = stream.tell()
+    if mode == "r+":
+        array: np.memmap[Any, Any] = np.memmap(path, dtype, mode, begin, shape, order)
+        return array
+    with pa.memory_map(os.fspath(path)) as file:  # NumPy's own map keeps the file open, one descriptor an array
+        flat: NDArray[Any] = np.frombuffer(file.read_buffer(), dtype, math.prod(shape), begin)
+    return flat.reshape(shape, order=order)
 
 
 def parse_array(data: bytes) -> NDArray[Any]:
     """The array that the bytes of a `.npy` file hold.
 
     Raises:
-        ValueError, EOFError: they hold no array of plain numbers.
+        ValueError: they hold no array of plain numbers, or more or fewer than their header says.
     """
-    with _ONE_AT_A_TIME:
-        array: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
-    return array
+    stream = io.BytesIO(data)
+    shape, order, dtype = _read_header(stream, len(data))
+    return np.frombuffer(data, dtype, math.prod(shape), stream.tell()).reshape(shape, order=order).copy(order)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe that nobody writes to opens at once
+
+
+def _read_header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], Literal["C", "F"], np.dtype[Any]]:
+    """Shape, order and type of an array; leaves the stream where its numbers begin."""
+    try:
+        version = npy.read_magic(stream)
+        read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
+        if read is None:
+            raise ValueError(f"its format has the version {version}")
+        with _ONE_AT_A_TIME:
+            shape, is_fortran, dtype = read(stream)
+    except OSError:
+        raise
+    except Exception as error:  # NumPy lets through what Python's parsers raise
+        raise ValueError(f"it is no array in NumPy's format ({error})") from None
+    if dtype.kind not in _PLAIN_NUMBERS or any(length < 0 for length in shape):
+        raise ValueError(f"it holds {dtype} of shape {shape}, no plain numbers")
+    bytes_of_numbers = math.prod(shape) * dtype.itemsize
+    if stream.tell() + bytes_of_numbers != size:
+        raise ValueError(f"it has {size - stream.tell():,} bytes of numbers, its header says {bytes_of_numbers:,}")
+    return shape, "F" if is_fortran else "C", dtype
+
+
+def write_array(stream: IO[bytes], array: NDArray[Any]) -> None:
+    """Writes an array as a `.npy` file.
+
+    Raises:
+        OSError: the disk is full, say: with its number, which `numpy.save` leaves out.
+    """
+    write_header(stream, array.shape, array.dtype)
+    write_numbers(stream, array)
+
+
+def write_header(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Writes the head of a `.npy` file, whose numbers come row by row."""
+    facts = {"shape": shape, "fortran_order": False, "descr": npy.dtype_to_descr(dtype)}
+    npy.write_array_header_1_0(stream, facts)
+
+
+def write_numbers(stream: IO[bytes], array: NDArray[Any]) -> None:
+    """Writes the numbers of an array, row by row, without a head."""
+    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    for first in range(0, len(flat), _WRITTEN_AT_ONCE):
+        stream.write(flat[first : first + _WRITTEN_AT_ONCE].data)

@@ -59,7 +59,9 @@ class Kind:
                     found.append(str(inner / name))
             for name in names:
                 parts = (inner / name).parts
-                if (Path(parent) / name).is_symlink() or not any(_matches(parts, pattern) for pattern in patterns):
+                left = _LEFTOVER.fullmatch(name)  # of one of the files, whose writer was killed
+                written = (*parts[:-1], left["name"]) if left and left["suffix"] == "tmp" else parts
+                if (Path(parent) / name).is_symlink() or not any(_matches(written, pattern) for pattern in patterns):
                     found.append(str(inner / name))
         return sorted(found)
 
@@ -123,17 +125,18 @@ def require_replaceable(directory: Path, kind: Kind, *, force: bool) -> None:
 
 
 @contextlib.contextmanager
-def lock(path: Path, busy: NunerEmbedError, error: type[NunerEmbedError]) -> Iterator[None]:
+def lock(path: Path, busy: NunerEmbedError, error: type[NunerEmbedError], *, wait: bool = False) -> Iterator[None]:
     """Holds a lock file; the operating system lets go of it when the process dies.
 
     Args:
         path: of the lock file, which stays.
         busy: what is raised where another process holds it.
         error: what is raised where the file cannot be made.
+        wait: for as long as another process holds it.
     """
     if path.is_symlink():
         raise error(f"{path} is a symbolic link, which nuner-embed never makes; remove the link")
-    held = FileLock(path, timeout=0)
+    held = FileLock(path, timeout=-1 if wait else 0)
     try:
         held.acquire()
     except Timeout:
@@ -250,16 +253,28 @@ def sweep(directory: Path) -> list[Path]:
     return removed
 
 
+def leftovers(folder: Path) -> list[Path]:
+    """What lies in a folder under a name that only a command gives to what it has not finished; it may still run."""
+    with os.scandir(folder) as entries:
+        found = [
+            Path(entry.path)
+            for entry in entries
+            if (match := _LEFTOVER.fullmatch(entry.name))
+            and not entry.is_symlink()
+            and entry.is_dir(follow_symlinks=False) == (match["suffix"] != "tmp")
+        ]
+    return sorted(found)
+
+
 def sweep_folder(folder: Path) -> list[Path]:
     """Removes what killed commands left in a folder, as far as no process is at it, and says what that was."""
     removed = []
-    for path in sorted(folder.iterdir()):
+    for path in leftovers(folder):
         match = _LEFTOVER.fullmatch(path.name)
-        if not match or path.is_symlink():
-            continue
+        assert match
         if match["suffix"] == "tmp":
             removed += [path] if remove_abandoned(path) else []
-        elif path.is_dir():
+        elif path.is_dir():  # else it went with the one before
             target = folder / match["name"]
             with (
                 contextlib.suppress(NunerEmbedError),

@@ -29,7 +29,7 @@ def cached(*parts: str, folder: bool = False) -> Path:
     Raises:
         NunerEmbedError: NUNER_EMBED_CACHE names a folder that cannot be written, or no folder can be.
     """
-    kept = _named() or _of_user()
+    kept = cache_folder()
     if kept:
         path = kept.joinpath(*parts)
         problem = _problem(path) if folder else None if path.exists() else _problem(path.parent)
@@ -42,6 +42,11 @@ def cached(*parts: str, folder: bool = False) -> Path:
     path = _temporary(kept).joinpath(*parts)
     (path if folder else path.parent).mkdir(parents=True, exist_ok=True)
     return path
+
+
+def cache_folder() -> Path | None:
+    """The folder where what can be made again is kept, there or not; None where only a temporary one could be."""
+    return _named() or _of_user()
 
 
 def _named() -> Path | None:

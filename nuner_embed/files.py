@@ -8,10 +8,11 @@ import json
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from nuner_embed.errors import NunerEmbedError
 from nuner_embed.limits import JSON_DEPTH, JSON_FILE_BYTES, MIB
@@ -19,7 +20,6 @@ from nuner_embed.limits import JSON_DEPTH, JSON_FILE_BYTES, MIB
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # What a file system says that cannot do it; network and FUSE file systems often cannot sync a folder.
 _CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF})
-_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
 _NAME_BYTES = 200  # of a file's own name within the name of its temporary file: a name has at most 255 bytes
 
 
@@ -207,10 +207,61 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
+def open_own(path: Path, mode: Literal["ab", "r+b", "xb"]) -> IO[bytes]:
+    """Opens a file of an artefact for writing, unless something else bears its name.
+
+    Args:
+        path: of the file.
+        mode: of `open`.
+
+    Raises:
+        OSError: it cannot be opened, or is a symbolic link, a pipe or a device.
+    """
+    try:
+        stream = open(path, mode, opener=_without_following)  # noqa: SIM115
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise OSError(errno.ELOOP, "it is a symbolic link, which is never written to", os.fspath(path)) from None
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise OSError(errno.EINVAL, "it is no regular file", os.fspath(path))
+    return stream
+
+
+def _without_following(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copies a regular file's bytes, never through a symbolic link in the place of the target.
+
+    Raises:
+        OSError: one of the files cannot be read or written; the error names that one.
+    """
+    if not source.is_file():
+        there = os.path.lexists(source)
+        number, reason = (errno.EINVAL, "it is no regular file") if there else (errno.ENOENT, os.strerror(errno.ENOENT))
+        raise OSError(number, reason, os.fspath(source))
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, "it is a symbolic link, which is never written to", os.fspath(target))
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        if error.errno in _FULL:  # of which shutil says that the source is full
+            raise OSError(error.errno, error.strerror, os.fspath(target)) from None
+        raise
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes a value as indented JSON, atomically; never through a symbolic link."""
     with atomic_write(path, follow=False) as stream:
-        stream.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+        stream.write(json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """What `write_json` writes."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
@@ -220,7 +271,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
         OSError: the file cannot be read.
         ValueError: it is no regular file, such as a pipe, or has more bytes.
     """
-    with open(path, "rb", opener=_without_waiting) as stream:
+    with open(path, "rb", opener=opened_at_once) as stream:
         facts = os.fstat(stream.fileno())
         if not stat.S_ISREG(facts.st_mode):
             raise ValueError("it is no regular file")
@@ -230,8 +281,9 @@ def read_bytes(path: Path, limit: int) -> bytes:
     return data
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a pipe that nobody writes to opens at once
+def opened_at_once(path: str, flags: int) -> int:
+    """An opener for `open` that waits for nobody: a pipe that no process writes to opens at once."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def read_json(path: Path, limit: int = JSON_FILE_BYTES) -> Any:
@@ -260,16 +312,24 @@ def parse_json(text: str | bytes, **options: Any) -> Any:
     """
     if isinstance(text, bytes):
         text = text.decode("utf-8-sig")
+    try:
+        value = json.loads(text, **options)
+    except RecursionError:  # Python's own bound, of some thousand levels
+        raise _too_deep() from None
     if text.count("[") + text.count("{") > JSON_DEPTH:  # fewer cannot be nested deeper
-        _require_shallow(text)
-    return json.loads(text, **options)
+        _require_shallow(value)
+    return value
 
 
-def _require_shallow(text: str) -> None:
-    depth = 0
-    for token in _JSON_TOKEN.finditer(text):
-        first = text[token.start()]
-        depth += first in "[{"
-        depth -= first in "]}"
-        if depth > JSON_DEPTH:
-            raise ValueError(f"nested more than {JSON_DEPTH} levels deep")
+def _require_shallow(value: Any) -> None:
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(JSON_DEPTH):
+        values = (inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer))
+        level = [inner for inner in values if isinstance(inner, dict | list)]
+        if not level:
+            return
+    raise _too_deep()
+
+
+def _too_deep() -> ValueError:
+    return ValueError(f"nested more than {JSON_DEPTH} levels deep")

@@ -71,8 +71,21 @@ def read(path: Path, kind: type[T], *, version: int, error: type[NunerEmbedError
         raise error(f"{path}: {problem}; {cure}") from None
 
 
-def read_object(path: Path, *, version: int, error: type[NunerEmbedError], what: str, cure: str) -> dict[str, Any]:
-    """A JSON file's object, whose `schema_version` is the one that this program writes; see `read`."""
+def read_object(
+    path: Path,
+    *,
+    version: int,
+    error: type[NunerEmbedError],
+    what: str,
+    cure: str,
+    of_other_version: type[NunerEmbedError] | None = None,
+) -> dict[str, Any]:
+    """A JSON file's object, whose `schema_version` is the one that this program writes; see `read`.
+
+    Args:
+        path, version, error, what, cure: see `read`.
+        of_other_version: what is raised where the version is another; None for `error`.
+    """
     try:
         values = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -84,7 +97,9 @@ def read_object(path: Path, *, version: int, error: type[NunerEmbedError], what:
         raise error(f"{path} is not {what}; {cure}")
     found = values["schema_version"]
     if type(found) is not int or found != version:
-        raise error(f"{path} has schema version {found!r:.20}, this program reads {version}; {cure}")
+        raise (of_other_version or error)(
+            f"{path} has schema version {found!r:.20}, this program reads {version}; {cure}"
+        )
     return values
 
 

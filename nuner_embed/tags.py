@@ -1,10 +1,12 @@
 """Tags, one a word: which scheme they follow, and how they become spans and back."""
 
 import re
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import groupby, islice, pairwise
+from operator import gt
 from typing import Final, Literal
 
 from nuner_embed.documents import Span
@@ -262,6 +264,26 @@ def spans_to_tags(spans: Iterable[Span], words: Sequence[tuple[int, int]]) -> li
 
     A word belongs to a span if it shares a character with it. Unlabelled spans read as `ENTITY`.
     """
+    spans = list(spans)
+    if not spans:
+        return [OUTSIDE] * len(words)
+    starts, ends = [start for start, _ in words], [end for _, end in words]
+    if any(map(gt, ends, islice(starts, 1, None))):
+        return _tags_of_odd_words(spans, words)
+    tags = [OUTSIDE] * len(words)
+    taken: list[tuple[int, int]] = []  # runs of words that are in a span already, in order
+    for span in spans:
+        first, last = bisect_right(ends, span.start), bisect_left(starts, span.end)
+        place = bisect_left(taken, (last, 0))  # runs from there on begin behind the span
+        if first < last and not (place and taken[place - 1][1] > first):
+            taken.insert(place, (first, last))
+            label = span.label or _UNLABELLED
+            tags[first:last] = [f"B-{label}", *[f"I-{label}"] * (last - first - 1)]
+    return tags
+
+
+def _tags_of_odd_words(spans: Iterable[Span], words: Sequence[tuple[int, int]]) -> list[str]:
+    """The same for words that overlap or stand in another order, which no corpus gives, but a program may."""
     tags = [OUTSIDE] * len(words)
     for span in spans:
         inside = [i for i, (start, end) in enumerate(words) if start < span.end and end > span.start]

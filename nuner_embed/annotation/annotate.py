@@ -1,5 +1,6 @@
 """The annotate job: a corpus and an LLM in, an annotated corpus out."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -7,19 +8,14 @@ from pathlib import Path
 
 from nuner_embed.annotation.aligning import Occurrences
 from nuner_embed.annotation.asking import Asker
-from nuner_embed.annotation.convert import (
-    REPLIES_SUFFIX,
-    annotated,
-    beside,
-    require_other_files,
-    write_annotated,
-)
+from nuner_embed.annotation.convert import annotated, require_other_files, write_annotated
 from nuner_embed.annotation.estimate import Estimate
 from nuner_embed.annotation.instruction import Instruction
-from nuner_embed.annotation.ledger import KeptReply, Ledger, open_ledger
+from nuner_embed.annotation.ledger import KeptReply, Ledger, open_ledger, read_ledger
 from nuner_embed.annotation.replies import Reply
 from nuner_embed.annotation.report import AnnotationReport
 from nuner_embed.annotation.server import Server
+from nuner_embed.annotation.sidecars import REPLIES_SUFFIX, beside
 from nuner_embed.corpora import Corpus
 from nuner_embed.documents import Document
 
@@ -97,12 +93,19 @@ def annotate(
 
     with open_ledger(kept) as ledger:
         asker = Asker(server, instruction, max_requests, proven=server.llm in ledger.models)
-        try:
-            asking = _ask(corpus, ledger, asker, key_of, progress)
-        finally:
-            if len(ledger):  # whatever ended it: what was paid for can be used
+
+        def write() -> None:
+            if len(ledger):
                 replies = _replies((item for item in corpus if isinstance(item, Document)), ledger, key_of)
                 write_annotated(output, annotated(replies, report, occurrences=occurrences))
+
+        try:
+            asking = _ask(corpus, ledger, asker, key_of, progress)
+        except BaseException:  # whatever ended it: what was paid for can be used
+            with contextlib.suppress(OSError):  # what ended it may be a full disk, and is what is told
+                write()
+            raise
+        write()
     return report, asking
 
 
@@ -158,7 +161,7 @@ def estimate(
     instruction: Instruction,
     prices: tuple[float, float] | None = None,
 ) -> Estimate:
-    """What `annotate` would ask, without asking.
+    """What `annotate` would ask, without asking; nothing is written.
 
     Raises:
         CorpusError: a bad record.
@@ -166,11 +169,8 @@ def estimate(
     """
     seen: set[str] = set()
     kept = characters = 0
-    path = beside(output, REPLIES_SUFFIX)
-    known: Iterable[str] = ()
-    if path.exists():
-        with open_ledger(path) as ledger:
-            known = ledger.keys()
+    with read_ledger(beside(output, REPLIES_SUFFIX)) as ledger:
+        known = ledger.keys()
     for item in corpus:
         if isinstance(item, Document):
             key = instruction.key(item.text, server.llm, server.temperature, server.options)

@@ -7,17 +7,16 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
 
 import openai
 
+from nuner_embed.annotation.answers import Answer, Garbage, NoAnswer, read_answer
+from nuner_embed.annotation.guard import TooLarge
 from nuner_embed.annotation.instruction import Instruction
 from nuner_embed.annotation.ledger import KeptReply
-from nuner_embed.annotation.reasoning import answer_of
-from nuner_embed.annotation.replies import FILTERED
 from nuner_embed.annotation.server import Server
-from nuner_embed.documents import is_text
-from nuner_embed.errors import AnnotationError
+from nuner_embed.errors import AnnotationError, NunerEmbedError
+from nuner_embed.printable import printable
 
 Asked = Callable[[KeptReply], None]
 _LONGEST_WAIT_SECONDS = 600.0
@@ -48,7 +47,9 @@ class Asker:
         self._left = max_requests
         self._not_before = 0.0
         self._in_a_row = 0
-        self._end: AnnotationError | None = None
+        self._under_way = 0
+        self._end: NunerEmbedError | None = None
+        self._unkept: list[KeptReply] = []
         self._proven = proven
         self.requests = 0
         self.answered = 0
@@ -90,24 +91,46 @@ class Asker:
                         group.create_task(self._work(client, texts, asked))
             except BaseExceptionGroup as errors:
                 raise errors.exceptions[0] from None
+        self._hand_over_again(asked)
         if self._end is not None:
             raise self._end
 
     async def _work(self, client: openai.AsyncOpenAI, texts: Iterator[tuple[str, str]], asked: Asked) -> None:
-        for key, text in texts:
+        while not self._is_over:
             try:
-                kept = await self._ask_until_answered(client, key, text)
-            except AnnotationError as error:
+                key, text = next(texts)
+                self._under_way += 1
+                try:
+                    kept = await self._ask_until_answered(client, key, text)
+                finally:
+                    self._under_way -= 1
+            except StopIteration:
+                return
+            except NunerEmbedError as error:
                 # the others' requests are under way and will be paid for: they end by themselves, and are kept
                 self._end = self._end or error
                 return
             if kept is not None:
-                self.answered += 1
                 self._proven = True
                 self._in_a_row = 0
-                asked(kept)
-            if self._is_over:
-                return
+                self._hand_over(kept, asked)
+
+    def _hand_over(self, kept: KeptReply, asked: Asked) -> None:
+        """Hands a reply over; where it cannot be kept, as on a full disk, the job ends and tries that once more."""
+        try:
+            asked(kept)
+            self.answered += 1
+        except AnnotationError as error:
+            self._end = self._end or error
+            self._unkept.append(kept)
+
+    def _hand_over_again(self, asked: Asked) -> None:
+        left, self._unkept = self._unkept, []
+        for kept in left:
+            self._hand_over(kept, asked)
+        if self._unkept:
+            lost = f"{len(self._unkept):,} of the replies that came could not be kept"
+            self._end = AnnotationError(f"{self._end} ({lost})")
 
     async def _ask_until_answered(self, client: openai.AsyncOpenAI, key: str, text: str) -> KeptReply | None:
         for attempt in range(self._server.retries + 1):
@@ -117,7 +140,8 @@ class Asker:
             try:
                 async with asyncio.timeout(self._server.timeout_seconds):  # also for an answer that trickles
                     return self._kept(key, text, await self._request(client, text))
-            except (openai.OpenAIError, TimeoutError, ValueError, _Garbage, _NoAnswer) as error:
+            except Exception as error:  # whatever one answer does, the others are under way and paid for
+                error = _own(error)
                 another_try = self._worth_another_try(error)
                 pause = self._pause(error, attempt)  # also after the last try: the next text waits
                 if not another_try or attempt == self._server.retries:
@@ -126,13 +150,14 @@ class Asker:
                 await asyncio.sleep(pause)
         return None
 
-    async def _request(self, client: openai.AsyncOpenAI, text: str) -> Any:
-        return await client.chat.completions.create(
+    async def _request(self, client: openai.AsyncOpenAI, text: str) -> Answer:
+        response = await client.chat.completions.with_raw_response.create(
             model=self._server.llm,
             messages=[{"role": "user", "content": self._instruction.about(text)}],
             temperature=openai.omit if self._server.temperature is None else self._server.temperature,
             extra_body=dict(self._server.options) or None,
         )
+        return read_answer(response.content)
 
     @property
     def _is_over(self) -> bool:
@@ -151,38 +176,10 @@ class Asker:
         self.requests += 1
         return True
 
-    def _kept(self, key: str, text: str, answer: Any) -> KeptReply:
-        """An answer of status 200, of which the library checks nothing."""
-        try:
-            choice = answer.choices[0]
-            message = choice.message
-            content, refusal = _text_of(message.content), getattr(message, "refusal", None)
-        except (AttributeError, TypeError, KeyError, IndexError):
-            raise _Garbage("the answer is no chat completion") from None
-        finish = "content_filter" if refusal else str(getattr(choice, "finish_reason", None) or "")
-        filtered = finish.lower() in FILTERED
-        if not filtered and _is_all_reasoning(content, message):
-            raise _NoAnswer(
-                "the answer ends within its reasoning; raise the limit of tokens or turn reasoning off with "
-                "--llm-option, in your server's words"
-            )
-        if content is None and not filtered:
-            raise _Garbage("the answer holds no text")
-        reply = content or ""
-        served_by = str(getattr(answer, "model", None) or "")
-        if not all(map(is_text, (reply, finish, served_by))):
-            raise _Garbage("the answer is not valid Unicode")
-        usage = getattr(answer, "usage", None)
-        reply, finish, served_by = map(self._without_key, (reply, finish, served_by))
+    def _kept(self, key: str, text: str, answer: Answer) -> KeptReply:
+        reply, finish, served_by = map(self._without_key, (answer.reply, answer.finish_reason, answer.served_by))
         return KeptReply(
-            key,
-            text,
-            reply,
-            finish,
-            self._server.llm,
-            served_by,
-            _count(getattr(usage, "prompt_tokens", 0)),
-            _count(getattr(usage, "completion_tokens", 0)),
+            key, text, reply, finish, self._server.llm, served_by, answer.prompt_tokens, answer.completion_tokens
         )
 
     def _fail(self, reason: str, of_this_text: bool) -> None:
@@ -195,7 +192,8 @@ class Asker:
         if of_this_text and self._proven:
             return
         self._in_a_row += 1
-        if not (self._proven or of_this_text) or self._in_a_row >= _FAILURES_IN_A_ROW:
+        others = self._under_way > 1 and self._in_a_row < self._server.concurrency  # one of them may yet be answered
+        if not (self._proven or of_this_text or others) or self._in_a_row >= _FAILURES_IN_A_ROW:
             since = f"{self._in_a_row} texts in a row got no reply" if self._in_a_row > 1 else "no text got a reply"
             raise AnnotationError(
                 f"{self._server.address} does not answer: {since} ({reason}); what was answered is kept, the same "
@@ -208,6 +206,8 @@ class Asker:
         Raises:
             AnnotationError: neither this nor any other request will.
         """
+        if isinstance(error, AnnotationError):
+            raise error
         status = getattr(error, "status_code", None)
         code = getattr(error, "code", None)
         if status in _HOPELESS or code == "insufficient_quota" or (status in _HOPELESS_AT_FIRST and not self._proven):
@@ -217,7 +217,7 @@ class Asker:
             ) from None
         if isinstance(error, openai.APIStatusError):
             return status in _WORTH_ANOTHER_TRY or (status or 0) >= 500
-        return isinstance(error, openai.APIError | TimeoutError | ValueError | _Garbage)
+        return isinstance(error, openai.APIError | TimeoutError | Garbage)
 
     def _pause(self, error: Exception, attempt: int) -> float:
         """Seconds before the next try; a Retry-After holds every other request back too.
@@ -250,12 +250,12 @@ class Asker:
             body = error.body.get("message") if isinstance(error.body, dict) else None
             said = body if isinstance(body, str) else f"HTTP {status}"
             return self._one_line(said if str(status) in said else f"HTTP {status}: {said}")
-        if isinstance(error, ValueError) and not isinstance(error, _Garbage):
-            return "the answer is no JSON"
-        return self._one_line(str(error) or type(error).__name__)
+        if isinstance(error, Garbage | NoAnswer | TooLarge):
+            return self._one_line(str(error))
+        return self._one_line(f"{type(error).__name__}: {error}")
 
     def _one_line(self, text: str) -> str:
-        shown = " ".join("".join(c if c.isprintable() else " " for c in self._redacted(text)).split())
+        shown = printable(" ".join(self._redacted(text).split()))
         return shown if len(shown) <= _LONGEST_REASON else shown[: _LONGEST_REASON - 3] + "..."
 
     def _redacted(self, text: str) -> str:
@@ -267,33 +267,14 @@ class Asker:
         return self._redacted(text) if len(self._secret) >= _SECRET_CHARACTERS else text
 
 
-def _count(value: object) -> int:
-    """Tokens, where the server gives a number."""
-    return value if type(value) is int and 0 <= value < 2**53 else 0
-
-
-def _text_of(content: object) -> str | None:
-    """The text of an answer, which some servers give in parts, the reasoning in parts of its own."""
-    if isinstance(content, list):
-        parts = [part for part in content if isinstance(part, dict) and part.get("type") == "text"]
-        return "".join(str(part.get("text") or "") for part in parts)
-    return content if isinstance(content, str) else None
-
-
-def _is_all_reasoning(content: str | None, message: object) -> bool:
-    """Whether there is reasoning, within the content or beside it, and no answer after it."""
-    answer, unfinished = answer_of(content or "")
-    beside = any(getattr(message, name, None) for name in ("reasoning_content", "reasoning"))
-    parts = isinstance(getattr(message, "content", None), list)
-    return not answer.strip() and (unfinished or beside or parts)
-
-
-class _Garbage(Exception):
-    """An answer of status 200 that is none."""
-
-
-class _NoAnswer(Exception):
-    """An answer that the same request is likely to get again, and that is of no use."""
+def _own(error: Exception) -> Exception:
+    """What this package raised while the library was reading; some versions wrap it as a failed connection."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, AnnotationError | TooLarge):
+            return cause
+        cause = cause.__cause__
+    return error
 
 
 def _deepest(error: BaseException) -> str:

@@ -19,12 +19,11 @@ from nuner_embed.annotation.report import (
     UNREADABLE,
     AnnotationReport,
 )
+from nuner_embed.annotation.sidecars import REPLIES_SUFFIX
 from nuner_embed.arguments import Paths, StrPath, as_paths
 from nuner_embed.documents import Document
 from nuner_embed.errors import AnnotationError
 from nuner_embed.files import atomic_write
-
-REPLIES_SUFFIX = ".replies.jsonl"
 
 
 def annotated(
@@ -69,12 +68,6 @@ def write_annotated(path: Path, documents: Iterable[Document]) -> None:
                 _write(packed, documents)
         else:
             _write(stream, documents)
-
-
-def beside(output: Path, suffix: str) -> Path:
-    """A file that belongs to an annotated corpus: corpus.jsonl.gz and .png make corpus.png."""
-    name = output.name.removesuffix(".gz").removesuffix(".jsonl")
-    return output.with_name(f"{name}{suffix}")
 
 
 def require_other_files(written: Sequence[Path], read: Sequence[Path]) -> None:

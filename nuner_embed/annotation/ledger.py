@@ -1,20 +1,35 @@
 """The replies that were paid for: a line each, kept as soon as it arrives."""
 
+import contextlib
 import json
+import os
+import re
+import stat
 import time
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated
 
-from filelock import FileLock, Timeout
+import msgspec
 
+from nuner_embed import artifacts, metadata
 from nuner_embed.annotation.replies import Reply
+from nuner_embed.documents import is_text
 from nuner_embed.errors import AnnotationError
-from nuner_embed.files import sync
+from nuner_embed.files import naming, sync
+from nuner_embed.limits import LINE_MIB, MIB, REPLY_MIB
+from nuner_embed.metadata import Count
+from nuner_embed.printable import printable
 
 _SECONDS_BETWEEN_SYNCS = 1.0
+# A text and a reply at their largest, each character of them escaped; what is longer is no line of ours.
+_LONGEST_LINE = 8 * (LINE_MIB + REPLY_MIB) * MIB
+# What every line of ours begins with, and an example of it.
+_BEGINNING = re.compile(rb'\{"key": "[0-9a-f]{32}", "text": "')
+_AN_EXAMPLE = b'{"key": "' + b"0" * 32 + b'", "text": "'
+_PIECE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,42 +47,63 @@ class KeptReply:
         completion_tokens: likewise.
     """
 
-    key: str
+    key: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
     text: str
     reply: str
     finish_reason: str
     model: str
     served_by: str
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: Count
+    completion_tokens: Count
 
 
 class Ledger:
-    """An append-only JSONL file of replies, found again by key.
+    """A JSONL file of replies, found again by key, to which lines are only added.
 
-    Any process may read the file; one at a time may hold it open here. It is itself a file of replies that
-    `annotate` reads without an LLM.
+    Any process may read the file; one at a time may add to it. It is itself a file of replies that `annotate` reads
+    without an LLM. A last line that ends early is what a process was writing when it died: it counts for nothing, and
+    the next reply takes its place. A last line that is whole but for its line feed is kept.
+
+    Args:
+        path: of the file, for messages.
+        stream: of its bytes, unbuffered where replies are added; None where there is no such file.
+
+    Raises:
+        AnnotationError: it is somebody else's, or a line of it is damaged.
     """
 
-    def __init__(self, path: Path, stream: IO[bytes]) -> None:
+    def __init__(self, path: Path, stream: IO[bytes] | None) -> None:
         self._path, self._stream = path, stream
         self._places: dict[str, int] = {}
         self.models: set[str] = set()
         self._synced = time.monotonic()
         self.prompt_tokens = self.completion_tokens = 0
-        whole = 0
-        stream.seek(0)
-        for number, line in enumerate(stream, start=1):
-            if not line.endswith(b"\n"):  # the writer died within it
-                break
-            record = self._read(line, number)
-            self._places[record["key"]] = whole
-            self.models.add(record["model"])
-            self.prompt_tokens += record["prompt_tokens"]
-            self.completion_tokens += record["completion_tokens"]
-            whole += len(line)
-        stream.truncate(whole)
-        stream.seek(whole)
+        self._end = 0  # of the last whole line
+        self._ends_with_line_feed = True
+        if stream is not None:
+            with naming(path), open(stream.fileno(), "rb", closefd=False) as lines:
+                self._read_all(lines)
+
+    def _read_all(self, lines: IO[bytes]) -> None:
+        number = 0
+        while line := lines.readline(_LONGEST_LINE):
+            number += 1
+            if number == 1:
+                _require_ours(self._path, line)
+            whole = line.endswith(b"\n")
+            try:
+                record = _parse(line)
+            except ValueError as error:
+                if not whole and not lines.read(1):
+                    return
+                raise AnnotationError(
+                    f"{self._path}:{number}: not a line of kept replies ({printable(error)}); mend or remove that line "
+                    "(its reply is asked for again)"
+                ) from None
+            self._places[record.key] = self._end
+            self._count(record)
+            self._end += len(line)
+            self._ends_with_line_feed = whole
 
     def __len__(self) -> int:
         return len(self._places)
@@ -80,42 +116,106 @@ class Ledger:
         return self._places.keys()
 
     def add(self, kept: KeptReply) -> None:
-        """Appends a reply; it survives the death of this process at once, a power cut after a second."""
-        place = self._stream.tell()
+        """Appends a reply; it survives the death of this process at once, a power cut after a second.
+
+        Raises:
+            AnnotationError: the file cannot be written, as on a full disk. What it held is left as it was.
+        """
+        before = b"" if self._ends_with_line_feed else b"\n"
+        line = (json.dumps(asdict(kept), ensure_ascii=False) + "\n").encode()
+        descriptor = self._descriptor
         try:
-            self._stream.write((json.dumps(asdict(kept), ensure_ascii=False) + "\n").encode())
-            self._stream.flush()
+            os.ftruncate(descriptor, self._end)
+            _write(descriptor, before + line, self._end)
         except OSError as error:
-            raise AnnotationError(f"{self._path} cannot be written: {error.strerror or error}") from None
-        self._places[kept.key] = place
-        self.prompt_tokens += kept.prompt_tokens
-        self.completion_tokens += kept.completion_tokens
+            with contextlib.suppress(OSError):  # a half line that stays is passed over by whoever reads the file next
+                os.ftruncate(descriptor, self._end)
+            raise _unwritable(self._path, error) from None
+        self._places[kept.key] = self._end + len(before)
+        self._end += len(before) + len(line)
+        self._ends_with_line_feed = True
+        self._count(kept)
         if time.monotonic() - self._synced > _SECONDS_BETWEEN_SYNCS:
-            sync(self._stream)
-            self._synced = time.monotonic()
+            self.sync()
+
+    def sync(self) -> None:
+        """Makes what was added survive a power cut.
+
+        Raises:
+            AnnotationError: the disk does not take it.
+        """
+        self._synced = time.monotonic()
+        if self._stream is not None:
+            try:
+                sync(self._stream)
+            except OSError as error:
+                raise _unwritable(self._path, error) from None
 
     def reply(self, key: str, identity: str) -> Reply:
         """A kept reply as that to a document of this id."""
-        end = self._stream.tell()
-        self._stream.seek(self._places[key])
-        record = self._read(self._stream.readline(), None)
-        self._stream.seek(end)
-        return Reply(identity, record["text"], record["reply"], record["finish_reason"])
+        place, pieces = self._places[key], list[bytes]()
+        while piece := os.pread(self._descriptor, _PIECE, place):
+            line, line_feed, _ = piece.partition(b"\n")
+            pieces.append(line)
+            place += len(piece)
+            if line_feed:
+                break
+        record = _parse(b"".join(pieces))
+        return Reply(identity, record.text, record.reply, record.finish_reason)
 
-    def _read(self, line: bytes, number: int | None) -> dict[str, Any]:
-        try:
-            record = json.loads(line)
-            if not all(isinstance(record[name], str) for name in ("key", "text", "reply", "finish_reason", "model")):
-                raise TypeError
-            record["prompt_tokens"], record["completion_tokens"] = (
-                int(record[name]) for name in ("prompt_tokens", "completion_tokens")
-            )
-            return dict(record)
-        except (ValueError, TypeError, KeyError):
-            where = self._path if number is None else f"{self._path}:{number}"
-            raise AnnotationError(
-                f"{where}: not a line of kept replies; mend or remove that line (its reply is asked for again)"
-            ) from None
+    def _count(self, record: KeptReply) -> None:
+        self.models.add(record.model)
+        self.prompt_tokens += record.prompt_tokens
+        self.completion_tokens += record.completion_tokens
+
+    @property
+    def _descriptor(self) -> int:
+        if self._stream is None:
+            raise ValueError("a ledger that is not there holds no reply and takes none")
+        return self._stream.fileno()
+
+
+def _write(descriptor: int, data: bytes, place: int) -> None:
+    left = memoryview(data)
+    while left:
+        written = os.pwrite(descriptor, left, place)
+        left, place = left[written:], place + written
+
+
+def _unwritable(path: Path, error: OSError) -> AnnotationError:
+    return AnnotationError(
+        f"{path} cannot be written: {error.strerror or error}; what it holds is whole, the same command goes on"
+    )
+
+
+def _parse(line: bytes) -> KeptReply:
+    """A line's reply.
+
+    Raises:
+        ValueError: it is none.
+    """
+    record = metadata.parse(line, KeptReply)
+    if not all(map(is_text, (record.text, record.reply, record.finish_reason, record.model, record.served_by))):
+        raise ValueError("it holds a lone surrogate, which is not text")
+    return record
+
+
+def _require_ours(path: Path, first: bytes) -> None:
+    """Refuses a file whose first line is not of kept replies, whole or as far as it was written.
+
+    Raises:
+        AnnotationError: somebody else's file, which is left as it is.
+    """
+    try:
+        metadata.parse(first, KeptReply)
+    except ValueError:
+        begun = first if first.endswith(b"\n") else first + _AN_EXAMPLE[len(first) :]
+        if _BEGINNING.match(begun):
+            return
+        raise AnnotationError(
+            f"{path} holds no kept replies, and nothing of somebody else's is written over; name another output, or "
+            "move that file away"
+        ) from None
 
 
 @contextmanager
@@ -123,18 +223,42 @@ def open_ledger(path: Path) -> Iterator[Ledger]:
     """Opens a file of kept replies, made if need be, for this process alone.
 
     Raises:
-        AnnotationError: another process holds it, it cannot be written, or a line of it is damaged.
+        AnnotationError: another process holds it, it is somebody else's, it cannot be written, or a line of it is
+            damaged.
     """
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    path = Path(os.path.realpath(path))  # a link's own file, whose folder is where the lock belongs
+    busy = AnnotationError(f"{path} is being written by another annotate; wait for it or stop it")
+    with (
+        artifacts.lock(path.with_name(f".{path.name}.lock"), busy, AnnotationError),
+        _opened(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW) as stream,
+    ):
+        ledger = Ledger(path, stream)
+        try:
+            yield ledger
+        finally:
+            ledger.sync()
+
+
+@contextmanager
+def read_ledger(path: Path) -> Iterator[Ledger]:
+    """Opens a file of kept replies to look into, also while another process adds to it. Nothing is made or changed.
+
+    Raises:
+        AnnotationError: it is somebody else's, cannot be read, or a line of it is damaged.
+    """
+    if not os.path.lexists(path):
+        yield Ledger(path, None)
+        return
+    with _opened(path, os.O_RDONLY) as stream:
+        yield Ledger(path, stream)
+
+
+def _opened(path: Path, flags: int) -> IO[bytes]:
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise AnnotationError(f"{path} is being written by another annotate; wait for it or stop it") from None
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)  # nobody waits for a pipe's other end
     except OSError as error:
-        raise AnnotationError(f"{path} cannot be written: {error.strerror or error}") from None
-    try:
-        with path.open("a+b") as stream:
-            yield Ledger(path, stream)
-            sync(stream)
-    finally:
-        lock.release()
+        raise AnnotationError(f"{path} cannot be opened: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise AnnotationError(f"{path} is no regular file; name another output")
+    return os.fdopen(descriptor, "rb" if flags == os.O_RDONLY else "r+b", buffering=0)

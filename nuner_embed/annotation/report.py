@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nuner_embed.annotation.aligning import Alignment
+from nuner_embed.annotation.sidecars import FIGURE_SOFTWARE
 
 _SHOWN = 20
 # Why a sentence is left out.
@@ -103,5 +104,5 @@ def frequency_figure(concepts: Counter[str]) -> bytes:
     axes.set_title(f"{len(counts):,} concepts, {counts.sum():,} annotations", fontsize=10)
     axes.grid(alpha=0.25)
     content = io.BytesIO()
-    drawn.savefig(content, format="png", dpi=120)
+    drawn.savefig(content, format="png", dpi=120, metadata={"Software": FIGURE_SOFTWARE})
     return content.getvalue()

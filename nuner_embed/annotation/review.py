@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nuner_embed.annotation.sidecars import REVIEW_BEGINNING
 from nuner_embed.documents import Document, Span
 from nuner_embed.files import atomic_write, hash_of
 
@@ -60,7 +61,7 @@ def sample_mentions(documents: Iterable[Document], size: int, seed: int = 0) -> 
 def write_review(path: Path, sample: list[tuple[Document, Span]], source: str) -> None:
     """Writes the page, self-contained: each annotation in its text, a verdict for each, the share so far."""
     identity = hash_of([(d.id, s.start, s.end, s.label) for d, s in sample])[:12]
-    page = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>review of {html.escape(source)}</title>
+    page = f"""{REVIEW_BEGINNING}{html.escape(source)}</title>
 <style>{_STYLE}</style><body data-sample="{identity}"><h1>{len(sample)} annotations of {html.escape(source)}</h1>
 <p>Is the marked text what its concept says, in this sentence? The paper found more than 95 of 100 sensible for its own
 data (section 3.1). Keys: <b>y</b> sensible, <b>n</b> questionable, arrows to move.</p>
@@ -68,7 +69,7 @@ data (section 3.1). Keys: <b>y</b> sensible, <b>n</b> questionable, arrows to mo
 {"".join(_article(*one) for one in sample)}
 <script>{_SCRIPT}</script></body></html>
 """
-    with atomic_write(path) as stream:
+    with atomic_write(path, follow=False) as stream:
         stream.write(page.encode())
 
 

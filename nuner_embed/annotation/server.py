@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
+from nuner_embed.annotation.guard import Guard
 from nuner_embed.errors import AnnotationError
+from nuner_embed.limits import MIB, REPLY_MIB
+from nuner_embed.printable import printable
 
 if TYPE_CHECKING:
     import openai
@@ -43,6 +46,7 @@ class Server:
         backoff_seconds: before the first of them; doubled before each other, up to 30 s.
         temperature: of sampling; None for the server's own.
         options: further fields of a request, as JSON values: `{"chat_template_kwargs": {"enable_thinking": False}}`.
+        max_reply_mib: an answer of more mebibytes, as sent or decompressed, counts as none.
     """
 
     llm: str
@@ -54,6 +58,7 @@ class Server:
     backoff_seconds: float = 1.0
     temperature: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    max_reply_mib: int = REPLY_MIB
 
     def __post_init__(self) -> None:
         if self.base_url is not None and not _is_address(self.base_url):
@@ -83,7 +88,7 @@ class Server:
     def address(self) -> str:
         """The base URL for people, without what may be secret in it."""
         url = urlsplit(self.url)
-        return urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", ""))
+        return printable(urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", "")))
 
     def key(self) -> str:
         """The API key; a server of one's own may need none.
@@ -111,12 +116,14 @@ class Server:
             _header_value(variable, "name of an account")
         key, url = self.key(), self.url
         try:
+            http = openai.DefaultAsyncHttpxClient()
+            http.event_hooks = {"response": [Guard(self.max_reply_mib * MIB)]}
             return openai.AsyncOpenAI(
                 api_key=key or "none",  # the library insists on one
                 base_url=url,
                 max_retries=0,  # its own retries know neither a Retry-After beyond a minute nor the other requests
                 timeout=self.timeout_seconds,
-                http_client=openai.DefaultAsyncHttpxClient(),
+                http_client=http,
             )
         except Exception as error:  # of the HTTP library, whose errors here have no class in common
             raise AnnotationError(_why_no_client(error, openai.DefaultAsyncHttpxClient)) from None
@@ -153,7 +160,7 @@ def _why_no_client(error: Exception, make: Callable[[], object]) -> str:
     """One line that names the variable to blame and the cure, and no value, which may hold a password."""
     variable = _to_blame(make)
     if variable is None:
-        return f"no HTTP client can be made: {type(error).__name__}: {' '.join(str(error).split())}"
+        return f"no HTTP client can be made: {type(error).__name__}: {printable(' '.join(str(error).split()))}"
     kind = variable.upper()
     if kind in _PROXY_VARIABLES:
         if os.environ[variable].lower().startswith("socks"):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nuner_embed.arguments import as_names
 from nuner_embed.documents import is_text
 from nuner_embed.encoding.encoder import TextEncoder, semantic_hash, unit
-from nuner_embed.encoding.load import load_encoder
+from nuner_embed.encoding.load import load_encoder, require_named
 from nuner_embed.errors import ModelError
 from nuner_embed.models import locate
 from nuner_embed.models.concepts import Calibration, ConceptFacts
@@ -39,14 +39,25 @@ class ConceptEncoder:
     facts: ConceptFacts
 
     @classmethod
-    def open(cls, model: str, *, device: str = "auto", threads: int = 0) -> Self:
+    def open(
+        cls, model: str, *, device: str = "auto", threads: int = 0, texts: tuple[dict[str, Any], str] | None = None
+    ) -> Self:
         """Loads the concept encoder that belongs to a model.
+
+        Args:
+            model: see `ModelSpec`.
+            device: "auto", "cpu" or "cuda".
+            threads: 0 for one a core.
+            texts: where a file, such as an index's manifest, gives the model's name: the recipe and the semantic hash
+                of the text encoder that it means. The name then starts no download, and no other model is run.
 
         Raises:
             ModelError: there is no such model, or it has no concept encoder.
             RuntimeUnavailable: it cannot be run here.
         """
-        found = locate(model)
+        found = locate(model, fetch=texts is None)
+        if texts is not None:
+            require_named(found, *texts)
         directory = found.directory / CONCEPT_FOLDER
         if not directory.is_dir():
             raise ModelError(

@@ -1,12 +1,12 @@
 """The batch job: a corpus in, a store out, whatever happens in between."""
 
 import contextlib
+import os
 import shutil
 import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from nuner_embed.corpora import Corpus, Reject
 from nuner_embed.corpora.corpus import Survey
@@ -14,10 +14,11 @@ from nuner_embed.corpora.digest import ContentHash
 from nuner_embed.documents import Document
 from nuner_embed.encoding.encoder import TextEncoder
 from nuner_embed.encoding.journal import Journal
-from nuner_embed.encoding.layout import MANIFEST_FILE, clear, require_ours, shard_files
+from nuner_embed.encoding.layout import MANIFEST_FILE, Suffix, remove_contents, shard_files
 from nuner_embed.encoding.lock import writer_lock
-from nuner_embed.encoding.manifest import Manifest, read_manifest
+from nuner_embed.encoding.manifest import Manifest, StoredManifest, read_manifest
 from nuner_embed.encoding.options import EncoderSpec, JobOptions
+from nuner_embed.encoding.owning import require_ours
 from nuner_embed.encoding.planning import cut_shards, estimate
 from nuner_embed.encoding.rejects import RejectFile
 from nuner_embed.encoding.reporting import Plan, Reporter, Summary
@@ -46,11 +47,11 @@ def run_job(
         begun = None
         made = directory.exists()  # else the directory is made once the corpus is known to be good
         if made:
-            require_ours(directory)
-            _begun(directory, options)  # another program's manifest is refused before anything is written
+            require_ours(directory, force=options.force)  # before anything is written
             stack.enter_context(writer_lock(directory))
+            require_ours(directory, force=options.force)
             begun = _begun(directory, options)
-        spec = spec.pinned(begun["numerics"]) if begun else spec
+        spec = spec.pinned(begun.numerics) if begun else spec
         encoder = spec.load(options.workers)
         reporter.notice(f"runtime: {encoder.runtime.description}, batches of {encoder.batch_tokens} tokens")
         survey = corpus.survey(reporter.surveying)
@@ -87,21 +88,17 @@ def run_job(
             stack.enter_context(writer_lock(directory))
             if (directory / MANIFEST_FILE).exists():
                 raise StoreLocked(f"{directory} was begun by another process just now; run the command again")
-        with _disk_errors(directory):
+            require_ours(directory, force=options.force)
+        with _want_told(directory):
             return _Job(corpus, survey, directory, spec, encoder, manifest, options, reporter).run(begun)
 
 
-def _begun(directory: Path, options: JobOptions) -> dict[str, Any] | None:
+def _begun(directory: Path, options: JobOptions) -> StoredManifest | None:
     """The manifest of a store that this job may go on with; None where it starts over."""
-    try:
-        begun = read_manifest(directory)
-    except StoreMismatch:  # a store all the same
-        if not options.force:
-            raise
+    begun = read_manifest(directory)
+    if begun is None or begun.clearing or options.force:
         return None
-    if begun is None or options.force:
-        return None
-    if not begun["resumable"] and not begun["complete"]:
+    if not begun.resumable and not begun.complete:
         raise StoreMismatch(f"{directory} was begun from standard input and cannot be resumed; --force starts over")
     return begun
 
@@ -130,25 +127,27 @@ class _Job:
         self.reporter = reporter
         self.began = time.monotonic()
 
-    def run(self, begun: dict[str, Any] | None) -> Summary:
+    def run(self, begun: StoredManifest | None) -> Summary:
         journal = Journal.read(self.directory) if begun else Journal(self.directory, [])
         journal.require_files()
-        if begun and begun["complete"]:
-            if [entry.name for entry in journal.entries] != [shard["name"] for shard in begun["shards"]]:
+        if begun and begun.complete:
+            if [(entry.name, entry.sha256) for entry in journal.entries] != [(s.name, s.sha256) for s in begun.shards]:
                 raise StoreError(f"{self.directory}: manifest and journal name different shards; --force starts over")
             self.reporter.notice(f"{self.directory} is complete already; nothing to do")
-            return self._finish(journal, 0, begun["rejects"])
+            return self._finish(journal, 0, begun.rejects)
         if begun:
             journal.repair()
         plan = self._plan(journal)
         if begun is None:
-            clear(self.directory)
-            self.manifest.write(self.directory, [], 0, complete=False)
+            if (self.directory / MANIFEST_FILE).exists():
+                self.manifest.write_clearing(self.directory)
+                remove_contents(self.directory)
+            self.manifest.write(self.directory)
         elif journal.entries:
             self.reporter.notice(f"resuming after {journal.entries[-1].name} ({journal.documents:,} documents)")
         self.reporter.started(plan)
-        tokens = self._encode(journal)
-        self.manifest.write(self.directory, journal.entries, self.survey.rejects, complete=True)
+        tokens, rejects_sha256 = self._encode(journal)
+        self.manifest.write_complete(self.directory, journal.entries, self.survey.rejects, rejects_sha256)
         return self._finish(journal, tokens, self.survey.rejects)
 
     def _plan(self, journal: Journal) -> Plan:
@@ -156,7 +155,7 @@ class _Job:
         guess = estimate(self.survey, self.encoder, self.options)
         free = shutil.disk_usage(self.directory).free
         # shards that are kept, or of a store that is about to be cleared
-        there = sum(path.stat().st_size for path in shard_files(self.directory))
+        there = sum(path.lstat().st_size for path in shard_files(self.directory))
         needed = guess.store_bytes * (2 if self.options.also_file else 1) - there
         if needed + _SPARE_BYTES > free:
             again = ", and the file beside the store as much again" if self.options.also_file else ""
@@ -175,12 +174,16 @@ class _Job:
             tokens=guess.tokens,
         )
 
-    def _encode(self, journal: Journal) -> int:
-        """Encodes what the journal does not name yet; returns the tokens of this run."""
+    def _encode(self, journal: Journal) -> tuple[int, str | None]:
+        """Encodes what the journal does not name yet.
+
+        Returns:
+            The tokens of this run, and the hash of the rejects, None where there are none.
+        """
         options = self.options
         done = len(journal.entries)
 
-        def commit(entry: ShardEntry, coverage: list[str], paths: dict[str, Path]) -> None:
+        def commit(entry: ShardEntry, coverage: list[str], paths: dict[Suffix, Path]) -> None:
             journal.commit(entry, coverage, paths)
             self.reporter.shard(entry.name, entry.documents, entry.rows)
 
@@ -194,7 +197,7 @@ class _Job:
                 raise StoreMismatch(f"{self.directory} was written from other documents {changed}; --force starts over")
             tables = cut_shards(documents, self.encoder, options.tokenized, options.overflow, options.shard_rows)
             workers.encode(tables, done, commit)
-        return sum(entry.tokens for entry in journal.entries[done:])
+        return sum(entry.tokens for entry in journal.entries[done:]), rejects.sha256
 
     def _documents(self, rejects: RejectFile) -> Iterator[Document]:
         content = ContentHash()
@@ -232,14 +235,14 @@ class _Job:
 
 
 def _require_same_corpus(
-    corpus: Corpus, survey: Survey, begun: dict[str, Any], journal: Journal, directory: Path
+    corpus: Corpus, survey: Survey, begun: StoredManifest, journal: Journal, directory: Path
 ) -> None:
-    if survey.sha256 == begun["corpus_sha256"]:
+    if survey.sha256 == begun.corpus_sha256:
         return
     documents = (item for item in corpus if isinstance(item, Document))
     where = _changed_shard(documents, journal) or "after the finished shards"
     raise StoreMismatch(
-        f"{directory} was begun with another corpus: {begun['corpus_documents']} documents then, "
+        f"{directory} was begun with another corpus: {begun.corpus_documents} documents then, "
         f"{survey.documents} now, "
         f"differing {where}. Give the same files in the same order, name another store, or start over with --force"
     )
@@ -259,12 +262,22 @@ def _changed_shard(documents: Iterator[Document], journal: Journal) -> str | Non
 
 
 @contextlib.contextmanager
-def _disk_errors(directory: Path) -> Iterator[None]:
-    """Turns what the disk says into one line."""
+def _want_told(directory: Path) -> Iterator[None]:
+    """Turns what the disk says, and the want of memory, descriptors or threads, into one line."""
+    kept = "what is finished is kept"
     try:
         yield
     except OSError as error:
+        path = Path(os.fsdecode(error.filename or directory))
+        place = f"{directory} cannot be written" if path.is_relative_to(directory) else f"{path} cannot be used"
         raise StoreError(
-            f"{directory} cannot be written: {error.strerror or error}; "
-            "what is finished is kept: once there is room, the same command goes on from there"
+            f"{place}: {error.strerror or error}; {kept}: once there is room, the same command goes on from there"
         ) from error
+    except MemoryError as error:
+        raise StoreError(
+            f"memory ran out; {kept}: with more of it, or fewer --workers, the same command goes on from there"
+        ) from error
+    except RuntimeError as error:
+        if "start new thread" not in str(error):
+            raise
+        raise StoreError(f"the system gives no more threads or memory; {kept}: the same command goes on") from error

@@ -1,23 +1,41 @@
 """The names in a store's directory: what is ours there, and what is not."""
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final, Literal
 
 from nuner_embed.errors import StoreError
+from nuner_embed.files import temporary_name
+
+Suffix = Literal["npy", "parquet", "documents.parquet"]
 
 MANIFEST_FILE = "manifest.json"
 JOURNAL_FILE = "journal.jsonl"
 COVERAGE_FILE = "coverage.jsonl"
 REJECTS_FILE = "rejects.jsonl"
 LOCK_FILE = ".lock"
+# who holds the lock
+WRITER_FILE = ".writer.json"
 # of a shard: vectors, what the rows are, and the documents that they were taken from
-SUFFIXES = ("npy", "parquet", "documents.parquet")
-# Beside the manifest; it goes first when a store is cleared, so that no half of one looks like a whole.
+SUFFIXES: Final[tuple[Suffix, ...]] = ("npy", "parquet", "documents.parquet")
 _LISTS = (JOURNAL_FILE, COVERAGE_FILE, REJECTS_FILE)
-_SHARD = re.compile(r"shard-\d{5,}\.(npy|parquet|documents\.parquet)")
-_TEMPORARY = re.compile(r"\.(shard-\d{5,}\.(npy|parquet|documents\.parquet)|manifest\.json)\.\d+\.tmp")
+_SHARD_NAME = r"shard-[0-9]{5,9}\.(npy|parquet|documents\.parquet)"
+_SHARD = re.compile(_SHARD_NAME)
+# A shard's files before they are committed, and as they were named by earlier versions.
+_UNFINISHED = re.compile(rf"\.{_SHARD_NAME}\.([0-9a-f]{{16}}\.part|[0-9]+\.tmp)")
+_UNFINISHED_FILE = re.compile(r"\.(manifest|\.writer)\.json\.([0-9a-f]{16}|[0-9]+)\.tmp")
+# All of the above as `artifacts.Kind` has it; what is removed is decided by the narrower patterns above.
+_DIGITS = "[0-9]" * 5
+PATTERNS = (
+    *_LISTS,
+    LOCK_FILE,
+    WRITER_FILE,
+    ".manifest.json.*.tmp",
+    "..writer.json.*.tmp",
+    *(f"shard-{_DIGITS}*.{suffix}" for suffix in SUFFIXES),
+    *(f".shard-{_DIGITS}*.{suffix}.*.{end}" for suffix in SUFFIXES for end in ("part", "tmp")),
+)
 
 
 def shard_name(index: int) -> str:
@@ -25,47 +43,44 @@ def shard_name(index: int) -> str:
     return f"shard-{index:05d}"
 
 
-def require_shard_name(name: str) -> None:
-    """Refuses a name that `shard_name` does not give, which could lead out of the directory.
-
-    Raises:
-        ValueError: it is another.
-    """
-    if not _SHARD.fullmatch(f"{name}.npy"):
-        raise ValueError(f"{name!r}, which is no shard")
-
-
 def temporary_path(directory: Path, name: str, suffix: str) -> Path:
-    """Where a shard's file lies until the shard is committed; processes never share one."""
-    return directory / f".{name}.{suffix}.{os.getpid()}.tmp"
+    """A new name for a shard's file until the shard is committed."""
+    return temporary_name(directory / f"{name}.{suffix}", "part")
 
 
 def shard_files(directory: Path) -> Iterator[Path]:
-    """Shards' files, finished or not, whether or not the journal names them."""
-    return (path for path in directory.iterdir() if _SHARD.fullmatch(path.name) or _TEMPORARY.fullmatch(path.name))
+    """Shards' files, finished or not, whether or not the journal names them, and what else was not finished."""
+    patterns = (_SHARD, _UNFINISHED, _UNFINISHED_FILE)
+    return (path for path in directory.iterdir() if any(pattern.fullmatch(path.name) for pattern in patterns))
 
 
-def clear(directory: Path) -> None:
-    """Removes a store's files and nothing else."""
-    (directory / MANIFEST_FILE).unlink(missing_ok=True)
-    for path in [*(directory / name for name in _LISTS), *shard_files(directory)]:
-        path.unlink(missing_ok=True)
+def beginnings(directory: Path) -> Iterator[Path]:
+    """What of a directory's content may be there before there is a manifest."""
+    names = (LOCK_FILE, WRITER_FILE)
+    return (path for path in directory.iterdir() if path.name in names or _UNFINISHED_FILE.fullmatch(path.name))
 
 
-def require_ours(directory: Path) -> None:
-    """Refuses a directory that holds anything but a store, or what is left of one that was being cleared.
+def own_files(directory: Path) -> Iterator[Path]:
+    """All that bears a name that this program gives to a store's files."""
+    names = (MANIFEST_FILE, *_LISTS, LOCK_FILE, WRITER_FILE)
+    yield from (path for path in directory.iterdir() if path.name in names)
+    yield from shard_files(directory)
+
+
+def require_plain(directory: Path) -> None:
+    """Refuses a store in which something that bears a name of ours is no regular file, before anything is written.
 
     Raises:
-        StoreError: naming what else is there.
+        StoreError: naming a symbolic link, a folder, a pipe or a device.
     """
-    if not directory.is_dir():
-        if directory.exists():
-            raise StoreError(f"{directory} is a file; a store is a directory")
-        return
-    if (directory / MANIFEST_FILE).exists():
-        return
-    left = set(_LISTS) if (directory / LOCK_FILE).exists() else set()
-    for path in directory.iterdir():
-        remnant = path.name in left or (left and _SHARD.fullmatch(path.name))
-        if not (path.name.startswith(".") or remnant):
-            raise StoreError(f"{directory} holds no store but {path.name}; name a new directory")
+    for path in own_files(directory):
+        if path.is_symlink():
+            raise StoreError(f"{path} is a symbolic link, which nuner-embed never makes and never writes through")
+        if not path.is_file():
+            raise StoreError(f"{path} is no regular file, as every file of a store is; move it away")
+
+
+def remove_contents(directory: Path) -> None:
+    """Removes the lists and shards of a store, and nothing else; the manifest stays."""
+    for path in (*(directory / name for name in _LISTS), *shard_files(directory)):
+        path.unlink(missing_ok=True)

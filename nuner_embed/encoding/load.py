@@ -1,14 +1,15 @@
 """From a model's name to an encoder that is ready to run."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Self, get_args
 
-from nuner_embed.encoding.encoder import TextEncoder
-from nuner_embed.errors import ModelError
+from nuner_embed.encoding.encoder import TextEncoder, semantic_hash
+from nuner_embed.errors import ModelError, StoreMismatch
 from nuner_embed.machine import threads_for
 from nuner_embed.models import Model, Recipe, TextTokenizer, locate
 from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.models.locating import graph_beside
+from nuner_embed.printable import printable
 from nuner_embed.runtimes import RuntimeOptions, load_runtime
 from nuner_embed.runtimes.base import Precision, RuntimeName
 from nuner_embed.runtimes.choose import MODULES, torch_is_installed
@@ -33,6 +34,8 @@ class ModelSpec:
         batch_tokens: tokens a batch may hold, padding included; None for the fastest, 1,024 in torch on a CPU.
         recipe: `layers`, `pooling`, `normalize`, `max_length`, `stride` in place of the model's own; None keeps it.
         graph: see `RuntimeOptions`.
+        semantic_hash: where a file, such as a manifest, gives the model's name: of the encoder that it means. The name
+            then starts no download, and another model of that name is not run. None where a person gives the name.
     """
 
     model: str = DEFAULT_MODEL
@@ -43,6 +46,7 @@ class ModelSpec:
     batch_tokens: int | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
     graph: str | None = None
+    semantic_hash: str | None = None
 
     def load(self, workers: int = 1) -> TextEncoder:
         """Loads the model into the runtime.
@@ -56,7 +60,7 @@ class ModelSpec:
         """
         if self.batch_tokens is not None and self.batch_tokens < 1:
             raise ValueError(f"batch_tokens must be at least 1, not {self.batch_tokens}")
-        found = locate(self.model)
+        found = locate(self.model, fetch=self.semantic_hash is None)
         if not found.export and (self.runtime in MODULES or (self.runtime == "auto" and not torch_is_installed())):
             found = graph_beside(found) or found
         recipe = resolve_recipe(found, **self.recipe)
@@ -66,6 +70,8 @@ class ModelSpec:
                 f"{self.model}: the tokenizer's ids go up to {tokenizer.largest_id}, the network knows only "
                 f"{found.config.vocabulary}; they do not belong together"
             )
+        if self.semantic_hash is not None:
+            _require_same(found, tokenizer, recipe, self.semantic_hash)
         options = RuntimeOptions(self.device, self.precision, self.threads or threads_for(workers), self.graph)
         name, batch_tokens = self.runtime, self.batch_tokens
         if found.export:
@@ -85,14 +91,24 @@ class ModelSpec:
         )
 
     def pinned(self, numerics: dict[str, Any]) -> Self:
-        """A copy in which whatever was left open is what an earlier run took."""
+        """A copy in which whatever was left open is what an earlier run took.
+
+        Raises:
+            StoreMismatch: the earlier run took a runtime or a precision that this program does not know.
+        """
+        for name, values in (("runtime", RuntimeName), ("precision", Precision)):
+            if numerics[name] not in get_args(values):
+                raise StoreMismatch(
+                    f"the store was begun with the {name} {printable(numerics[name])}, which this program does not "
+                    "have; start over with --force"
+                )
         return replace(
             self,
             runtime=numerics["runtime"] if self.runtime == "auto" else self.runtime,
             precision=numerics["precision"] if self.precision == "auto" else self.precision,
             threads=self.threads or numerics["threads"],
             batch_tokens=self.batch_tokens or numerics["batch_tokens"],
-            graph=numerics["file"],
+            graph=numerics.get("file"),
         )
 
 
@@ -108,6 +124,53 @@ def load_encoder(
 ) -> TextEncoder:
     """Loads a model into a runtime; see `ModelSpec` for the arguments and `ModelSpec.load` for what it raises."""
     return ModelSpec(model, runtime, device, precision, threads, batch_tokens, recipe).load()
+
+
+def load_named_encoder(
+    name: str, recipe: dict[str, Any], semantic_hash: str, *, threads: int = 0, **options: Any
+) -> TextEncoder:
+    """Loads the encoder that a file, such as an index's manifest, says it was made with.
+
+    Args:
+        name: of the model, as the file has it: it starts no download.
+        recipe: the file's.
+        semantic_hash: of the encoder that the file means; another one is not run.
+        threads: 0 for one a core.
+        options: of `ModelSpec`.
+
+    Raises:
+        ModelError: no such model is on this machine, or it is another one.
+    """
+    spec = ModelSpec(name, threads=threads, recipe=recipe_keywords(recipe), semantic_hash=semantic_hash, **options)
+    return spec.load()
+
+
+def recipe_keywords(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A file's recipe as keywords of `ModelSpec.recipe`.
+
+    Raises:
+        ModelError: it is no recipe.
+    """
+    try:
+        return Recipe.from_dict(recipe).to_dict()
+    except ValueError as error:
+        raise ModelError(f"the recipe is none: {error}") from None
+
+
+def require_named(found: Model, recipe: dict[str, Any], wanted: str) -> None:
+    """Refuses a model that is not the one which a file means by its name, before anything of it runs.
+
+    Raises:
+        ModelError: it is another one.
+    """
+    tokenizer = TextTokenizer.from_directory(found.directory)
+    _require_same(found, tokenizer, resolve_recipe(found, **recipe_keywords(recipe)), wanted)
+
+
+def _require_same(found: Model, tokenizer: TextTokenizer, recipe: Recipe, wanted: str) -> None:
+    there = semantic_hash(found.weights_sha256, found.config.sha256, tokenizer.sha256, recipe.to_dict())
+    if there != wanted:
+        raise ModelError(f"{found.name} is another model or recipe here ({there[:12]}) than there ({wanted[:12]})")
 
 
 def resolve_recipe(model: Model, **changes: Any) -> Recipe:

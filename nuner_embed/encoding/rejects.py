@@ -1,13 +1,15 @@
 """Records that were left out, with the reason."""
 
+import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from nuner_embed.corpora import Reject
 from nuner_embed.encoding.layout import REJECTS_FILE
-from nuner_embed.files import sync
+from nuner_embed.files import naming, open_own, sync
 
 
 class RejectFile:
@@ -20,22 +22,31 @@ class RejectFile:
         self._path = directory / REJECTS_FILE
         self._path.unlink(missing_ok=True)
         self._lines: list[str] = []
+        self._written = 0
+        self._hash = hashlib.sha256()
 
     def __enter__(self) -> Self:
         return self
 
+    @property
+    def sha256(self) -> str | None:
+        """The SHA-256 of the file, once the block has ended; None where there is no reject."""
+        return self._hash.hexdigest() if self._written else None
+
     def add(self, reject: Reject) -> None:
         """Writes one more."""
-        values = {"source": reject.source, "line": reject.line, "reason": reject.reason, "record": reject.record}
-        self._lines.append(json.dumps(values) + "\n")
+        self._lines.append(json.dumps(asdict(reject)) + "\n")
         if len(self._lines) >= 1000:
             self._flush()
 
     def _flush(self) -> None:
         if self._lines:
-            with self._path.open("a", encoding="utf-8") as stream:
-                stream.writelines(self._lines)
+            data = "".join(self._lines).encode()
+            with naming(self._path), open_own(self._path, "ab") as stream:
+                stream.write(data)
                 sync(stream)
+            self._hash.update(data)
+            self._written += len(self._lines)
             self._lines.clear()
 
     def __exit__(

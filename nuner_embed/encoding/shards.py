@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Any, Literal, Self
+from typing import IO, Any, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -14,15 +14,20 @@ from numpy.typing import NDArray
 from nuner_embed.corpora.digest import ContentHash
 from nuner_embed.documents import Document, Span
 from nuner_embed.encoding.encoder import RowEmbeddings
-from nuner_embed.encoding.layout import SUFFIXES, temporary_path
+from nuner_embed.encoding.layout import SUFFIXES, Suffix, temporary_path
 from nuner_embed.encoding.rows import RowTable
 from nuner_embed.encoding.tokens import Granularity, TokenTable
 from nuner_embed.errors import StoreError
-from nuner_embed.files import sha256_of, sync
+from nuner_embed.files import naming, open_own, sha256_of, sync
+from nuner_embed.metadata import Count, Positive, Sha256
 
 Dtype = Literal["float16", "float32"]
 # A reader that looks up some rows reads the groups that they are in, no more.
 GROUP_ROWS = 8192
+
+
+Hashes = dict[Suffix, Sha256]
+Sizes = dict[Suffix, Count]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,42 +49,82 @@ class ShardEntry:
     """
 
     name: str
-    rows: int
-    documents: int
-    content_sha256: str
-    sha256: dict[str, str]
-    bytes: dict[str, int]
-    tokens: int
-    padding: int
-    windows: int
-    covered: int
-    batch_tokens: int | None
+    rows: Count
+    documents: Count
+    content_sha256: Sha256
+    sha256: Hashes
+    bytes: Sizes
+    tokens: Count
+    padding: Count
+    windows: Count
+    covered: Count
+    batch_tokens: Positive | None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
+    def __post_init__(self) -> None:
+        require_files_of(self)
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Reads what `to_dict` gave."""
-        return cls(**values)
+
+class _WithFiles(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def sha256(self) -> Hashes: ...
+    @property
+    def bytes(self) -> Sizes: ...
+
+
+def require_files_of(shard: _WithFiles) -> None:
+    """Refuses a shard whose hashes or sizes are not those of its three files.
+
+    Raises:
+        ValueError: naming it.
+    """
+    for values in (shard.sha256, shard.bytes):
+        if set(values) != set(SUFFIXES):
+            raise ValueError(f"{shard.name!r} must name the files {', '.join(SUFFIXES)}, not {', '.join(values)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """A line of `coverage.jsonl`: a document that was windowed, or of which something has no embedding.
+
+    Attributes:
+        document_id: whose.
+        tokens: of the document.
+        windows: it was cut into.
+        dropped_tokens: that have no embedding.
+        dropped_rows: that there are not, for want of these.
+        untokenized_rows: words or mentions that no token stands for.
+        cut_mentions: mentions of which a part was dropped.
+    """
+
+    document_id: str
+    tokens: Count
+    windows: Count
+    dropped_tokens: Count
+    dropped_rows: Count
+    untokenized_rows: Count
+    cut_mentions: Count
 
 
 def write_shard(
     directory: Path, name: str, table: TokenTable, embedded: RowEmbeddings, granularity: Granularity
-) -> tuple[ShardEntry, list[str], dict[str, Path]]:
+) -> tuple[ShardEntry, list[str], dict[Suffix, Path]]:
     """Writes and syncs the files of a shard under temporary names.
 
     Returns:
         The shard's entry, its lines for `coverage.jsonl`, and the temporary path by suffix.
     """
     paths = {suffix: temporary_path(directory, name, suffix) for suffix in SUFFIXES}
-    with paths["npy"].open("wb") as stream:
+    with naming(directory / f"{name}.npy"), open_own(paths["npy"], "xb") as stream:
         _write_matrix(stream, embedded.vectors)
         sync(stream)
-    rows = rows_as_arrow(table, embedded, granularity)
-    for suffix, written in (("parquet", rows), ("documents.parquet", documents_as_arrow(table.documents))):
-        with paths[suffix].open("wb") as stream:
+    tables: dict[Suffix, pa.Table] = {
+        "parquet": rows_as_arrow(table, embedded, granularity),
+        "documents.parquet": documents_as_arrow(table.documents),
+    }
+    for suffix, written in tables.items():
+        with naming(directory / f"{name}.{suffix}"), open_own(paths[suffix], "xb") as stream:
             pq.write_table(written, stream, compression="zstd", row_group_size=GROUP_ROWS)
             sync(stream)
     content = ContentHash()
@@ -89,7 +134,7 @@ def write_shard(
     reduced = embedded.statistics.batch_tokens
     entry = ShardEntry(
         name=name,
-        rows=len(rows),
+        rows=len(tables["parquet"]),
         documents=len(table.documents),
         content_sha256=content.hexdigest(),
         sha256={suffix: sha256_of(path) for suffix, path in paths.items()},
@@ -165,12 +210,13 @@ def row_schema(granularity: str) -> pa.Schema:
 
 def documents_as_arrow(documents: Sequence[Document]) -> pa.Table:
     """The documents' table: document_id, text."""
-    return pa.table(
-        {
-            "document_id": pa.array([document.id for document in documents], pa.string()),
-            "text": pa.array([document.text for document in documents], pa.string()),
-        }
-    )
+    columns = [[document.id for document in documents], [document.text for document in documents]]
+    return pa.table(columns, schema=document_schema())
+
+
+def document_schema() -> pa.Schema:
+    """The columns of the documents' table."""
+    return pa.schema({"document_id": pa.string(), "text": pa.string()})
 
 
 def _spans_of_rows(documents: Sequence[Document], rows: RowTable, granularity: Granularity) -> Sequence[Span | None]:
@@ -210,7 +256,7 @@ def _coverage(table: TokenTable, embedded: RowEmbeddings) -> Sequence[str]:
     )
     return [
         json.dumps(
-            {"document_id": table.documents[i].id, **{key: int(values[i]) for key, values in facts.items()}},
+            asdict(Covered(table.documents[i].id, **{key: int(values[i]) for key, values in facts.items()})),
             ensure_ascii=False,
         )
         for i in np.flatnonzero(worth)

@@ -1,6 +1,8 @@
 """How worker processes are started, and why one ended."""
 
 import contextlib
+import ctypes
+import os
 import signal
 import sys
 import threading
@@ -10,6 +12,7 @@ from typing import Any
 
 _MAIN = "__main__"
 _ONE_AT_A_TIME = threading.Lock()
+_PR_SET_PDEATHSIG = 1
 
 
 class WorkerContext(SpawnContext):
@@ -60,11 +63,38 @@ class WorkerContext(SpawnContext):
 
 
 class _Process(SpawnProcess):
+    """A process that ends with its parent, from the moment on in which it learns what it is to do."""
+
     needs_main = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # In the new process this is called before anything else is read, which imports what takes seconds.
+        return _received, (os.getpid(),), self.__dict__
 
     def start(self) -> None:
         with _ONE_AT_A_TIME, _without_ctrl_c(), contextlib.nullcontext() if self.needs_main else _without_main():
             super().start()
+
+
+def _received(parent: int) -> _Process:
+    """An empty process object, in the new process, once this one ends with its parent."""
+    end_with(parent)
+    return _Process.__new__(_Process)
+
+
+def end_with(parent: int) -> None:
+    """Has the system kill this process as soon as its parent dies, however it dies; only Linux can.
+
+    On Linux a parent is the thread that started the process: it must live as long as the process has something to do.
+
+    Args:
+        parent: number of the parent process.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "prctl"):
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # it died before
+            os._exit(1)
 
 
 @contextlib.contextmanager

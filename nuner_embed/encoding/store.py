@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,14 +12,21 @@ from numpy.typing import NDArray
 
 from nuner_embed.arrays import map_array
 from nuner_embed.encoding.journal import Journal
-from nuner_embed.encoding.layout import COVERAGE_FILE, JOURNAL_FILE, MANIFEST_FILE, SUFFIXES, require_shard_name
-from nuner_embed.encoding.manifest import read_manifest
+from nuner_embed.encoding.layout import SUFFIXES, Suffix
+from nuner_embed.encoding.manifest import checked, read_values
+from nuner_embed.encoding.shards import Dtype, Hashes, Sizes, document_schema, row_schema
+from nuner_embed.encoding.tokens import Granularity
+from nuner_embed.encoding.verifying import missing_checksums, problems_of
 from nuner_embed.errors import StoreError
-from nuner_embed.files import expand, hash_of, sha256_of
+from nuner_embed.files import expand
 from nuner_embed.models import Recipe
+from nuner_embed.printable import printable
+
+# A `.npy` file begins with a header of 128 bytes; NumPy may write a longer one some day.
+_LONGEST_HEADER = 4096
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Shard:
     """One part of a store.
 
@@ -28,21 +34,36 @@ class Shard:
         directory: of the store.
         name: of the shard.
         rows: how many.
+        documents: how many.
         sha256: of each file, by suffix.
         bytes: of each file, by suffix.
+        dim: width of the vectors.
+        dtype: of the vectors.
+        granularity: what a row is.
     """
 
     directory: Path
     name: str
     rows: int
-    sha256: dict[str, str]
-    bytes: dict[str, int]
+    documents: int
+    sha256: Hashes
+    bytes: Sizes
+    dim: int
+    dtype: Dtype
+    granularity: Granularity
+
+    def __post_init__(self) -> None:
+        header = self.bytes["npy"] - self.rows * self.dim * np.dtype(self.dtype).itemsize
+        if not 0 < header <= _LONGEST_HEADER:
+            raise ValueError(
+                f"{self.name} has {self.bytes['npy']:,} bytes for {self.rows:,} rows of {self.dim:,} {self.dtype}"
+            )
 
     def path(self, suffix: str) -> Path:
-        """Where the `npy` or `parquet` file lies."""
+        """Where the `npy`, `parquet` or `documents.parquet` file lies."""
         return self.directory / f"{self.name}.{suffix}"
 
-    def wrong_size(self, suffix: str) -> str | None:
+    def wrong_size(self, suffix: Suffix) -> str | None:
         """What is wrong with a file, as far as its size tells."""
         path = self.path(suffix)
         if not path.is_file():
@@ -50,19 +71,25 @@ class Shard:
         size = path.stat().st_size
         return None if size == self.bytes[suffix] else f"{path.name} has {size:,} bytes, not {self.bytes[suffix]:,}"
 
-    @cached_property
+    @property
     def vectors(self) -> NDArray[np.floating[Any]]:
-        """The embeddings (rows, dim), memory-mapped and read-only.
+        """The embeddings (rows, dim), read-only, memory-mapped anew with every call.
+
+        Python keeps a file descriptor for every map: keep no maps of many shards.
 
         Raises:
             StoreError: the file is not what was written.
         """
         try:
             vectors: NDArray[np.floating[Any]] = map_array(self.path("npy"))
-        except (OSError, ValueError, EOFError) as error:
-            raise StoreError(f"{self.path('npy')} cannot be read: {error}; see nuner-embed store verify") from None
-        if vectors.ndim != 2 or len(vectors) != self.rows:
-            raise StoreError(f"{self.path('npy')} has shape {vectors.shape}, expected {self.rows} rows")
+        except (OSError, ValueError) as error:
+            raise self._unreadable("npy", error) from None
+        expected = (self.rows, self.dim), np.dtype(self.dtype)
+        if (vectors.shape, vectors.dtype) != expected or not vectors.flags.c_contiguous:
+            raise StoreError(
+                f"{self.path('npy')} has {vectors.dtype} of shape {vectors.shape}, expected {self.dtype} of shape "
+                f"{expected[0]}; see nuner-embed store verify"
+            )
         return vectors
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
@@ -71,10 +98,42 @@ class Shard:
         Raises:
             StoreError: the file is not what was written, or has no such column.
         """
+        return self._read("parquet", row_schema(self.granularity), self.rows, columns)
+
+    def texts(self) -> pa.Table:
+        """The documents that the rows were taken from: document_id, text.
+
+        Raises:
+            StoreError: the file is not what was written.
+        """
+        return self._read("documents.parquet", document_schema(), self.documents)
+
+    def _read(self, suffix: Suffix, schema: pa.Schema, rows: int, columns: Sequence[str] | None = None) -> pa.Table:
+        unknown = [name for name in columns or () if name not in schema.names]
+        if unknown:
+            raise StoreError(f"{self.directory} has no column {unknown[0]!r}, but {', '.join(schema.names)}")
+        path = self.path(suffix)
+        if not path.is_file():
+            raise StoreError(f"{path} is missing; see nuner-embed store verify")
         try:
-            return pq.read_table(self.path("parquet"), columns=list(columns) if columns is not None else None)
-        except (OSError, pa.ArrowException) as error:
-            raise StoreError(f"{self.path('parquet')} cannot be read: {error}; see nuner-embed store verify") from None
+            with pq.ParquetFile(path) as file:
+                found, size = file.schema_arrow, file.metadata.num_rows
+                if size != rows or not found.equals(schema):
+                    raise StoreError(
+                        f"{path} has {size:,} rows of {', '.join(found.names)}, expected {rows:,} rows of "
+                        f"{', '.join(schema.names)}; see nuner-embed store verify"
+                    )
+                table = file.read(list(columns) if columns is not None else None)
+            table.validate(full=True)  # a damaged file may hold texts that are no UTF-8
+        except (OSError, pa.ArrowException, MemoryError) as error:
+            raise self._unreadable(suffix, error) from None
+        if len(table) != rows:
+            raise StoreError(f"{path} has {len(table):,} rows, expected {rows:,}; see nuner-embed store verify")
+        return table
+
+    def _unreadable(self, suffix: Suffix, error: BaseException) -> StoreError:
+        reason = printable((error.strerror if isinstance(error, OSError) else None) or error)
+        return StoreError(f"{self.path(suffix)} cannot be read: {reason}; see nuner-embed store verify")
 
 
 class Store:
@@ -96,23 +155,30 @@ class Store:
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path = path
         self.manifest = manifest
+        facts = checked(path, manifest)
+        if facts.clearing:
+            raise StoreError(f"{path} was being cleared; the same nuner-embed encode command again finishes it")
+        self.complete = facts.complete
+        listed = facts.shards if facts.complete else Journal.read(path).entries
         try:
-            self.complete = bool(manifest["complete"])
-            listed = manifest["shards"] if self.complete else [entry.to_dict() for entry in Journal.read(path).entries]
             self.shards = tuple(
-                Shard(path, shard["name"], shard["rows"], shard["sha256"], shard["bytes"]) for shard in listed
-            )
-            for shard in self.shards:
-                require_shard_name(shard.name)
-            self.documents = sum(int(shard["documents"]) for shard in listed)
-            self.recipe = Recipe.from_dict(manifest["recipe"])
-            self.granularity = str(manifest["granularity"])
-            self.dim = int(manifest["dim"])
-            self.dtype = str(manifest["dtype"])
-            self.semantic_hash = str(manifest["semantic_hash"])
-            self.numeric_hash = str(manifest["numeric_hash"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"{path}/manifest.json is damaged (problem with {error})") from None
+                Shard(
+                    path, one.name, one.rows, one.documents, one.sha256, one.bytes,
+                    facts.dim, facts.dtype, facts.granularity,
+                )
+                for one in listed
+            )  # fmt: skip
+        except ValueError as error:
+            raise StoreError(
+                f"{path}: the numbers of its books cannot be ({error}); encode again with --force"
+            ) from None
+        self.documents = sum(shard.documents for shard in self.shards)
+        self.recipe = Recipe.from_dict(facts.recipe)
+        self.granularity: str = facts.granularity
+        self.dim = facts.dim
+        self.dtype: str = facts.dtype
+        self.semantic_hash: str = facts.semantic_hash
+        self.numeric_hash: str = facts.numeric_hash
 
     @classmethod
     def open(cls, path: str | Path, *, allow_incomplete: bool = False, check_files: bool = True) -> Self:
@@ -128,7 +194,7 @@ class Store:
             StoreMismatch: another schema version.
         """
         directory = expand(path)
-        manifest = read_manifest(directory)
+        manifest = read_values(directory)
         if manifest is None:
             raise StoreError(f"{directory} holds no store (no manifest.json); nuner-embed encode makes one")
         store = cls(directory, manifest)
@@ -191,30 +257,13 @@ class Store:
         """The rows as a pandas DataFrame; needs pandas."""
         return self.table().to_pandas()
 
-    def _wrong_bookkeeping(self) -> list[str]:
-        """Where manifest, journal and coverage do not say the same."""
-        problems = []
-        if hash_of(self.manifest["numerics"]) != self.numeric_hash:
-            problems.append(f"{MANIFEST_FILE} was changed: its numerics do not have its numeric hash")
-        try:
-            journal = Journal.read(self.path)
-        except StoreError as error:
-            return [*problems, str(error)]
-        if [(entry.name, entry.sha256) for entry in journal.entries] != [(s.name, s.sha256) for s in self.shards]:
-            problems.append(f"{MANIFEST_FILE} and {JOURNAL_FILE} name different shards")
-        path = self.path / COVERAGE_FILE
-        size = path.stat().st_size if path.is_file() else 0
-        if size < journal.coverage_bytes or (self.complete and size > journal.coverage_bytes):
-            problems.append(f"{COVERAGE_FILE} has {size:,} bytes, not {journal.coverage_bytes:,}")
-        return problems
-
     def verify(self) -> list[str]:
-        """Reads every byte again; returns what is wrong, a line each, nothing if all is well."""
-        problems = self._wrong_bookkeeping()
-        for shard in self.shards:
-            for suffix in SUFFIXES:
-                wrong = shard.wrong_size(suffix)
-                if wrong is None and sha256_of(shard.path(suffix)) != shard.sha256[suffix]:
-                    wrong = f"{shard.path(suffix).name} is not what was written (sha256 differs)"
-                problems += [wrong] if wrong else []
-        return problems
+        """Reads every byte again; returns what is wrong, a line each, nothing if all is well.
+
+        Without the checksums that `unchecked` misses, what they are of is checked less.
+        """
+        return problems_of(self)
+
+    def unchecked(self) -> list[str]:
+        """What `verify` cannot compare with a checksum, a line each: earlier versions wrote fewer of them."""
+        return missing_checksums(self)

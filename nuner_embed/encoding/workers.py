@@ -15,7 +15,7 @@ from typing import Self
 
 from nuner_embed.encoding.detecting import embed_detected
 from nuner_embed.encoding.encoder import RowEmbeddings, TextEncoder
-from nuner_embed.encoding.layout import shard_name
+from nuner_embed.encoding.layout import Suffix, shard_name
 from nuner_embed.encoding.options import EncoderSpec, JobOptions
 from nuner_embed.encoding.reporting import Reporter
 from nuner_embed.encoding.shards import ShardEntry, cast, write_shard
@@ -23,8 +23,8 @@ from nuner_embed.encoding.spawning import WorkerContext
 from nuner_embed.encoding.tokens import TokenTable
 from nuner_embed.errors import StoreError
 
-Written = tuple[ShardEntry, list[str], dict[str, Path]]
-Commit = Callable[[ShardEntry, list[str], dict[str, Path]], None]
+Written = tuple[ShardEntry, list[str], dict[Suffix, Path]]
+Commit = Callable[[ShardEntry, list[str], dict[Suffix, Path]], None]
 
 
 class Workers:

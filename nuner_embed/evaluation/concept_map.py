@@ -3,11 +3,13 @@
 import html
 import io
 import json
+import os
 import warnings
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,11 @@ from nuner_embed.errors import ModelError
 
 _FEWEST = 10  # below, there is nothing to lay out
 _NAMED = 60  # concepts whose names stand in the picture
+_SOFTWARE = "nuner-embed concepts map"
+_PNG = b"\x89PNG\r\n\x1a\n"
+# by which a page of ours is known
+_PAGE = b"""<!doctype html><html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width,initial-scale=1"><title>concepts</title>"""
 _STYLE = """
 html,body{margin:0;height:100%;font:15px/1.4 system-ui,sans-serif;color:#1c2330;overflow:hidden}
 #bar{position:fixed;left:0;right:0;top:0;padding:.5rem 1rem;background:#ffffffd8;display:flex;
@@ -98,8 +105,7 @@ class ConceptMap:
             )
         ]
         data = json.dumps(points, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-        return f"""<!doctype html><html lang="en"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width,initial-scale=1"><title>concepts</title><style>{_STYLE}</style>
+        return f"""{_PAGE.decode()}<style>{_STYLE}</style>
 <div id="bar"><b>Concepts of {html.escape(self.model)}</b><input placeholder="find a concept">
 <span id="count"></span><span class="dim">placed and coloured by UMAP; size: logarithm of the frequency; wheel zooms,
 dragging moves</span></div><div id="tip"></div><canvas></canvas>
@@ -129,8 +135,33 @@ dragging moves</span></div><div id="tip"></div><canvas></canvas>
         axes.invert_yaxis()  # as on the page
         axes.axis("off")
         content = io.BytesIO()
-        drawn.savefig(content, format="png", dpi=110)
+        drawn.savefig(content, format="png", dpi=110, metadata={"Software": _SOFTWARE})
         return content.getvalue()
+
+
+def require_own(page: Path, picture: Path) -> None:
+    """Checks that a map may be written: nothing lies where its files go, or an earlier map.
+
+    Raises:
+        ModelError: something else does.
+    """
+    beginning, head = _beginning(page), _beginning(picture)
+    signed = f"Software\0{_SOFTWARE}".encode() in head
+    # earlier versions did not sign their pictures: matplotlib did, and a page of theirs lies beside
+    drawn = beginning.startswith(_PAGE) and b"Software\0Matplotlib" in head
+    for path, is_ours in ((page, beginning.startswith(_PAGE)), (picture, head.startswith(_PNG) and (signed or drawn))):
+        if os.path.lexists(path) and not is_ours:
+            raise ModelError(
+                f"{path} is no map of concepts, and would be overwritten; move it away or name another page with -o"
+            )
+
+
+def _beginning(path: Path) -> bytes:
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+            return stream.read(1024)
+    except OSError:
+        return b""
 
 
 def count_concepts(documents: Iterable[Document]) -> Counter[str]:

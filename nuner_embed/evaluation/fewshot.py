@@ -16,6 +16,7 @@ from nuner_embed.documents import Document
 from nuner_embed.encoding.tokens import Ints
 from nuner_embed.evaluation.metrics import Scores
 from nuner_embed.evaluation.protocol import Draws, Protocol, TypedSet, needed
+from nuner_embed.metadata import Count, Positive
 from nuner_embed.probing.linear import LinearProbe
 from nuner_embed.probing.words import Runs, WordFeatures, WordLabels, runs_of
 
@@ -40,12 +41,12 @@ class Cell:
 
     model: str
     set: str
-    k: int
+    k: Positive
     scores: list[float]
     mean: float | None
     std: float | None
-    words: list[int]
-    types: int
+    words: list[Count]
+    types: Count
     left_out: list[str]
     blank: str | None
     others: dict[str, list[float]] = field(default_factory=dict)

@@ -123,18 +123,17 @@ class Scores:
 
     def to_dict(self, *, confusion: bool = False) -> dict[str, Any]:
         """Plain JSON values; with the confusion matrix, which grows with the square of the types, if asked for."""
-        total, tokens, spans = self.spans.total(), self.tokens, self.spans
-        per_type = {
-            name: {
-                "token_precision": float(tokens.precision()[i]),
-                "token_recall": float(tokens.recall()[i]),
-                "token_f1": float(tokens.f1()[i]),
-                "tokens": int(tokens.annotated[i]),
-                "span_precision": float(spans.precision()[i]),
-                "span_recall": float(spans.recall()[i]),
-                "span_f1": float(spans.f1()[i]),
-                "spans": int(spans.annotated[i]),
+        total = self.spans.total()
+        columns: dict[str, list[Any]] = {}
+        for what, counts in (("token", self.tokens), ("span", self.spans)):
+            columns |= {
+                f"{what}_precision": counts.precision().tolist(),
+                f"{what}_recall": counts.recall().tolist(),
+                f"{what}_f1": counts.f1().tolist(),
+                f"{what}s": counts.annotated.tolist(),
             }
+        per_type = {
+            name: {column: values[i] for column, values in columns.items()}
             for i, name in enumerate(self.types, start=1)
         }
         matrix = {"classes": [NONE, *self.types], "counts": self.confusion.tolist()} if confusion else None

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nuner_embed.documents import Document
 from nuner_embed.encoding.tokens import Ints
 from nuner_embed.files import hash_of
+from nuner_embed.limits import DRAWS_MOST, SEED_MOST, SHOTS_MOST
 from nuner_embed.probing.defaults import DEFAULT_C, DEFAULT_CLASS_WEIGHT
 from nuner_embed.probing.sampling import draw_k, draw_words, short_types
 from nuner_embed.probing.words import Unit, count_matrix, count_mentions, shortened, types_among
@@ -29,6 +30,9 @@ class Protocol:
         short_types: what happens where a type has fewer than k: the cell stays blank, the type is dropped (its words
             count as none, in training and test), or kept with as many as there are.
         C, class_weight, tol: of the probes, see `LinearProbe`.
+
+    Raises:
+        ValueError: sizes, draws or a seed that are none, or out of bounds.
     """
 
     k: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
@@ -39,6 +43,13 @@ class Protocol:
     C: float = DEFAULT_C
     class_weight: str | None = DEFAULT_CLASS_WEIGHT
     tol: float = 1e-4
+
+    def __post_init__(self) -> None:
+        for name, values, low, high in (
+            ("k", self.k, 1, SHOTS_MOST), ("draws", (self.draws,), 1, DRAWS_MOST), ("seed", (self.seed,), 0, SEED_MOST),
+        ):  # fmt: skip
+            if not values or not all(low <= value <= high for value in values):
+                raise ValueError(f"{name} must lie between {low:,} and {high:,}, not {str(list(values))[1:60]}")
 
 
 @dataclass(frozen=True, slots=True)

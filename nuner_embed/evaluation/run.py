@@ -1,6 +1,8 @@
 """A few-shot run over models and sets that can be interrupted and continued."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +11,15 @@ from nuner_embed.documents import Document
 from nuner_embed.encoding.load import load_encoder
 from nuner_embed.evaluation.comparing import AVERAGE
 from nuner_embed.evaluation.fewshot import Cell, measure
+from nuner_embed.evaluation.folder import FIGURE_FILE, RESULTS_FILE, TABLE_FILE, opened, read_part, write_part
 from nuner_embed.evaluation.protocol import Draws, Protocol, TypedSet, key_of, needed, plan
 from nuner_embed.evaluation.report import SetFacts, results, table
-from nuner_embed.files import atomic_write, expand, hash_of, read_json, write_json
+from nuner_embed.files import expand, hash_of
 from nuner_embed.installation import install_command
 from nuner_embed.machine import threads_for
 from nuner_embed.probing.features import FeatureCache, Progress, feature_folder, silent
 from nuner_embed.probing.reading import read_annotated
 from nuner_embed.probing.words import WordFeatures, WordLabels
-
-RESULTS_FILE, TABLE_FILE, FIGURE_FILE = "results.json", "table.md", "figure.png"
-_PARTS = "parts"
 
 
 def read_set(name: str, train: str | Path, test: str | Path, *, format: str | None = None, **reading: Any) -> TypedSet:
@@ -77,6 +77,7 @@ def evaluate_fewshot(
 
     Raises:
         ValueError: a name twice, or one that tables cannot show.
+        ProbeError: the directory holds something else, or another process writes there.
         NunerEmbedError: a model, set or feature that cannot be read.
     """
     protocol = protocol or Protocol()
@@ -86,8 +87,6 @@ def evaluate_fewshot(
         problem = wrong_names(what, names)
         if problem:
             raise ValueError(problem)
-    directory = expand(output)
-    (directory / _PARTS).mkdir(parents=True, exist_ok=True)
     drawn = [plan(typed, protocol) for typed in sets]
     for typed, draws in zip(sets, drawn, strict=True):
         for size in draws:
@@ -95,41 +94,47 @@ def evaluate_fewshot(
                 note(f"{typed.name}, k = {size.k}: {size.blank}; the cell stays blank")
     cells: list[Cell] = []
     lost: dict[str, int] = {}
-    for model, place in named.items():
-        encoder = load_encoder(place, threads=threads)
-        features = FeatureCache(cache or feature_folder(), encoder)
-        for typed, draws in zip(sets, drawn, strict=True):
-            path = directory / _PARTS / f"{key_of(typed, protocol, (encoder.semantic_hash, encoder.numeric_hash))}.json"
-            part = _read_part(path, model, typed, protocol)
-            if part is None:
-                measured = _measured(model, typed, draws, protocol, features, threads or threads_for(1), progress)
-                write_json(path, measured)
+    with opened(expand(output)) as folder:
+        for model, place in named.items():
+            encoder = load_encoder(place, threads=threads)
+            features = FeatureCache(cache or feature_folder(), encoder)
+            for typed, draws in zip(sets, drawn, strict=True):
+                path = folder.part(key_of(typed, protocol, (encoder.semantic_hash, encoder.numeric_hash)))
                 part = _read_part(path, model, typed, protocol)
-            assert part is not None
-            cells += part[0]
-            lost[typed.name] = part[1]
-    facts = [
-        SetFacts(typed.name, len(typed.train), len(typed.test), len(typed.types), typed.repeated(), lost[typed.name])
-        for typed in sets
-    ]
-    found = results(cells, facts, protocol)
-    write_json(directory / RESULTS_FILE, found)
-    with atomic_write(directory / TABLE_FILE) as stream:
-        stream.write(table(cells, facts, protocol).encode())
-    _draw(directory / FIGURE_FILE, cells, note)
+                if part is None:
+                    measured = _measured(model, typed, draws, protocol, features, threads or threads_for(1), progress)
+                    write_part(path, *measured)
+                    part = _read_part(path, model, typed, protocol)
+                assert part is not None
+                cells += part[0]
+                lost[typed.name] = part[1]
+        facts = [
+            SetFacts(
+                typed.name, len(typed.train), len(typed.test), len(typed.types), typed.repeated(), lost[typed.name]
+            )
+            for typed in sets
+        ]
+        found = results(cells, facts, protocol)
+        folder.write(RESULTS_FILE, (json.dumps(found, indent=2, ensure_ascii=False) + "\n").encode())
+        folder.write(TABLE_FILE, table(cells, facts, protocol).encode())
+        drawing = _drawn(cells, note)
+        if drawing is not None:
+            folder.write(FIGURE_FILE, drawing)
     return found
 
 
 def _read_part(path: Path, model: str, typed: TypedSet, protocol: Protocol) -> tuple[list[Cell], int] | None:
     """The cells of a part that was measured before, and the test mentions it lost; None if it is not whole."""
-    try:
-        part = read_json(path)
-        cells = [Cell(**{**cell, "model": model, "set": typed.name}) for cell in part["cells"]]
-        lost = int(part["lost"])
-    except (OSError, ValueError, KeyError, TypeError):
+    part = read_part(path)
+    if part is None or [cell.k for cell in part[0]] != list(protocol.k):
         return None
-    whole = [cell.k for cell in cells] == list(protocol.k)
-    return (cells, lost) if whole and all(len(cell.scores) in (0, protocol.draws) for cell in cells) else None
+    cells = [replace(cell, model=model, set=typed.name) for cell in part[0]]
+    whole = all(
+        len(scores) in (0, protocol.draws) and all(0 <= score <= 1 for score in scores)
+        for cell in cells
+        for scores in (cell.scores, *cell.others.values())
+    )
+    return (cells, part[1]) if whole else None
 
 
 def _measured(
@@ -140,7 +145,7 @@ def _measured(
     cache: FeatureCache,
     threads: int,
     progress: Progress,
-) -> dict[str, Any]:
+) -> tuple[list[Cell], int]:
     def encode(documents: Sequence[Document], part: str) -> WordFeatures:
         return cache.features(
             documents, lambda what, done, total: progress(f"{model}, {typed.name}: {what} the {part} part", done, total)
@@ -156,16 +161,16 @@ def _measured(
         progress(f"{model}, {typed.name}: probes", done, total)
 
     cells = measure(model, typed, draws, protocol, train, test, threads=threads, progress=fitted)
-    return {"cells": [cell.to_dict() for cell in cells], "lost": WordLabels.of(typed.test, test, typed.types).lost}
+    return cells, WordLabels.of(typed.test, test, typed.types).lost
 
 
-def _draw(path: Path, cells: Sequence[Cell], note: Callable[[str], None]) -> None:
+def _drawn(cells: Sequence[Cell], note: Callable[[str], None]) -> bytes | None:
     from nuner_embed.evaluation.figure import figure
 
     try:
-        content = figure(cells)
+        return figure(cells)
     except ImportError:
-        note(f"no {path.name}: it needs matplotlib ({install_command('plots')}); run again, nothing is lost")
-        return
-    with atomic_write(path) as stream:
-        stream.write(content)
+        note(f"no {FIGURE_FILE}: it needs matplotlib ({install_command('plots')}); run again, nothing is lost")
+    except OSError as error:  # matplotlib finds no place for its own files
+        note(f"no {FIGURE_FILE}: {error}; run again, nothing is lost")
+    return None

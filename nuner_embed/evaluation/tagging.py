@@ -31,7 +31,8 @@ def comparable_types(
         require_known(set(found) - set(facts.training.left_out), facts.types, what)
     else:
         require_known(types, facts.types, "--types")
-    return [name for name in facts.types if types is None or name in types]
+    wanted = set(facts.types if types is None else types)
+    return [name for name in facts.types if name in wanted]
 
 
 def score_tagger(

@@ -3,10 +3,12 @@
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Self, get_args
+from typing import Final, Literal, Self
 
 from nuner_embed.errors import ModelError
-from nuner_embed.files import read_json, write_json
+from nuner_embed.files import write_json
+from nuner_embed.metadata import Sha256
+from nuner_embed.metadata import read as read_metadata
 
 CONCEPTS_FILE: Final = "concepts.json"
 _SCHEMA_VERSION = 1
@@ -45,7 +47,7 @@ class ConceptFacts:
         calibration: None where nobody measured what a cosine means.
     """
 
-    text_weights_sha256: str
+    text_weights_sha256: Sha256
     pooling: ConceptPooling
     similarity: dict[str, float]
     calibration: Calibration | None = None
@@ -61,17 +63,10 @@ class ConceptFacts:
         Raises:
             ModelError: it is missing, damaged, or of another version.
         """
-        path = directory / CONCEPTS_FILE
+        path, cure = directory / CONCEPTS_FILE, "pre-train or export the model again"
         try:
-            values: dict[str, Any] = read_json(path)
-            version, calibration = values.pop("schema_version"), values.pop("calibration")
-            if version != _SCHEMA_VERSION:
-                raise ModelError(f"{path} has schema version {version}, this program reads {_SCHEMA_VERSION}")
-            facts = cls(**values, calibration=calibration and Calibration(**calibration))
-            if facts.pooling not in get_args(ConceptPooling):
-                raise ValueError(f"an unknown pooling, {facts.pooling!r}")
-        except FileNotFoundError:
-            raise ModelError(f"{path} is missing; pre-train or export the model again") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ModelError(f"{path} cannot be read ({error}); pre-train or export the model again") from None
-        return facts
+            return read_metadata(
+                path, cls, version=_SCHEMA_VERSION, error=ModelError, what="the facts of a concept encoder", cure=cure
+            )
+        except (FileNotFoundError, NotADirectoryError):
+            raise ModelError(f"{path} is missing; {cure}") from None

@@ -7,6 +7,7 @@ from typing import Any
 
 from nuner_embed.errors import ModelError
 from nuner_embed.files import hash_of, read_json
+from nuner_embed.limits import CONFIG_BYTES, HIDDEN_SIZE, LAYERS, POSITIONS, VOCABULARY
 
 # RoBERTa and its kin number positions from padding_idx + 1, so a table of 514 holds 512 tokens.
 _OFFSET_POSITIONS = frozenset(
@@ -54,41 +55,67 @@ def read_config(name: str, directory: Path) -> ModelConfig:
     """
     path = directory / "config.json"
     try:
-        values = read_json(path)
+        values = read_json(path, CONFIG_BYTES)
     except FileNotFoundError:
         raise ModelError(f"{name} holds no config.json; expected a Hugging Face model directory") from None
+    except OSError as error:
+        raise ModelError(f"{name}: config.json cannot be read: {error.strerror or error}") from None
     except ValueError as error:
         raise ModelError(f"{name}: config.json is no JSON: {error}") from None
     if not isinstance(values, dict):
         raise ModelError(f"{name}: config.json is not an object that describes a text encoder")
     if "auto_map" in values:
         raise ModelError(f"{name} needs Python code of its own (auto_map in config.json), which is never run from here")
-    try:
-        model_type = str(values["model_type"])
-        pad_id = int(values.get("pad_token_id") or 0)
-        vocabulary = int(values["vocab_size"])
-        return ModelConfig(
-            model_type=model_type,
-            hidden_size=int(values["dim"] if model_type == "distilbert" else values["hidden_size"]),
-            layers=int(values["n_layers"] if model_type == "distilbert" else values["num_hidden_layers"]),
-            positions=_positions(model_type, values, pad_id),
-            vocabulary=vocabulary,
-            pad_id=pad_id if 0 <= pad_id < vocabulary else 0,  # -1 stands for none; what is masked may be anything
-            sha256=hash_of({key: value for key, value in values.items() if not _NOT_THE_NETWORK.fullmatch(key)}),
+    if "quantization_config" in values:
+        raise ModelError(
+            f"{name} holds weights in a format of another program (quantization_config in config.json); name the model "
+            "that it was made from"
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{name}: config.json does not describe a text encoder (problem with {error})") from None
+    try:
+        return _described(values)
+    except KeyError as error:
+        reason = f"it has no {error.args[0]}"
+    except ValueError as error:
+        reason = str(error)
+    raise ModelError(f"{name}: config.json does not describe a text encoder: {reason}")
+
+
+def _described(values: dict[str, Any]) -> ModelConfig:
+    model_type = values["model_type"]
+    if not isinstance(model_type, str):
+        raise ValueError(f"its model_type is {model_type!r:.40}, expected a name")
+    vocabulary = _whole(values, "vocab_size", 1, VOCABULARY)
+    pad_id = 0 if values.get("pad_token_id") is None else _whole(values, "pad_token_id", -VOCABULARY, VOCABULARY)
+    distilbert = model_type == "distilbert"
+    return ModelConfig(
+        model_type=model_type,
+        hidden_size=_whole(values, "dim" if distilbert else "hidden_size", 1, HIDDEN_SIZE),
+        layers=_whole(values, "n_layers" if distilbert else "num_hidden_layers", 1, LAYERS),
+        positions=_positions(model_type, values, pad_id),
+        vocabulary=vocabulary,
+        pad_id=pad_id if 0 <= pad_id < vocabulary else 0,  # -1 stands for none; what is masked may be anything
+        sha256=hash_of({key: value for key, value in values.items() if not _NOT_THE_NETWORK.fullmatch(key)}),
+    )
+
+
+def _whole(values: dict[str, Any], key: str, least: int, most: int, default: int | None = None) -> int:
+    value = values[key] if default is None else values.get(key, default)
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f"its {key} is {value!r:.40}, expected a whole number from {least:,} to {most:,}")
+    return value
 
 
 def _positions(model_type: str, values: dict[str, Any], pad_id: int) -> int:
     """Tokens of the longest input that the network takes and treats as it treats shorter ones."""
-    positions = int(values["max_position_embeddings"])
+    positions = _whole(values, "max_position_embeddings", 1, POSITIONS)
     if model_type in _OFFSET_POSITIONS and values.get("position_embedding_type") != "rotary":
         positions -= pad_id + 1
     if model_type in _POSITIONS_FROM_TWO:
         positions -= 2
     if model_type == "big_bird" and values.get("attention_type", "block_sparse") == "block_sparse":
         # Up to here every token attends to all; above, to blocks, until the network has seen a shorter text.
-        blocks = 5 + 2 * int(values.get("num_random_blocks", 3))
-        positions = min(positions, blocks * int(values.get("block_size", 64)))
+        blocks = 5 + 2 * _whole(values, "num_random_blocks", 0, POSITIONS, 3)
+        positions = min(positions, blocks * _whole(values, "block_size", 1, POSITIONS, 64))
+    if positions < 3:
+        raise ValueError(f"it takes {positions} tokens at a time, which is no text")
     return positions

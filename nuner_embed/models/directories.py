@@ -1,79 +1,100 @@
-"""The directory of a model: what may lie in it, and how a new one takes its name."""
+"""The directories of models that this project writes: by which file they are known, and what they consist of."""
 
-import contextlib
+import functools
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
 
+from nuner_embed.artifacts import Kind
 from nuner_embed.errors import ModelError
-from nuner_embed.files import sync_folder
-from nuner_embed.models.exported import RECIPE_FILE
+from nuner_embed.files import sha256_of, write_json
+from nuner_embed.metadata import Sha256
+from nuner_embed.metadata import read as read_metadata
 from nuner_embed.models.layout import COMPANIONS
 
-CARD_FILE = "README.md"
+CARD_FILE: Final = "README.md"
 # The files that a tokenizer of the Hugging Face library may be made from where it has no tokenizer.json; those
 # that belong to one of them and say nothing alone come after.
-VOCABULARY_FILES = (
+VOCABULARY_FILES: Final = (
     "vocab.txt", "vocab.json", "spm.model", "spiece.model", "sentencepiece.bpe.model", "sentencepiece.model",
     "tokenizer.model", "spm_char.model", "tiktoken.model", "dict.txt", "prophetnet.tokenizer",
 )  # fmt: skip
-TOKENIZER_FILES = (
+TOKENIZER_FILES: Final = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", *VOCABULARY_FILES,
     "merges.txt", "bpe.codes", "vocab.bpe", "vocab-src.json", "vocab-tgt.json", "entity_vocab.json", "byte_maps.json",
     "word_shape.json", "word_pronunciation.json", "emoji.json", "chat_template.jinja",
 )  # fmt: skip
 
-_FILES = frozenset({"config.json", RECIPE_FILE, CARD_FILE, *COMPANIONS, *TOKENIZER_FILES})
+MARKER_FILE: Final = "nuner-embed-model.json"
+SCHEMA_VERSION: Final = 1
+Purpose = Literal["saved", "composed"]
 
 
-def _require_free(directory: Path, force: bool) -> None:
-    """Checks that nothing is lost if the directory is replaced, but a model of the same kind.
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What `nuner-embed-model.json` says of the directory that it lies in.
 
-    Raises:
-        ModelError: something would be.
+    Attributes:
+        purpose: "saved" for a user, by `nuner-embed models save`; or "composed" within the cache folder.
+        files: the SHA-256 of every other file, by its path within the directory.
     """
-    if not directory.exists():
-        return
-    if not directory.is_dir():
-        raise ModelError(f"{directory} is a file; name a directory for the model")
-    if Path.cwd().is_relative_to(directory):
-        raise ModelError(f"{directory} is the folder that this runs in; name another directory for the model")
-    names = [path.name for path in directory.iterdir()]
-    foreign = sorted(
-        name for name in names if name not in _FILES and not name.endswith((".safetensors", ".bin", ".index.json"))
+
+    purpose: Purpose
+    files: dict[str, Sha256]
+
+
+def mark(directory: Path, purpose: Purpose, known: Mapping[Path, str] | None = None) -> None:
+    """Writes the marker of a directory that is otherwise finished.
+
+    Args:
+        directory: of the model, of which every file is ours.
+        purpose: see `Marker`.
+        known: the SHA-256 of files that need not be read for it.
+    """
+    hashes = {path: (known or {}).get(path) or sha256_of(path) for path in _files(directory)}
+    files = {path.relative_to(directory).as_posix(): sha256 for path, sha256 in sorted(hashes.items())}
+    write_json(directory / MARKER_FILE, {"schema_version": SCHEMA_VERSION, "purpose": purpose, "files": files})
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    for parent, _, names in os.walk(directory):
+        yield from (path for name in names if (path := Path(parent) / name) != directory / MARKER_FILE)
+
+
+def _read_marker(directory: Path) -> Marker:
+    return read_metadata(
+        directory / MARKER_FILE,
+        Marker,
+        version=SCHEMA_VERSION,
+        error=ModelError,
+        what="the marker of a model that nuner-embed wrote",
+        cure="save the model into another directory",
     )
-    if foreign:
-        raise ModelError(f"{directory} holds something else ({foreign[0]}); name another directory for the model")
-    if names and not force:
-        raise ModelError(f"{directory} holds a model; name another directory, or replace it with --force")
 
 
-@contextlib.contextmanager
-def new_directory(directory: Path, *, force: bool = False) -> Iterator[Path]:
-    """A directory to fill with a model, which takes its name only if the block ends without an error.
-
-    Raises:
-        ModelError: something of that name is there, unless it is a model and `force` replaces it.
-    """
-    directory = directory.resolve()
-    _require_free(directory, force)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o777 & ~_umask())  # mkdtemp lets nobody else in
-        if directory.exists():
-            shutil.rmtree(directory)
-        temporary.replace(directory)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    sync_folder(directory.parent)
+def _require_unchanged(directory: Path) -> Marker:
+    """Reads the marker of a saved model in which every file is as it was written."""
+    marker = _read_marker(directory)
+    if marker.purpose != "saved":
+        raise ModelError(f"{directory} belongs to the cache")
+    for path in sorted(_files(directory)):
+        inner, facts = path.relative_to(directory).as_posix(), path.lstat()
+        written = marker.files.get(inner)
+        if written is None or written != _sha256_of(path, facts.st_ino, facts.st_size, facts.st_mtime_ns):
+            raise ModelError(f"{inner} is not as nuner-embed wrote it")
+    return marker
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+@functools.lru_cache
+def _sha256_of(path: Path, *_version: int) -> str:
+    return sha256_of(path) if path.is_file() and not path.is_symlink() else ""
+
+
+_FILES: Final = ("*", *(f"{folder}/*" for folder in COMPANIONS))
+# A saved model is replaced only as long as all that it holds is what was written: an edited card or recipe is somebody
+# else's work.
+SAVED_MODEL: Final = Kind("a saved model", MARKER_FILE, _require_unchanged, _FILES, ModelError, ModelError)
+# A composed one is replaced when it is damaged.
+COMPOSED_MODEL: Final = Kind("a composed model", MARKER_FILE, _read_marker, _FILES, ModelError, ModelError)

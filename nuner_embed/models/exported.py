@@ -2,10 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal
 
+from nuner_embed.artifacts import Kind
+from nuner_embed.errors import ExportError, ModelError
 from nuner_embed.files import hash_of, sha256_of
-from nuner_embed.models.layout import COMPANIONS
+from nuner_embed.metadata import Sha256
+from nuner_embed.metadata import read as read_metadata
+from nuner_embed.models.layout import CONCEPT_FOLDER, DETECTOR_FOLDER
 
 EXPORT_FILE = "export.json"
 RECIPE_FILE = "recipe.json"
@@ -13,15 +17,9 @@ ONNX_FILE = "model.onnx"
 REFERENCE_FILE = "reference.npz"
 VERIFY_FILE = "verify.json"
 FUSED_FOLDER = "fused"
-# All that an export consists of.
-FILES = (
-    EXPORT_FILE, RECIPE_FILE, ONNX_FILE, f"{ONNX_FILE}.data", REFERENCE_FILE, VERIFY_FILE, FUSED_FOLDER,
-    "config.json", "tokenizer.json", *COMPANIONS,
-)  # fmt: skip
-
 SCHEMA_VERSION = 2
 FilePrecision = Literal["fp32", "fp16", "int8"]
-_KEPT = ("source", "precision", "graph_sha256", "weights_sha256")
+_KEPT = ("source", "precision", "graph_sha256", "weights_sha256", "padding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +48,57 @@ class Export:
         """The file's precision by the name that it has among those of the runtimes."""
         return "f32" if self.precision == "fp32" else self.precision
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Picks them from `export.json`.
-
-        Raises:
-            KeyError, TypeError: one is missing.
-            ValueError: it was written by another version, or has a precision that is none.
-        """
-        if values["schema_version"] != SCHEMA_VERSION:
-            raise ValueError(f"of schema version {values['schema_version']}, this program reads {SCHEMA_VERSION}")
-        if values["precision"] not in get_args(FilePrecision):
-            raise ValueError(f"in an unknown precision, {values['precision']!r}")
-        return cls(**{name: values[name] for name in _KEPT}, padding=values.get("padding"))
-
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {name: getattr(self, name) for name in (*_KEPT, "padding")}
+        """Plain JSON values, as `export.json` keeps them."""
+        return {name: getattr(self, name) for name in _KEPT}
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What `export.json` says."""
+
+    source: str
+    precision: FilePrecision
+    graph_sha256: Sha256
+    weights_sha256: Sha256
+    padding: bool | None = None
+
+
+def read_export(directory: Path) -> Export:
+    """The facts about a graph that this project exported.
+
+    Raises:
+        ModelError: `export.json` is missing, damaged, or of another version.
+    """
+    path, cure = directory / EXPORT_FILE, "export the model again"
+    try:
+        written = read_metadata(
+            path, _Written, version=SCHEMA_VERSION, error=ModelError, what="the facts about an export", cure=cure
+        )
+    except (FileNotFoundError, NotADirectoryError):
+        raise ModelError(f"{path} is missing; {cure}") from None
+    return Export(
+        written.source, written.precision, written.graph_sha256, written.weights_sha256, padding=written.padding
+    )
+
+
+_GRAPH = (
+    EXPORT_FILE, RECIPE_FILE, ONNX_FILE, f"{ONNX_FILE}.data", REFERENCE_FILE, VERIFY_FILE, "config.json",
+    "tokenizer.json",
+    *(f"{FUSED_FOLDER}/{file}" for file in ("onnxruntime-*", ".onnxruntime-*", ".onnxruntime-*/onnxruntime-*")),
+)  # fmt: skip
+EXPORTED_MODEL = Kind(
+    "an export",
+    EXPORT_FILE,
+    read_export,
+    (
+        *_GRAPH,
+        *(f"{CONCEPT_FOLDER}/{file}" for file in (*_GRAPH, "concepts.json")),
+        *(f"{DETECTOR_FOLDER}/{file}" for file in ("probe.json", "weights-*.safetensors")),
+    ),
+    ExportError,
+    ExportError,
+)
 
 
 def graph_files(graph: Path) -> list[Path]:

@@ -2,28 +2,36 @@
 
 import difflib
 import importlib.util
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nuner_embed.cache import cached
 from nuner_embed.errors import ModelError
-from nuner_embed.files import expand, hash_of, read_json, sha256_of
+from nuner_embed.files import expand, read_json
 from nuner_embed.installation import install_command
 from nuner_embed.models.composing import compose
 from nuner_embed.models.config import ModelConfig, read_config
-from nuner_embed.models.exported import EXPORT_FILE, ONNX_FILE, RECIPE_FILE, REFERENCE_FILE, Export, graph_sha256
+from nuner_embed.models.exported import (
+    EXPORT_FILE,
+    ONNX_FILE,
+    RECIPE_FILE,
+    REFERENCE_FILE,
+    Export,
+    graph_sha256,
+    read_export,
+)
 from nuner_embed.models.known import PACKAGED, SHIPPED, PackagedModel, ShippedModel, known_recipe
 from nuner_embed.models.onnx_folder import ONNX_FOLDER, describe_graph, find_graph
 from nuner_embed.models.recipe import Recipe
+from nuner_embed.models.weights import has_weights, hash_weights, weight_files
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # what a text encoder needs; graphs and other frameworks' weights stay on the hub
 _HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
+_ADAPTER_FILE = "adapter_config.json"  # by which transformers would load other weights, those of a base that it names
 _OLD_WEIGHTS = "pytorch_model*.bin"
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-_INDEX = ".index.json"  # beside weights that stand in several files
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +103,26 @@ class Model:
         return recipe
 
 
-def locate(name: str) -> Model:
+def locate(name: str, *, fetch: bool = True) -> Model:
     """Finds a model by directory, known name or hub name.
+
+    Args:
+        name: of the model.
+        fetch: ask the hub for a name that is not on this machine. Not where a file, such as the manifest of an index,
+            gives the name: what somebody wrote into a file starts no download.
 
     Raises:
         ModelError: nothing of that name, or files that are incomplete, unsafe or not the pinned ones.
     """
+    try:
+        return _locate(name, fetch)
+    except OSError as error:  # a folder in the place of a file, no permission, a broken disk
+        raise ModelError(f"{name} cannot be read: {error.filename or name}: {error.strerror or error}") from None
+
+
+def _locate(name: str, fetch: bool) -> Model:
+    if not name or "\0" in name:
+        raise ModelError(f"no model is called {name!r}")
     path = expand(name)
     if path.is_dir():
         return _read_directory(name, path)
@@ -116,7 +138,7 @@ def locate(name: str) -> Model:
     if name in PACKAGED:
         return _packaged(name, PACKAGED[name])
     if _HUB_NAME.fullmatch(name):
-        return _from_hub(name)
+        return _from_hub(name, fetch)
     known = [*SHIPPED, *PACKAGED]
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {close[0]}?" if close else f"; known names: {', '.join(known)}"
@@ -124,9 +146,11 @@ def locate(name: str) -> Model:
 
 
 def _read_directory(name: str, directory: Path) -> Model:
-    if (directory / EXPORT_FILE).is_file():
+    if os.path.lexists(directory / EXPORT_FILE):
         return _exported(name, directory)
     config = read_config(name, directory)
+    if (directory / _ADAPTER_FILE).is_file():
+        raise ModelError(f"{name} is an adapter ({_ADAPTER_FILE}) of another model; merge the two, and name the result")
     if not has_weights(directory):
         graph = find_graph(name, directory)
         if graph:
@@ -142,22 +166,17 @@ def _read_directory(name: str, directory: Path) -> Model:
 
 def _own_recipe(name: str, directory: Path) -> Recipe | None:
     path = directory / RECIPE_FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
     try:
-        return Recipe.from_dict(_read_json(path))
-    except ValueError as error:
+        return Recipe.from_dict(read_json(path))
+    except (OSError, ValueError) as error:
         raise ModelError(f"{name}: {RECIPE_FILE} is not a recipe: {error}") from None
 
 
 def _exported(name: str, directory: Path) -> Model:
     recipe = _own_recipe(name, directory)
-    try:
-        export = Export.from_dict(_read_json(directory / EXPORT_FILE))
-    except (KeyError, TypeError):
-        raise ModelError(f"{name}: {EXPORT_FILE} is incomplete; export the model again") from None
-    except ValueError as error:
-        raise ModelError(f"{name}: {EXPORT_FILE} is {error}; export the model again") from None
+    export = read_export(directory)
     if recipe is None or not (directory / ONNX_FILE).is_file():
         raise ModelError(f"{name}: {ONNX_FILE} or {RECIPE_FILE} is missing; export the model again")
     if graph_sha256(directory / ONNX_FILE) != export.graph_sha256:
@@ -218,65 +237,23 @@ def _packaged(name: str, known: PackagedModel) -> Model:
     return Model(name, directory, read_config(name, directory), known.recipe, sha256)
 
 
-def _from_hub(name: str) -> Model:
+def _from_hub(name: str, fetch: bool) -> Model:
     import huggingface_hub  # comes with tokenizers
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    here = {} if fetch else {"local_files_only": True}
     try:
-        directory = Path(huggingface_hub.snapshot_download(name, allow_patterns=_HUB_FILES))
+        directory = Path(huggingface_hub.snapshot_download(name, allow_patterns=_HUB_FILES, **here))
         if not any(directory.glob("*.safetensors")):
-            huggingface_hub.snapshot_download(name, allow_patterns=[_OLD_WEIGHTS])
-    except (OSError, HfHubHTTPError, ValueError) as error:
+            huggingface_hub.snapshot_download(name, allow_patterns=[_OLD_WEIGHTS], **here)
+    except (OSError, HfHubHTTPError, LocalEntryNotFoundError, ValueError) as error:
+        if not fetch:
+            raise ModelError(
+                f"{name} is no directory, and no model of that name was fetched from the hub before; a name in a file "
+                "starts no download"
+            ) from None
         raise ModelError(
             f"there is no directory {name}, and the hub did not give a model of that name "
             f"({type(error).__name__}); check the name and the network, or download it elsewhere and name the directory"
         ) from None
     return _read_directory(name, directory)
-
-
-def has_weights(directory: Path) -> bool:
-    """Whether a directory holds weights that transformers loads."""
-    return any((directory / f"{single}{end}").is_file() for single in _WEIGHTS for end in ("", _INDEX))
-
-
-def weight_files(name: str, directory: Path) -> list[Path]:
-    """The weights of a Hugging Face directory, the very files that transformers loads, in the order of their names.
-
-    Raises:
-        ModelError: there are none.
-    """
-    for single in _WEIGHTS:
-        index = directory / f"{single}{_INDEX}"
-        if (directory / single).is_file():
-            return [directory / single]
-        if index.is_file():
-            try:
-                return sorted(directory / file for file in set(_read_json(index)["weight_map"].values()))
-            except (KeyError, TypeError, AttributeError):
-                raise ModelError(f"{name}: {index.name} names no weights") from None
-    raise ModelError(
-        f"{name} holds no model.safetensors and no pytorch_model.bin; "
-        "expected a Hugging Face directory or one made by nuner-embed export"
-    )
-
-
-def hash_weights(files: list[Path]) -> str:
-    """The SHA-256 of one weights file, or of the names and hashes of several.
-
-    Raises:
-        ModelError: one is missing.
-    """
-    try:
-        hashes = {file.name: sha256_of(file) for file in files}
-    except OSError as error:
-        raise ModelError(f"{error.filename} cannot be read: {error.strerror}") from None
-    return next(iter(hashes.values())) if len(hashes) == 1 else hash_of(hashes)
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return read_json(path)
-    except FileNotFoundError:
-        raise ModelError(f"{path} is missing") from None
-    except ValueError as error:
-        raise ModelError(f"{path} is no JSON: {error}") from None

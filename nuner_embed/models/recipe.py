@@ -4,6 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
+from nuner_embed.metadata import convert
+
 Pooling = Literal["first", "last", "mean"]
 
 
@@ -66,11 +68,8 @@ class Recipe:
             ValueError: an unknown key, or a value of the wrong kind.
         """
         if not isinstance(values, dict):
-            raise ValueError(f"a recipe is an object, not {values!r}")
+            raise ValueError(f"a recipe is an object, not {values!r:.60}")
         unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
             raise ValueError(f"a recipe knows no {', '.join(sorted(unknown))}")
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ValueError(str(error)) from None
+        return convert(values, cls)

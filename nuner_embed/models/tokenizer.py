@@ -1,9 +1,8 @@
 """Texts to token ids with character offsets, through the tokenizers library alone."""
 
-import importlib.metadata
-import importlib.util
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,10 +12,10 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from nuner_embed.errors import ModelError
-from nuner_embed.files import hash_of
-from nuner_embed.installation import install_command
-from nuner_embed.models.directories import VOCABULARY_FILES
+from nuner_embed.files import hash_of, parse_json, read_json
+from nuner_embed.limits import TOKENIZER_BYTES
 from nuner_embed.models.exported import EXPORT_FILE
+from nuner_embed.models.older_tokenizer import convert
 from nuner_embed.models.tokenizer_config import apply_config
 
 _NEVER = -1e6  # a log probability below that of any real segmentation
@@ -61,18 +60,14 @@ class TextTokenizer:
             ModelError: no tokenizer, or one that cannot be read.
         """
         path = directory / "tokenizer.json"
-        try:
+        with _panics_as_errors(), _as_model_errors(f"{directory}: tokenizer.json cannot be read"):
             if not path.is_file():
-                definition = json.loads(_convert(directory))
+                definition = parse_json(convert(directory))
             else:
-                definition = json.loads(path.read_text(encoding="utf-8"))
+                definition = read_json(path, TOKENIZER_BYTES)
                 if not (directory / EXPORT_FILE).is_file():
                     definition = apply_config(definition, directory)
             return cls.from_definition(definition)
-        except ModelError:
-            raise
-        except Exception as error:  # the library raises bare Exception for a definition that it cannot read
-            raise ModelError(f"{directory}: tokenizer.json cannot be read: {error}") from None
 
     @classmethod
     def from_definition(cls, definition: dict[str, Any]) -> Self:
@@ -102,8 +97,13 @@ class TextTokenizer:
         return len(self.prefix) + len(self.suffix)
 
     def encode(self, texts: Sequence[str]) -> list[tuple[NDArray[np.int32], NDArray[np.int64]]]:
-        """Token ids (n,) and character offsets (n, 2) of each whole text, special tokens left out."""
-        encodings = self.backend.encode_batch(list(texts), add_special_tokens=False)
+        """Token ids (n,) and character offsets (n, 2) of each whole text, special tokens left out.
+
+        Raises:
+            ModelError: the tokenizer cannot do it, as one whose `tokenizer.json` is damaged.
+        """
+        with _panics_as_errors(), _as_model_errors("the tokenizer cannot cut a text into tokens"):
+            encodings = self.backend.encode_batch(list(texts), add_special_tokens=False)
         return [
             self._mended(np.array(encoding.ids, np.int32), np.array(encoding.offsets, np.int64).reshape(-1, 2))
             for encoding in encodings
@@ -142,56 +142,23 @@ def _without_literal_specials(definition: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _convert(directory: Path) -> str:
-    """The `tokenizer.json` that transformers makes of an older tokenizer's files."""
-    older = [path.name for path in sorted(directory.iterdir()) if path.name in VOCABULARY_FILES or _is_tiktoken(path)]
-    if not older:
-        raise ModelError(
-            f"{directory} holds no tokenizer: expected tokenizer.json, or an older vocab.txt, vocab.json or *.model"
-        )
-    if importlib.util.find_spec("transformers") is None:
-        raise ModelError(
-            f"{directory} holds no tokenizer.json; converting its older tokenizer needs transformers: "
-            f"{install_command('train')}"
-        )
-    missing = [package for package in _packages_for(older) if not _is_installed(package)]
-    if missing:
-        raise ModelError(
-            f"{directory} holds no tokenizer.json; converting its {older[0]} needs {' and '.join(missing)}, which is "
-            f"not installed: pip install {' '.join(missing)}"
-        )
-    from transformers import AutoTokenizer
-
+@contextlib.contextmanager
+def _as_model_errors(what: str) -> Iterator[None]:
+    """Makes a ModelError of whatever the tokenizers library raises, which is often a bare Exception."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            directory, use_fast=True, local_files_only=True, trust_remote_code=False
-        )
-        definition = str(tokenizer.backend_tokenizer.to_str())
-    except Exception as error:  # of each kind of file its own
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise ModelError(f"{directory} holds no tokenizer that can be used: {reason}") from None
-    # transformers 5 makes up a tokenizer of nothing but special tokens where the vocabulary is missing
-    vocabulary = [file for kind, file in type(tokenizer).vocab_files_names.items() if kind != "tokenizer_file"]
-    if vocabulary and not any((directory / file).is_file() for file in vocabulary):
-        raise ModelError(f"{directory} holds no tokenizer: neither tokenizer.json nor {' and '.join(vocabulary)}")
-    return definition
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{what}: {' '.join(str(error).split())[:300] or type(error).__name__}") from None
 
 
-def _is_tiktoken(path: Path) -> bool:
-    return path.name == "tiktoken.model" or path.suffix == ".tiktoken"
-
-
-def _packages_for(names: Sequence[str]) -> tuple[str, ...]:
-    """What transformers needs besides itself to read the first of these files; text files need nothing."""
-    if any(_is_tiktoken(Path(name)) for name in names):
-        return ("tiktoken",)
-    binary = all(name.endswith(".model") for name in names)
-    return ("sentencepiece", "protobuf") if binary else ()
-
-
-def _is_installed(package: str) -> bool:
+@contextlib.contextmanager
+def _panics_as_errors() -> Iterator[None]:
+    """Makes an Exception of a panic of Rust's, which is none so that nobody catches it by chance."""
     try:
-        importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+        yield
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":
+            raise ModelError(f"the tokenizer is damaged ({' '.join(str(error).split())[:200]})") from None
+        raise

@@ -14,7 +14,8 @@ from typing import Any, Final
 from tokenizers import AddedToken, Tokenizer
 
 from nuner_embed.errors import ModelError
-from nuner_embed.files import read_json
+from nuner_embed.files import parse_json, read_json
+from nuner_embed.limits import CONFIG_BYTES
 
 CONFIG_FILE: Final = "tokenizer_config.json"
 
@@ -66,10 +67,10 @@ def apply_config(definition: dict[str, Any], directory: Path) -> dict[str, Any]:
     Raises:
         ModelError: `tokenizer_config.json` is no JSON object, or a setting has a value of the wrong kind.
     """
-    settings = _read(directory / CONFIG_FILE)
-    network = _read(directory / "config.json")
+    settings = read_settings(directory / CONFIG_FILE)
+    network = read_settings(directory / "config.json")
     name = str(settings.get("tokenizer_class") or network.get("tokenizer_class") or "").removesuffix("Fast")
-    name = name or _CLASS_OF_NETWORK.get(network.get("model_type", ""), "")
+    name = name or _CLASS_OF_NETWORK.get(str(network.get("model_type", "")), "")
     if name == _AS_IT_STANDS:
         return definition
     used = {"pre_tokenizer": _pre_tokenizer(definition.get("pre_tokenizer"), settings, name, directory)}
@@ -80,11 +81,18 @@ def apply_config(definition: dict[str, Any], directory: Path) -> dict[str, Any]:
     return _with_added_tokens(definition, settings, directory)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, Any]:
+    """A JSON file's object; empty where there is no such file.
+
+    Raises:
+        ModelError: it cannot be read, or is no JSON object.
+    """
     try:
-        values = read_json(path)
+        values = read_json(path, CONFIG_BYTES)
     except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from None
     except ValueError as error:
         raise ModelError(f"{path} is no JSON: {error}") from None
     if not isinstance(values, dict):
@@ -116,7 +124,7 @@ def _flag(settings: Mapping[str, Any], key: str, default: bool | None, directory
     value = settings.get(key, default)
     if value is None or isinstance(value, bool):
         return value
-    raise ModelError(f"{directory / CONFIG_FILE}: {key} must be true or false, not {value!r}")
+    raise ModelError(f"{directory / CONFIG_FILE}: {key} must be true or false, not {value!r:.60}")
 
 
 def _with_added_tokens(definition: dict[str, Any], settings: Mapping[str, Any], directory: Path) -> dict[str, Any]:
@@ -135,5 +143,5 @@ def _with_added_tokens(definition: dict[str, Any], settings: Mapping[str, Any], 
         return definition
     backend = Tokenizer.from_str(json.dumps(definition))
     backend.add_tokens(lacking)
-    added: dict[str, Any] = json.loads(backend.to_str())
+    added: dict[str, Any] = parse_json(backend.to_str())
     return added

@@ -6,35 +6,66 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from nuner_embed.artifacts import is_free, lock, require_ours
 from nuner_embed.errors import PretrainingError
-from nuner_embed.files import hash_of, read_json, write_json
-
-TRAINING_FOLDER, FACTS_FILE, STATE_FILE = "training", "pretrain.json", "state.safetensors"
-_RUN_FILE, _LOCK_FILE = "run.json", ".lock"
+from nuner_embed.files import hash_of, write_json
+from nuner_embed.pretraining.cards import changed_cards
+from nuner_embed.pretraining.facts import (
+    FACTS_FILE,
+    RUN_FILE,
+    RUN_KIND,
+    SCHEMA_VERSION,
+    TRAINING_FOLDER,
+    read_begun,
+)
+from nuner_embed.pretraining.layout import FINISHED, LOCK_FILE, MODEL, PLACING, RUN, RUN_AND_MODEL, STATE_FILE
+from nuner_embed.pretraining.placing import place
 
 
 def require_free(directory: Path, *, force: bool) -> None:
     """Checks that a run may take place in a directory: it is new, empty, that of a run, or its model may be replaced.
 
     Raises:
-        PretrainingError: none of these.
+        PretrainingError: none of these, or something there was not written by this program.
     """
-    finished, begun = (directory / FACTS_FILE).exists(), (directory / TRAINING_FOLDER).exists()
-    if directory.exists() and not directory.is_dir():
-        raise PretrainingError(f"{directory} is a file; name a directory for the model")
-    if finished and not force and not begun:  # begun with --force, the run goes on without it
+    if is_free(directory) or _is_only_locked(directory):
+        return
+    work = directory / TRAINING_FOLDER
+    begun, finished = (work / RUN_FILE).exists(), (directory / FACTS_FILE).exists()
+    if not begun:
+        require_ours(directory, MODEL)
+        if not force:
+            raise PretrainingError(
+                f"{directory} holds a finished model; name another directory, or replace it with --force"
+            )
+    elif finished or (work / FINISHED).is_dir() or (work / PLACING).is_dir():
+        require_ours(directory, RUN_AND_MODEL)
+    else:
+        require_ours(directory, RUN)
+    changed = changed_cards(directory) if finished else []
+    if changed and not is_placed(work):
         raise PretrainingError(
-            f"{directory} holds a finished model; name another directory, or replace it with --force"
+            f"{changed[0]} is not as nuner-embed wrote it, and would be replaced; move it away, or name another "
+            "directory"
         )
-    if directory.exists() and not (finished or begun) and any(directory.iterdir()):
-        raise PretrainingError(f"{directory} holds something else; name another directory for the model")
+
+
+def _is_only_locked(directory: Path) -> bool:
+    """Whether nothing is there but the lock of a run that got no further, which is an empty file."""
+    work = directory / TRAINING_FOLDER
+    if not directory.is_dir() or work.is_symlink() or not work.is_dir() or len(list(directory.iterdir())) > 1:
+        return False
+    return all(
+        path.name == LOCK_FILE and path.is_file() and not path.is_symlink() and not path.stat().st_size
+        for path in work.iterdir()
+    )
 
 
 @contextmanager
 def held(directory: Path, accelerator: Any, *, force: bool) -> Iterator[Path]:
     """The working folder of a run, for this run alone; it goes when the block ends without an error.
+
+    Where an earlier process died while a finished model took its place, that is done first: see `is_placed`.
 
     Args:
         directory: of the run.
@@ -51,26 +82,41 @@ def held(directory: Path, accelerator: Any, *, force: bool) -> Iterator[Path]:
         return
     require_free(directory, force=force)
     work.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(work / _LOCK_FILE)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise PretrainingError(f"{directory} is being trained by another process; wait for it or stop it") from None
-    try:
+    busy = PretrainingError(f"{directory} is being trained by another process; wait for it or stop it")
+    with lock(work / LOCK_FILE, busy, PretrainingError):
+        require_free(directory, force=force)  # nobody was quicker
+        if (work / FINISHED).is_dir() or (work / PLACING).is_dir():
+            place(directory, work)
         if force:
             _empty(work)
+        if not (work / RUN_FILE).exists():
+            write_json(work / RUN_FILE, _mark(None))  # first of all: by it the folder is known
         accelerator.wait_for_everyone()
         yield work
-    finally:
-        lock.release()
-    shutil.rmtree(work)
+        if any(name.startswith(f"{TRAINING_FOLDER}/") for name in MODEL.strangers(directory)):
+            (work / RUN_FILE).unlink()  # somebody put something there while the run went on: it stays
+            return
+        _empty(work)
+        (work / LOCK_FILE).unlink(missing_ok=True)
+        work.rmdir()
+
+
+def is_placed(work: Path) -> bool:
+    """Whether the model of a run is in its place already, and only the run's folder is left to remove."""
+    return (work / PLACING).is_dir() and (work.parent / FACTS_FILE).exists()
+
+
+def _mark(begun: dict[str, Any] | None) -> dict[str, Any]:
+    return {"schema_version": SCHEMA_VERSION, "kind": RUN_KIND, "begun": begun}
 
 
 def _empty(work: Path) -> None:
+    """Removes all of a run but its lock, its mark first: what is left then is known by the model beside it."""
+    (work / RUN_FILE).unlink(missing_ok=True)
     for path in work.iterdir():
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        elif path.name != _LOCK_FILE:
+        elif path.name != LOCK_FILE:
             path.unlink()
 
 
@@ -85,16 +131,11 @@ def same_run(work: Path, made: dict[str, Any], *, write: bool) -> str:
     Raises:
         PretrainingError: it is another; the message says in what.
     """
-    path = work / _RUN_FILE
     begun = None
-    if (work / STATE_FILE).exists():  # before that nothing is learnt: nothing to protect
-        try:
-            begun = read_json(path)
-            there = {**begun, **begun["settings"]}
-        except (OSError, ValueError, KeyError, TypeError):
-            raise PretrainingError(f"{path} is damaged; --force starts over") from None
+    if (work / STATE_FILE).exists() or is_placed(work):  # before that nothing is learnt: nothing to protect
+        begun = read_begun(work.parent)
     if begun is not None and begun != made:
-        here = {**made, **made["settings"]}
+        there, here = {**begun, **begun["settings"]}, {**made, **made["settings"]}
         names = [name for name in here if name != "settings" and here[name] != there.get(name)]
         shown = ", ".join(
             name if isinstance(here[name], dict) else f"{name} ({there.get(name)} there, {here[name]} here)"
@@ -102,5 +143,5 @@ def same_run(work: Path, made: dict[str, Any], *, write: bool) -> str:
         )
         raise PretrainingError(f"the run in {work.parent} was begun with another {shown}; --force starts over")
     if write and begun is None:
-        write_json(path, made)
+        write_json(work / RUN_FILE, _mark(made))
     return hash_of(made)

@@ -5,6 +5,8 @@ import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 
+from nuner_embed.metadata import Count
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -24,7 +26,7 @@ class Row:
             training's loss and accuracy are the first one's.
     """
 
-    step: int
+    step: Count
     epoch: float
     train_loss: float | None = None
     train_top1: float | None = None
@@ -35,6 +37,32 @@ class Row:
     scale: float | None = None
     bias: float | None = None
     sentences_per_second: float | None = None
+
+
+@dataclass
+class Sums:
+    """What was measured over some batches.
+
+    Attributes:
+        loss: summed.
+        correct, labelled: tokens with a label, and those of them whose best concept is one of theirs.
+        batches: how many.
+    """
+
+    loss: float = 0.0
+    correct: Count = 0
+    labelled: Count = 0
+    batches: Count = 0
+
+    @property
+    def mean_loss(self) -> float:
+        """Over the batches."""
+        return self.loss / max(1, self.batches)
+
+    @property
+    def top_1(self) -> float:
+        """Share of the labelled tokens, a fraction of 1."""
+        return self.correct / max(1, self.labelled)
 
 
 def to_csv(rows: Sequence[Row]) -> bytes:

@@ -1,9 +1,11 @@
 """AdamW and its schedule (section 3.3), and a run's state in a file: parameters, moments, how far it is."""
 
+import hashlib
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -11,6 +13,8 @@ from torch import nn
 
 from nuner_embed.errors import PretrainingError
 from nuner_embed.files import atomic_write
+from nuner_embed.metadata import Count, Sha256, parse
+from nuner_embed.pretraining.history import Row, Sums
 from nuner_embed.pretraining.settings import Settings
 
 # what AdamW keeps of a parameter; its steps are not those of the run where a batch had nothing to learn from
@@ -61,39 +65,81 @@ def trained(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: one for name, one in model.named_parameters() if one.requires_grad}
 
 
-def save_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, facts: dict[str, Any]) -> None:
-    """Writes what a run needs to go on, atomically."""
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """How far a run is.
+
+    Attributes:
+        fingerprint: of what the run is made of.
+        step: optimizer steps so far.
+        rows: what was measured.
+        sums: what was measured since the last row: loss, correct, labelled and batches of `Sums`.
+    """
+
+    fingerprint: Sha256
+    step: Count
+    rows: list[Row]
+    sums: Sums
+
+
+def save_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, facts: Progressed) -> None:
+    """Writes what a run needs to go on, atomically, with a hash of it all."""
     tensors = {}
     for name, parameter in trained(model).items():
         tensors[name] = parameter.detach().cpu().contiguous()
         for moment in _MOMENTS:
             if parameter in optimizer.state:
                 tensors[f"{moment}:{name}"] = optimizer.state[parameter][moment].cpu().contiguous()
-    with atomic_write(path) as stream:
-        stream.write(save(tensors, metadata={"facts": json.dumps(facts)}))
+    text = json.dumps(asdict(facts))
+    with atomic_write(path, follow=False) as stream:
+        stream.write(save(tensors, metadata={"facts": text, "sha256": _digest(tensors, text)}))
 
 
-def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Puts a run where it was and returns its facts.
+def _digest(tensors: dict[str, torch.Tensor], facts: str) -> str:
+    digest = hashlib.sha256(facts.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.numpy().reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progressed:
+    """Puts a run where it was and returns how far it is.
 
     Args:
         path: of a file that `save_state` wrote.
-        model, optimizer: as new.
+        model, optimizer: as new; they are changed only if the file is whole.
 
     Raises:
         PretrainingError: the file is damaged or of another model.
     """
     try:
+        if not path.is_file() or path.is_symlink():
+            raise ValueError("it is no file")
         with safe_open(path, framework="pt") as file:
-            facts: dict[str, Any] = json.loads(file.metadata()["facts"])
-            kept = set(file.keys())
-            for name, parameter in trained(model).items():
-                with torch.no_grad():
-                    parameter.copy_(file.get_tensor(name))
-                if f"{_MOMENTS[0]}:{name}" in kept:
-                    optimizer.state[parameter] = {
-                        moment: file.get_tensor(f"{moment}:{name}").to(parameter.device) for moment in _MOMENTS
-                    }
+            about = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+        facts = parse(about["facts"], Progressed)
+        if about.get("sha256", _digest(tensors, about["facts"])) != _digest(tensors, about["facts"]):
+            raise ValueError("its bytes are not those that were written")  # an earlier version wrote no hash
+        _put(tensors, model, optimizer)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise PretrainingError(f"{path}: the state of the run is damaged ({error}); --force starts over") from None
+        reason = f"no {error}" if isinstance(error, KeyError) else error
+        raise PretrainingError(f"{path}: the state of the run is damaged ({reason}); --force starts over") from None
     return facts
+
+
+def _put(tensors: dict[str, torch.Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    moments: dict[nn.Parameter, dict[str, torch.Tensor]] = {}
+    for name, parameter in trained(model).items():
+        kept = [f"{moment}:{name}" for moment in _MOMENTS]
+        if kept[0] in tensors:
+            moments[parameter] = {moment: tensors[key] for moment, key in zip(_MOMENTS, kept, strict=True)}
+        for tensor in (tensors[name], *list(moments.get(parameter, {}).values())[1:]):  # the first is a number
+            if tensor.shape != parameter.shape or tensor.dtype != parameter.dtype:
+                raise ValueError(f"{name} has shape {tuple(tensor.shape)}, not {tuple(parameter.shape)}")
+    for name, parameter in trained(model).items():
+        with torch.no_grad():
+            parameter.copy_(tensors[name])
+        if parameter in moments:
+            optimizer.state[parameter] = {key: one.to(parameter.device) for key, one in moments[parameter].items()}

@@ -2,12 +2,13 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from torch import nn
 
 from nuner_embed.arguments import Paths, StrPath
@@ -19,27 +20,29 @@ from nuner_embed.machine import cores
 from nuner_embed.models import Model, TextTokenizer, locate
 from nuner_embed.models.concepts import ConceptFacts
 from nuner_embed.models.known import DEFAULT_BASE
-from nuner_embed.models.layout import COMPANIONS, CONCEPT_FOLDER
-from nuner_embed.models.locating import hash_weights, weight_files
+from nuner_embed.models.layout import CONCEPT_FOLDER
+from nuner_embed.models.weights import hash_weights, weight_files
 from nuner_embed.pretraining.batches import plan_epoch, positive_share
 from nuner_embed.pretraining.bi_encoder import BiEncoder
+from nuner_embed.pretraining.cards import concept_card, hashes_of_cards, text_card
+from nuner_embed.pretraining.facts import CARD, FACTS_FILE, SCHEMA_VERSION
 from nuner_embed.pretraining.feeding import Feed, Source, classifier_feed, contrastive_feed
-from nuner_embed.pretraining.folder import FACTS_FILE, STATE_FILE, held, same_run
+from nuner_embed.pretraining.folder import held, is_placed, same_run
 from nuner_embed.pretraining.halves import Halves, use_fast_dropout
 from nuner_embed.pretraining.history import curve, to_csv
+from nuner_embed.pretraining.layout import CURVE_FILE, METRICS_FILE, RESULT, STATE_FILE
+from nuner_embed.pretraining.placing import finish, place
 from nuner_embed.pretraining.preparing import Prepared, Progress, prepare, tokenized_names
 from nuner_embed.pretraining.quick_probe import PlannedProbe, make_quick_probe, plan_quick_probe
-from nuner_embed.pretraining.saving import concept_card, save_network, text_card, write_recipe
+from nuner_embed.pretraining.saving import save_network, write_recipe
 from nuner_embed.pretraining.settings import Settings
 from nuner_embed.pretraining.states import FrozenStates
 from nuner_embed.pretraining.token_classifier import TokenClassifier
 from nuner_embed.pretraining.trainer import Trainer
 from nuner_embed.runtimes.torch import load_network
 
-METRICS_FILE, CURVE_FILE = "metrics.csv", "curve.png"
 _PRIOR_BATCHES = 20
 _MAX_LENGTH = 256
-_CARD = "README.md"
 
 
 def pretrain(
@@ -118,15 +121,20 @@ def pretrain(
         }
         processes = int(accelerator.num_processes)
         fingerprint = same_run(work, {**made, "processes": processes}, write=accelerator.is_main_process)
-        run = Parts(model, tokenizer, prepared, settings, accelerator, work, cache, progress, note)
-        trainer = run.trainer(fingerprint, probe)
-        if trainer.resume():
-            note(f"going on from step {trainer.step:,} of {trainer.steps:,}")
-        trainer.run()
+        placed = is_placed(work)
         accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            run.save(directory, trainer, made)
-    accelerator.wait_for_everyone()
+        if not placed:  # else an earlier process died when all was done but the tidying up
+            run = Parts(model, tokenizer, prepared, settings, accelerator, work, cache, progress, note)
+            trainer = run.trainer(fingerprint, probe)
+            if trainer.resume():
+                note(f"going on from step {trainer.step:,} of {trainer.steps:,}")
+            trainer.run()
+            accelerator.wait_for_everyone()
+            if accelerator.is_main_process:
+                with _kept_if_it_fails(trainer, work):
+                    run.save(trainer, made)
+                place(directory, work)
+        accelerator.wait_for_everyone()
     return dict(read_json(directory / FACTS_FILE))
 
 
@@ -142,6 +150,23 @@ def _threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _kept_if_it_fails(trainer: Trainer, work: Path) -> Iterator[None]:
+    """Makes an error of writing the model one that names its place, and keeps what was learnt for the next start."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        result = work / RESULT
+        shutil.rmtree(result, ignore_errors=True)  # which makes room
+        with suppress(OSError, PretrainingError):
+            trainer.keep()
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        where = (error.filename if isinstance(error, OSError) else None) or result
+        raise PretrainingError(
+            f"{where} cannot be written: {reason}; once it can be, the same command goes on from what was learnt"
+        ) from error
 
 
 class Parts:
@@ -240,12 +265,13 @@ class Parts:
             self._progress,
         )
 
-    def save(self, directory: Path, trainer: Trainer, made: dict[str, Any]) -> None:
-        """Writes both encoders; the file of facts takes its place last and says that all is there."""
-        made_here = self._work / "result"
+    def save(self, trainer: Trainer, made: dict[str, Any]) -> None:
+        """Writes both encoders with the facts of the run, all of it or nothing; see `placing` for what comes then."""
+        made_here = self._work / RESULT
         shutil.rmtree(made_here, ignore_errors=True)
         last = trainer.rows[-1]  # of the last step, which is always measured
         facts = {
+            "schema_version": SCHEMA_VERSION,
             **made,
             "layers": self._model.config.layers,
             "frozen_layers": self._text.cut,
@@ -257,27 +283,23 @@ class Parts:
         }
         save_network(self._model, self._text.network, made_here)
         write_recipe(made_here, self._recipe)
-        (made_here / _CARD).write_text(text_card(facts), encoding="utf-8")
+        (made_here / CARD).write_text(text_card(facts), encoding="utf-8")
         if self._is_contrastive:
             facts["frozen_concept_layers"] = self._concept.cut
             save_network(self._model, self._concept.network, made_here / CONCEPT_FOLDER)
             write_recipe(made_here / CONCEPT_FOLDER, self._recipe)
-            (made_here / CONCEPT_FOLDER / _CARD).write_text(concept_card(facts), encoding="utf-8")
+            (made_here / CONCEPT_FOLDER / CARD).write_text(concept_card(facts), encoding="utf-8")
             weights = hash_weights(weight_files("the text encoder", made_here))
             similarity = self._network.facts()
             ConceptFacts(weights, self._settings.concept_pooling, similarity).write(made_here / CONCEPT_FOLDER)
         (made_here / METRICS_FILE).write_bytes(to_csv(trainer.rows))
         try:
-            (made_here / CURVE_FILE).write_bytes(curve(trainer.rows))
+            drawn = curve(trainer.rows)
         except ImportError:
             self._note(f"no {CURVE_FILE}: {install_command('plots')}; {METRICS_FILE} has the numbers")
-        (directory / FACTS_FILE).unlink(missing_ok=True)
-        for name in {*COMPANIONS, CURVE_FILE, *(path.name for path in made_here.iterdir())}:  # nothing of an old run
-            there = directory / name
-            if there.is_dir():
-                shutil.rmtree(there)
-            else:
-                there.unlink(missing_ok=True)
-            if (made_here / name).exists():
-                (made_here / name).replace(there)
-        write_json(directory / FACTS_FILE, facts)
+        except OSError as error:  # matplotlib finds no place for its own files: the model is what matters
+            self._note(f"no {CURVE_FILE}: {error}; {METRICS_FILE} has the numbers")
+        else:
+            (made_here / CURVE_FILE).write_bytes(drawn)
+        write_json(made_here / FACTS_FILE, {**facts, "cards": hashes_of_cards(made_here)})
+        finish(self._work)

@@ -1,8 +1,12 @@
 """What a frozen bottom makes of every piece: computed once, kept in a memory-mapped file."""
 
 import hashlib
+import io
+import math
+import os
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +17,28 @@ from nuner_embed.arrays import map_array
 from nuner_embed.encoding.tokens import Ints
 from nuner_embed.errors import PretrainingError
 from nuner_embed.files import hash_of, read_json, write_json
+from nuner_embed.metadata import Count, Sha256, convert
 from nuner_embed.pretraining.halves import Halves
 from nuner_embed.runtimes.base import cut_batches, pad
 
 _PIECES_AT_ONCE = 4096
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768}
 _ROOM = 1.05  # of the file's size that must be free
+_ZEROS_AT_ONCE = 1 << 20
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a file of states is.
+
+    Attributes:
+        key: of what the states are made of.
+        pieces: that are on the disk.
+    """
+
+    key: Sha256
+    pieces: Count
 
 
 class FrozenStates:
@@ -59,7 +78,7 @@ class FrozenStates:
         content = hashlib.sha256(self._ids.tobytes() + self._bounds.tobytes()).hexdigest()
         key = hash_of([weights_sha256, halves.cut, str(torch.__version__), content, shape])
         mark = self._path.with_suffix(".json")
-        done = self._done(mark, key)
+        done = self._done(mark, key, shape)
         if done is None:
             self._make(shape)
             done = 0
@@ -69,19 +88,20 @@ class FrozenStates:
             last = min(first + _PIECES_AT_ONCE, pieces)
             self._fill(states, np.arange(first, last), halves, pad_id, device)
             states.flush()
-            write_json(mark, {"key": key, "pieces": last})
+            write_json(mark, asdict(Mark(key, last)))
             progress(last, pieces)
         del states
         self.open()
 
-    def _done(self, mark: Path, key: str) -> int | None:
+    def _done(self, mark: Path, key: str, shape: tuple[int, int]) -> int | None:
+        """How many pieces the files say to be there; None where they do not belong to these pieces, or are damaged."""
         try:
-            kept = read_json(mark)
-            if kept["key"] == key and self._path.exists():
-                return int(kept["pieces"])
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-        return None
+            kept = convert(read_json(mark), Mark)
+            array = map_array(self._path)
+        except (OSError, ValueError, EOFError):
+            return None
+        whole = array.shape == shape and array.dtype == np.float16 and kept.pieces <= len(self._bounds) - 1
+        return kept.pieces if whole and kept.key == key else None
 
     def _make(self, shape: tuple[int, int]) -> None:
         needed = shape[0] * shape[1] * 2 * _ROOM
@@ -93,7 +113,15 @@ class FrozenStates:
                 "compute it in every epoch"
             )
         self._path.with_suffix(".json").unlink(missing_ok=True)  # first: it may speak of another file
-        np.lib.format.open_memmap(self._path, mode="w+", dtype=np.float16, shape=shape)
+        self._path.unlink(missing_ok=True)
+        try:
+            _allocate(self._path, shape)
+        except OSError as error:
+            self._path.unlink(missing_ok=True)
+            raise PretrainingError(
+                f"{self._path} cannot be written: {error.strerror}; free {needed / 1e9:.1f} GB there, or say "
+                "--no-cache to compute it in every epoch"
+            ) from None
 
     def _fill(
         self, states: NDArray[np.float16], pieces: Ints, halves: Halves, pad_id: int, device: torch.device
@@ -111,3 +139,21 @@ class FrozenStates:
                 if np.abs(kept).max() > np.finfo(np.float16).max:
                     raise PretrainingError("the frozen layers' numbers are beyond float16; say --no-cache")
                 states[self._bounds[i] : self._bounds[i + 1]] = kept
+
+
+def _allocate(path: Path, shape: tuple[int, int]) -> None:
+    """Makes the file of an array of zeros in float16, with room on the disk for all of it.
+
+    A file with holes would be mapped just as well, and a disk that is full by then ends the process with SIGBUS.
+    """
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f2", "fortran_order": False, "shape": shape})
+    size = len(header.getvalue()) + 2 * math.prod(shape)
+    with path.open("xb") as stream:
+        stream.write(header.getvalue())
+        stream.flush()
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(stream.fileno(), 0, size)
+        else:
+            for first in range(stream.tell(), size, _ZEROS_AT_ONCE):
+                stream.write(bytes(min(_ZEROS_AT_ONCE, size - first)))

@@ -21,8 +21,9 @@ from nuner_embed.pretraining.batches import make_batch, plan_epoch
 from nuner_embed.pretraining.bi_encoder import Compared
 from nuner_embed.pretraining.examples import Examples
 from nuner_embed.pretraining.feeding import Feed
-from nuner_embed.pretraining.history import Row, to_csv
-from nuner_embed.pretraining.optimizing import load_state, make_optimizer, rate_at, save_state, set_rate
+from nuner_embed.pretraining.history import Row, Sums, to_csv
+from nuner_embed.pretraining.layout import METRICS_FILE
+from nuner_embed.pretraining.optimizing import Progressed, load_state, make_optimizer, rate_at, save_state, set_rate
 from nuner_embed.pretraining.settings import Settings
 
 _SECONDS_BETWEEN_STATES = 120.0
@@ -31,50 +32,28 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass
-class Sums:
-    """What was measured over some batches.
+class RunningSums(Sums):
+    """What is measured as batches come.
 
     Attributes:
-        loss: summed.
-        correct, labelled: tokens with a label, and those of them whose best concept is one of theirs.
-        batches: how many.
         waiting: batches whose numbers are still on their device.
     """
 
-    loss: float = 0.0
-    correct: int = 0
-    labelled: int = 0
-    batches: int = 0
     waiting: list[Compared] = field(default_factory=list, repr=False)
 
     def add(self, compared: Compared) -> None:
         """Takes a batch; its numbers are fetched from a GPU only when somebody asks."""
         self.waiting.append(dataclasses.replace(compared, loss=compared.loss.detach()))
 
-    def settle(self) -> "Sums":
-        """Adds up what waits."""
+    def settle(self) -> Sums:
+        """Adds up what waits, and returns the sums."""
         for compared in self.waiting:
             self.loss += float(compared.loss)
             self.correct += int(compared.correct)
             self.labelled += int(compared.labelled)
             self.batches += 1
         self.waiting = []
-        return self
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        self.settle()
-        return {"loss": self.loss, "correct": self.correct, "labelled": self.labelled, "batches": self.batches}
-
-    @property
-    def mean_loss(self) -> float:
-        """Over the batches."""
-        return self.loss / max(1, self.batches)
-
-    @property
-    def top_1(self) -> float:
-        """Share of the labelled tokens, a fraction of 1."""
-        return self.correct / max(1, self.labelled)
+        return Sums(self.loss, self.correct, self.labelled, self.batches)
 
 
 class Trainer:
@@ -120,7 +99,7 @@ class Trainer:
         self.steps = self._steps_an_epoch * settings.epochs
         self.step = 0
         self.rows: list[Row] = []
-        self._sums = Sums()
+        self._sums = RunningSums()
         self._planned = -1
         self._epoch: list[Ints] = []
         self._stand_in = train[:0]
@@ -139,12 +118,16 @@ class Trainer:
         """
         if not self._state_path.exists():
             return False
-        facts = load_state(self._state_path, self.model, self._optimizer)
-        if facts["fingerprint"] != self._fingerprint:
+        kept = load_state(self._state_path, self.model, self._optimizer)
+        if kept.fingerprint != self._fingerprint:
             raise PretrainingError(f"{self._state_path} belongs to another run; --force starts over")
-        self.step = facts["step"]
-        self.rows = [Row(**row) for row in facts["rows"]]
-        self._sums = Sums(**facts["sums"])
+        if kept.step > self.steps or not kept.rows:
+            raise PretrainingError(
+                f"{self._state_path}: step {kept.step:,} of {self.steps:,} with {len(kept.rows)} rows of measurements "
+                "is no state of this run; --force starts over"
+            )
+        self.step, self.rows = kept.step, kept.rows
+        self._sums = RunningSums(**dataclasses.asdict(kept.sums))
         return True
 
     def run(self) -> None:
@@ -173,14 +156,9 @@ class Trainer:
     def keep(self) -> None:
         """Writes the state."""
         if self._is_main:
-            facts = {
-                "fingerprint": self._fingerprint,
-                "step": self.step,
-                "rows": [dataclasses.asdict(row) for row in self.rows],
-                "sums": self._sums.to_dict(),
-            }
-            save_state(self._state_path, self.model, self._optimizer, facts)
-            with atomic_write(self._state_path.with_name("metrics.csv")) as stream:
+            kept = Progressed(self._fingerprint, self.step, self.rows, self._sums.settle())
+            save_state(self._state_path, self.model, self._optimizer, kept)
+            with atomic_write(self._state_path.with_name(METRICS_FILE), follow=False) as stream:
                 stream.write(to_csv(self.rows))
         self._kept_at = time.monotonic()
 
@@ -274,7 +252,7 @@ class Trainer:
             row = self._validated(row)
         self.rows.append(row)
         if close:
-            self._sums, self._began, self._seen = Sums(), time.monotonic(), 0
+            self._sums, self._began, self._seen = RunningSums(), time.monotonic(), 0
         else:
             self._began += time.monotonic() - began  # what was measured is no training
 
@@ -296,7 +274,7 @@ class Trainer:
     def validate(self) -> Sums:
         """The loss and the top-1 accuracy over the batches of the held-out part; the same batches every time."""
         self.model.set_training(False)
-        sums = Sums()
+        sums = RunningSums()
         for number, pieces in enumerate(self._held_out):
             batch = make_batch(self._examples, pieces)
             if len(batch.token):

@@ -1,27 +1,37 @@
 """A probe on disk: probe.json and weights beside it; never a pickle.
 
-The weights are written first, under the name of their own hash, then probe.json, which names them: a probe directory is
-the old one or the new one at any moment.
+A probe is written beside its place and takes its name in one step: a probe directory is the old one or the new one at
+any moment. A reader that came in between reads again.
 """
 
 import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Self
 
+import msgspec
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from nuner_embed import metadata
+from nuner_embed.artifacts import Kind, replacing
+from nuner_embed.documents import is_text
 from nuner_embed.errors import ProbeError
-from nuner_embed.files import atomic_write, read_json, write_json
+from nuner_embed.files import atomic_write, hash_of, read_bytes, write_json
+from nuner_embed.limits import PROBE_TYPES, PROBE_WEIGHTS_BYTES
+from nuner_embed.metadata import Count, FileName, Positive, Sha256, convert
 from nuner_embed.models import Recipe
 from nuner_embed.probing.weights import ProbeWeights
 from nuner_embed.probing.words import SCHEME
 
 PROBE_FILE: Final = "probe.json"
 SCHEMA_VERSION: Final = 1
+_WEIGHTS_FILES: Final = "weights-" + "[0-9a-f]" * 16 + ".safetensors"
+_TRIES: Final = 5  # of a reader, each of which needs a probe that was replaced in the very moment
+_AGAIN: Final = "train the probe again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +52,17 @@ class Training:
         background_words: words of texts that nobody annotated, learnt from as words of none.
     """
 
-    sentences: int
-    words: int
-    mentions: dict[str, int]
-    k: int | None
+    sentences: Count
+    words: Count
+    mentions: dict[str, Count]
+    k: Positive | None
     seed: int | None
-    left_out: dict[str, int]
-    lost: int
+    left_out: dict[str, Count]
+    lost: Count
     gradient_norm: float
-    iterations: int
-    mention_words: int = 0  # a probe of an earlier version says neither
-    background_words: int = 0
+    iterations: Count
+    mention_words: Count = 0  # a probe of an earlier version says neither
+    background_words: Count = 0
 
     @classmethod
     def none(cls, types: Sequence[str]) -> Self:
@@ -76,93 +86,166 @@ class ProbeFacts:
     semantic_hash: str
     model: str
     recipe: dict[str, Any]
-    types: tuple[str, ...]
+    types: Annotated[tuple[str, ...], msgspec.Meta(max_length=PROBE_TYPES)]
     parameters: dict[str, Any]
     training: Training
 
     def __repr__(self) -> str:
         return f"ProbeFacts({self.model!r}, {len(self.types)} types)"
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Reads what `asdict` gives.
+    def require_sound(self) -> None:
+        """Checks what a value's type does not say.
 
         Raises:
-            KeyError, TypeError, ValueError: it does not.
+            ValueError: a value that no probe has; the message names it.
         """
-        types = values["types"]
-        if not isinstance(types, list) or not all(isinstance(name, str) for name in types):
-            raise ValueError(f"types that are no names: {types!r}")
-        if len(set(types)) != len(types):
-            raise ValueError(f"a type that is named twice: {types!r}")
-        Recipe.from_dict(values["recipe"])
-        training = Training(**values["training"])
-        named = str(values["semantic_hash"]), str(values["model"]), dict(values["recipe"])
-        return cls(*named, tuple(types), dict(values["parameters"]), training)
+        if not all(name and is_text(name) for name in self.types):
+            raise ValueError("types: a name that is empty, or no text")
+        if len(set(self.types)) != len(self.types):
+            raise ValueError("types: one is named twice")
+        if not is_text(self.model):
+            raise ValueError("model: it is no text")
+        try:
+            Recipe.from_dict(self.recipe)
+        except ValueError as error:
+            raise ValueError(f"recipe: {error}") from None
+        if self.training.mention_words > self.training.words:
+            raise ValueError(
+                f"training: {self.training.mention_words} words in mentions, and {self.training.words} in all"
+            )
+        threshold, concepts = self.parameters.get("threshold", 0.5), self.parameters.get("concepts", {})
+        if type(threshold) not in (int, float) or not 0 < threshold < 1:
+            raise ValueError(f"parameters: the threshold is no number between 0 and 1, but {threshold!r:.40}")
+        names = [*concepts, *concepts.values()] if isinstance(concepts, dict) else [None]
+        if not all(isinstance(name, str) and is_text(name) for name in names):
+            raise ValueError("parameters: the concepts are not names by types")
 
 
-def save_probe(directory: Path, weights: ProbeWeights, facts: ProbeFacts) -> None:
-    """Writes a probe into a directory, in place of one that is there.
+@dataclass(frozen=True, slots=True)
+class _WeightsFile:
+    """Which file holds the weights, and the shape of the matrix, (classes, dim), which earlier versions left out."""
 
-    Raises:
-        OSError: it cannot be written.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    before = _weights_named_in(directory)
-    arrays = {
-        "classes": weights.classes,
-        "coef": np.ascontiguousarray(weights.coef, dtype=np.float32),
-        "intercept": np.ascontiguousarray(weights.intercept, dtype=np.float32),
-    }
-    content = save(arrays)
-    digest = hashlib.sha256(content).hexdigest()
-    named = directory / f"weights-{digest[:16]}.safetensors"
-    with atomic_write(named) as stream:
-        stream.write(content)
-    values = {
-        "schema_version": SCHEMA_VERSION,
-        "scheme": SCHEME,
-        **asdict(facts),
-        "weights": {"file": named.name, "sha256": digest},
-    }
-    write_json(directory / PROBE_FILE, values)
-    if before and before != named:
-        before.unlink(missing_ok=True)
+    file: FileName
+    sha256: Sha256
+    shape: tuple[Positive, Positive] | None = None
 
 
-def _weights_named_in(directory: Path) -> Path | None:
-    """The weights of the probe that is there, if there is one: nothing else in the folder is ours to remove."""
-    try:
-        return directory / Path(read_json(directory / PROBE_FILE)["weights"]["file"]).name
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+@dataclass(frozen=True, slots=True)
+class _ProbeFile(ProbeFacts):
+    """What `probe.json` says; `sha256` is of all the rest of it, unless an earlier version wrote it."""
+
+    semantic_hash: Sha256
+    weights: _WeightsFile = field(kw_only=True)
+    sha256: Sha256 | None = field(default=None, kw_only=True)
+
+    @property
+    def facts(self) -> ProbeFacts:
+        return ProbeFacts(self.semantic_hash, self.model, self.recipe, self.types, self.parameters, self.training)
 
 
-def read_probe(directory: Path) -> tuple[ProbeWeights, ProbeFacts]:
-    """Reads a probe.
+def _read_file(directory: Path) -> _ProbeFile:
+    """Reads `probe.json`.
 
     Raises:
         ProbeError: there is none, it is damaged, or of another schema version.
     """
     path = directory / PROBE_FILE
     try:
-        values = read_json(path)
-        if values["schema_version"] != SCHEMA_VERSION:
-            raise ProbeError(
-                f"{path} has schema version {values['schema_version']}, this program reads {SCHEMA_VERSION}; "
-                "train the probe again"
-            )
-        facts = ProbeFacts.from_dict(values)
-        file = directory / Path(values["weights"]["file"]).name
-        content = file.read_bytes()
-        if hashlib.sha256(content).hexdigest() != values["weights"]["sha256"]:
-            raise ProbeError(f"{file} is not what was written (sha256 differs); train the probe again")
-        weights = ProbeWeights(**load(content))
-        if not np.isin(weights.classes, np.arange(len(facts.types) + 1)).all():
-            raise ValueError(f"classes {weights.classes.tolist()} for {len(facts.types)} types")
-    except FileNotFoundError as error:
-        missing = Path(str(error.filename)).name
-        raise ProbeError(f"{directory} holds no probe (no {missing}); nuner-embed probe train makes one") from None
-    except (NotADirectoryError, KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
-        raise ProbeError(f"{directory} holds no probe that can be read: problem with {error} in {path}") from None
-    return weights, facts
+        values = metadata.read_object(
+            path, version=SCHEMA_VERSION, error=ProbeError, what="the facts of a probe", cure=_AGAIN
+        )
+    except (FileNotFoundError, NotADirectoryError):
+        raise ProbeError(f"{directory} holds no probe (no {PROBE_FILE}); nuner-embed probe train makes one") from None
+    try:
+        read = convert(values, _ProbeFile)
+        read.require_sound()
+        if read.sha256 is not None and read.sha256 != _hash_of_facts(values):
+            raise ValueError("its values are not those that were written (sha256 differs)")
+    except ValueError as error:
+        raise ProbeError(f"{path}: {error}; {_AGAIN}") from None
+    return read
+
+
+def _hash_of_facts(values: dict[str, Any]) -> str:
+    return hash_of({name: value for name, value in values.items() if name != "sha256"})
+
+
+PROBE: Final = Kind("a probe", PROBE_FILE, _read_file, (_WEIGHTS_FILES,), ProbeError, ProbeError)
+
+
+def save_probe(directory: Path, weights: ProbeWeights, facts: ProbeFacts) -> None:
+    """Writes a probe as a directory, in place of a probe that is there.
+
+    Raises:
+        ProbeError: something else is there, or the probe has more types than can be read again.
+        OSError: it cannot be written.
+    """
+    if len(facts.types) > PROBE_TYPES:
+        raise ProbeError(f"a probe has at most {PROBE_TYPES:,} types, not {len(facts.types):,}; name some with --types")
+    content = save(
+        {
+            "classes": weights.classes,
+            "coef": np.ascontiguousarray(weights.coef, dtype=np.float32),
+            "intercept": np.ascontiguousarray(weights.intercept, dtype=np.float32),
+        }
+    )
+    digest = hashlib.sha256(content).hexdigest()
+    name = f"weights-{digest[:16]}.safetensors"
+    values = {
+        "schema_version": SCHEMA_VERSION,
+        "scheme": SCHEME,
+        **asdict(facts),
+        "weights": {"file": name, "sha256": digest, "shape": list(weights.coef.shape)},
+    }
+    values = json.loads(json.dumps(values))  # as it will be read: keys that are numbers are texts there
+    with replacing(directory, PROBE, force=True) as work:
+        with atomic_write(work / name, follow=False) as stream:
+            stream.write(content)
+        write_json(work / PROBE_FILE, {**values, "sha256": _hash_of_facts(values)})
+
+
+def read_probe(directory: Path) -> tuple[ProbeWeights, ProbeFacts]:
+    """Reads a probe, and checks that every byte is as it was written.
+
+    Raises:
+        ProbeError: there is none, it is damaged, or of another schema version.
+    """
+    for attempt in range(_TRIES):
+        read = _read_file(directory)
+        try:
+            return _read_weights(directory / read.weights.file, read), read.facts
+        except FileNotFoundError:
+            if attempt == _TRIES - 1 or _read_file(directory) == read:
+                break  # nobody replaced the probe in the meantime
+    raise ProbeError(f"{directory} holds no probe (no {read.weights.file}); nuner-embed probe train makes one")
+
+
+def _read_weights(path: Path, read: _ProbeFile) -> ProbeWeights:
+    try:
+        content = read_bytes(path, PROBE_WEIGHTS_BYTES)
+        if hashlib.sha256(content).hexdigest() != read.weights.sha256:
+            raise ProbeError(f"{path} is not what was written (sha256 differs); {_AGAIN}")
+        found = load(content)
+        if sorted(found) != ["classes", "coef", "intercept"]:
+            raise ValueError(f"it holds {', '.join(sorted(found))[:60]}")
+        _require_fitting(found, read)
+        return ProbeWeights(**found)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ProbeError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, SafetensorError) as error:
+        raise ProbeError(f"{path} holds no weights of this probe ({error}); {_AGAIN}") from None
+
+
+def _require_fitting(found: dict[str, Any], read: _ProbeFile) -> None:
+    """Checks the weights against what the facts say."""
+    classes, coef, intercept = found["classes"], found["coef"], found["intercept"]
+    if classes.dtype != np.int64 or classes.ndim != 1 or not len(classes):
+        raise ValueError(f"classes are {classes.dtype} of shape {classes.shape}")
+    if not all(one.dtype in (np.float32, np.float64) for one in (coef, intercept)):
+        raise ValueError(f"weights are {coef.dtype} and {intercept.dtype}")
+    if np.unique(classes).size != len(classes) or not np.isin(classes, np.arange(len(read.types) + 1)).all():
+        raise ValueError(f"classes {classes.tolist()[:20]} for {len(read.types)} types")
+    if read.weights.shape is not None and coef.shape != read.weights.shape:
+        raise ValueError(f"weights of shape {coef.shape}, and {PROBE_FILE} says {read.weights.shape}")

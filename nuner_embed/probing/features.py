@@ -125,12 +125,14 @@ class FeatureCache:
                 kept[key] = spans, vectors
         try:
             return self._unpack([kept[key] for key in keys])
-        except ValueError as error:  # not in the encoder, whose errors say nothing of this file
+        except (ValueError, TypeError) as error:  # not in the encoder, whose errors say nothing of this file
             raise _Damaged(str(error)) from None
 
     def _unpack(self, kept: list[tuple[bytes, bytes]]) -> WordFeatures:
         places = [np.frombuffer(spans, dtype=np.int64).reshape(-1, 2) for spans, _ in kept]
         spans = np.concatenate([np.empty((0, 2), np.int64), *places])
+        if (spans[:, 0] < 0).any() or (spans[:, 0] >= spans[:, 1]).any():
+            raise ValueError("words that end before they begin")
         vectors = np.empty((len(spans), self.encoder.dim), dtype=np.float32)
         bounds = np.cumsum([0, *map(len, places)], dtype=np.int64)
         for (_, packed), first, last in zip(kept, bounds[:-1], bounds[1:], strict=True):

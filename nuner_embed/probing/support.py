@@ -72,7 +72,8 @@ def choose_support(
                 "another k, or fewer --types"
             )
         chosen = tuple(documents[i] for i in drawn)
-    left_out = {name: count for name, count in sorted(counts.items()) if name not in names}
+    wanted = set(names)
+    left_out = {name: count for name, count in sorted(counts.items()) if name not in wanted}
     return SupportSet(chosen, tuple(names), left_out, k, None if k is None else seed, what)
 
 
@@ -88,7 +89,8 @@ def _long_enough(
             "--short-types drop (without these types) or keep (with as many as there are)"
         )
     if lacking and short == "drop":
-        types = [name for name in types if name not in {one.type for one in lacking}]
+        short_ones = {one.type for one in lacking}
+        types = [name for name in types if name not in short_ones]
         if not types:
             raise ProbeError(f"{what}: no type has {k} mentions; take a smaller k")
         counts = count_matrix(documents, types)  # without the others fewer mentions overlap an earlier one

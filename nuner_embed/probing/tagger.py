@@ -10,7 +10,7 @@ import numpy as np
 from nuner_embed.arguments import Texts, as_documents
 from nuner_embed.documents import Document, Span
 from nuner_embed.encoding.encoder import TextEncoder
-from nuner_embed.encoding.load import load_encoder
+from nuner_embed.encoding.load import load_encoder, load_named_encoder
 from nuner_embed.encoding.tokens import Ints
 from nuner_embed.errors import ModelError, ProbeError
 from nuner_embed.files import expand
@@ -54,7 +54,10 @@ class Tagger:
         directory = expand(path)
         weights, facts = read_probe(directory)
         try:
-            encoder = load_encoder(model or facts.model, threads=threads, **facts.recipe)
+            if model is None:  # the probe's word is a stranger's
+                encoder = load_named_encoder(facts.model, facts.recipe, facts.semantic_hash, threads=threads)
+            else:
+                encoder = load_encoder(model, threads=threads, **facts.recipe)
         except ModelError as error:
             if model is not None:
                 raise
@@ -70,7 +73,11 @@ class Tagger:
         return cls(encoder, weights, facts)
 
     def save(self, path: str | Path) -> None:
-        """Writes the probe, not the encoder, into a directory, in place of a probe that is there."""
+        """Writes the probe, not the encoder, as a directory, in place of a probe that is there.
+
+        Raises:
+            ProbeError: something else is there.
+        """
         save_probe(expand(path), self.weights, self.facts)
 
     def __repr__(self) -> str:

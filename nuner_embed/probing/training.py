@@ -52,7 +52,7 @@ def fit_probe(
     left_out = dict(support.left_out)
     if types != support.types:
         counts = count_mentions(support.documents)
-        left_out |= {name: counts[name] for name in support.types if name not in types}
+        left_out |= {name: counts[name] for name, count in zip(support.types, held, strict=True) if not count}
         labels = WordLabels.of(support.documents, features, types)
     if len(set(labels.codes.tolist())) < 2:
         raise ProbeError(f"{support.what} holds words of one class only; a probe needs words of a type and of none")

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.encoding.tokens import Ints
+from nuner_embed.errors import ProbeError
 
 Floats = NDArray[np.floating[Any]]
 
@@ -39,7 +40,16 @@ class ProbeWeights:
         return f"ProbeWeights({len(self.classes)} classes, dim {self.coef.shape[1]})"
 
     def scores(self, vectors: Floats) -> Floats:
-        """A score for each class, (n, classes), of word vectors (n, dim)."""
+        """A score for each class, (n, classes), of word vectors (n, dim).
+
+        Raises:
+            ProbeError: the vectors have another length than the weights.
+        """
+        if vectors.shape[1] != self.coef.shape[1]:
+            raise ProbeError(
+                f"the probe's weights are for vectors of {self.coef.shape[1]} numbers, the encoder's have "
+                f"{vectors.shape[1]}; train the probe again"
+            )
         scores: Floats = vectors @ self.coef.T + self.intercept
         return scores
 

@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from nuner_embed.metadata import convert
 from nuner_embed.runtimes.base import Runtime
 from nuner_embed.runtimes.reference import Reference
 
@@ -115,10 +116,18 @@ class Measurement:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Reads what `to_dict` gave, through JSON or not."""
-        agreement = values["agreement"] and Agreement(**values["agreement"])
-        speeds = {int(budget): float(speed) for budget, speed in values["tokens_per_second"].items()}
-        return cls(**{**values, "agreement": agreement, "tokens_per_second": speeds})
+        """Reads what `to_dict` gave, through JSON or not.
+
+        Raises:
+            ValueError: the values are no measurement.
+        """
+        speeds = values.get("tokens_per_second") if isinstance(values, dict) else None
+        if not isinstance(speeds, dict) or not all(str(budget).isdecimal() for budget in speeds):
+            raise ValueError("a measurement without speeds by batch budget")
+        found = convert({**values, "tokens_per_second": {int(budget): speed for budget, speed in speeds.items()}}, cls)
+        if found.passed and not (found.agreement and speeds):
+            raise ValueError("a runtime that passed without having run")
+        return found
 
 
 def compare(runtime: Runtime, reference: Reference) -> Agreement:

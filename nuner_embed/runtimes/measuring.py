@@ -10,7 +10,8 @@ from typing import Any
 
 from nuner_embed.cache import cached
 from nuner_embed.errors import NunerEmbedError
-from nuner_embed.files import hash_of, read_json, sha256_of, write_json
+from nuner_embed.files import hash_of, read_bytes, read_json, sha256_of, write_json
+from nuner_embed.limits import JSON_FILE_BYTES
 from nuner_embed.machine import cpu_name
 from nuner_embed.models import Model
 from nuner_embed.models.exported import FUSED_FOLDER, graph_files
@@ -37,7 +38,7 @@ def measure(model: Model, options: RuntimeOptions, reference: Reference | None =
         ModelError: the directory has no reference.
     """
     own = reference is None
-    reference = reference or Reference.load(model.reference)
+    reference = reference or Reference.load(model.reference, model.config.vocabulary)
     candidates = list(_candidates(model, options))
     if not candidates:
         require_fitting(model, "auto")
@@ -122,8 +123,9 @@ def on_cuda(device: str) -> bool:
 def remembered(model: Model, options: RuntimeOptions) -> list[Measurement] | None:
     """What was measured for this file with these versions, threads and processor before; None if nothing was."""
     try:
-        return [Measurement.from_dict(row) for row in read_json(_memory(model, options))]
-    except (OSError, NunerEmbedError, ValueError, TypeError, KeyError):
+        rows = read_json(_memory(model, options))
+        return [Measurement.from_dict(row) for row in rows] if isinstance(rows, list) else None
+    except (OSError, NunerEmbedError, ValueError):  # nothing, or something damaged: it is measured anew
         return None
 
 
@@ -132,7 +134,7 @@ def _memory(model: Model, options: RuntimeOptions) -> Path:
     key: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "graph": model.export.graph_sha256,
-        "fused": sorted(path.read_text() for path in (model.directory / FUSED_FOLDER).glob("*.json")),
+        "fused": sorted(_text(path) for path in (model.directory / FUSED_FOLDER).glob("*.json")),
         "versions": {name: _version(module) for name, (module, _) in MODULES.items()},
         "device": "cuda" if on_cuda(options.device) else "cpu",
         "cpu": cpu_name(),
@@ -141,6 +143,14 @@ def _memory(model: Model, options: RuntimeOptions) -> Path:
     if model.export.source is None:  # whose reference is made by verify, and not once for all
         key["reference"] = sha256_of(model.reference)
     return cached("runtimes", f"{hash_of(key)}.json")
+
+
+def _text(path: Path) -> str:
+    """A small file's text; none where it is damaged."""
+    try:
+        return read_bytes(path, JSON_FILE_BYTES).decode()
+    except (OSError, ValueError):
+        return ""
 
 
 def _version(module: str) -> str | None:

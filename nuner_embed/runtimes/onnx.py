@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from nuner_embed.errors import ModelError, OutOfMemory, RuntimeUnavailable
 from nuner_embed.files import read_json
 from nuner_embed.installation import install_command
 from nuner_embed.machine import cpu_name
+from nuner_embed.metadata import Count, Sha256, convert
 from nuner_embed.models import Model
 from nuner_embed.models.exported import FUSED_FOLDER, graph_sha256
 from nuner_embed.runtimes.base import RuntimeOptions
@@ -87,20 +89,33 @@ def fused_copy(model: Model) -> Path | None:
     if not model.export or model.export.source is None:  # what another program exported stays as it is
         return None
     path = fused_path(model.directory)
-    try:
-        facts = read_json(path.with_suffix(".json"))
-        if facts["of"] == model.export.graph_sha256 and facts["sha256"] == graph_sha256(path):
-            return path
-    except (OSError, ValueError, KeyError, TypeError):  # none, or one that is not whole: verify makes it anew
-        pass
-    return None
+    facts = _fused_facts(path)
+    if facts and path.is_file() and (facts.of, facts.sha256) == (model.export.graph_sha256, graph_sha256(path)):
+        return path
+    return None  # none, or one that is not whole: verify makes it anew
 
 
 def fused_operators(model: Model) -> dict[str, int]:
     """How often each of onnxruntime's own operators stands in the fused copy; empty where there is none."""
     path = fused_copy(model)
-    operators: dict[str, int] = read_json(path.with_suffix(".json"))["operators"] if path else {}
-    return operators
+    facts = _fused_facts(path) if path else None
+    return facts.operators if facts else {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Fused:
+    """What stands beside a fused copy: of which graph it is, its own hash, and what the optimiser put into it."""
+
+    of: Sha256
+    sha256: Sha256
+    operators: dict[str, Count]
+
+
+def _fused_facts(path: Path) -> _Fused | None:
+    try:
+        return convert(read_json(path.with_suffix(".json")), _Fused)
+    except (OSError, ValueError):
+        return None
 
 
 def fused_path(directory: Path) -> Path:

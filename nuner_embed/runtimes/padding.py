@@ -7,6 +7,7 @@ vectors the second time, as one that draws at random does, is refused.
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from nuner_embed.cache import cached
 from nuner_embed.errors import ModelError, NunerEmbedError
 from nuner_embed.files import hash_of, read_json, write_json
+from nuner_embed.metadata import convert
 from nuner_embed.models import Model
 from nuner_embed.runtimes.base import Runtime, pad
 
@@ -44,12 +46,17 @@ def takes_padding(model: Model, run: Run, longest: int, key: dict[str, Any], noi
         OutOfMemory: a window of the longest kind does not fit.
     """
     path = _memory(model, {**key, "longest": longest})
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        return bool(read_json(path)["padding"])
+    with contextlib.suppress(OSError, ValueError):  # not found out yet, or damaged: found out anew
+        return convert(read_json(path), _Remembered).padding
     padding = _find_out(model, run, longest, noise)
     with contextlib.suppress(OSError):  # found out again, then
         write_json(path, {"padding": padding})
     return padding
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    padding: bool
 
 
 def _memory(model: Model, key: dict[str, Any]) -> Path:

@@ -1,17 +1,18 @@
 """What a source computes for some real text, kept so that any runtime can be measured against it, anywhere."""
 
 import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from math import prod
 from pathlib import Path
-from typing import Self
+from typing import IO, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.errors import ModelError
-from nuner_embed.files import atomic_write
+from nuner_embed.files import atomic_write, opened_at_once
+from nuner_embed.limits import REFERENCE_BYTES
 from nuner_embed.models import TextTokenizer
 from nuner_embed.runtimes.base import Runtime, cut_batches, pad, run_in_order
 
@@ -92,24 +93,63 @@ class Reference:
             np.savez(stream, **{field.name: getattr(self, field.name) for field in fields(self)})
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path, vocabulary: int) -> Self:
         """Reads what `save` wrote.
+
+        Args:
+            path: of the archive.
+            vocabulary: how many tokens the model knows.
 
         Raises:
             ModelError: it is missing or damaged.
         """
         try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-                reference = cls(**{field.name: archive[field.name] for field in fields(cls)})
-            tokens = int((reference.lengths - reference.specials.sum()).sum())
-            if reference.lengths.sum() != len(reference.ids) or tokens != len(reference.states):
-                raise ValueError("its parts do not fit together")
-        except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error):
+            with open(path, "rb", opener=opened_at_once) as stream:
+                reference = cls(**_read_arrays(stream))
+            reference._require_sound(vocabulary)
+        except (OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile):
             raise ModelError(
                 f"{path} is missing or damaged; export the model again (nuner-embed verify with --source makes that "
                 "file for a graph that another program exported)"
             ) from None
         return reference
+
+    def _require_sound(self, vocabulary: int) -> None:
+        tokens = int((self.lengths - self.specials.sum()).sum())
+        if int(self.lengths.sum()) != len(self.ids) or tokens != len(self.states) or not len(self.lengths):
+            raise ValueError("its parts do not fit together")
+        if self.specials.min() < 0 or (self.lengths <= self.specials.sum()).any() or (np.diff(self.lengths) > 0).any():
+            raise ValueError("windows of impossible lengths")
+        if not all(0 <= value < vocabulary for value in (self.ids.min(), self.ids.max(), self.pad_id)):
+            raise ValueError("tokens that the model does not know")
+
+
+# What each array is: its type, and how many axes it has.
+_ARRAYS: dict[str, tuple[type[Any], int]] = {
+    "ids": (np.int32, 1), "lengths": (np.int64, 1), "specials": (np.int64, 1), "pad_id": (np.int64, 0),
+    "states": (np.float32, 2),
+}  # fmt: skip
+
+
+def _read_arrays(stream: IO[bytes]) -> dict[str, NDArray[Any]]:
+    """The arrays of an archive, each checked before memory is taken for it: stored plainly, and as long as it says."""
+    found: dict[str, NDArray[Any]] = {}
+    with zipfile.ZipFile(stream) as archive:
+        for name, (dtype, axes) in _ARRAYS.items():
+            entry = archive.getinfo(f"{name}.npy")
+            if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > REFERENCE_BYTES:
+                raise ValueError("an array that is compressed or too large")
+            with archive.open(entry) as part:
+                if np.lib.format.read_magic(part) != (1, 0):
+                    raise ValueError("an array of another version")
+                shape, fortran, given = np.lib.format.read_array_header_1_0(part)
+                data = part.read()
+            if given != dtype or fortran or len(shape) != axes or prod(shape) * given.itemsize != len(data):
+                raise ValueError(f"{name} is no array of the right kind")
+            found[name] = np.frombuffer(data, dtype).reshape(shape)
+    if found["specials"].shape != (2,):
+        raise ValueError("specials are two numbers")
+    return found
 
 
 def cut_windows(

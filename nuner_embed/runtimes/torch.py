@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from nuner_embed.errors import ModelError, OutOfMemory, RuntimeUnavailable
 from nuner_embed.machine import cpu_name
 from nuner_embed.models import Model, Recipe
+from nuner_embed.models.weights import require_plausible
 from nuner_embed.runtimes.base import RuntimeOptions
+from nuner_embed.runtimes.network_config import network_config
 from nuner_embed.runtimes.padding import takes_padding
 from nuner_embed.runtimes.quiet import quiet_transformers
 
@@ -112,20 +114,10 @@ def load_network(model: Model, *, attention: str | None = None) -> Any:
     Raises:
         ModelError: an unknown architecture, or weights that are missing or of other shapes.
     """
-    try:
-        config = transformers.AutoConfig.from_pretrained(
-            model.directory, trust_remote_code=False, local_files_only=True
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{model.name}: transformers cannot read its config.json: {_one_line(error)}") from None
+    require_plausible(model.name, model.directory, model.config)
+    config, architecture = network_config(model)
     if config.model_type == "big_bird":
         config.attention_type = "original_full"  # as for every text up to `positions`, without its warning
-    try:
-        architecture = transformers.AutoModel._model_mapping[type(config)]
-    except KeyError:
-        raise ModelError(
-            f"{model.name} is a {config.model_type}, which is no text encoder known to transformers"
-        ) from None
     keywords: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
     if "add_pooling_layer" in inspect.signature(architecture.__init__).parameters:
         keywords["add_pooling_layer"] = False

@@ -151,8 +151,9 @@ def test_a_command_with_a_typo(tmp_path):
 
 
 def test_what_the_system_refuses_is_one_line(tmp_path):
-    (tmp_path / "demo").write_text("a file in its way")
-    assert "Error: demo: File exists" in run("demo", cwd=tmp_path, check=1).stderr
+    said = run("demo", "-o", "demo" * 100, cwd=tmp_path, check=1).stderr
+    assert said.endswith(": File name too long\n")
+    assert said.count("\n") == 1
 
 
 def test_debug_shows_the_traceback(tmp_path):
@@ -181,9 +182,28 @@ def test_doctor():
     assert "no clashes" in run("doctor", check=0).stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("", "", "demo is a file; name a directory for a demo"),
+        ("index.html", "mine", "demo holds index.html and no demo.json: it is not a demo; name another directory"),
+        ("demo.json", '{"schema_version": 1, "kind": "tape"}', "demo/demo.json is not the mark of a demo"),
+    ],
+)
+def test_a_demo_leaves_what_is_not_its_own(tmp_path, name, content, said):
+    path = tmp_path / "demo" / name if name else tmp_path / "demo"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content)
+    done = run("demo", cwd=tmp_path, check=1)
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert path.read_text() == content
+
+
 @pytest.mark.slow
 def test_demo(default_model, tmp_path):
     shutil.copytree(default_model, tmp_path / "demo" / "model")  # exporting it is tested elsewhere
+    (tmp_path / "demo" / "demo.json").write_text('{"schema_version": 1, "kind": "demo"}')
     first = run("demo", "-o", "demo", cwd=tmp_path, check=0)
     assert "Then, on your own corpus" in first.stdout
     assert "[[" in first.stdout.partition("nuner-embed search index")[2]

@@ -222,7 +222,7 @@ def test_twice_is_refused_and_force_replaces(folder, tmp_path):
         (["train", "train.conll", "-o", "x", "--model", "m", "--types", "river"], 1, "holds no mention of river"),
         (["train", "one.conll", "-o", "x", "--model", "m"], 1, "holds words of one class only"),
         (["train", "gone.conll", "-o", "x"], 1, "gone.conll"),
-        (["train", "train.conll", "-o", "test.conll"], 1, "test.conll is a file; name a directory for the probe"),
+        (["train", "train.conll", "-o", "test.conll"], 1, "test.conll is a file; name a directory for a probe"),
         (["train", "train.conll", "-o", "x", "--C", "nan"], 2, "Invalid value for '--C'"),
         (["predict", "nowhere", "train.conll"], 1, "nowhere holds no probe (no probe.json); nuner-embed probe train"),
         (["predict", "p", "train.conll", "-o", "found.txt"], 2, "must end in .jsonl, .csv or in one of .conll"),

@@ -27,7 +27,7 @@ def test_too_few_rows_to_train_become_a_flat_segment(stores, tmp_path, factory):
     index.add(few)
     first, second = index.bundle.segments
     assert first.factory == factory
-    assert (second.kind, second.factory, second.recall["recall"]) == ("flat", "Flat", 1.0)
+    assert (second.kind, second.factory, second.recall.recall) == ("flat", "Flat", 1.0)
     assert second.why == f"so few rows are looked at one by one: they cannot train {factory}"
     assert index.search(few.vectors([5]), 1).ids[0, 0] == len(many) + 5
     index.remove(index.ids()[50:])

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from stores import make_store
 
+from nuner_embed.artifacts import replacing
 from nuner_embed.encoding.store import Store
 from nuner_embed.errors import IndexBundleError, IndexLocked, StoreError, StoreMismatch
 from nuner_embed.files import hash_of
 from nuner_embed.indexes import segment
 from nuner_embed.indexes.index import Index
 from nuner_embed.indexes.kinds import SearchParameters
-from nuner_embed.indexes.placing import alone
+from nuner_embed.indexes.placing import KIND
 
 KINDS = ["flat", "hnsw", "ivf", "ivf_pq", "IVF16,SQ8"]
 CASES = [(kind, metric) for kind in KINDS for metric in ("cosine", "dot", "l2")]
@@ -181,7 +182,7 @@ def test_what_does_not_fit(stores, tmp_path):
     with pytest.raises(StoreMismatch, match="another encoder or recipe"):
         Index.build([stores[0], other], tmp_path / "both")
     assert not (tmp_path / "both").exists()
-    with pytest.raises(IndexBundleError, match="holds an index; add to it"):
+    with pytest.raises(IndexBundleError, match="holds an index; name another directory, or replace it with --force"):
         Index.build(stores[0], tmp_path / "index")
     with pytest.raises(ValueError, match="neither auto, flat, hnsw, ivf, ivf_pq nor a FAISS factory string"):
         Index.build(stores[0], tmp_path / "x", kind="nonsense")
@@ -274,7 +275,7 @@ def test_closed(stores, tmp_path):
 
 
 def test_built_by_two_at_once(stores, tmp_path):
-    with alone(tmp_path / "index"), pytest.raises(IndexLocked, match="another process is building"):
+    with replacing(tmp_path / "index", KIND), pytest.raises(IndexLocked, match="another process is writing"):
         Index.build(stores[1], tmp_path / "index")
     Index.build(stores[1], tmp_path / "index")
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
@@ -299,20 +300,44 @@ def test_manifests_that_are_none(stores, tmp_path):
     path.write_text(json.dumps({**good, "target_recall": 0.1}))
     with pytest.raises(IndexBundleError, match=r"manifest.json is not what was written \(sha256 differs\)"):
         Index.open(index.path)
-    outside = {**good["segments"][0], "name": "../x"}
-    for change in (
-        {"schema_version": 9},
-        {"segments": 5},
-        {"segments": [{"name": "x"}]},
-        {"segments": [outside]},
-        {"x": 1},
+    segment = good["segments"][0]
+    for change, said in (
+        ({"schema_version": 9}, "has schema version 9, this program reads 1"),
+        ({"segments": 5}, "segments: expected array, got int"),
+        ({"segments": [{"name": "x"}]}, r"segments\[0\].name"),
+        ({"segments": [{**segment, "name": "../x"}]}, r"segments\[0\].name"),
+        ({"segments": [{**segment, "name": "00001"}]}, "their names do not rise, or reach next_segment"),
+        ({"segments": [segment, segment]}, "their names do not rise"),
+        (
+            {"segments": [{**segment, "parts": 10**15}]},
+            "does not consist of the files that 1000000000000000 parts make",
+        ),
+        ({"segments": [{**segment, "files": {}}]}, "does not consist of the files that 1 parts make"),
+        ({"segments": [{**segment, "rows": 10**9}]}, "1000000000 rows with 0 removed ones and ids below"),
+        ({"segments": [{**segment, "how": {"probes": 0}}]}, r"segments\[0\].how.probes"),
+        ({"metric": "hamming"}, "metric: invalid enum value 'hamming'"),
+        ({"granularity": "byte"}, "granularity: invalid enum value 'byte'"),
+        ({"dtype": "int8"}, "dtype: invalid enum value"),
+        ({"dim": 0}, "dim: expected int >= 1"),
+        ({"dim": 16.5}, "dim: expected int, got float"),
+        ({"target_recall": float("nan")}, "target_recall"),
+        ({"recipe": {**good["recipe"], "pooling": "max"}}, "pooling must be one of"),
+        ({"recipe": {"layers": [-1]}}, "recipe: it lacks a value"),
+        ({"recipe": {**good["recipe"], "layers": 5}}, "manifest.json: "),
+        ({"semantic_hash": "0"}, "semantic_hash"),
+        ({"next_id": -1}, "next_id"),
+        ({"generation": "1"}, "generation: expected int, got str"),
+        ({"removed": 3}, "removed contradict each other"),
+        ({"tombstones": "../../x.npy", "tombstones_sha256": "0" * 64, "removed": 3}, "tombstones: "),
+        ({"model": "\ud800"}, "surrogates"),
     ):
         values = {**{key: value for key, value in good.items() if key != "sha256"}, **change}
-        path.write_text(json.dumps({**values, "sha256": hash_of(values)}))
-        with pytest.raises(IndexBundleError, match=r"manifest.json (is of another|is no manifest|names '../x')"):
+        path.write_text(json.dumps({**values, "sha256": "x" if said == "surrogates" else hash_of(values)}))
+        with pytest.raises(IndexBundleError, match=f"manifest.json.*{said}.*; build the index again") as caught:
             Index.open(index.path)
+        assert "\n" not in str(caught.value)
     path.write_text("[]")
-    with pytest.raises(IndexBundleError, match="no manifest of an index"):
+    with pytest.raises(IndexBundleError, match="manifest.json is not the manifest of an index; build the index again"):
         Index.open(index.path)
 
 

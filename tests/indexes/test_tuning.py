@@ -58,13 +58,13 @@ def test_the_manifest_tells_the_recall(store, fresh, tmp_path, kind, target):
     claimed = index.bundle.segments[0].recall
     truth = exact.search(fresh, 10).scores[:, -1:]
     recall = (index.search(fresh, 10).scores >= truth - 1e-5).mean()
-    assert claimed["queries"] >= 100
-    assert claimed["low"] <= claimed["recall"] <= claimed["high"]
-    assert recall > claimed["low"] - 0.03
-    if claimed["reached"]:
-        assert claimed["recall"] > target - 0.03
+    assert claimed.queries >= 100
+    assert claimed.low <= claimed.recall <= claimed.high
+    assert recall > claimed.low - 0.03
+    if claimed.reached:
+        assert claimed.recall > target - 0.03
     else:
-        assert "no setting reaches the target" in claimed["why"]
+        assert "no setting reaches the target" in claimed.why
     assert index.verify() == []
 
 
@@ -74,7 +74,7 @@ def test_a_harder_target_makes_it_try_harder(store, tmp_path):
         for target in (0.5, 0.999)
     )
     assert easy.how.probes < hard.how.probes
-    assert easy.recall["recall"] < hard.recall["recall"]
+    assert easy.recall.recall < hard.recall.recall
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
@@ -86,17 +86,17 @@ def test_a_filter_costs_no_recall(store, fresh, tmp_path, monkeypatch, kind):
     condition = "token % 20 = 3"
     truth = exact.search(fresh, 10, filter=condition).scores[:, -1:]
     recall = (index.search(fresh, 10, filter=condition).scores >= truth - 1e-5).mean()
-    assert recall > index.bundle.segments[0].recall["low"] - 0.03
+    assert recall > index.bundle.segments[0].recall.low - 0.03
 
 
 def test_too_few_rows_to_measure(tmp_path):
     store = make_store(tmp_path / "a", 3, documents=6)
     assert 1000 < len(store) < 2000
     (segment,) = Index.build(store, tmp_path / "index", kind="ivf").bundle.segments
-    assert segment.recall["recall"] is None
+    assert segment.recall.recall is None
     assert segment.how.probes == int(segment.factory.removeprefix("IVF").removesuffix(",Flat"))  # all of them
     (segment,) = Index.build(store, tmp_path / "flat").bundle.segments
-    assert (segment.kind, segment.recall["recall"]) == ("flat", 1.0)
+    assert (segment.kind, segment.recall.recall) == ("flat", 1.0)
 
 
 @pytest.fixture
@@ -111,15 +111,15 @@ def test_auto_measures_and_says_what_it_saw(store, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     index = Index.build(store, tmp_path / "index", kind="auto")
     (segment,) = index.bundle.segments
-    assert [trial["kind"] for trial in segment.trials] == ["flat", "hnsw", "ivf", "ivf_pq"]
-    fitting = [trial for trial in segment.trials if trial["fits"]]
-    assert segment.kind == max(fitting, key=lambda trial: trial["expected_queries_per_second"])["kind"]
-    assert all(trial["recall"] >= 0.92 for trial in fitting)
-    assert all(trial["sample_rows"] == 8000 for trial in segment.trials)
+    assert [trial.kind for trial in segment.trials] == ["flat", "hnsw", "ivf", "ivf_pq"]
+    fitting = [trial for trial in segment.trials if trial.fits]
+    assert segment.kind == max(fitting, key=lambda trial: trial.expected_queries_per_second)["kind"]
+    assert all(trial.recall >= 0.92 for trial in fitting)
+    assert all(trial.sample_rows == 8000 for trial in segment.trials)
     assert "measuring HNSW32 over 8,000 rows" in caplog.text
     # the expected memory is the memory
-    trial = next(trial for trial in segment.trials if trial["kind"] == segment.kind)
-    assert trial["expected_bytes"] == pytest.approx(segment.bytes_resident, rel=0.1)
+    trial = next(trial for trial in segment.trials if trial.kind == segment.kind)
+    assert trial.expected_bytes == pytest.approx(segment.bytes_resident, rel=0.1)
 
 
 @pytest.mark.usefixtures("samples")
@@ -161,7 +161,7 @@ def test_a_gpu_finds_the_centres(store, tmp_path, monkeypatch):
     index = Index.build(store, tmp_path / "index", kind="ivf_pq", gpu=True)
     assert len(asked) == 1
     assert asked[0].ntotal == int(index.bundle.segments[0].factory.split(",")[0].removeprefix("IVF"))
-    assert index.bundle.segments[0].recall["recall"] > 0.9
+    assert index.bundle.segments[0].recall.recall > 0.9
     with pytest.raises(IndexBundleError, match="--gpu trains inverted lists, and this kind has none"):
         Index.build(store, tmp_path / "hnsw", kind="hnsw", gpu=True)
 
@@ -184,8 +184,8 @@ def test_few_rows_are_flat_unless_another_kind_is_asked_for(store, tmp_path, mon
     """Auto took minutes over 24,324 rows, and lost the best hit."""
     index = Index.build(store, tmp_path / "index")
     (segment,) = index.bundle.segments
-    assert (index.bundle.kind, segment.kind, segment.factory, segment.trials) == (None, "flat", "Flat", [])
-    assert segment.recall["recall"] == 1
+    assert (index.bundle.kind, segment.kind, segment.factory, segment.trials) == (None, "flat", "Flat", ())
+    assert segment.recall.recall == 1
     assert segment.why == "fewer than 200,000 rows are looked at one by one; --kind auto measures other kinds"
     index.add(store, again=True)
     index.compact()  # twice as many rows are still few

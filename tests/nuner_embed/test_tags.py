@@ -153,6 +153,57 @@ def test_overlapping_spans_give_way_to_the_first():
     assert spans_to_tags([Span(0, 3, "x"), Span(2, 5, "y"), Span(4, 5)], words) == ["B-x", "I-x", "B-ENTITY"]
 
 
+def looked_at_one_by_one(spans, words):
+    tags = ["O"] * len(words)
+    for span in spans:
+        inside = [i for i, (start, end) in enumerate(words) if start < span.end and end > span.start]
+        if inside and all(tags[i] == "O" for i in inside):
+            for i in inside:
+                tags[i] = f"{'B' if i == inside[0] else 'I'}-{span.label or 'ENTITY'}"
+    return tags
+
+
+@given(
+    words=WORDS,
+    ends=st.lists(st.tuples(st.integers(0, 40), st.integers(1, 20), st.sampled_from(["x", "y", None])), max_size=12),
+    spaces=st.lists(st.booleans(), min_size=12, max_size=12),
+    shuffled=st.booleans(),
+)
+def test_spans_anywhere_are_what_looking_at_each_word_gives(words, ends, spaces, shuffled):
+    _, offsets = join_words(words, spaces[: len(words)])
+    if shuffled:  # of which only a program makes documents
+        offsets = tuple(reversed(offsets))
+    spans = [Span(start, start + length, label) for start, length, label in ends]
+    assert spans_to_tags(spans, offsets) == looked_at_one_by_one(spans, offsets)
+
+
+class Counted(int):
+    """A number that counts how often it is compared."""
+
+    compared = 0
+
+    def __lt__(self, other):
+        Counted.compared += 1
+        return int(self) < int(other)
+
+    def __gt__(self, other):
+        Counted.compared += 1
+        return int(self) > int(other)
+
+
+def test_the_work_does_not_grow_with_the_product_of_spans_and_words():
+    many = 2000
+    words = [(Counted(2 * i), Counted(2 * i + 1)) for i in range(many)]
+    for spans in (
+        [Span(2 * i, 2 * i + 1, "x") for i in range(many)],
+        [Span(2 * i, 2 * many, "x") for i in reversed(range(many))],  # each meets the one before at its very end
+        [Span(0, 2 * many, "x")] * many,
+    ):
+        Counted.compared = 0
+        spans_to_tags([Span(Counted(span.start), Counted(span.end), span.label) for span in spans], words)
+        assert Counted.compared < 40 * many  # 11 for each of two ends, and one a word
+
+
 @st.composite
 def sentences(draw):
     """Runs of words as `(length, label or None)`; one mention of two words of type "place" is always there."""

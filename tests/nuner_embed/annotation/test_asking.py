@@ -5,12 +5,12 @@ from llm_server import KEY
 from six_texts import TEXTS, lines
 
 from nuner_embed import Corpus
-from nuner_embed.annotation.annotate import REPLIES_SUFFIX, annotate, estimate
-from nuner_embed.annotation.convert import beside
+from nuner_embed.annotation.annotate import annotate, estimate
 from nuner_embed.annotation.instruction import Instruction
 from nuner_embed.annotation.ledger import open_ledger
 from nuner_embed.annotation.replies import read_replies
 from nuner_embed.annotation.server import Server
+from nuner_embed.annotation.sidecars import REPLIES_SUFFIX, beside
 from nuner_embed.errors import AnnotationError
 
 
@@ -80,8 +80,10 @@ def test_a_reply_half_written_is_asked_for_again(llm, job, tmp_path):
 def test_a_damaged_line_is_named(job, tmp_path):
     job()
     kept = beside(tmp_path / "out.jsonl", REPLIES_SUFFIX)
-    kept.write_bytes(b'{"key": 3}\n' + kept.read_bytes())
-    with pytest.raises(AnnotationError, match=r"out\.replies\.jsonl:1: not a line of kept replies; mend or remove"):
+    first, rest = kept.read_bytes().split(b"\n", 1)
+    kept.write_bytes(first + b'\n{"key": 3}\n' + rest)
+    message = r"out\.replies\.jsonl:2: not a line of kept replies \(.*key.*\); mend or remove"
+    with pytest.raises(AnnotationError, match=message):
         job()
 
 

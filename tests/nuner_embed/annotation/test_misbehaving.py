@@ -7,9 +7,8 @@ import pytest
 from llm_server import KEY, completion
 from six_texts import TEXTS, lines, reply
 
-from nuner_embed.annotation.annotate import REPLIES_SUFFIX
 from nuner_embed.annotation.asking import retry_after_seconds
-from nuner_embed.annotation.convert import beside
+from nuner_embed.annotation.sidecars import REPLIES_SUFFIX, beside
 from nuner_embed.errors import AnnotationError
 
 

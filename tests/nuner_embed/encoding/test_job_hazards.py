@@ -1,5 +1,6 @@
 """What befalls a job beyond being killed: rivals, changed minds, changed corpora, strangers' files, full disks."""
 
+import errno
 import json
 import multiprocessing
 import threading
@@ -109,29 +110,6 @@ def test_somebody_elses_manifest_is_no_store(corpus_file, tmp_path, force):
     assert (directory / "journal.jsonl").read_text() == "mine"
 
 
-def test_starting_over_removes_a_stores_files_and_no_others(corpus_file, tmp_path):
-    job(corpus_file, tmp_path / "s")
-    (tmp_path / "s" / "shard-notes.md").write_text("mine")
-    (tmp_path / "s" / "shard-backup").mkdir()
-    (tmp_path / "s" / ".draft.tmp").write_text("mine")
-    job(corpus_file, tmp_path / "s", force=True, dtype="float32")
-    names = {path.name for path in (tmp_path / "s").iterdir()}
-    assert {"shard-notes.md", "shard-backup", ".draft.tmp"} <= names
-    assert Store.open(tmp_path / "s").dtype == "float32"
-
-
-@pytest.mark.parametrize("left", [["journal.jsonl", "shard-00001.npy"], ["shard-00000.parquet"], []])
-def test_killed_while_starting_over(corpus_file, tmp_path, left):
-    """The manifest goes first, so that what is left is no store and the plain command begins anew."""
-    job(corpus_file, tmp_path / "whole", dtype="float32")
-    job(corpus_file, tmp_path / "s")
-    for path in (tmp_path / "s").iterdir():
-        if path.name not in (".lock", *left):
-            path.unlink()
-    job(corpus_file, tmp_path / "s", dtype="float32")
-    assert files(tmp_path / "s") == files(tmp_path / "whole")
-
-
 def test_a_complete_manifest_without_its_journal(corpus_file, tmp_path):
     job(corpus_file, tmp_path / "s")
     (tmp_path / "s" / "journal.jsonl").unlink()
@@ -148,13 +126,17 @@ def test_a_disk_too_small_for_another_store_keeps_the_old_one(corpus_file, tmp_p
     assert files(tmp_path / "s") == before
 
 
-def test_a_disk_that_is_still_full(corpus_file, tmp_path):
+def test_a_disk_that_is_still_full(corpus_file, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         job(corpus_file, tmp_path / "s", Stop(1))
-    (tmp_path / "s" / ".writer.json").symlink_to("/dev/full")
-    with pytest.raises(StoreError, match="cannot be written: No space left on device"):
-        job(corpus_file, tmp_path / "s")
-    (tmp_path / "s" / ".writer.json").unlink()
+
+    def full(path, value):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nuner_embed.encoding.lock.write_json", full)
+        with pytest.raises(StoreError, match="cannot be written: No space left on device"):
+            job(corpus_file, tmp_path / "s")
     job(corpus_file, tmp_path / "s")
 
 
@@ -165,7 +147,7 @@ def test_a_manifest_that_lacks_something(corpus_file, tmp_path):
     del values["recipe"], values["resumable"]
     path.write_text(json.dumps(values))
     for act in (lambda: job(corpus_file, tmp_path / "s"), lambda: Store.open(tmp_path / "s")):
-        with pytest.raises(StoreError, match="is damaged, it lacks recipe, resumable"):
+        with pytest.raises(StoreError, match="manifest.json is damaged .*missing required field recipe"):
             act()
 
 

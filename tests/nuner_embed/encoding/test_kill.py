@@ -1,5 +1,6 @@
 """Killed at any moment, by any signal, with one process or several: the same bytes in the end."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -142,3 +143,46 @@ def test_interrupted_politely_the_command_line_says_how_to_go_on(default_model, 
     assert "The same command goes on" in err
     assert "Traceback" not in err
     assert not list(store.glob(".writer.json"))
+
+
+# What workers are handed takes them a minute to read, as a large model's modules may.
+SLOW_TO_START = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from fakes import HashSpec
+from jobs import job
+
+class Spec(HashSpec):
+    def __reduce__(self):
+        return exec, ("import pathlib, time; pathlib.Path(%r).touch(); time.sleep(60)" % (sys.argv[2] + ".started"),)
+
+if __name__ == "__main__":
+    job(Path(sys.argv[1]), Path(sys.argv[2]), spec=Spec(threads=1), workers=2, shard_rows=60)
+"""
+
+
+def processes_of(session):
+    """The numbers of the living processes of a session."""
+    found = []
+    for path in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, IndexError):
+            facts = (path / "stat").read_text().rpartition(")")[2].split() if path.name.isdigit() else ["Z"]
+            found += [int(path.name)] if facts[0] != "Z" and int(facts[3]) == session else []
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
+def test_no_worker_outlives_a_job_that_is_killed_while_they_start(corpus, tmp_path, number):
+    script = tmp_path / "job.py"
+    script.write_text(SLOW_TO_START.format(tests=str(Path(__file__).parents[2] / "support")))
+    command = [sys.executable, str(script), str(corpus), str(tmp_path / "store")]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    wait_for(process, (tmp_path / "store.started").exists)
+    process.send_signal(number)
+    process.wait()
+    deadline = time.monotonic() + 20
+    while processes_of(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert processes_of(process.pid) == []

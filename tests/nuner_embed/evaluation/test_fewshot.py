@@ -121,10 +121,14 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(sets, loaded, tmp_path, mo
     assert len(calls) == 14  # another protocol is measured anew
 
 
+def parts_of(directory):
+    return sorted(path for path in (directory / "parts").iterdir() if len(path.stem) == 64)
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"cells": [{"a": 1}], "lost": 0}', '{"cells": [], "lost": 0}'])
 def test_a_damaged_part_is_measured_again(sets, loaded, tmp_path, content):
     whole = evaluate_fewshot(["wide"], sets[:1], tmp_path / "out", SMALL, cache=tmp_path / "cache")
-    (part,) = (tmp_path / "out" / "parts").iterdir()
+    (part,) = parts_of(tmp_path / "out")
     part.write_text(content)
     assert evaluate_fewshot(["wide"], sets[:1], tmp_path / "out", SMALL, cache=tmp_path / "cache") == whole
 
@@ -223,6 +227,22 @@ def test_the_average_leaves_sets_with_blank_cells_out_and_says_so():
     assert grid.scores("a", AVERAGE, 1).tolist() == pytest.approx([0.4, 0.5])
     assert "## average of s, t (without u: cells are blank)" in table(cells, [], Protocol(k=(1,), draws=2))
     assert figure(cells).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"k": ()}, "k must lie between 1 and 1,000,000"),
+        ({"k": (0,)}, "k must lie"),
+        ({"k": (10**7,)}, "k must lie"),
+        ({"draws": 0}, "draws must lie between 1 and 10,000, not 0"),
+        ({"draws": 10**5}, "draws must lie"),
+        ({"seed": 2**63}, "seed must lie"),
+    ],
+)
+def test_protocols_out_of_bounds(values, said):
+    with pytest.raises(ValueError, match=said):
+        Protocol(**values)
 
 
 @pytest.mark.parametrize("name", ["average", "a|b", "a\nb"])

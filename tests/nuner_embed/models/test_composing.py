@@ -29,7 +29,7 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "base" / "tokenizer.json").write_text("{}")
     (tmp_path / "made" / "recipe.json").write_text("{}")
     (tmp_path / "made" / "README.md").write_text("a card")
-    ConceptFacts("whatever", "mean", {"scale": 2.0}).write(tmp_path / "made" / "concept_encoder")
+    ConceptFacts("0" * 64, "mean", {"scale": 2.0}).write(tmp_path / "made" / "concept_encoder")
     ship(tmp_path / "made", tmp_path / "base", tmp_path / "shipped")
     return tmp_path
 

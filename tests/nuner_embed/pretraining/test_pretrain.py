@@ -1,8 +1,11 @@
 """The whole job on tiny networks: it goes on exactly, it equals a plain loop, and what it writes is what it says."""
 
 import csv
+import errno
 import json
 import math
+import os
+import random
 import shutil
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 import torch
 import transformers
 from fakes import SHARED_DATA, tiny_model
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 import nuner_embed
@@ -18,6 +22,7 @@ from nuner_embed.documents import Document, join_words
 from nuner_embed.errors import PretrainingError
 from nuner_embed.evaluation.protocol import TypedSet
 from nuner_embed.models import TextTokenizer
+from nuner_embed.pretraining import run as run_module
 from nuner_embed.pretraining import trainer as trainer_module
 from nuner_embed.pretraining.batches import make_batch, plan_epoch
 from nuner_embed.pretraining.examples import make_examples
@@ -353,9 +358,71 @@ def test_replacing_a_finished_model_can_be_interrupted_too(trained, data, base, 
 
 def test_a_damaged_state_is_told(interrupted, data, base):
     state = interrupted / "training" / "state.safetensors"
-    state.write_bytes(state.read_bytes()[:-100])
-    with pytest.raises(PretrainingError, match=r"state\.safetensors: the state of the run is damaged .*--force"):
-        run(data, base, interrupted)
+    whole = state.read_bytes()
+    for content in (whole[:-100], b"", b"x" * 50, whole[:-1] + bytes([whole[-1] ^ 1])):
+        state.write_bytes(content)
+        with pytest.raises(PretrainingError, match=r"state\.safetensors: the state of the run is damaged .*--force"):
+            run(data, base, interrupted)
+    state.write_bytes(whole)
+    run(data, base, interrupted)
+
+
+@pytest.mark.slow
+def test_a_state_of_which_any_byte_is_another_is_told(interrupted, data, base):
+    state = interrupted / "training" / "state.safetensors"
+    whole, chance = state.read_bytes(), random.Random(0)
+    length = 8 + int.from_bytes(whole[:8], "little")
+    for number in range(120):
+        place = chance.randrange(length if number % 2 else len(whole))  # of the head as often as of the numbers
+        state.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << chance.randrange(8)]) + whole[place + 1 :])
+        with pytest.raises(PretrainingError, match=r"state\.safetensors"):
+            run(data, base, interrupted)
+
+
+def test_a_state_of_an_earlier_version_without_a_hash_goes_on(interrupted, trained, data, base):
+    state = interrupted / "training" / "state.safetensors"
+    with safe_open(state, framework="pt") as file:
+        facts = file.metadata()["facts"]
+    save_file(load_file(state), state, metadata={"facts": facts})
+    begun = json.loads((interrupted / "training" / "run.json").read_text())["begun"]
+    (interrupted / "training" / "run.json").write_text(json.dumps(begun))  # it marked its runs with nothing more
+    run(data, base, interrupted)
+    assert same(weights(interrupted), weights(trained[0]))
+
+
+def test_what_the_frozen_layers_made_is_computed_again_where_it_is_damaged(interrupted, trained, data, base):
+    work = interrupted / "training"
+    (work / "texts.npy").write_bytes((work / "texts.npy").read_bytes()[:500])
+    mark = json.loads((work / "concepts.json").read_text())
+    (work / "concepts.json").write_text(json.dumps({**mark, "pieces": 10**6}))
+    run(data, base, interrupted)
+    assert same(weights(interrupted), weights(trained[0]))
+
+
+def test_a_full_disk_while_the_model_is_written_loses_nothing(data, base, trained, tmp_path, monkeypatch):
+    def full(*_):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "save_network", full)
+        with pytest.raises(PretrainingError, match=r"training/result cannot be written: .* the same command goes on"):
+            run(data, base, tmp_path / "m")
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["training"]
+    notes = []
+    run(data, base, tmp_path / "m", options={"note": notes.append})
+    assert notes[0].startswith("going on from step")
+    assert same(weights(tmp_path / "m"), weights(trained[0]))
+
+
+def test_no_room_for_what_the_frozen_layers_make(data, base, tmp_path, monkeypatch):
+    def full(descriptor, offset, size):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(PretrainingError, match=r"texts\.npy cannot be written: No space left .* say --no-cache"):
+        run(data, base, tmp_path / "m")
+    assert not (tmp_path / "m" / "training" / "texts.npy").exists()
+    run(data, base, tmp_path / "m", epochs=1, options={"cache": False})
 
 
 def test_what_cannot_be_trained(data, base, tmp_path):
@@ -371,7 +438,7 @@ def test_what_cannot_be_trained(data, base, tmp_path):
         run(data, base, tmp_path / "m", frozen_layers=2)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("mine")
-    with pytest.raises(PretrainingError, match="holds something else"):
+    with pytest.raises(PretrainingError, match="full holds x and no pretrain.json: it is not a finished model"):
         run(data, base, tmp_path / "full", options={"force": True})
     assert (tmp_path / "full" / "x").read_text() == "mine"
     run(data, base, tmp_path / "m", epochs=1)  # what was refused left no trace

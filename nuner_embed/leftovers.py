@@ -1,0 +1,121 @@
+"""What killed commands left behind, in the cache folder and in folders of the user's: found, and removed."""
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from nuner_embed.artifacts import leftovers, lock, sweep_folder
+from nuner_embed.cache import cache_folder
+from nuner_embed.errors import NunerEmbedError
+from nuner_embed.files import expand
+
+_DEPTH: Final = 3  # an artefact in the folder, a folder of the artefact, and one within that
+# How releases before 0.2 called a model of the cache that they composed: `.NAME-HASH.` and eight letters of tempfile's.
+_HALF_COMPOSED: Final = re.compile(r"\.(?P<model>[\w-]+-[0-9a-f]{16})\.[a-z0-9_]{8}")
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A file or folder that a killed command left.
+
+    Attributes:
+        path: of it.
+        bytes: that it takes.
+    """
+
+    path: Path
+    bytes: int
+
+
+def find_leftovers(folders: Sequence[str | os.PathLike[str]] = (".",)) -> list[Leftover]:
+    """What bears a name that only a command gives to what it has not finished; a command that runs may be at it.
+
+    Args:
+        folders: looked at besides the cache folder, three folders deep; links are not followed.
+
+    Raises:
+        NunerEmbedError: one is no folder.
+    """
+    found = [path for folder in _folders(folders) for path in _of(folder)]
+    return [Leftover(path, _bytes(path)) for path in dict.fromkeys(found)]
+
+
+def clean(folders: Sequence[str | os.PathLike[str]] = (".",)) -> list[Leftover]:
+    """Removes what `find_leftovers` finds, as far as no process is at it.
+
+    Returns:
+        What was removed.
+
+    Raises:
+        NunerEmbedError: one of the folders is none.
+    """
+    removed = []
+    for folder in _folders(folders):
+        sizes = {path: _bytes(path) for path in _of(folder)}
+        gone: list[Path] = []
+        with contextlib.suppress(OSError):  # it cannot be written, or is gone
+            gone += sweep_folder(folder)
+            gone += [path for path in _half_composed(folder) if _remove_half_composed(path)]
+        removed += [Leftover(path, sizes.get(path, 0)) for path in gone]
+    return removed
+
+
+def _of(folder: Path) -> list[Path]:
+    try:
+        return [*leftovers(folder), *_half_composed(folder)]
+    except OSError:  # it cannot be read, or is gone
+        return []
+
+
+def _folders(named: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """The cache's folders and the named ones, with those within, each once."""
+    tops = [expand(folder) for folder in named]
+    for top in tops:
+        if not top.is_dir():
+            raise NunerEmbedError(f"{top} is no folder; name folders to look for leftovers in")
+    kept = cache_folder()
+    tops += [kept] if kept and kept.is_dir() else []
+    return list(dict.fromkeys(folder for top in tops for folder in _within(top.absolute(), _DEPTH)))
+
+
+def _within(folder: Path, depth: int) -> Iterator[Path]:
+    yield folder
+    if depth:
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            inner = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+            for path in sorted(inner):
+                if not path.name.startswith("."):
+                    yield from _within(path, depth - 1)
+
+
+def _half_composed(folder: Path) -> list[Path]:
+    kept = cache_folder()
+    if kept is None or folder != kept / "models":
+        return []
+    named = [path for path in folder.iterdir() if _HALF_COMPOSED.fullmatch(path.name)]
+    return sorted(path for path in named if path.is_dir() and not path.is_symlink())
+
+
+def _remove_half_composed(path: Path) -> bool:
+    match = _HALF_COMPOSED.fullmatch(path.name)
+    assert match
+    busy = NunerEmbedError("it is being made")
+    with contextlib.suppress(NunerEmbedError), lock(path.with_name(f"{match['model']}.lock"), busy, NunerEmbedError):
+        shutil.rmtree(path, ignore_errors=True)
+        return not path.exists()
+    return False
+
+
+def _bytes(path: Path) -> int:
+    """What a file or folder takes; links count as themselves."""
+    paths = [path] if not path.is_dir() else [Path(top) / name for top, _, names in os.walk(path) for name in names]
+    total = 0
+    for one in paths:
+        with contextlib.suppress(OSError):
+            total += one.lstat().st_size
+    return total

@@ -1,0 +1,101 @@
+"""The files of weights of a Hugging Face directory, and whether they can be what its configuration promises."""
+
+from pathlib import Path
+from typing import Final
+
+from nuner_embed.errors import ModelError
+from nuner_embed.files import hash_of, read_json, sha256_of
+from nuner_embed.metadata import FileName, convert
+from nuner_embed.models.config import ModelConfig
+from nuner_embed.models.tensors import elements, read_shapes
+
+_SINGLE: Final = ("model.safetensors", "pytorch_model.bin")
+_INDEX: Final = ".index.json"  # beside weights that stand in several files
+_SHARED_LAYERS: Final = frozenset({"albert"})  # whose layers are one, or a few, run again and again
+_MAX_SPARE = 4  # positions that no weights stand for may take so many times the memory of the weights
+
+
+def has_weights(directory: Path) -> bool:
+    """Whether a directory holds weights that transformers loads."""
+    return any((directory / f"{single}{end}").is_file() for single in _SINGLE for end in ("", _INDEX))
+
+
+def weight_files(name: str, directory: Path) -> list[Path]:
+    """The weights of a Hugging Face directory, the very files that transformers loads, in the order of their names.
+
+    Raises:
+        ModelError: there are none; or the map of weights in several files names one that is not in the directory.
+    """
+    for single in _SINGLE:
+        index = directory / f"{single}{_INDEX}"
+        if (directory / single).is_file():
+            return [directory / single]
+        if index.is_file():
+            return [_shard(name, index, file) for file in sorted(_mapped(name, index))]
+    raise ModelError(
+        f"{name} holds no model.safetensors and no pytorch_model.bin; "
+        "expected a Hugging Face directory or one made by nuner-embed export"
+    )
+
+
+def _mapped(name: str, index: Path) -> set[FileName]:
+    try:
+        values = read_json(index)
+        files = convert(values.get("weight_map") if isinstance(values, dict) else None, dict[str, FileName])
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{name}: {index.name} names no weights that could lie beside it: {error}") from None
+    if not files:
+        raise ModelError(f"{name}: {index.name} names no weights")
+    return set(files.values())
+
+
+def _shard(name: str, index: Path, file: str) -> Path:
+    """A file of weights, which lies in the directory itself, or in the store of the hub's cache that it links to."""
+    path, directory = index.parent / file, index.parent.resolve()
+    if path.is_symlink():
+        allowed = [directory, *([directory.parent.parent / "blobs"] if directory.parent.name == "snapshots" else [])]
+        if path.resolve().parent not in allowed:
+            raise ModelError(f"{name}: {file} is a symbolic link to elsewhere; put the file itself in its place")
+    if not path.is_file():
+        raise ModelError(f"{path} cannot be read: No such file, though {index.name} names it")
+    return path
+
+
+def hash_weights(files: list[Path]) -> str:
+    """The SHA-256 of one weights file, or of the names and hashes of several.
+
+    Raises:
+        ModelError: one is missing.
+    """
+    try:
+        hashes = {file.name: sha256_of(file) for file in files}
+    except OSError as error:
+        raise ModelError(f"{error.filename} cannot be read: {error.strerror}") from None
+    return next(iter(hashes.values())) if len(hashes) == 1 else hash_of(hashes)
+
+
+def require_plausible(name: str, directory: Path, config: ModelConfig) -> None:
+    """Refuses a configuration that promises a network which the weights cannot be, before memory is taken for it.
+
+    Raises:
+        ModelError: naming what is promised and what is there; or a header of safetensors is damaged.
+    """
+    files = weight_files(name, directory)
+    if files[0].suffix == ".safetensors":
+        shapes = {f"{path.name}/{key}": shape for path in files for key, shape in read_shapes(path).items()}
+        largest, tensors, numbers = max((max(s, default=1) for s in shapes.values()), default=0), len(shapes), 0
+        numbers = elements(shapes)
+    else:
+        numbers = sum(path.stat().st_size for path in files)  # each takes a byte or more
+        largest = tensors = numbers
+    promised = {"dimensions": (config.hidden_size, largest), "rows of vocabulary": (config.vocabulary, largest)}
+    if config.model_type not in _SHARED_LAYERS:
+        promised["layers"] = (config.layers, tensors)
+    if config.positions > largest:
+        promised["positions"] = (config.positions, _MAX_SPARE * numbers // max(1, config.hidden_size))
+    for what, (asked, held) in promised.items():
+        if asked > held:
+            raise ModelError(
+                f"{name}: config.json promises {asked:,} {what}, the weights have room for {held:,}; "
+                "they do not belong together"
+            )

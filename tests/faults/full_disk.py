@@ -190,7 +190,7 @@ def main() -> None:
     jobs = [job for job in JOBS if not given.only or job.name.startswith(tuple(given.only.split(",")))]
     began, points = time.monotonic(), []
     with tempfile.TemporaryDirectory(prefix="nuner-embed-disks-") as folder:
-        run, failed = prepare(given.base or Path(folder) / "base", expected=False)
+        run, failed = prepare(given.base or Path(folder) / "base")
         mounted = can_mount() and not given.by_size
         chance = random.Random(given.seed)
         turns = [jobs[i % len(jobs)] for i in range(given.points)]

@@ -271,7 +271,7 @@ def main() -> None:
     jobs = [job for job in JOBS if not given.only or job.name.startswith(tuple(given.only.split(",")))]
     began, killed, rounds, faults = time.monotonic(), 0, 0, []
     with tempfile.TemporaryDirectory(prefix="nuner-embed-kills-") as folder:
-        run, failed = prepare(given.base or Path(folder) / "base", expected=False)
+        run, failed = prepare(given.base or Path(folder) / "base")
         for line in failed:
             print(f"NOT AS IT SHOULD BE before any kill: {line}")
         wholes: dict[str, Whole] = {}

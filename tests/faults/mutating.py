@@ -154,9 +154,11 @@ def _folder_link(path: Path, artefact: Path, sentinel: Path, chance: random.Rand
     folder = path.parent
     if artefact.is_file() or not folder.is_relative_to(artefact):
         return _link(path, artefact, sentinel, chance)
-    if folder == artefact:
+    if folder == artefact:  # that one may be a link, as any folder that somebody names
         inner = [one for one in sorted(folder.iterdir()) if one.is_dir()]
-        folder = chance.choice(inner) if inner else folder
+        if not inner:
+            return _link(path, artefact, sentinel, chance)
+        folder = chance.choice(inner)
     target = sentinel / folder.name
     shutil.copytree(folder, target, dirs_exist_ok=True)
     (target / "thesis").mkdir(exist_ok=True)

@@ -160,9 +160,9 @@ def test_models_save_takes_nothing_away(folder):
     (folder / "mine").mkdir()
     (folder / "mine" / "thesis.txt").write_text("mine")
     for cwd, output, message in (
-        (folder, "mine", "holds something else (thesis.txt)"),
-        (folder / "mine", ".", "is the folder that this runs in"),
-        (folder / "mine", "..", "is the folder that this runs in"),
+        (folder, "mine", "holds thesis.txt and no nuner-embed-model.json"),
+        (folder / "mine", ".", "holds thesis.txt and no nuner-embed-model.json"),
+        (folder / "mine", "..", "and no nuner-embed-model.json"),
         (folder, "mine/thesis.txt", "is a file"),
     ):
         assert message in run("models", "save", "minilm-l6", "-o", output, "--force", cwd=cwd, check=1).stderr

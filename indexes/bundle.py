@@ -90,12 +90,15 @@ class Bundle:
         path = directory / MANIFEST_FILE
         try:
             values = read_object(
-                path, version=SCHEMA_VERSION, error=IndexBundleError, what="the manifest of an index", cure=_CURE
+                path,
+                version=SCHEMA_VERSION,
+                error=IndexBundleError,
+                what="the manifest of an index",
+                cure=_CURE,
+                known_by=("segments", "sha256"),
             )
         except (FileNotFoundError, NotADirectoryError):
             raise IndexBundleError(f"{directory} holds no index; nuner-embed index build makes one") from None
-        if "segments" not in values or "sha256" not in values:
-            raise IndexBundleError(f"{path} is not the manifest of an index; {_CURE}")
         try:
             if hash_of({key: value for key, value in values.items() if key != "sha256"}) != values["sha256"]:
                 raise IndexBundleError(f"{path} is not what was written (sha256 differs); {_CURE}")

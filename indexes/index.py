@@ -385,17 +385,4 @@ def _make(directory: Path, bundle: Bundle, stores: Sequence[Store], work: Work, 
         if not is_free(real):  # whoever changes the old one keeps it from being replaced, and the reverse
             until_published.enter_context(changing_alone(real))
             bundle = successor(real, bundle)
-        with _as_if_there(folder, directory):
-            changing.with_stores(folder, bundle, stores, work).write(folder)
-
-
-@contextlib.contextmanager
-def _as_if_there(folder: Path, directory: Path) -> Iterator[None]:
-    """Names in an OSError, such as one of a full disk, the file that was to come to be, not one beside it."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None or not Path(os.fsdecode(error.filename)).is_relative_to(folder):
-            raise
-        path = directory / Path(os.fsdecode(error.filename)).relative_to(folder)
-        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+        changing.with_stores(folder, bundle, stores, work).write(folder)

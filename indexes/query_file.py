@@ -68,5 +68,7 @@ def _query(name: str, number: int, line: str, *, as_json: bool) -> Query:
         return Query(identity, text, marked_document(text, identity))
     except json.JSONDecodeError as error:
         raise CorpusError(name, number, f"broken JSON at character {error.colno}: {error.msg}") from None
-    except (NunerEmbedError, ValueError) as error:
+    except ValueError as error:
+        raise CorpusError(name, number, f'expected an object with "query", a string, and "id" ({error})') from None
+    except NunerEmbedError as error:
         raise CorpusError(name, number, str(error)) from None

@@ -169,7 +169,7 @@ def replacing(directory: Path, kind: Kind, *, force: bool = False) -> Iterator[P
     Raises:
         NunerEmbedError: the kind's error: something else is there; or another process is at it.
     """
-    directory = Path(os.path.realpath(directory))
+    named, directory = directory, Path(os.path.realpath(directory))
     require_replaceable(directory, kind, force=force)
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -184,13 +184,26 @@ def replacing(directory: Path, kind: Kind, *, force: bool = False) -> Iterator[P
             work = temporary_name(directory, "new")
             work.mkdir()
             try:
-                yield work
+                with _as_if_there(work, named):
+                    yield work
                 publish(work, directory, kind)
             except BaseException:
                 shutil.rmtree(work, ignore_errors=True)
                 raise
         finally:
             beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _as_if_there(work: Path, directory: Path) -> Iterator[None]:
+    """Names in an OSError, such as one of a full disk, the file that was to come to be, not the one beside it."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or not Path(os.fsdecode(error.filename)).is_relative_to(work):
+            raise
+        path = directory / Path(os.fsdecode(error.filename)).relative_to(work)
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
 def publish(work: Path, directory: Path, kind: Kind) -> None:

@@ -79,12 +79,14 @@ def read_object(
     what: str,
     cure: str,
     of_other_version: type[NunerEmbedError] | None = None,
+    known_by: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """A JSON file's object, whose `schema_version` is the one that this program writes; see `read`.
 
     Args:
         path, version, error, what, cure: see `read`.
         of_other_version: what is raised where the version is another; None for `error`.
+        known_by: fields that every version has, and other files of this name lack.
     """
     try:
         values = read_json(path)
@@ -93,7 +95,7 @@ def read_object(
     except (OSError, ValueError) as problem:
         reason = (problem.strerror if isinstance(problem, OSError) else None) or problem
         raise error(f"{path} cannot be read as {what} ({reason}); {cure}") from None
-    if not isinstance(values, dict) or "schema_version" not in values:
+    if not isinstance(values, dict) or not {"schema_version", *known_by} <= set(values):
         raise error(f"{path} is not {what}; {cure}")
     found = values["schema_version"]
     if type(found) is not int or found != version:

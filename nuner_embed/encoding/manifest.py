@@ -276,6 +276,7 @@ def read_values(directory: Path) -> dict[str, Any] | None:
             what="the manifest of a store",
             cure="name another directory",
             of_other_version=StoreMismatch,
+            known_by=("shards",),
         )
     except (FileNotFoundError, NotADirectoryError):
         return None

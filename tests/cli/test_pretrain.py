@@ -124,7 +124,7 @@ def test_two_processes_add_up_to_two_batches_a_step(folder):
         (["-o", "x", "--config", "wrong.toml"], 1, "wrong.toml: batch_size must be a whole number, not 'many'"),
         (["-o", "x", "--frozen-layers", "9"], 1, "this network has 2 layers; 9 cannot be frozen"),
         (["-o", "x", "--device", "cuda"], 1, "asked for CUDA, but torch finds none"),
-        (["-o", "data.jsonl"], 1, "data.jsonl is a file; name a directory"),
+        (["-o", "data.jsonl"], 1, "data.jsonl is read, and would be written too"),
         (["-o", "x", "--probe-set", "a", "none.conll", "none.conll"], 1, "none.conll: no such file"),
     ],
 )

@@ -174,7 +174,7 @@ def test_files_of_queries(folder):
         (["index", "x", "--filter", "colour = 1"], 1, 'column "colour" not found'),
         (["index", "x", "--model", "other"], 1, "vectors of two encoders or recipes cannot be compared"),
         (["index", "x", "--model", "nothing"], 1, "no directory and no known model is called 'nothing'"),
-        (["store", "x"], 1, "is no manifest of an index"),
+        (["store", "x"], 1, "is not the manifest of an index"),
         (["nowhere", "x"], 1, "holds no index; nuner-embed index build makes one"),
         (["c.jsonl", "x"], 1, "c.jsonl holds no index; nuner-embed index build makes one"),
         (["index", "--like", "missing.jsonl"], 1, "missing.jsonl"),
@@ -197,7 +197,7 @@ def test_a_life_of_an_index(folder, tmp_path):
     )
     run("encode", "more.jsonl", "-o", "more", "--model", folder / "m", "--rows", "mention", cwd=tmp_path, check=0)
     run("index", "build", folder / "store", "-o", "i", cwd=tmp_path, check=0)
-    assert "holds an index; add to it" in run("index", "build", "more", "-o", "i", cwd=tmp_path, check=1).stderr
+    assert "or replace it with --force" in run("index", "build", "more", "-o", "i", cwd=tmp_path, check=1).stderr
     added = json.loads(run("index", "add", "i", "more", "--json", cwd=tmp_path, check=0).stdout)
     assert (added["rows"], len(added["segments"])) == (7, 2)
     again = run("index", "add", "i", "more", cwd=tmp_path, check=1)
@@ -230,11 +230,11 @@ def test_a_life_of_an_index(folder, tmp_path):
         (["build", "store", "-o", "x", "--max-memory", "lots"], 2, "'lots' is no size such as 500MB or 2GB"),
         (["build", "store", "-o", "x", "--target-recall", "95"], 2, "95.0 is not in the range"),
         (["build", "nostore", "-o", "x"], 1, "holds no store"),
-        (["build", "store", "-o", "c.jsonl"], 1, "exists and is no index"),
+        (["build", "store", "-o", "c.jsonl"], 1, "c.jsonl is a file; name a directory for an index"),
         (["build", "store", "-o", "x", "--gpu"], 1, "no GPU that FAISS can use"),
         (["remove", "index"], 2, "say what to remove"),
         (["remove", "index", "--ids", "c.jsonl"], 1, "c.jsonl:1: "),
-        (["info", "store"], 1, "is no manifest of an index"),
+        (["info", "store"], 1, "is not the manifest of an index"),
     ],
 )
 def test_index_mistakes_are_one_line(folder, arguments, code, message):

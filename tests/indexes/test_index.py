@@ -325,7 +325,7 @@ def test_manifests_that_are_none(stores, tmp_path):
         ({"dim": 0}, "dim: expected int >= 1"),
         ({"dim": 16.5}, "dim: expected int, got float"),
         ({"target_recall": float("nan")}, "target_recall"),
-        ({"recipe": {**good["recipe"], "pooling": "max"}}, "pooling must be one of"),
+        ({"recipe": {**good["recipe"], "pooling": "max"}}, "pooling: invalid enum value 'max'"),
         ({"recipe": {"layers": [-1]}}, "recipe: it lacks a value"),
         ({"recipe": {**good["recipe"], "layers": 5}}, "not iterable"),
         ({"semantic_hash": "0"}, "semantic_hash"),

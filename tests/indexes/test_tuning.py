@@ -113,7 +113,7 @@ def test_auto_measures_and_says_what_it_saw(store, tmp_path, caplog):
     (segment,) = index.bundle.segments
     assert [trial.kind for trial in segment.trials] == ["flat", "hnsw", "ivf", "ivf_pq"]
     fitting = [trial for trial in segment.trials if trial.fits]
-    assert segment.kind == max(fitting, key=lambda trial: trial.expected_queries_per_second)["kind"]
+    assert segment.kind == max(fitting, key=lambda trial: trial.expected_queries_per_second).kind
     assert all(trial.recall >= 0.92 for trial in fitting)
     assert all(trial.sample_rows == 8000 for trial in segment.trials)
     assert "measuring HNSW32 over 8,000 rows" in caplog.text
@@ -192,7 +192,7 @@ def test_few_rows_are_flat_unless_another_kind_is_asked_for(store, tmp_path, mon
     assert [segment.kind for segment in index.bundle.segments] == ["flat"]
     monkeypatch.setattr(choosing, "FLAT_BELOW", len(store))
     assert len(choosing.choose(None, *_asked(index, store))[2]) == 4  # from so many rows on, all kinds are measured
-    assert choosing.choose("ivf", *_asked(index, store)) == ("ivf", "asked for", [])
+    assert choosing.choose("ivf", *_asked(index, store)) == ("ivf", "asked for", ())
 
 
 def test_flat_that_does_not_fit_into_memory_is_measured_against_others(store, tmp_path, samples):

@@ -140,6 +140,12 @@ def test_an_error_leaves_nothing(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+def test_an_error_names_the_file_that_was_to_be(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as raised, replacing(tmp_path / "box", BOX) as work:
+        (work / "parts" / "0.npy").write_text("")
+    assert raised.value.filename == str(tmp_path / "box" / "parts" / "0.npy")
+
+
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     with replacing(tmp_path / "box", BOX) as work:
         code = (

@@ -187,7 +187,11 @@ def _claimed(target: Target, mutation: Mutation) -> bool:
     """Whether `verify` must see a change: not where checksums or bytes agree, nor in files that it leaves alone."""
     if mutation.recomputed or mutation.kind in ("unreadable", "foreign", "planted") or mutation.same:
         return False
-    return not any(fnmatch.fnmatchcase(mutation.file, pattern) for pattern in target.unverified)
+    return not _matches(mutation.file, target.unverified)
+
+
+def _matches(file: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(file, pattern) for pattern in patterns)
 
 
 def _compared(run: Run, work: Path, target: Target, command: str, mutation: Mutation, done: Outcome) -> list[str]:
@@ -195,6 +199,8 @@ def _compared(run: Run, work: Path, target: Target, command: str, mutation: Muta
     if done.code != 0 or target.free or mutation.recomputed or "--force" in command or command == target.verify:
         return []
     if not (mutation.kind in _STRUCTURAL or (target.resumes and mutation.kind not in ("json", "foreign", "planted"))):
+        return []
+    if _matches(mutation.file, target.chooses):
         return []
     if command not in run.expected:
         _expect_one(run, target, command)

@@ -30,6 +30,7 @@ def main() -> None:
         if signals.arrived is None:
             raise
         os._exit(128 + signals.arrived)
+    _leave_threads(code)
     sys.exit(code)
 
 
@@ -60,6 +61,13 @@ def _ready_streams() -> "ModuleType":
 
     streams.make_ready()  # does nothing where it was done
     return streams
+
+
+def _leave_threads(code: int) -> None:
+    """Ends the process at once where a filter that was stopped goes on: Python would wait for DuckDB, or be aborted."""
+    threading = sys.modules.get("threading")
+    if threading and any(thread.name == "nuner-embed filter" for thread in threading.enumerate()):
+        os._exit(code)
 
 
 def _how_to_go_on() -> str:

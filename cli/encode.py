@@ -150,8 +150,6 @@ def encode(
     import nuner_embed
     from nuner_embed.cli.progress import JobReporter, note
     from nuner_embed.encoding.parquet_file import store_beside
-    from nuner_embed.errors import StoreError
-    from nuner_embed.files import same_file
 
     if options["rows"] != "mention" and (mentions != "auto" or detector or threshold):
         raise click.UsageError("--mentions, --detector and --threshold go with --rows mention")
@@ -159,8 +157,6 @@ def encode(
         raise click.UsageError("--detector and --threshold find mentions; they do not go with --mentions given")
     require_apart(store, [*corpus, options["model"], detector], folder=store.suffix != ".parquet")
     file = store if store.suffix == ".parquet" else None
-    if file is not None and any(same_file(name, file) for name in corpus if name != "-"):
-        raise StoreError(f"{file} is the corpus that is to be read; name another file for the output")
     if "-" in corpus:  # said before standard input is read to its end
         note("standard input cannot be read twice: if this job is interrupted, it must start over")
     of_corpus = {name: options.pop(name) for name in ("text_column", "id_column", "on_error")}

@@ -10,7 +10,9 @@ _OUT_OF_MEMORY = (
 )
 _TOO_MANY_FILES = "too many files are open at once; ulimit -n shows the limit, and raises it"
 # What these raise is about the files, the values or the machine they were given, not about this program.
-_LIBRARIES = frozenset({"duckdb", "faiss", "onnxruntime", "openvino", "pyarrow", "safetensors", "tokenizers", "torch"})
+_LIBRARIES = frozenset(
+    {"duckdb", "faiss", "onnxruntime", "openvino", "pyarrow", "safetensors", "safetensors_rust", "tokenizers", "torch"}
+)
 _NO_MEMORY_SIGNS = (
     "bad_alloc",
     "cannot allocate memory",

@@ -12,7 +12,7 @@ import click
 from nuner_embed.cli import streams
 from nuner_embed.cli.inputs import note_read
 from nuner_embed.files import expand
-from nuner_embed.limits import SHOTS_MOST
+from nuner_embed.limits import LINE_MIB, SHOTS_MOST
 from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.printable import json_text, printable
 from nuner_embed.probing.defaults import DEFAULT_C, DEFAULT_CLASS_WEIGHT
@@ -174,9 +174,17 @@ def reading_options(command: Command) -> Command:
     @functools.wraps(command)
     def with_reading(*arguments: Any, format_: str | None, **options: Any) -> Any:
         reading = {name: options.pop(name) for name in ("word_column", "tag_column", "tag_names")}
+        if (max_line_mib := options.pop("max_line_mib")) is not None:
+            reading["max_line_mib"] = max_line_mib
         return command(*arguments, reading={"format": format_, **reading}, **options)
 
     for option in (
+        click.option(
+            "--max-line-mib",
+            type=click.IntRange(1, 2048),
+            metavar="MIB",
+            help=f"Of a line or sentence, unpacked; longer ones are bad records.  [default: {LINE_MIB}]",
+        ),
         click.option(
             "--tag-names",
             metavar="NAME,NAME...|FILE",

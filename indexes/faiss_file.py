@@ -4,6 +4,7 @@ import mmap
 import re
 import struct
 import threading
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -79,7 +80,7 @@ def read_faiss(path: Path, factory: str, dim: int, rows: int, metric: int) -> An
     try:
         size = path.stat().st_size
         _require_small(factory, size)
-        expected = make(factory, dim, metric)
+        expected = _expected(factory, dim, metric)
         with _LIMIT:
             before = _FAISS.get_deserialization_vector_byte_limit()
             try:
@@ -94,6 +95,12 @@ def read_faiss(path: Path, factory: str, dim: int, rows: int, metric: int) -> An
         reason = str(error).strip().splitlines()[-1]
         raise IndexBundleError(f"{path} is no FAISS index as {factory} makes it ({reason}); build it again") from None
     return index
+
+
+@lru_cache(maxsize=16)
+def _expected(factory: str, dim: int, metric: int) -> Any:
+    """An empty index to compare with; FAISS takes some milliseconds, and an index has one string for many segments."""
+    return make(factory, dim, metric)
 
 
 def _read(path: Path) -> Any:

@@ -22,9 +22,10 @@ _AT_ONCE = 200_000
 # How long DuckDB may take to notice that it is to stop: it looks after every 2,048 rows. A condition that takes longer
 # for these, such as a distance between long texts, is left to itself.
 _STOPPING_SECONDS = 1.0
+_THREAD = "nuner-embed filter"  # the command line knows by this name what it must not wait for
 
 
-def mark(rows: Rows, condition: str, seconds: float = FILTER_SECONDS) -> NDArray[np.bool_]:
+def mark(rows: Rows, condition: str, seconds: float = FILTER_SECONDS, until: float | None = None) -> NDArray[np.bool_]:
     """The rows for which a condition is true, (rows,).
 
     Args:
@@ -32,6 +33,7 @@ def mark(rows: Rows, condition: str, seconds: float = FILTER_SECONDS) -> NDArray
         condition: one SQL expression over their columns, such as `label = 'river' and length(text) > 3`. It cannot
             read files, write, or hold a second statement.
         seconds: it may take so long.
+        until: of `time.monotonic()`, if the time began to run before; so that several segments share it.
 
     Raises:
         IndexBundleError: it is no such expression, names a column that there is not, or takes too long.
@@ -44,15 +46,16 @@ def mark(rows: Rows, condition: str, seconds: float = FILTER_SECONDS) -> NDArray
             marked[first + _matching(connection, table, condition, rows.columns)] = True
         return marked
 
-    return _within(seconds, work, condition)
+    return _within(seconds, until, work, condition)
 
 
 def require_condition(no_rows: pa.Table, condition: str, seconds: float = FILTER_SECONDS) -> None:
     """Refuses what `mark` would refuse of rows with the columns of an empty table."""
-    _within(seconds, lambda connection: _matching(connection, no_rows, condition, no_rows.column_names), condition)
+    columns = no_rows.column_names
+    _within(seconds, None, lambda connection: _matching(connection, no_rows, condition, columns), condition)
 
 
-def _within(seconds: float, work: Callable[[Any], T], condition: str) -> T:
+def _within(seconds: float, until: float | None, work: Callable[[Any], T], condition: str) -> T:
     """What some work with a connection gives, unless it takes too long; an exception, such as Ctrl-C's, stops it.
 
     It runs in a thread of its own: DuckDB heeds nothing while it works.
@@ -70,16 +73,16 @@ def _within(seconds: float, work: Callable[[Any], T], condition: str) -> T:
         finally:
             done.set()
 
-    threading.Thread(target=run, name="filter", daemon=True).start()
+    threading.Thread(target=run, name=_THREAD, daemon=True).start()
     try:
-        in_time = done.wait(seconds)
+        in_time = done.wait(seconds if until is None else max(0.0, until - time.monotonic()))
     except BaseException:
         _stop(connection, done)
         raise
     if not in_time:
         _stop(connection, done)
         raise IndexBundleError(
-            f"filter {condition[:200]!r} took more than {seconds:.3g} seconds and was stopped; make it simpler, "
+            f"filter {condition[:200]!r} took more than {seconds:g} seconds and was stopped; make it simpler, "
             "or allow more with --filter-seconds (in Python filter_seconds)"
         )
     connection.close()

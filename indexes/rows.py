@@ -166,4 +166,5 @@ class _Lookup:
 
     def damaged(self, error: Exception | str) -> IndexBundleError:
         """What is raised where the file is not what it should be."""
-        return IndexBundleError(f"{self.path} cannot be read ({error}); build the index again")
+        reason = " ".join(str(error).split())  # pyarrow's have several lines
+        return IndexBundleError(f"{self.path} cannot be read ({reason}); build the index again")

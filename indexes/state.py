@@ -114,7 +114,7 @@ def _filtered(state: State, condition: str, seconds: float) -> tuple[Marks, ...]
     found = state.filtered.get(condition)
     if found is None:
         until = time.monotonic() + seconds
-        found = tuple(mark(segment.rows, condition, until - time.monotonic()) for segment in state.segments)
+        found = tuple(mark(segment.rows, condition, seconds, until) for segment in state.segments)
         if len(state.filtered) >= _FILTERS:
             state.filtered.clear()
         state.filtered[condition] = found

@@ -19,6 +19,8 @@ A message says what was expected, what was found, and what to do about it. The c
 as one line and exits with 1; `ValueError` and `TypeError` are left to a programmer's bad arguments.
 """
 
+from nuner_embed.printable import printable
+
 
 class NunerEmbedError(Exception):
     """Base class of every error that a user can mend."""
@@ -38,7 +40,7 @@ class CorpusError(NunerEmbedError):
         self.line = line
         self.reason = reason
         where = source if line is None else f"{source}:{line}"
-        super().__init__(f"{where}: {reason}")
+        super().__init__(printable(f"{where}: {reason}"))
 
     def __reduce__(self) -> tuple[type["CorpusError"], tuple[str, int | None, str]]:
         return type(self), (self.source, self.line, self.reason)

@@ -275,8 +275,9 @@ def read_bytes(path: Path, limit: int) -> bytes:
         facts = os.fstat(stream.fileno())
         if not stat.S_ISREG(facts.st_mode):
             raise ValueError("it is no regular file")
-        data = stream.read(limit + 1)
-    if len(data) > limit:
+        # no more than there is: Python allocates what is asked for
+        data = stream.read(min(limit, max(facts.st_size, MIB)) + 1)
+    if max(len(data), facts.st_size) > limit:
         raise ValueError(f"it has {facts.st_size / MIB:,.0f} MiB, at most {limit / MIB:,.0f} are read")
     return data
 

@@ -12,10 +12,10 @@ MIB: Final = 1 << 20
 VECTOR_WIDTH: Final = 1 << 20
 # A line of a file of ids; an id has at most 19 digits.
 ID_LINE_BYTES: Final = 1024
-# How long a filter may take over all rows of an index; 10 million rows take some 2 seconds. --filter-seconds and
-# `Index.open(..., filter_seconds=...)` allow more.
+# How long a filter may take over all rows of an index; a comparison of texts takes some 60 ms for 24,000 rows.
+# --filter-seconds and `Index.open(..., filter_seconds=...)` allow more.
 FILTER_SECONDS: Final = 120.0
-# What DuckDB may hold in memory for a filter; 200,000 rows at a time take some 50 MB.
+# What DuckDB may hold in memory for a filter, which it is handed 200,000 rows at a time.
 FILTER_MIB: Final = 2048
 
 # A manifest names a shard in some 300 bytes: this is one of 200,000 shards. The largest tokenizer.json at hand
@@ -55,7 +55,7 @@ UNPACKED_MIB: Final = 1024
 # Values of a column in one row group of a Parquet file; writers make row groups of about a million rows.
 PARQUET_VALUES: Final = 1 << 27
 # Bytes that one batch of rows may need because a value is repeated without being written again.
-PARQUET_BATCH_BYTES: Final = 1 << 30
+PARQUET_BATCH_BYTES: Final = 1 << 28
 
 # An LLM's whole answer over HTTP, decompressed; a million tokens of a reply have some 4 MB. `Server.max_reply_mib`
 # and --max-reply-mib allow more.

@@ -20,6 +20,7 @@ _PREFIXES: Final = _BEGINS | _INNER
 _SEPARATORS: Final = "-_:/"
 _SEVERAL: Final = re.compile(r"[|,;+&][BIMESLUbimeslu][-_:/]")  # B-LOC|B-ORG: two tags of a word
 _NAMED = 6
+_SHOWN = 60  # characters of a tag in a message
 _UNLABELLED = "ENTITY"
 
 Parts = tuple[str, str | None]
@@ -69,7 +70,7 @@ class TagScheme:
             return None
         parts = self._split(tag)
         if parts is None:
-            raise ValueError(f"expected {self.expected}, found {tag!r}")
+            raise ValueError(f"expected {self.expected}, found {_shown(tag)}")
         return parts
 
     def _split(self, tag: str) -> Parts | None:
@@ -203,11 +204,16 @@ class _Evidence:
         return sum(length > 1 for length in runs) >= max(2, len(runs) / 2)
 
 
+def _shown(tag: str) -> str:
+    return repr(tag if len(tag) <= _SHOWN else f"{tag[:_SHOWN]}...")
+
+
 def _ambiguous(tags: Iterable[str]) -> ValueError:
     names = sorted(tags)
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    some = ", ".join(map(_shown, names[:_NAMED]))
     return ValueError(
-        f"the tags {', '.join(map(repr, names[:_NAMED]))}{more} may be types, or prefixes such as B and I with types; "
+        f"the tags {some}{more} may be types, or prefixes such as B and I with types; "
         "rename the types, or write B-x for the first word of a mention and I-x for the others"
     )
 
@@ -256,7 +262,7 @@ def _require_no_prefixes(tags: Sequence[str]) -> None:
     """Two schemes may have been put together; no type "B-x" stands right before a type "I-x"."""
     for tag, following in pairwise(tags):
         if tag[:1] == "B" and following[:1] == "I" and tag[1:] == following[1:] and tag[1:2] in _SEPARATORS:
-            raise ValueError(f"expected {PLAIN.expected}, as in the corpus's other sentences, found {tag!r}")
+            raise ValueError(f"expected {PLAIN.expected}, as in the corpus's other sentences, found {_shown(tag)}")
 
 
 def spans_to_tags(spans: Iterable[Span], words: Sequence[tuple[int, int]]) -> list[str]:

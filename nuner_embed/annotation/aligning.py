@@ -11,10 +11,12 @@ from typing import Literal
 from nuner_embed.annotation.folded import FoldedText
 from nuner_embed.annotation.parsing import Entry
 from nuner_embed.documents import Span
+from nuner_embed.limits import REPLY_SPANS
 
 Occurrences = Literal["all", "first"]
 INVENTED = "entity that is not in the text"
 REPEATED = "annotation given twice"
+TOO_MANY_PLACES = f"annotation beyond {REPLY_SPANS:,} places in one text"
 _UNINFORMATIVE = "concept"
 # Scripts written without blanks: there every character is a boundary (Thai, Lao, Myanmar, Khmer, kana, Han).
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
@@ -67,7 +69,11 @@ def align(text: str, entries: Sequence[Entry], occurrences: Occurrences = "all")
         folded += as_folded
         if not places:
             drops[INVENTED] += 1
-        for start, end in places if occurrences == "all" else places[:1]:
+        wanted = places if occurrences == "all" else places[:1]
+        if len(spans) + len(wanted) > REPLY_SPANS:
+            drops[TOO_MANY_PLACES] += 1
+            continue
+        for start, end in wanted:
             spans.setdefault((start, end, entry.concept), Span(start, end, entry.concept))
     return Alignment(tuple(spans[key] for key in sorted(spans)), drops, folded)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from nuner_embed.errors import AnnotationError
-from nuner_embed.files import hash_of
+from nuner_embed.files import hash_of, read_bytes
+from nuner_embed.limits import INSTRUCTION_BYTES
 
 PLACE = "{text}"
 # Replies are kept by the whole wording, so that a change here asks anew; the version is for people.
@@ -52,9 +53,10 @@ class Instruction:
             AnnotationError: it cannot be read, or has no single place for the text.
         """
         try:
-            wording = path.read_text(encoding="utf-8").strip()
+            wording = read_bytes(path, INSTRUCTION_BYTES).decode("utf-8").strip()
         except (OSError, ValueError) as error:
-            said = error.strerror if isinstance(error, OSError) else "not valid UTF-8"
+            said = error.strerror if isinstance(error, OSError) else str(error)
+            said = "not valid UTF-8" if isinstance(error, UnicodeDecodeError) else said
             raise AnnotationError(f"{path}: the instruction cannot be read: {said}") from None
         if wording.count(PLACE) != 1:
             raise AnnotationError(

@@ -8,6 +8,7 @@ from itertools import zip_longest
 
 from nuner_embed.annotation.markup import bare, layers, without_bullet, without_number
 from nuner_embed.annotation.reasoning import answer_of
+from nuner_embed.limits import REPLY_ANNOTATIONS
 
 # Only these: a text may hold other line breaks, such as U+2028, and an LLM copies them.
 _LINE_END = re.compile(r"\r\n|[\r\n]")
@@ -34,6 +35,7 @@ _NUMBER_HEADS = {"#", "no", "no.", "nr", "nr.", "number", ""}
 NO_SEPARATOR = "line without <>"
 NO_CONCEPT = "line without an entity or a concept"
 HEAD = "line that repeats the format"
+TOO_MANY = f"line after the first {REPLY_ANNOTATIONS:,} annotations"
 CUT = "last line of a reply that was cut short"
 
 
@@ -104,6 +106,9 @@ def parse_reply(reply: str | Sequence[str], *, cut: bool = False) -> Parsed:
         if _UNDER_THE_HEAD.fullmatch(below):
             table, numbered = True, bare(_cells(line)[0]).lower() in _NUMBER_HEADS
             drops[HEAD] += 1
+            continue
+        if len(entries) == REPLY_ANNOTATIONS:
+            drops[TOO_MANY] += 1
             continue
         found = _read_line(line, table=table, numbered=numbered, first=not entries)
         if isinstance(found, Entry):

@@ -3,7 +3,6 @@
 import ast
 import csv
 import io
-import json
 import os
 import sys
 import warnings
@@ -16,16 +15,19 @@ from nuner_embed.arguments import Paths, as_paths
 from nuner_embed.corpora.compression import SUFFIXES, open_bytes
 from nuner_embed.corpora.corpus import STANDARD_INPUT
 from nuner_embed.corpora.decoding import read_lines
-from nuner_embed.corpora.records import shown
+from nuner_embed.corpora.parquet import open_parquet, parquet_rows
+from nuner_embed.corpora.records import Reject, shown
 from nuner_embed.documents import is_text
 from nuner_embed.errors import CorpusError
-from nuner_embed.files import expand
+from nuner_embed.files import expand, parse_json
+from nuner_embed.limits import LINE_MIB, MIB
 
 _TEXT_KEYS = ("text", "input")
 _REPLY_KEYS = ("reply", "output")
 _EXPECTED = 'a text ("text" or "input") and an LLM\'s reply to it ("reply" or "output")'
 _SUFFIXES = (".jsonl", ".csv", ".parquet")
 _LARGEST_FIELD = 10_000_000
+_LARGEST_ROW = LINE_MIB * MIB
 # Why an LLM stopped, in the words of OpenAI, Anthropic, Google and Mistral, in lower case.
 _LENGTH = {"length", "max_tokens", "model_length", "model_context_window_exceeded"}
 FILTERED = {"content_filter", "refusal", "safety", "recitation", "prohibited_content", "blocklist", "spii"}
@@ -96,20 +98,31 @@ def _records(path: Path, kind: str) -> Iterator[tuple[int, Any]]:
 def _json_lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, Any]]:
     for number, line in read_lines(stream, name):
         if not isinstance(line, str):
-            raise CorpusError(name, number, getattr(line, "reason", "not valid UTF-8"))
+            raise CorpusError(name, number, line.reason if isinstance(line, Reject) else "not valid UTF-8")
         if line.strip():
             try:
-                yield number, json.loads(line)
-            except (ValueError, RecursionError) as error:
+                yield number, parse_json(line)
+            except ValueError as error:
                 raise CorpusError(name, number, f"broken JSON: {error}") from None
 
 
 def _csv_rows(stream: IO[bytes], name: str) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(_LARGEST_FIELD)
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-    rows = csv.DictReader(text)
+    characters = 0  # of the row that is read: quotes may hold line after line
+
+    def lines() -> Iterator[str]:
+        nonlocal characters
+        while line := text.readline(_LARGEST_ROW):
+            characters += len(line)
+            if characters >= _LARGEST_ROW:
+                raise csv.Error(f"a row has more than {_LARGEST_ROW:,} characters")
+            yield line
+
+    rows = csv.DictReader(lines())
     try:
         for row in rows:
+            characters = 0
             yield rows.line_num, row
     except (csv.Error, UnicodeDecodeError) as error:
         raise CorpusError(name, rows.line_num + 1, f"not valid CSV in UTF-8: {error}") from None
@@ -118,21 +131,13 @@ def _csv_rows(stream: IO[bytes], name: str) -> Iterator[tuple[int, Any]]:
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            there = file.schema_arrow.names
-            columns = [name for name in ("id", *_TEXT_KEYS, *_REPLY_KEYS) if name in there]
-            number = 0
-            for batch in file.iter_batches(1024, columns=columns):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = f"not a readable Parquet file ({str(error).splitlines()[0][:100]})"
-        raise CorpusError(path.name, None, reason) from None
+    with open_parquet(path, path.name) as opened:
+        there = opened.file.schema_arrow.names
+        columns = [name for name in ("id", *_TEXT_KEYS, *_REPLY_KEYS) if name in there]
+        for number, row in enumerate(parquet_rows(opened, path.name, columns), start=1):
+            if row is None:
+                raise CorpusError(path.name, number, "not valid UTF-8; write the columns from valid text")
+            yield number, row
 
 
 def _reply(record: Any, name: str, line: int) -> Reply:
@@ -145,11 +150,16 @@ def _reply(record: Any, name: str, line: int) -> Reply:
     if not is_text(text):
         raise CorpusError(name, line, "the text holds a lone surrogate, which is not text")
     return Reply(
-        str(record.get("id") or f"{name}:{line}"),
+        _identity(record.get("id")) or f"{name}:{line}",
         text,
         _listed(record[key]) if key == "output" else _plain(record[key]),
-        finish_reason=str(record.get("finish_reason") or ""),
+        finish_reason=finish if isinstance(finish := record.get("finish_reason"), str) else "",
     )
+
+
+def _identity(value: Any) -> str:
+    """A record's id, where it is one that text can hold."""
+    return str(value) if type(value) is int or (isinstance(value, str) and is_text(value)) else ""
 
 
 def _plain(value: Any) -> str | Sequence[str] | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from nuner_embed.errors import CorpusError
+from nuner_embed.limits import ZSTD_WINDOW_LOG
 
 SUFFIXES = (".gz", ".zst")
 
@@ -55,7 +56,7 @@ def _open(path: Path, name: str) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _open_zstd(path: Path, name: str) -> Iterator[IO[bytes]]:
-    """Opens a zstd file, whatever its window: `zstd --long=31` looks 2 GiB back, and readers stop at 128 MiB."""
+    """Opens a zstd file that looks back up to 256 MiB: a few kilobytes may ask for two gibibytes of memory."""
     if sys.version_info >= (3, 14):
         from compression import zstd
     else:
@@ -63,7 +64,11 @@ def _open_zstd(path: Path, name: str) -> Iterator[IO[bytes]]:
 
     window = zstd.DecompressionParameter.window_log_max
     try:
-        with zstd.open(path, "rb", options={window: window.bounds()[1]}) as stream:
+        with zstd.open(path, "rb", options={window: ZSTD_WINDOW_LOG}) as stream:
             yield stream  # type: ignore[misc]
     except zstd.ZstdError as error:
+        if "too much memory" in str(error):
+            megabytes = 1 << (ZSTD_WINDOW_LOG - 20)
+            reason = f"unpacking it takes more than {megabytes} MiB of memory; unpack it first: zstd -d --long=31 FILE"
+            raise CorpusError(name, None, reason) from None
         raise CorpusError(name, None, f"not valid zstd data ({error}); get the file again") from None

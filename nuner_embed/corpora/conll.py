@@ -13,30 +13,32 @@ from nuner_embed.corpora.records import Item, Reject
 from nuner_embed.corpora.sentences import BadLine, Layout, Line, TaggedWord, sentence_blocks, starts_document
 from nuner_embed.documents import Document, join_words
 from nuner_embed.errors import CorpusError
+from nuner_embed.limits import LINE_MIB, MIB
 from nuner_embed.tags import OUTSIDE, TagScheme, find_scheme, tags_to_spans
 
 _SENTENCES_LOOKED_AT = 100
 _LINES_LOOKED_AT = 5000
+_WORDS_LOOKED_AT = 1_000_000
 
 _Words = list[TaggedWord]
 _Sentence = tuple[int, _Words | Reject]
 
 
-def read_conll(stream: IO[bytes], name: str, choice: ColumnChoice) -> Iterator[Item]:
+def read_conll(stream: IO[bytes], name: str, choice: ColumnChoice, limit: int = LINE_MIB * MIB) -> Iterator[Item]:
     """Every sentence; ids carry the line of its first word.
 
     Raises:
         CorpusError: it is not certain which fields hold words and tags, or how the tags are meant.
     """
-    lines = read_lines(stream, name, carriage_returns=True)
-    head = _head(lines)
+    lines = read_lines(stream, name, carriage_returns=True, limit=limit)
+    head = _head(lines, limit)
     try:
         layout = find_layout(head, choice)
     except ValueError as error:
         raise CorpusError(name, None, str(error)) from None
-    sentences = _sentences(chain(head, lines), layout, name)
+    sentences = _sentences(chain(head, lines), layout, name, limit)
     scheme = layout.scheme
-    while scheme is None and (some := list(islice(sentences, _SENTENCES_LOOKED_AT))):
+    while scheme is None and (some := list(_some(sentences))):
         scheme = _find_scheme(some, name)
         for sentence in some:
             yield _document(sentence, scheme, name)
@@ -66,19 +68,30 @@ def find_layout(lines: Iterable[Line], choice: ColumnChoice) -> Layout:
     )
 
 
-def _head(lines: Iterator[Line]) -> list[Line]:
+def _some(sentences: Iterator[_Sentence]) -> Iterator[_Sentence]:
+    """The next sentences, as many as are looked at together: a hundred, or fewer if these are long."""
+    words = 0
+    for sentence in islice(sentences, _SENTENCES_LOOKED_AT):
+        yield sentence
+        words += 0 if isinstance(sentence[1], Reject) else len(sentence[1])
+        if words > _WORDS_LOOKED_AT:
+            return
+
+
+def _head(lines: Iterator[Line], limit: int) -> list[Line]:
     head: list[Line] = []
-    sentences = 0
+    sentences = characters = 0
     for number, line in islice(lines, _LINES_LOOKED_AT):
         head.append((number, line))  # type: ignore[arg-type]
         sentences += isinstance(line, str) and not line.strip()
-        if sentences >= _SENTENCES_LOOKED_AT:
+        characters += len(line) if isinstance(line, str) else 0
+        if sentences >= _SENTENCES_LOOKED_AT or characters > limit:
             break
     return head
 
 
-def _sentences(lines: Iterable[Line], layout: Layout, name: str) -> Iterator[_Sentence]:
-    for block in sentence_blocks(lines, layout):
+def _sentences(lines: Iterable[Line], layout: Layout, name: str, limit: int) -> Iterator[_Sentence]:
+    for block in sentence_blocks(lines, layout, name, limit):
         first = block[0][0]
         unread = next(((number, line) for number, line in block if isinstance(line, Reject)), None)
         if unread is not None:

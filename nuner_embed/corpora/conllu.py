@@ -9,8 +9,8 @@ from nuner_embed.corpora.sentences import BadLine, NumberedLine, TaggedWord
 from nuner_embed.tags import OUTSIDE, TagScheme
 
 _NAMES = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
-_ID = re.compile(r"(\d+)(?:-(\d+)|(\.\d+))?")
-_HEAD = re.compile(r"\d+|_")
+_ID = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18})|(\.[0-9]+))?")
+_HEAD = re.compile(r"[0-9]+|_")
 _FORM, _LEMMA, _HEAD_FIELD, _MISC = 1, 2, 6, 9
 _TAG_KEYS = ("ner", "ne", "nertag", "entity")  # of MISC, in lower case
 _GLUED = "SpaceAfter=No"

@@ -1,7 +1,7 @@
 """A corpus: files in, documents out, as often as they are asked for."""
 
+import contextlib
 import logging
-import os
 import shutil
 import sys
 import tempfile
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import IO, Literal, Self
 
 from nuner_embed.arguments import Paths, as_names, as_paths
 from nuner_embed.corpora.compression import open_bytes
@@ -27,12 +27,16 @@ from nuner_embed.corpora.records import Item, Reject
 from nuner_embed.corpora.text_lines import read_text_lines
 from nuner_embed.documents import Document
 from nuner_embed.errors import CorpusError
+from nuner_embed.limits import LINE_MIB, MIB
+from nuner_embed.printable import printable
 
 OnError = Literal["fail", "skip"]
 STANDARD_INPUT = "-"
+_DESCRIPTORS = "/proc/self/fd"  # each name opens an open file again, from its beginning
 _SAMPLE_DOCUMENTS = 512
 _SAMPLE_CHARACTERS = 2_000_000
 _REPORT_EVERY = 10_000
+_LONGEST_KEY = 60  # in a message
 _LOG = logging.getLogger(__name__)
 
 
@@ -79,6 +83,7 @@ class Corpus:
         tag_column: which field holds the tag, likewise; "none" for words without tags.
         on_error: what becomes of bad records.
         exclude: directories to leave out.
+        max_line_mib: a line of more mebibytes, decompressed, is a bad record.
         marked: read "A ferry to [[Oslo|city]]" in `.txt` files as a text with a span; brackets are text otherwise.
 
     Raises:
@@ -99,6 +104,7 @@ class Corpus:
         on_error: OnError = "fail",
         exclude: Sequence[Path] = (),
         marked: bool = False,
+        max_line_mib: int = LINE_MIB,
     ) -> None:
         if format is not None and format not in FORMATS:
             raise ValueError(f"format must be one of {', '.join(FORMATS)}, not {format!r}")
@@ -107,18 +113,20 @@ class Corpus:
         self._text_column, self._id_column, self._on_error = text_column, id_column, on_error
         self._annotations = Annotations(as_names(tag_names))
         self._columns = ColumnChoice(word_column, tag_column)
-        self._marked = marked
+        self._marked, self._limit = marked, max_line_mib * MIB
         self._survey: Survey | None = None
         self._repeated: frozenset[int] = frozenset()
-        self._spool: Path | None = None
+        self._spool: IO[bytes] | None = None
         paths = as_paths(paths)
         self.from_stdin = STANDARD_INPUT in map(str, paths)
         if self.from_stdin:
             if len(paths) > 1:
                 raise CorpusError(STANDARD_INPUT, None, "standard input goes alone, not beside other files")
             self._spool = _spool_standard_input()
-            self._finalizer = weakref.finalize(self, _remove, self._spool, os.getpid())
-            self.files: tuple[CorpusFile, ...] = (CorpusFile(self._spool, STANDARD_INPUT, format or "txt"),)
+            self._finalizer = weakref.finalize(self, self._spool.close)
+            named = isinstance(self._spool.name, str)
+            opened = Path(self._spool.name if named else f"{_DESCRIPTORS}/{self._spool.fileno()}")
+            self.files: tuple[CorpusFile, ...] = (CorpusFile(opened, STANDARD_INPUT, format or "txt"),)
         else:
             self.files = list_files(paths, format, exclude)
 
@@ -168,7 +176,7 @@ class Corpus:
         return self._read()
 
     def _name_unread(self) -> None:
-        unread = [f"{key} ({where})" for key, where in self._annotations.unread.items()]
+        unread = [printable(f"{key[:_LONGEST_KEY]} ({where})") for key, where in self._annotations.unread.items()]
         if unread:
             keys = ", ".join(ANNOTATION_KEYS)
             _LOG.warning(
@@ -230,11 +238,11 @@ class Corpus:
             return
         with open_bytes(file.path, file.name) as stream:
             if file.format == "jsonl":
-                yield from read_jsonl(stream, file.name, self._annotations)
+                yield from read_jsonl(stream, file.name, self._annotations, self._limit)
             elif file.format == "conll":
-                yield from read_conll(stream, file.name, self._columns)
+                yield from read_conll(stream, file.name, self._columns, self._limit)
             else:
-                yield from (read_marked_lines if self._marked else read_text_lines)(stream, file.name)
+                yield from (read_marked_lines if self._marked else read_text_lines)(stream, file.name, self._limit)
 
 
 class _Sample:
@@ -259,22 +267,22 @@ class _Sample:
         self._seen += 1
 
 
-def _spool_standard_input() -> Path:
+def _spool_standard_input() -> IO[bytes]:
+    """What comes in, in a file without a name, which is gone with this process whatever ends it."""
     if sys.stdin is None:  # a service or a windowed program may have none
         raise CorpusError(STANDARD_INPUT, None, "there is no standard input; name a file")
-    with tempfile.NamedTemporaryFile(prefix="nuner-embed-stdin-", delete=False) as spool:
-        path = Path(spool.name)
-        try:
-            shutil.copyfileobj(sys.stdin.buffer, spool)
-        except BaseException as error:
-            path.unlink(missing_ok=True)
-            if isinstance(error, OSError):
-                reason = f"cannot be spooled to {path.parent}: {error.strerror or error}; TMPDIR names another place"
-                raise CorpusError(STANDARD_INPUT, None, reason) from None
-            raise
-    return path
-
-
-def _remove(spool: Path, owner: int) -> None:
-    if os.getpid() == owner:  # a forked worker inherits the corpus, not the file
-        spool.unlink(missing_ok=True)
+    unnamed = Path(_DESCRIPTORS).is_dir()
+    make = tempfile.TemporaryFile if unnamed else tempfile.NamedTemporaryFile
+    spool: IO[bytes] = make(prefix="nuner-embed-stdin-")
+    try:
+        shutil.copyfileobj(sys.stdin.buffer, spool)
+        spool.flush()
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # what is left in its buffer finds no room either
+            spool.close()
+        if isinstance(error, OSError):
+            place = tempfile.gettempdir()
+            reason = f"cannot be spooled to {place}: {error.strerror or error}; TMPDIR names another place"
+            raise CorpusError(STANDARD_INPUT, None, reason) from None
+        raise
+    return spool

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from nuner_embed.corpora.records import shown
+from nuner_embed.limits import LINE_FIELDS
 from nuner_embed.tags import OUTSIDE
 
 NO_TAGS = "none"
@@ -13,7 +14,7 @@ _BLANKS = re.compile(r"[ \t]+")
 _PREFIXED = re.compile(r"[BIESLUMbieslum][-_:/].+|.+[-_:/][BIESLUMbieslum]")
 _BARE = frozenset("BIESLUMbieslum")
 _BRACKET = re.compile(r"\*|\*\)|\([^()*\s]+(\*|\*?\))")
-_COUNT = re.compile(r"[0-9]+")
+_COUNT = re.compile(r"[0-9]{1,18}")
 _CHUNKS = frozenset(["NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP", "NC", "VC", "PC"])
 _LEAST_OUTSIDE = 0.1  # of the words; types without prefixes are known by the words outside
 
@@ -34,10 +35,15 @@ class ColumnChoice:
 
 
 def split_line(line: str, separator: str | None) -> Row:
-    """The fields of a line, which tabs part, or blanks where the separator is None."""
+    """A line's fields, which tabs part, or blanks where the separator is None; the last of too many holds the rest."""
     if separator is not None or line.isascii():
-        return line.split(separator)
-    return _BLANKS.split(line.strip(" \t"))  # str.split would part words at no-break spaces
+        return line.split(separator, LINE_FIELDS)
+    return _BLANKS.split(line.strip(" \t"), LINE_FIELDS)  # str.split would part words at no-break spaces
+
+
+def split_words(line: str) -> Row:
+    """The words of a line that is a sentence."""
+    return line.split() if line.isascii() else _BLANKS.split(line.strip(" \t"))
 
 
 def find_separator(lines: Sequence[str]) -> str | None:

@@ -1,14 +1,13 @@
 """`.txt` with its mentions in double brackets: "A ferry to [[Oslo|city]]", a document a line."""
 
-import re
 from collections.abc import Iterator
 from typing import IO
 
 from nuner_embed.corpora.decoding import read_lines
 from nuner_embed.corpora.records import Item, reject
 from nuner_embed.documents import Document, Span
+from nuner_embed.limits import LINE_MIB, MIB
 
-_MARK = re.compile(r"\[\[(.*?)\]\]", re.DOTALL)
 _EXAMPLE = "'A ferry to [[Oslo|city]]'"
 
 
@@ -28,28 +27,38 @@ def unmark(text: str, *, labelled: bool) -> tuple[str, tuple[Span, ...]]:
     parts: list[str] = []
     spans: list[Span] = []
     length = done = 0
-    for mark in _MARK.finditer(text):
-        before, inner, label = text[done : mark.start()], mark[1], None
+    for opened, closed in _marks(text):
+        before, inner, label = text[done:opened], text[opened + 2 : closed], None
         if labelled and "|" in inner:
             inner, _, label = inner.rpartition("|")
             label = label.strip()
         mention = inner.strip()
         if not mention or label == "" or "[[" in inner or "]]" in before:
-            raise ValueError(f"brackets that are nested or not closed, or hold nothing, at {mark[0][:60]!r}")
+            raise ValueError(
+                f"brackets that are nested or not closed, or hold nothing, at {text[opened : closed + 2][:60]!r}"
+            )
         start = length + len(before) + len(inner) - len(inner.lstrip())
         spans.append(Span(start, start + len(mention), label))
         parts += [before, inner]
         length += len(before) + len(inner)
-        done = mark.end()
+        done = closed + 2
     rest = text[done:]
     if "[[" in rest or "]]" in rest:
         raise ValueError(f"double brackets that are opened or closed alone, at {rest[:60]!r}")
     return "".join([*parts, rest]), tuple(spans)
 
 
-def read_marked_lines(stream: IO[bytes], name: str) -> Iterator[Item]:
+def _marks(text: str) -> Iterator[tuple[int, int]]:
+    """Where double brackets open and next close."""
+    place = 0
+    while (opened := text.find("[[", place)) >= 0 and (closed := text.find("]]", opened + 2)) >= 0:
+        yield opened, closed
+        place = closed + 2
+
+
+def read_marked_lines(stream: IO[bytes], name: str, limit: int = LINE_MIB * MIB) -> Iterator[Item]:
     """Every line that is not blank, with a span for each mention; one without a label has none."""
-    for number, line in read_lines(stream, name):
+    for number, line in read_lines(stream, name, limit=limit):
         if not isinstance(line, str):
             yield number, line
         elif line and not line.isspace():

@@ -25,6 +25,7 @@ _SPAN_KEYS = frozenset({"spans", "entities", "ents", "label", "labels"})
 _TAG_KEYS = frozenset({"ner_tags", "ner", "label", "labels", "tags"})
 _MEAN_NOTHING_ELSE = frozenset({"spans", "entities", "ents", "ner_tags", "ner"})
 _LOOKED_AT = 100  # records of a file, until some hold tags
+_CHARACTERS_LOOKED_AT = 32_000_000
 Form = Literal["spans", "tags"]
 
 
@@ -68,13 +69,23 @@ def read_objects(records: Iterator[Record | Item], name: str, annotations: Annot
         CorpusError: its tags can be read in more than one way.
     """
     reader = _Reader(name, annotations)
-    while not reader.schemes and (some := list(islice(records, _LOOKED_AT))):
+    while not reader.schemes and (some := list(_some(records))):
         try:
             reader.look_at([record.value for record in some if isinstance(record, Record)])
         except ValueError as error:
             raise CorpusError(name, None, str(error)) from None
         yield from map(reader.item, some)
     yield from map(reader.item, records)
+
+
+def _some(records: Iterator[Record | Item]) -> Iterator[Record | Item]:
+    """The next records, as many as are looked at together: a hundred, or fewer if these are long."""
+    characters = 0
+    for record in islice(records, _LOOKED_AT):
+        yield record
+        characters += len(record.raw) if isinstance(record, Record) and isinstance(record.raw, str) else 0
+        if characters > _CHARACTERS_LOOKED_AT:
+            return
 
 
 class _Reader:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nuner_embed.corpora.fields import ColumnChoice, holds_tags, split_line
+from nuner_embed.corpora.fields import ColumnChoice, holds_tags, split_words
 from nuner_embed.corpora.sentences import BadLine, NumberedLine, TaggedWord
 from nuner_embed.tags import TagScheme
 
@@ -26,13 +26,13 @@ class OneLine:
 
     def is_comment(self, line: str) -> bool:
         """Whether a line begins as a comment does and is no sentence."""
-        return line.startswith("#") and not all(piece.count(_BAR) >= self.bars for piece in split_line(line, None))
+        return line.startswith("#") and not all(piece.count(_BAR) >= self.bars for piece in split_words(line))
 
     def words(self, lines: Sequence[NumberedLine]) -> list[TaggedWord]:
         """The words of a line."""
         ((number, line),) = lines
         found = []
-        for piece in split_line(line, None):
+        for piece in split_words(line):
             word, *others = piece.rsplit(_BAR, self.bars)
             if len(others) != self.bars or not word:
                 like = _BAR.join(["ferry", *["x"] * self.bars])
@@ -45,7 +45,7 @@ def find_one_line(lines: Sequence[str], choice: ColumnChoice) -> OneLine | None:
     """The layout of some lines without comments, if it is this one."""
     if choice != ColumnChoice():
         return None
-    sentences = [split_line(line, None) for line in lines]
+    sentences = [split_words(line) for line in lines]
     for bars in range(1, _MOST_BARS + 1):
         fitting = [pieces for pieces in sentences if all(piece.rstrip(_BAR).count(_BAR) == bars for piece in pieces)]
         tags = [piece.rpartition(_BAR)[2] for pieces in fitting for piece in pieces]

@@ -1,22 +1,38 @@
 """`.parquet`: a document a row."""
 
-import json
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from nuner_embed.corpora.compression import SUFFIXES, open_bytes
 from nuner_embed.corpora.objects import ANNOTATION_KEYS, TOKEN_KEYS, Annotations, Record, is_tag_name, read_objects
 from nuner_embed.corpora.records import Item, reject
 from nuner_embed.corpora.span_lists import LABELS
 from nuner_embed.errors import CorpusError
+from nuner_embed.files import parse_json
+from nuner_embed.limits import LINE_MIB, MIB, PARQUET_BATCH_BYTES, PARQUET_VALUES, UNPACKED_MIB, UNPACKED_RATIO
+from nuner_embed.printable import printable
 
 _BATCH_ROWS = 1024
 _COLUMNS_NAMED = 20
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class OpenParquet:
+    """A Parquet file that is read.
+
+    Attributes:
+        file: the `pyarrow.parquet.ParquetFile`.
+        source: its path, or what was unpacked of it.
+    """
+
+    file: Any
+    source: Any
 
 
 def read_parquet(
@@ -29,24 +45,35 @@ def read_parquet(
     Raises:
         CorpusError: not a Parquet file, a column is missing, or the tags can be read in more than one way.
     """
+    with open_parquet(path, name) as opened:
+        schema = opened.file.schema_arrow
+        columns = _columns(schema, name, text_column, id_column)
+        held = replace(annotations, by_key=class_names(schema.metadata or {}))
+        yield from read_objects(_records(opened, name, columns), name, held)
+
+
+@contextmanager
+def open_parquet(path: Path, name: str) -> Iterator[OpenParquet]:
+    """Opens a Parquet file, which may be compressed once more.
+
+    Raises:
+        CorpusError: no Parquet file; also while the block reads it.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with _seekable(path, name) as plain:
         try:
             with pq.ParquetFile(plain) as file:
-                schema = file.schema_arrow
-                columns = _columns(schema, name, text_column, id_column)
-                held = replace(annotations, by_key=class_names(schema.metadata or {}))
-                yield from read_objects(_records(file, name, columns), name, held)
-        except (pa.ArrowException, OSError) as error:
-            raise CorpusError(name, None, f"not a readable Parquet file ({str(error).splitlines()[0][:100]})") from None
+                yield OpenParquet(file, plain)
+        except (pa.ArrowException, OSError, MemoryError, OverflowError, UnicodeDecodeError, KeyError) as error:
+            said = printable(next(iter(str(error).splitlines()), type(error).__name__)[:100])
+            raise CorpusError(name, None, f"not a readable Parquet file ({said})") from None
 
 
-def _records(file: Any, name: str, columns: dict[str, str]) -> Iterator[Record | Item]:
+def _records(opened: OpenParquet, name: str, columns: dict[str, str]) -> Iterator[Record | Item]:
     needed = list(dict.fromkeys(columns.values()))
-    rows = (row for batch in file.iter_batches(_BATCH_ROWS, columns=needed) for row in _rows(batch))
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(parquet_rows(opened, name, needed), start=1):
         if row is None:
             reason = f"row {number}: not valid UTF-8; write the column from valid text"
             yield reject(name, number, reason, "")
@@ -54,10 +81,67 @@ def _records(file: Any, name: str, columns: dict[str, str]) -> Iterator[Record |
         yield Record(number, {key: row[column] for key, column in columns.items()}, row, f"row {number}: ")
 
 
+def parquet_rows(opened: OpenParquet, name: str, columns: list[str]) -> Iterator[dict[str, Any] | None]:
+    """The rows of some columns; None stands for one whose strings are no UTF-8, which Parquet does not check.
+
+    Raises:
+        CorpusError: a value is too long to be read.
+    """
+    groups = range(opened.file.metadata.num_row_groups)
+    for rows, some in groupby(groups, key=lambda group: _rows_at_once(opened, name, columns, group)):
+        for batch in opened.file.iter_batches(rows, row_groups=list(some), columns=columns):
+            yield from _rows(batch)
+
+
+def _rows_at_once(opened: OpenParquet, name: str, columns: list[str], group: int) -> int:
+    """How many rows of a row group are read at once.
+
+    A dictionary holds a value once that all rows may have: a kilobyte of a file then stands for gigabytes of rows.
+    """
+    next(opened.file.iter_batches(1, row_groups=[group], columns=columns), None)  # what is damaged raises here, and
+    facts = opened.file.metadata.row_group(group)  # would end the process below, where pyarrow catches nothing
+    rows = _BATCH_ROWS
+    for column in range(facts.num_columns):
+        path = opened.file.schema.column(column).path
+        if path.split(".")[0] not in columns:
+            continue
+        chunk = facts.column(column)
+        if not 0 <= chunk.num_values <= PARQUET_VALUES:
+            reason = (
+                f"column {path!r} has {chunk.num_values:,} values in one row group, at most {PARQUET_VALUES:,} are "
+                "read; write smaller row groups"
+            )
+            raise CorpusError(name, None, reason)
+        values = max(1, chunk.num_values // max(1, facts.num_rows))  # a row
+        shares = chunk.has_dictionary_page and chunk.physical_type == "BYTE_ARRAY"
+        if shares and chunk.total_uncompressed_size * values * _BATCH_ROWS > PARQUET_BATCH_BYTES:
+            longest = max(1, _longest_shared(opened, group, path))
+            if longest > LINE_MIB * MIB:
+                raise CorpusError(name, None, f"column {path!r} holds a value of {longest / MIB:,.0f} MiB; break it up")
+            rows = min(rows, max(1, PARQUET_BATCH_BYTES // (longest * values)))
+    return rows
+
+
+def _longest_shared(opened: OpenParquet, group: int, path: str) -> int:
+    """Bytes of the longest value in the dictionary of a column chunk."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(opened.source, read_dictionary=[path]) as file:
+        for batch in file.iter_batches(1, row_groups=[group], columns=[path]):
+            held = batch.column(0)
+            while pa.types.is_nested(held.type):
+                held = held.flatten()[0] if pa.types.is_struct(held.type) else held.flatten()
+            if pa.types.is_dictionary(held.type):
+                return int(pc.max(pc.binary_length(held.dictionary)).as_py() or 0)
+    return 0
+
+
 def class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
     """The names of the classes of each column that has some, out of a file's metadata."""
     try:
-        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+        features = parse_json(metadata.get(b"huggingface", b"{}"))["info"]["features"]
         found = {column: _class_names(feature) for column, feature in features.items()}
     except (ValueError, LookupError, TypeError, AttributeError):  # another program's
         return {}
@@ -140,6 +224,16 @@ def _seekable(path: Path, name: str) -> Iterator[Any]:
         return
     with tempfile.TemporaryFile() as copy:
         with open_bytes(path, name) as stream:
-            shutil.copyfileobj(stream, copy)
+            _copy(stream, copy, max(UNPACKED_MIB * MIB, UNPACKED_RATIO * path.stat().st_size), name)
         copy.seek(0)
         yield copy
+
+
+def _copy(stream: IO[bytes], copy: IO[bytes], limit: int, name: str) -> None:
+    length = 0
+    while piece := stream.read(_PIECE):
+        length += len(piece)
+        if length > limit:
+            reason = f"unpacks to more than {limit / MIB:,.0f} MiB, which no Parquet file does; unpack it first"
+            raise CorpusError(name, None, reason)
+        copy.write(piece)

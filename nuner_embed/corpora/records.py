@@ -1,8 +1,10 @@
 """What a reader yields: documents, and records that are none."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nuner_embed.documents import Document
+from nuner_embed.printable import printable
 
 _KEPT_CHARACTERS = 2000
 _SHOWN_CHARACTERS = 60
@@ -27,7 +29,7 @@ class Reject:
     @property
     def where(self) -> str:
         """FILE:LINE."""
-        return self.source if self.line is None else f"{self.source}:{self.line}"
+        return printable(self.source if self.line is None else f"{self.source}:{self.line}")
 
 
 Item = tuple[int, Document | Reject]
@@ -40,5 +42,29 @@ def reject(source: str, line: int, reason: str, record: str) -> Item:
 
 def shown(value: object) -> str:
     """A value for an error message: at most 60 characters, no line breaks."""
-    text = repr(value)
+    text = "".join(_pieces(value, _SHOWN_CHARACTERS + 1))
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."
+
+
+def _pieces(value: object, most: int) -> Iterator[str]:
+    """What `repr` gives, or its beginning of at least `most` characters: the value may be large, and deep."""
+    if isinstance(value, str | bytes):
+        yield repr(value[:most])
+        return
+    if not isinstance(value, dict | list | tuple) or not value or most <= 0:
+        yield repr(value) if not isinstance(value, dict | list | tuple) or not value else "..."
+        return
+    left = most
+    opened, closed = ("{", "}") if isinstance(value, dict) else ("[", "]") if isinstance(value, list) else ("(", ")")
+    before = opened
+    for key in value:
+        parts = [before, *_pieces(key, left - 1)]
+        if isinstance(value, dict):
+            parts += [": ", *_pieces(value[key], left - 1)]
+        piece = "".join(parts)
+        yield piece
+        left -= len(piece)
+        before = ", "
+        if left <= 0:
+            return
+    yield ("," if isinstance(value, tuple) and len(value) == 1 else "") + closed

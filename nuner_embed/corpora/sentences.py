@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-from nuner_embed.corpora.records import Item, shown
+from nuner_embed.corpora.records import Item, reject, shown
+from nuner_embed.limits import MIB, SENTENCE_LINES
 from nuner_embed.tags import TagScheme
 
 _DOCUMENT_START = "-DOCSTART-"
@@ -78,21 +79,48 @@ def starts_document(line: str) -> bool:
     return _DOCUMENT_START in line and _DOCUMENT_START in (line.split()[0], line.split()[-1])
 
 
-def sentence_blocks(lines: Iterable[Line], layout: Layout) -> Iterator[list[Line]]:
-    """The lines of each sentence, without comments; a line that could not be read stands in its place."""
+def sentence_blocks(lines: Iterable[Line], layout: Layout, name: str, limit: int) -> Iterator[list[Line]]:
+    """The lines of each sentence, without comments; a line that could not be read stands in its place.
+
+    Of a sentence of too many lines or characters, as where no blank line parts sentences, a reject is left.
+
+    Args:
+        lines: of a file.
+        layout: how they read.
+        name: of the file, for rejects.
+        limit: characters of a sentence's lines together.
+    """
     block: list[Line] = []
+    characters = 0
+    left_out = False
     for number, line in lines:
         if isinstance(line, str):
             if not line.strip() or starts_document(line):
                 if block:
                     yield block
-                block = []
+                block, characters, left_out = [], 0, False
+                continue
+            if left_out:
                 continue
             if layout.is_comment(line):
                 continue
+            characters += len(line)
+        if characters > limit or len(block) >= SENTENCE_LINES:
+            yield [_too_long(name, block[0][0] if block else number, limit)]
+            block, left_out = [], not layout.one_line
+            characters = 0
+            continue
         block.append((number, line))  # type: ignore[arg-type]
         if layout.one_line:
             yield block
-            block = []
+            block, characters = [], 0
     if block:
         yield block
+
+
+def _too_long(name: str, first: int, limit: int) -> Item:
+    reason = (
+        f"the block from this line on has more than {SENTENCE_LINES:,} lines or {limit / MIB:g} MiB; "
+        "part sentences with blank lines"
+    )
+    return reject(name, first, reason, "")

@@ -67,7 +67,10 @@ def find_counting(found: Sequence[tuple[Sequence[Span], Places]], key: str) -> C
         ValueError: tokens, and nothing tells whether a span's end is its last token or the one after it.
     """
     each = [(span, words) for spans, words in found for span in spans]
-    whole = sum(span.start in {a for a, _ in words} and span.end in {b for _, b in words} for span, words in each)
+    whole = 0
+    for spans, words in found:
+        starts, ends = {start for start, _ in words}, {end for _, end in words}
+        whole += sum(span.start in starts and span.end in ends for span in spans)
     short = [(span, words) for span, words in each if 0 <= span.start <= span.end <= len(words)]
     if whole * 2 >= len(each) or len(short) * 2 <= len(each):
         return "characters"

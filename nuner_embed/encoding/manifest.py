@@ -15,6 +15,7 @@ from nuner_embed.encoding.tokens import Granularity
 from nuner_embed.encoding.windows import Overflow
 from nuner_embed.errors import StoreError, StoreMismatch
 from nuner_embed.files import hash_of, write_json
+from nuner_embed.limits import VECTOR_WIDTH
 from nuner_embed.metadata import Count, Positive, Sha256
 from nuner_embed.models import Recipe
 from nuner_embed.printable import printable
@@ -78,7 +79,7 @@ class Manifest:
     granularity: Granularity
     detector: dict[str, Any] | None
     overflow: Overflow
-    dim: Annotated[int, msgspec.Meta(ge=1, le=2**24)]
+    dim: Annotated[int, msgspec.Meta(ge=1, le=VECTOR_WIDTH)]
     dtype: Dtype
     shard_rows: Positive
     corpus_sha256: Sha256

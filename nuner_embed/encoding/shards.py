@@ -9,6 +9,7 @@ from typing import IO, Any, Literal, Protocol
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from nuner_embed.corpora.digest import ContentHash
@@ -167,7 +168,10 @@ def cast(embedded: RowEmbeddings, dtype: Dtype, name: str) -> RowEmbeddings:
 
 
 def _write_matrix(stream: IO[bytes], matrix: NDArray[np.floating[Any]]) -> None:
-    np.lib.format.write_array(stream, np.ascontiguousarray(matrix), allow_pickle=False)
+    """Writes what `numpy.save` writes, which does not say why a disk would not take it."""
+    matrix = np.ascontiguousarray(matrix)
+    npy.write_array_header_1_0(stream, npy.header_data_from_array_1_0(matrix))
+    stream.write(matrix.reshape(-1).view(np.uint8).data)
 
 
 def rows_as_arrow(table: TokenTable, embedded: RowEmbeddings, granularity: Granularity) -> pa.Table:

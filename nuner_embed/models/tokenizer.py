@@ -74,6 +74,7 @@ class TextTokenizer:
         """Builds the tokenizer from the parsed contents of a `tokenizer.json`."""
         kind = definition["model"].get("type")
         definition = {**definition, "truncation": None, "padding": None, "model": _without_literal_specials(definition)}
+        _require_known_specials(definition.get("post_processor"))
         backend = Tokenizer.from_str(json.dumps(definition))
         probe = backend.encode("a")
         content = [i for i, special in enumerate(probe.special_tokens_mask) if not special]
@@ -140,6 +141,24 @@ def _without_literal_specials(definition: dict[str, Any]) -> dict[str, Any]:
         **model,
         "vocab": [[piece, _NEVER if piece in specials else score] for piece, score in model["vocab"]],
     }
+
+
+def _require_known_specials(processor: Any) -> None:
+    """Refuses a template that names special tokens which it does not define: the library would panic at the first text.
+
+    Raises:
+        ValueError: naming one.
+    """
+    if not isinstance(processor, dict):
+        return
+    for part in processor.get("processors") or ():
+        _require_known_specials(part)
+    if processor.get("type") == "TemplateProcessing":
+        pieces = [*processor["single"], *processor["pair"]]
+        named = {piece["SpecialToken"]["id"] for piece in pieces if "SpecialToken" in piece}
+        unknown = named - processor["special_tokens"].keys()
+        if unknown:
+            raise ValueError(f"its template names {min(unknown)!r:.60}, which it does not define")
 
 
 @contextlib.contextmanager

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
 from nuner_embed.files import write_json
 from nuner_embed.models import Model, Recipe
 from nuner_embed.models.exported import RECIPE_FILE
 from nuner_embed.models.saving import copy_tokenizer
+from nuner_embed.runtimes.network_config import network_config
 from nuner_embed.runtimes.quiet import quiet_transformers
 
 
@@ -20,8 +20,14 @@ def save_network(base: Model, network: Any, directory: Path) -> None:
     """
     directory.mkdir(parents=True, exist_ok=True)
     with quiet_transformers():
-        whole, report = transformers.AutoModel.from_pretrained(
-            base.directory, dtype=torch.float32, local_files_only=True, output_loading_info=True
+        config, architecture = network_config(base)
+        whole, report = architecture.from_pretrained(
+            base.directory,
+            config=config,
+            dtype=torch.float32,
+            local_files_only=True,
+            weights_only=True,
+            output_loading_info=True,
         )
         if report["missing_keys"]:  # the base has no pooler: a random one is none
             whole = type(whole)(whole.config, add_pooling_layer=False)

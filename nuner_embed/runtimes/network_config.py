@@ -36,6 +36,8 @@ def network_config(model: Model) -> tuple[Any, Any]:
         values = read_json(model.directory / "config.json", CONFIG_BYTES)
         kind = CONFIG_MAPPING[model.config.model_type]
         architecture = transformers.AutoModel._model_mapping[kind]
+        if not isinstance(architecture, type):  # several, as of a Funnel Transformer
+            raise KeyError
     except KeyError:
         raise ModelError(
             f"{model.name} is a {model.config.model_type}, which is no text encoder known to transformers"
@@ -66,9 +68,8 @@ def _without_refused(value: Any) -> Any:
 def _words(architecture: Any, kind: Any) -> frozenset[str]:
     """The names that the code of a network, and of what it is made of, knows, and those of every configuration."""
     modules = {part.__module__ for part in (*architecture.__mro__, *kind.__mro__)}
-    modules |= {
-        getattr(value, "__module__", None) or "" for value in vars(sys.modules[architecture.__module__]).values()
-    }
+    used = vars(sys.modules[architecture.__module__]).values()
+    modules |= {getattr(value, "__module__", None) or "" for value in used}
     own = [sys.modules[name] for name in modules if name.startswith(_MODELS) and name in sys.modules]
     words = {word for module in own for word in re.findall(r"\w+", inspect.getsource(module))}
     base = inspect.signature(transformers.PretrainedConfig.__init__).parameters

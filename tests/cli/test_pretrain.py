@@ -149,7 +149,7 @@ def test_models_save(folder):
     assert json.loads((folder / "mini" / "recipe.json").read_text())["max_length"] == 256
     assert (folder / "mini").stat().st_mode & 0o777 == 0o755
     done = run("models", "save", "minilm-l6", "-o", "mini", cwd=folder, check=1)
-    assert "holds a model; name another directory, or replace it with --force" in done.stderr
+    assert "holds a saved model; name another directory, or replace it with --force" in done.stderr
     run("models", "save", "base", "-o", "mini", "--force", cwd=folder, check=0)
     assert transformers.AutoModel.from_pretrained(folder / "mini").config.num_hidden_layers == 2
     assert "no known model" in run("models", "save", "minilm", "-o", "other", cwd=folder, check=1).stderr
@@ -160,9 +160,9 @@ def test_models_save_takes_nothing_away(folder):
     (folder / "mine").mkdir()
     (folder / "mine" / "thesis.txt").write_text("mine")
     for cwd, output, message in (
-        (folder, "mine", "holds something else (thesis.txt)"),
-        (folder / "mine", ".", "is the folder that this runs in"),
-        (folder / "mine", "..", "is the folder that this runs in"),
+        (folder, "mine", "holds thesis.txt and no nuner-embed-model.json"),
+        (folder / "mine", ".", "holds thesis.txt and no nuner-embed-model.json"),
+        (folder / "mine", "..", "and no nuner-embed-model.json"),
         (folder, "mine/thesis.txt", "is a file"),
     ):
         assert message in run("models", "save", "minilm-l6", "-o", output, "--force", cwd=cwd, check=1).stderr

@@ -110,6 +110,17 @@ def test_filters_and_uniqueness(folder):
     assert {hit["document_id"] for hit in json.loads(done.stdout)["hits"]} == {"c.jsonl:2", "c.jsonl:3"}
 
 
+def test_a_filter_without_an_end(folder):
+    """DuckDB does not stop within it: the process does not wait."""
+    condition = "levenshtein(repeat(text, 60000), repeat('b', 60000)) > 0"
+    done = run("index", "remove", "index", "--filter", condition, "--filter-seconds", "0.2", cwd=folder, check=1)
+    assert (
+        "took more than 0.2 seconds and was stopped; make it simpler, or allow more with --filter-seconds"
+        in done.stderr
+    )
+    assert done.stderr.count("\n") == 1
+
+
 def test_by_examples(folder):
     (folder / "like.jsonl").write_text(
         '{"text": "The ferry left Zürich at seven.", "spans": [{"start": 15, "end": 21, "label": "city"}, '

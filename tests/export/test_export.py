@@ -1,7 +1,7 @@
+import errno
 import json
 import os
 import shutil
-import subprocess
 
 import numpy as np
 import onnx
@@ -185,7 +185,7 @@ def test_a_changed_file_is_not_run(made, tmp_path):
 
 def test_an_export_is_replaced_only_on_demand(bert, made, tmp_path):
     shutil.copytree(made, tmp_path / "out")
-    with pytest.raises(ExportError, match="--force replaces it"):
+    with pytest.raises(ExportError, match="replace it with --force"):
         export_onnx(str(bert), tmp_path / "out")
     (tmp_path / "link").symlink_to(tmp_path / "out")
     export_onnx(str(bert), tmp_path / "link", layers=(-2,), force=True)
@@ -197,36 +197,71 @@ def test_an_export_is_replaced_only_on_demand(bert, made, tmp_path):
 
 def test_a_strangers_files_are_left_alone(bert, made, tmp_path, monkeypatch):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(ExportError, match="was not made by nuner-embed export"):
+    with pytest.raises(ExportError, match=r"and no export\.json: it is not an export; name another directory"):
         export_onnx(str(bert), tmp_path, force=True)
     with pytest.raises(ExportError, match="is a file; name a directory"):
         export_onnx(str(bert), tmp_path / "thesis.txt", force=True)
     directory = shutil.copytree(made, tmp_path / "out")
     (directory / "notes.md").write_text("mine")
-    with pytest.raises(ExportError, match=r"holds notes.md besides an export; --force would remove that too"):
+    with pytest.raises(ExportError, match=r"holds notes\.md, which is no part of an export"):
         export_onnx(str(bert), directory, force=True)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ExportError, match="is the current directory"):
-        export_onnx(str(bert), ".")
+    (directory / "notes.md").unlink()
+    (directory / "fused" / "mine").symlink_to(tmp_path)
+    with pytest.raises(ExportError, match="holds fused/mine, which is no part of an export"):
+        export_onnx(str(bert), directory, force=True)
+    (directory / "fused" / "mine").unlink()
+    monkeypatch.chdir(directory)
+    with pytest.raises(ExportError, match="is the folder that this runs in"):
+        export_onnx(str(bert), ".", force=True)
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
 def test_what_a_killed_export_left_is_taken_away(bert, made, tmp_path):
-    process = subprocess.Popen(["true"])
-    process.wait()
-    shutil.copytree(made, tmp_path / f".out.{process.pid}.tmp")
-    (tmp_path / f".out.{os.getppid()}.tmp").mkdir()  # of one that runs
+    hexadecimal = "0123456789abcdef"
+    shutil.copytree(made, tmp_path / f".out.{hexadecimal}.new")
+    shutil.copytree(made, tmp_path / f".other.{hexadecimal}.new")  # of another output
     export_onnx(str(bert), tmp_path / "out")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f".out.{os.getppid()}.tmp", "out"]
-    (tmp_path / "out").rename(tmp_path / f".out.{process.pid}.old")  # killed between the two renames
-    with pytest.raises(ExportError, match="--force replaces it"):
-        export_onnx(str(bert), tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".other.{hexadecimal}.new", "out"]
+    (tmp_path / "out" / f".verify.json.{hexadecimal}.tmp").write_text("{")  # of a verify that was killed
+    export_onnx(str(bert), tmp_path / "out", force=True)
     assert load_encoder(str(tmp_path / "out")).dim == 16
+
+
+def test_a_full_disk_leaves_nothing_and_names_the_place(bert, tmp_path, monkeypatch):
+    def full(*_args, **_options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(onnx, "save_model", full)
+    for precision in ("fp16", "int8"):
+        with pytest.raises(ExportError, match="out cannot be written: No space left on device; nothing was changed"):
+            export_onnx(str(bert), tmp_path / "out", precision=precision)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fused_copy_appears_whole_or_not_at_all(made, tmp_path, monkeypatch):
+    directory = shutil.copytree(made, tmp_path / "out")
+    shutil.rmtree(directory / "fused")
+
+    def full(*_args, **_options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(onnx, "save_model", full)
+        assert "unfused: the copy cannot be made ([Errno 28]" in verify(directory).fusion
+    assert list((directory / "fused").iterdir()) == []
+    assert verify(directory).fusion.startswith("fused")
+    assert sorted(path.suffix for path in (directory / "fused").iterdir()) == [".json", ".onnx"]
 
 
 def test_facts_of_another_version(made, tmp_path):
     directory = shutil.copytree(made, tmp_path / "out")
     facts = json.loads((directory / "export.json").read_text())
-    for change, message in (({"precision": "int4"}, "unknown precision"), ({"schema_version": 1}, "schema version 1")):
+    for change, message in (
+        ({"precision": "int4"}, "precision: invalid enum value 'int4'"),
+        ({"schema_version": 1}, "schema version 1"),
+        ({"source": None}, "source: expected str, got null"),
+        ({"file": "../x.onnx", "graph_sha256": "0"}, "graph_sha256: expected str"),
+    ):
         (directory / "export.json").write_text(json.dumps({**facts, **change}))
         with pytest.raises(ModelError, match=message):
             load_encoder(str(directory))

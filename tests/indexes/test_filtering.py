@@ -1,5 +1,10 @@
 """What a filter lets through, and what it cannot do."""
 
+import os
+import signal
+import threading
+import time
+
 import numpy as np
 import pytest
 from stores import make_store
@@ -78,3 +83,30 @@ def test_what_is_no_condition_is_one_line(index, condition, reason):
             caught.value
         )
     np.testing.assert_array_equal(index.ids(), every)
+
+
+# DuckDB looks whether it is to stop during the first, and not during the second, for which it needs some seconds.
+ENDLESS = ["(SELECT count(*) FROM range(100000000000)) > 0", "levenshtein(repeat(text, 9000), repeat('b', 9000)) > 0"]
+
+
+@pytest.mark.parametrize("condition", ENDLESS)
+def test_it_may_not_take_for_ever(index, condition):
+    opened = Index.open(index.path, filter_seconds=0.2)
+    for call in (lambda: opened.ids(condition), lambda: opened.snapshot().search(np.ones(16), filter=condition)):
+        began = time.monotonic()
+        with pytest.raises(IndexBundleError, match=r"took more than 0.2 seconds and was stopped; .*--filter-seconds"):
+            call()
+        assert time.monotonic() - began < 10
+    opened.filter_seconds = 60
+    assert len(opened.ids("label IS NULL")) == len(opened)
+
+
+def test_ctrl_c_stops_it(index):
+    """DuckDB itself heeded it after the query."""
+    began = time.monotonic()
+    timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        index.ids(ENDLESS[0])
+    timer.join()
+    assert time.monotonic() - began < 20

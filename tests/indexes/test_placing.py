@@ -303,7 +303,7 @@ def test_only_what_we_could_have_written_is_cleared_away(stores, tmp_path, how):
         "segments/00007/index.faiss", "segments/00007/rows-00000.parquet", "segments/00008.parts/1.documents.parquet",
     ]  # fmt: skip
     mine = [
-        "my tombstones-1", "tombstones-old.npy", "manifest.json.bak", "segments/00006/notes.txt", "segments/old/ids.npy",  # noqa: E501
+        "my tombstones-1", "tombstones-old.npy", "manifest.json.bak", "segments/00006/notes.txt", "segments/old/a.npy",
         "segments/00006/sub/ids.npy", "segments/0001/ids.npy", "segments/00005.parts/0.csv", ".manifest.json.tmp",
     ]  # fmt: skip
     for name in (*ours, *mine):

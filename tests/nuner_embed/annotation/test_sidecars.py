@@ -97,5 +97,5 @@ def test_the_instruction_is_no_output(tmp_path):
     (tmp_path / "corpus.txt").write_text("the Anna sails\n")
     (tmp_path / "do.jsonl").write_text("Annotate {text}")
     command = ["annotate", "corpus.txt", "-o", "do.jsonl", "--llm", "m", "--base-url", "http://127.0.0.1:9/v1"]
-    assert "is a file that is read" in run(*command, "--instruction", "do.jsonl", cwd=tmp_path, check=1).stderr
+    assert "name another output" in run(*command, "--instruction", "do.jsonl", cwd=tmp_path, check=1).stderr
     assert (tmp_path / "do.jsonl").read_text() == "Annotate {text}"

@@ -143,7 +143,7 @@ def test_a_file_that_is_not_ours_is_never_replaced(tmp_path, content):
     assert "is no Parquet file that nuner-embed encode wrote" in said
     (tmp_path / "other").symlink_to(tmp_path, target_is_directory=True)
     said = run("encode", "out.parquet", "-o", "other/out.parquet", "--force", cwd=tmp_path, check=1).stderr
-    assert "other/out.parquet is the corpus that is to be read" in said
+    assert "other/out.parquet is read, as out.parquet, and would be written too" in said
     assert pq.read_table(file).to_pydict() == {"text": ["Kiel"]}
 
 

@@ -5,7 +5,6 @@ import errno
 import json
 import math
 import os
-import random
 import shutil
 
 import numpy as np
@@ -365,18 +364,6 @@ def test_a_damaged_state_is_told(interrupted, data, base):
             run(data, base, interrupted)
     state.write_bytes(whole)
     run(data, base, interrupted)
-
-
-@pytest.mark.slow
-def test_a_state_of_which_any_byte_is_another_is_told(interrupted, data, base):
-    state = interrupted / "training" / "state.safetensors"
-    whole, chance = state.read_bytes(), random.Random(0)
-    length = 8 + int.from_bytes(whole[:8], "little")
-    for number in range(120):
-        place = chance.randrange(length if number % 2 else len(whole))  # of the head as often as of the numbers
-        state.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << chance.randrange(8)]) + whole[place + 1 :])
-        with pytest.raises(PretrainingError, match=r"state\.safetensors"):
-            run(data, base, interrupted)
 
 
 def test_a_state_of_an_earlier_version_without_a_hash_goes_on(interrupted, trained, data, base):

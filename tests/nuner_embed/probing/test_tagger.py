@@ -98,7 +98,7 @@ def test_scores_of_the_training_texts_are_perfect(tagger, tmp_path):
 
 def test_what_is_saved_is_what_is_read(tagger, tmp_path, monkeypatch):
     tagger.save(tmp_path / "probe")
-    monkeypatch.setattr(module, "load_encoder", lambda name, threads, **recipe: wide_encoder())
+    monkeypatch.setattr(module, "load_named_encoder", lambda name, recipe, semantic_hash, threads: wide_encoder())
     again = Tagger.open(tmp_path / "probe")
     texts = [Document("x", "the ferry left at seven in Zürich")]
     assert again.tag(texts) == tagger.tag(texts)

@@ -48,7 +48,7 @@ def test_it_finds_mentions(tmp_path, monkeypatch):
         ("kiel", "PLACE"),
     ]
     tagger.save(tmp_path / "p")
-    monkeypatch.setattr("nuner_embed.probing.tagger.load_encoder", lambda *_, **recipe: encoder())
+    monkeypatch.setattr("nuner_embed.probing.tagger.load_named_encoder", lambda *_, **__: encoder())
     again = Tagger.open(tmp_path / "p")
     assert again.facts == tagger.facts
     assert np.array_equal(again.weights.coef, tagger.weights.coef)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 KEY_VARIABLE = "NUNER_EMBED_TESTS_KEY"
 QUERY = "'the [[ferry]] left kiel'"
 MODEL = "--model {base}/exported --threads 1"
-ENCODE = f"{MODEL} --shard-rows 100"
+ENCODE = f"{MODEL} --shard-rows 100 --runtime onnx --precision f32 --batch-tokens 256"  # chosen, not measured
 PRETRAIN = (
     "--base {base}/tiny --epochs 4 --batch-size 4 --threads 1 --device cpu"
     " --learning-rate 0.01 --frozen-layers 0 --frozen-concept-layers 0"

@@ -163,7 +163,7 @@ def _judged(run: Run, job: Job, share: float, work: Path, full: Outcome, mine: d
     point = Point(job.name, share, full.code, full.faults(), full.last_words())
     if full.code == 1 and not re.search("space|too large|quota|full|are free on the disk", full.err, re.IGNORECASE):
         point.faults.append("does not say that the disk is full")
-    if full.code == 1 and str(run.base) in full.err:
+    if full.code == 1 and any(str(run.base) in line for line in full.err.splitlines() if line.startswith("Error: ")):
         point.faults.append("names a file that was only read")
     now = signature(work)
     point.faults += [f"{key} was changed" for key in mine if now.get(key) != mine[key]]

@@ -114,6 +114,21 @@ def change_json(data: bytes, lines: bool, chance: random.Random) -> Changed:
     return f"line {number + 1}, {where}: {what}" if lines else f"{where}: {what}", text.encode("utf-8", "surrogatepass")
 
 
+def same_values(one: bytes, other: bytes) -> bool:
+    """Whether two JSON texts say the same, whatever white space they have."""
+    try:
+        return repr(_parsed(one)) == repr(_parsed(other))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return [json.loads(line) for line in text.splitlines()]
+
+
 def _dump(value: Any, indent: int | None = None) -> str:
     text = json.dumps(value, ensure_ascii=False, indent=indent).replace(f'"{_DEEP}"', _NESTED)
     for sign, literal in _LITERALS.items():

@@ -161,16 +161,16 @@ def _mine(job: Job, work: Path) -> dict[str, str]:
 def _judged(run: Run, job: Job, share: float, work: Path, full: Outcome, mine: dict[str, str], whole: Whole) -> Point:
     """What is wrong with how a command took it, and with how it goes on."""
     point = Point(job.name, share, full.code, full.faults(), full.last_words())
-    if full.code == 1 and not re.search("space|too large|quota|full", full.err, re.IGNORECASE):
+    if full.code == 1 and not re.search("space|too large|quota|full|are free on the disk", full.err, re.IGNORECASE):
         point.faults.append("does not say that the disk is full")
-    if full.code == 1 and str(run.base) in full.err:
+    if full.code == 1 and any(str(run.base) in line for line in full.err.splitlines() if line.startswith("Error: ")):
         point.faults.append("names a file that was only read")
     now = signature(work)
     point.faults += [f"{key} was changed" for key in mine if now.get(key) != mine[key]]
     if job.whole and (done := in_child(start(run, Job("check", job.whole), apart=False), cwd=work, limited=False)).code:
         point.faults.append(f"not whole: {done.last_words(1)}")
-    done = in_child(start(run, job, apart=job.apart), cwd=work, limited=False)
-    if done.code != 0 and not (done.code == 1 and job.done_already and full.code == 0):
+    done = full if full.code == 0 else in_child(start(run, job, apart=job.apart), cwd=work, limited=False)
+    if done.code != 0:
         point.faults.append(f"does not go on: {done.code}: {done.last_words(2)}")
     else:
         point.faults += differences(whole, signature(work))

@@ -188,7 +188,10 @@ def one_round(run: Run, number: int, seed: int, jobs: list[Job], wholes: dict[st
                 for key in mine
                 if now.get(key) != mine[key]
             ]
-        done = in_child(start(run, job, apart=job.apart), cwd=work, limited=False)
+            if done.code == 0:  # it was at its end before the signal came
+                break
+        else:
+            done = in_child(start(run, job, apart=job.apart), cwd=work, limited=False)
         history.append(f"to the end: {done.code}")
         if done.code != 0 and not (done.code == 1 and job.done_already and not done.faults()):
             faults.append(Fault(number, job.name, f"does not go on: {done.code}", [*history, done.last_words()]))

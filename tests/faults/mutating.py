@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from damage import BYTES, change_json, change_npy, change_safetensors
+from damage import BYTES, change_json, change_npy, change_safetensors, same_values
 
 
 @dataclass(frozen=True)
@@ -21,17 +21,14 @@ class Mutation:
         file: the changed file, relative to the artefact's folder's parent.
         what: in words, such as the place of a field and its new value.
         recomputed: checksums elsewhere in the artefact were made to agree.
+        same: it says what it said: the same bytes by way of a link, or the same JSON with other white space.
     """
 
     kind: str
     file: str
     what: str
     recomputed: bool = False
-
-    @property
-    def same(self) -> bool:
-        """Whether the same bytes are there, by way of a link."""
-        return self.what.endswith("elsewhere")
+    same: bool = False
 
     def __str__(self) -> str:
         return f"{self.kind} {self.file}: {self.what}" + (", checksums recomputed" if self.recomputed else "")
@@ -58,7 +55,8 @@ def mutate(artefact: Path, sentinel: Path, chance: random.Random, *, beside: tup
     name = path.relative_to(artefact.parent).as_posix()
     if chance.random() < 0.12:
         kind, act = chance.choice(_PLACES)
-        return Mutation(kind, name, act(path, artefact, sentinel, chance))
+        what = act(path, artefact, sentinel, chance)
+        return Mutation(kind, name, what, same=what.endswith("elsewhere"))
     before = path.read_bytes()
     is_json = path.suffix in (".json", ".jsonl")
     if is_json and chance.random() < 0.75:
@@ -72,7 +70,7 @@ def mutate(artefact: Path, sentinel: Path, chance: random.Random, *, beside: tup
         what, after = act(before, files, chance)
     path.write_bytes(after)
     recomputed = chance.random() < 0.4 and after != before and recompute(artefact, path, before, after)
-    return Mutation(kind, name, what, recomputed)
+    return Mutation(kind, name, what, recomputed, is_json and same_values(before, after))
 
 
 def _choose(files: list[Path], chance: random.Random) -> Path:

@@ -16,16 +16,15 @@ from nuner_embed.files import canonical_json, copy_file, expand, naming, write_j
 from nuner_embed.models import Model, Recipe, TextTokenizer, locate
 from nuner_embed.models.concepts import ConceptFacts
 from nuner_embed.models.exported import (
-    EXPORT_FILE,
     EXPORTED_MODEL,
     ONNX_FILE,
     RECIPE_FILE,
     REFERENCE_FILE,
-    SCHEMA_VERSION,
     VERIFY_FILE,
     Export,
     FilePrecision,
     graph_sha256,
+    write_export,
 )
 from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.models.layout import CONCEPT_FOLDER, DETECTOR_FOLDER
@@ -152,14 +151,13 @@ class _Exporter:
         model = self._exported()
         assert model.export is not None
         facts = {
-            "schema_version": SCHEMA_VERSION,
             **model.export.to_dict(),
             "opset": OPSET,
             "tokenizer_sha256": self.tokenizer.sha256,
             "quantisation": tried,
             "versions": {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__},
         }
-        write_json(self.work / EXPORT_FILE, facts)
+        write_export(self.work, facts)
         result = verify_model(model, source, self.options)
         if not result.passed:
             raise ExportError(f"the exported graph is not its source: {result.failures()}; nothing was written")

@@ -3,6 +3,7 @@
 import logging
 import os
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from nuner_embed.corpora import Corpus
 from nuner_embed.errors import ExportError, ModelError
 from nuner_embed.files import write_json
 from nuner_embed.models import Model, TextTokenizer, locate
-from nuner_embed.models.exported import VERIFY_FILE
+from nuner_embed.models.exported import EXPORT_FILE, VERIFY_FILE, altered
+from nuner_embed.models.layout import CONCEPT_FOLDER
 from nuner_embed.models.locating import graph_beside
 from nuner_embed.models.weights import has_weights
 from nuner_embed.runtimes import Runtime, RuntimeOptions
@@ -135,6 +137,8 @@ def verify(
         model = beside
     assert model.export is not None
     options = RuntimeOptions(device=device, threads=threads)
+    if model.export.source is not None:
+        _require_as_written(model.directory)
     if model.export.source is None:
         return _verify_third_party(model, corpus, source, options)
     original = _load_source(model, source, options) if corpus is not None or source else None
@@ -148,6 +152,14 @@ def verify(
     except OSError as error:
         _LOG.warning("%s cannot be written: %s", model.directory / VERIFY_FILE, error.strerror)
     return result
+
+
+def _require_as_written(directory: Path) -> None:
+    """Refuses an export, or its concept encoder, of which a file is not the one that was written."""
+    concepts = directory / CONCEPT_FOLDER
+    changed = [*altered(directory), *(altered(concepts) if (concepts / EXPORT_FILE).is_file() else ())]
+    if changed:
+        raise ExportError(f"{changed[0]} is not the file that was exported (sha256 differs); export the model again")
 
 
 def _verify_third_party(

@@ -1,14 +1,13 @@
 """An exported graph, and what is in a directory that `nuner-embed export` made."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from nuner_embed.artifacts import Kind
 from nuner_embed.errors import ExportError, ModelError
-from nuner_embed.files import hash_of, sha256_of
-from nuner_embed.metadata import Sha256
-from nuner_embed.metadata import read as read_metadata
+from nuner_embed.files import hash_of, sha256_of, write_json
+from nuner_embed.metadata import FileName, Sha256, convert, read_object
 from nuner_embed.models.layout import CONCEPT_FOLDER, DETECTOR_FOLDER
 
 EXPORT_FILE = "export.json"
@@ -19,6 +18,8 @@ VERIFY_FILE = "verify.json"
 FUSED_FOLDER = "fused"
 SCHEMA_VERSION = 2
 FilePrecision = Literal["fp32", "fp16", "int8"]
+# Of which `export.json` keeps the SHA-256; `verify.json` is written again by each verification.
+_CHECKED = (RECIPE_FILE, REFERENCE_FILE, "config.json", "tokenizer.json")
 _KEPT = ("source", "precision", "graph_sha256", "weights_sha256", "padding")
 
 
@@ -55,13 +56,21 @@ class Export:
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """What `export.json` says."""
+    """What `export.json` says.
+
+    Attributes:
+        files: the SHA-256 of the files beside it, but for the graph's, which has its own; none in earlier exports.
+        sha256: of all other fields; None in earlier exports.
+        The others: as `Export` has them.
+    """
 
     source: str
     precision: FilePrecision
     graph_sha256: Sha256
     weights_sha256: Sha256
     padding: bool | None = None
+    files: dict[FileName, Sha256] = field(default_factory=dict)
+    sha256: Sha256 | None = None
 
 
 def read_export(directory: Path) -> Export:
@@ -70,16 +79,53 @@ def read_export(directory: Path) -> Export:
     Raises:
         ModelError: `export.json` is missing, damaged, or of another version.
     """
-    path, cure = directory / EXPORT_FILE, "export the model again"
-    try:
-        written = read_metadata(
-            path, _Written, version=SCHEMA_VERSION, error=ModelError, what="the facts about an export", cure=cure
-        )
-    except (FileNotFoundError, NotADirectoryError):
-        raise ModelError(f"{path} is missing; {cure}") from None
+    written = _read(directory)
     return Export(
         written.source, written.precision, written.graph_sha256, written.weights_sha256, padding=written.padding
     )
+
+
+def _read(directory: Path) -> _Written:
+    path, cure = directory / EXPORT_FILE, "export the model again"
+    try:
+        values = read_object(
+            path, version=SCHEMA_VERSION, error=ModelError, what="the facts about an export", cure=cure
+        )
+        written = convert(values, _Written)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ModelError(f"{path} is missing; {cure}") from None
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}; {cure}") from None
+    if written.sha256 and hash_of({key: value for key, value in values.items() if key != "sha256"}) != written.sha256:
+        raise ModelError(f"{path} is not what was written (sha256 differs); {cure}")
+    return written
+
+
+def write_export(directory: Path, facts: dict[str, Any]) -> None:
+    """Writes `export.json`, with the SHA-256 of every file beside it but the graph, and its own.
+
+    Args:
+        directory: of the export, with all that `verify` is to hold it to.
+        facts: what `Export.to_dict` gives, and whatever else is worth knowing.
+    """
+    files = {name: sha256_of(directory / name) for name in _CHECKED if (directory / name).is_file()}
+    values = {"schema_version": SCHEMA_VERSION, **facts, "files": files}
+    write_json(directory / EXPORT_FILE, {**values, "sha256": hash_of(values)})
+
+
+def altered(directory: Path) -> list[str]:
+    """The files of an export, but for the graph, that are not as they were written, by their paths.
+
+    An export of an earlier version lists no files: of that one only the graph is known.
+
+    Raises:
+        ModelError: `export.json` is missing, damaged, or of another version.
+    """
+    return [
+        str(directory / name)
+        for name, sha256 in _read(directory).files.items()
+        if not (directory / name).is_file() or sha256_of(directory / name) != sha256
+    ]
 
 
 _GRAPH = (

@@ -256,6 +256,7 @@ def test_a_fused_copy_appears_whole_or_not_at_all(made, tmp_path, monkeypatch):
 def test_facts_of_another_version(made, tmp_path):
     directory = shutil.copytree(made, tmp_path / "out")
     facts = json.loads((directory / "export.json").read_text())
+    del facts["sha256"]  # as in an export of an earlier version
     for change, message in (
         ({"precision": "int4"}, "precision: invalid enum value 'int4'"),
         ({"schema_version": 1}, "schema version 1"),

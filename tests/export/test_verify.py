@@ -34,8 +34,36 @@ def put_back(directory, change):
     change(graph)
     onnx.save(graph, directory / "model.onnx")
     facts = json.loads((directory / "export.json").read_text())
+    del facts["sha256"]  # as in an export of an earlier version
     facts["graph_sha256"] = graph_sha256(directory / "model.onnx")
     (directory / "export.json").write_text(json.dumps(facts))
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "recipe.json", "reference.npz"])
+@pytest.mark.parametrize("harm", ["changed", "gone", "a folder"])
+def test_a_file_that_is_not_the_one_that_was_exported(model, name, harm):
+    path = model / name
+    data = path.read_bytes()
+    path.unlink()
+    if harm == "changed":
+        path.write_bytes(data + b" ")
+    elif harm == "a folder":
+        path.mkdir()
+    with pytest.raises((ExportError, ModelError), match=name.replace(".", r"\.")):
+        verify(model)
+
+
+def test_a_field_of_the_facts_is_changed(model):
+    facts = json.loads((model / "export.json").read_text())
+    (model / "export.json").write_text(json.dumps({**facts, "opset": 1}))
+    with pytest.raises(ModelError, match=r"export\.json is not what was written"):
+        verify(model)
+
+
+def test_an_export_of_an_earlier_version_lists_no_files(model):
+    facts = json.loads((model / "export.json").read_text())
+    (model / "export.json").write_text(json.dumps({key: facts[key] for key in facts if key not in ("files", "sha256")}))
+    assert verify(model).passed
 
 
 def test_it_passes_without_source_or_torch(model):
@@ -120,6 +148,8 @@ def test_the_source_must_be_the_source(bert, model, tmp_path):
 def test_what_is_no_export(bert, model, tmp_path):
     with pytest.raises(ExportError, match="holds no graph; nuner-embed export"):
         verify(bert)
+    facts = json.loads((model / "export.json").read_text())  # as in an export of an earlier version
+    (model / "export.json").write_text(json.dumps({key: facts[key] for key in facts if key not in ("files", "sha256")}))
     whole = (model / "reference.npz").read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 1

@@ -327,7 +327,7 @@ def test_manifests_that_are_none(stores, tmp_path):
         ({"target_recall": float("nan")}, "target_recall"),
         ({"recipe": {**good["recipe"], "pooling": "max"}}, "pooling: invalid enum value 'max'"),
         ({"recipe": {"layers": [-1]}}, "recipe: it lacks a value"),
-        ({"recipe": {**good["recipe"], "layers": 5}}, "not iterable"),
+        ({"recipe": {**good["recipe"], "layers": 5}}, "layers: expected array, got int"),
         ({"semantic_hash": "0"}, "semantic_hash"),
         ({"next_id": -1}, "next_id"),
         ({"generation": "1"}, "generation: expected int, got str"),

@@ -205,6 +205,7 @@ def test_a_graph_that_does_not_say_is_tried(family, by_length, tmp_path):
     source = make(tmp_path / family, *{**UNMASKED, **MASKED}[family])
     export_onnx(str(source), tmp_path / "out")
     facts = json.loads((tmp_path / "out" / "export.json").read_text())
+    del facts["sha256"]  # as in an export of an earlier version
     assert facts.pop("padding") is not by_length
     (tmp_path / "out" / "export.json").write_text(json.dumps(facts))
     encoder = load_encoder(str(tmp_path / "out"), runtime="onnx")

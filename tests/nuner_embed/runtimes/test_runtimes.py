@@ -149,6 +149,7 @@ def test_broken_files_are_one_line(bert, tmp_path):
     (directory / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     with pytest.raises(ModelError, match=r"model\.safetensors cannot be read as weights: a header"):
         load_encoder(str(directory))
+    (directory / "model.safetensors").write_bytes(weights)
     config = json.loads((directory / "config.json").read_text())
     (directory / "config.json").write_text(json.dumps({**config, "model_type": "no-such-type"}))
     with pytest.raises(ModelError, match="transformers cannot read its config.json"):

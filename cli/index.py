@@ -10,21 +10,22 @@ import click
 
 from nuner_embed.cli import streams
 from nuner_embed.cli.inputs import require_apart
-from nuner_embed.cli.options import counted, json_option, print_facts, print_json, size, threads_option
-from nuner_embed.limits import FILTER_SECONDS, ID_LINE_BYTES
+from nuner_embed.cli.options import (
+    counted,
+    filter_seconds_option,
+    json_option,
+    print_facts,
+    print_json,
+    size,
+    threads_option,
+)
+from nuner_embed.limits import ID_LINE_BYTES
 
 if TYPE_CHECKING:
     from nuner_embed.indexes import Index
     from nuner_embed.indexes.entries import SegmentEntry
 
 _index_argument = click.argument("index", type=click.Path(path_type=Path))
-filter_seconds_option = click.option(
-    "--filter-seconds",
-    type=click.FloatRange(0, min_open=True),
-    default=FILTER_SECONDS,
-    show_default=True,
-    help="Time that --filter may take.",
-)
 _gpu_option = click.option("--gpu", is_flag=True, help="Train inverted lists on a GPU; searches run on the CPU.")
 _ID_DIGITS = 18  # so many fit into 64 bits
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}

@@ -12,7 +12,7 @@ import click
 from nuner_embed.cli import streams
 from nuner_embed.cli.inputs import note_read
 from nuner_embed.files import expand
-from nuner_embed.limits import LINE_MIB, SHOTS_MOST
+from nuner_embed.limits import FILTER_SECONDS, LINE_MIB, SHOTS_MOST
 from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.printable import json_text, printable
 from nuner_embed.probing.defaults import DEFAULT_C, DEFAULT_CLASS_WEIGHT
@@ -130,6 +130,13 @@ model_option = click.option(
     default=DEFAULT_MODEL,
     show_default=True,
     help="A Hugging Face directory, an exported directory or graph, a known name, or a hub name.",
+)
+filter_seconds_option = click.option(
+    "--filter-seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=FILTER_SECONDS,
+    show_default=True,
+    help="Time that --filter may take.",
 )
 threads_option = click.option("--threads", type=click.IntRange(0, 1024), default=0, help="[default: one a core]")
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuner_embed.cli.index import filter_seconds_option
 from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import (
     FileToWrite,
     counted,
+    filter_seconds_option,
     how_to_read_parquet,
     json_option,
     reading_options,

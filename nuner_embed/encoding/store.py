@@ -16,7 +16,6 @@ from nuner_embed.encoding.layout import SUFFIXES, Suffix
 from nuner_embed.encoding.manifest import checked, read_values
 from nuner_embed.encoding.shards import Dtype, Hashes, Sizes, document_schema, row_schema
 from nuner_embed.encoding.tokens import Granularity
-from nuner_embed.encoding.verifying import missing_checksums, problems_of
 from nuner_embed.errors import StoreError
 from nuner_embed.files import expand
 from nuner_embed.models import Recipe
@@ -262,8 +261,12 @@ class Store:
 
         Without the checksums that `unchecked` misses, what they are of is checked less.
         """
+        from nuner_embed.encoding.verifying import problems_of
+
         return problems_of(self)
 
     def unchecked(self) -> list[str]:
         """What `verify` cannot compare with a checksum, a line each: earlier versions wrote fewer of them."""
+        from nuner_embed.encoding.verifying import missing_checksums
+
         return missing_checksums(self)

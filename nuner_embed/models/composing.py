@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from nuner_embed.artifacts import lock, replacing
 from nuner_embed.cache import cached
@@ -19,7 +19,9 @@ from nuner_embed.models.concepts import CONCEPTS_FILE, ConceptFacts
 from nuner_embed.models.directories import CARD_FILE, COMPOSED_MODEL, TOKENIZER_FILES, mark
 from nuner_embed.models.exported import RECIPE_FILE
 from nuner_embed.models.layout import CONCEPT_FOLDER
-from nuner_embed.models.tensors import Tensors, changed, read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from nuner_embed.models.tensors import Tensors
 
 SHIPPED_FILE: Final = "shipped.json"
 WEIGHTS_FILE: Final = "model.safetensors"
@@ -101,6 +103,8 @@ def _read_facts(name: str, shipped: Path) -> tuple[dict[str, object], _Shipped]:
 
 
 def _compose(shipped: Path, base: Path, facts: _Shipped, made: Path) -> None:
+    from nuner_embed.models.tensors import read_tensors
+
     for file, sha256 in facts.files.items():
         if not (shipped / file).is_file() or sha256_of(shipped / file) != sha256:
             raise ModelError(f"{shipped / file} is not what was shipped (sha256 differs); reinstall nuner-embed")
@@ -127,8 +131,10 @@ def _place_of(file: str) -> str:
     return f"{CONCEPT_FOLDER}/{file}" if file == CONCEPTS_FILE else file
 
 
-def _lay_over(base: Path, trained: Tensors, directory: Path) -> None:
+def _lay_over(base: Path, trained: "Tensors", directory: Path) -> None:
     """Writes the base with some tensors in the place of its own."""
+    from nuner_embed.models.tensors import read_tensors, write_tensors
+
     directory.mkdir(exist_ok=True)
     tensors = read_tensors(base / WEIGHTS_FILE)
     if not trained.keys() <= tensors.keys():
@@ -146,6 +152,8 @@ def ship(checkpoint: Path, base: Path, shipped: Path) -> None:
     Raises:
         ModelError: a file is missing or cannot be read.
     """
+    from nuner_embed.models.tensors import changed, read_tensors, write_tensors
+
     shipped.mkdir(parents=True, exist_ok=True)
     weights = {}
     try:

@@ -15,7 +15,6 @@ from nuner_embed.errors import ModelError
 from nuner_embed.files import hash_of, parse_json, read_json
 from nuner_embed.limits import TOKENIZER_BYTES
 from nuner_embed.models.exported import EXPORT_FILE
-from nuner_embed.models.older_tokenizer import convert
 from nuner_embed.models.tokenizer_config import apply_config
 
 _NEVER = -1e6  # a log probability below that of any real segmentation
@@ -62,6 +61,8 @@ class TextTokenizer:
         path = directory / "tokenizer.json"
         with _panics_as_errors(), _as_model_errors(f"{directory}: tokenizer.json cannot be read"):
             if not path.is_file():
+                from nuner_embed.models.older_tokenizer import convert
+
                 definition = parse_json(convert(directory))
             else:
                 definition = read_json(path, TOKENIZER_BYTES)

@@ -7,7 +7,6 @@ from nuner_embed.errors import ModelError
 from nuner_embed.files import hash_of, read_json, sha256_of
 from nuner_embed.metadata import FileName, convert
 from nuner_embed.models.config import ModelConfig
-from nuner_embed.models.tensors import elements, read_shapes
 
 _SINGLE: Final = ("model.safetensors", "pytorch_model.bin")
 _INDEX: Final = ".index.json"  # beside weights that stand in several files
@@ -80,10 +79,12 @@ def require_plausible(name: str, directory: Path, config: ModelConfig) -> None:
     Raises:
         ModelError: naming what is promised and what is there; or a header of safetensors is damaged.
     """
+    from nuner_embed.models.tensors import elements, read_shapes
+
     files = weight_files(name, directory)
     if files[0].suffix == ".safetensors":
         shapes = {f"{path.name}/{key}": shape for path in files for key, shape in read_shapes(path).items()}
-        largest, tensors, numbers = max((max(s, default=1) for s in shapes.values()), default=0), len(shapes), 0
+        largest, tensors = max((max(s, default=1) for s in shapes.values()), default=0), len(shapes)
         numbers = elements(shapes)
     else:
         numbers = sum(path.stat().st_size for path in files)  # each takes a byte or more

@@ -5,7 +5,6 @@ write is never removed and never overwritten, whatever the options.
 """
 
 import contextlib
-import ctypes
 import errno
 import fnmatch
 import os
@@ -231,6 +230,8 @@ def publish(work: Path, directory: Path, kind: Kind) -> None:
 
 def _exchange(one: Path, other: Path) -> bool:
     """Exchanges two names in one step; False where the system cannot."""
+    import ctypes
+
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "renameat2"):
         return False

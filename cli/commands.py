@@ -34,6 +34,7 @@ _COMMANDS = {
     "models": ("nuner_embed.cli.models", "The models that are known by name."),
     "doctor": ("nuner_embed.cli.doctor", "What is installed here, what really runs, what clashes."),
 }
+_LINE = 1000  # characters of an error: a path has up to 4,096, and what is wrong stands at either end
 # commands that go on where they were interrupted
 JOBS = frozenset({"annotate", "pretrain", "encode", "evaluate"})
 
@@ -104,14 +105,19 @@ def run() -> int:
     except NunerEmbedError as error:
         if debug:
             raise
-        say(f"Error: {error}")
+        say(f"Error: {_in_short(str(error))}")
     except Exception as error:
         if debug:
             raise
         from nuner_embed.cli.failures import line_for
 
-        say(f"Error: {line_for(error)}")
+        say(f"Error: {_in_short(line_for(error))}")
     return 1
+
+
+def _in_short(line: str) -> str:
+    """A line without its middle, where what it quotes is too long for a terminal."""
+    return line if len(line) <= _LINE else f"{line[: _LINE * 3 // 4]} ... {line[-_LINE // 4 :]}"
 
 
 def _run() -> int:

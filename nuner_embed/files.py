@@ -12,7 +12,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Final, Literal
 
 from nuner_embed.errors import NunerEmbedError
 from nuner_embed.limits import JSON_DEPTH, JSON_FILE_BYTES, MIB
@@ -20,6 +20,8 @@ from nuner_embed.limits import JSON_DEPTH, JSON_FILE_BYTES, MIB
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # What a file system says that cannot do it; network and FUSE file systems often cannot sync a folder.
 _CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF})
+# What no file is to blame for: too many are open, or there is no memory.
+OF_THE_PROCESS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _NAME_BYTES = 200  # of a file's own name within the name of its temporary file: a name has at most 255 bytes
 
 

@@ -80,3 +80,6 @@ VOCABULARY: Final = 1 << 24
 SAFETENSORS_HEADER_BYTES: Final = 16 * MIB
 # reference.npz of an export: 2,000 tokens in 16,384 numbers each are 131 MB.
 REFERENCE_BYTES: Final = 1024 * MIB
+
+# A file of pre-training settings: all of them take less than 1 kB.
+SETTINGS_BYTES: Final = MIB

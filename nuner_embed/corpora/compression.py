@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from nuner_embed.errors import CorpusError
+from nuner_embed.files import OF_THE_PROCESS
 from nuner_embed.limits import ZSTD_WINDOW_LOG
 
 SUFFIXES = (".gz", ".zst")
@@ -31,6 +32,8 @@ def open_bytes(path: Path, name: str) -> Iterator[IO[bytes]]:
     except (gzip.BadGzipFile, zlib.error) as error:
         raise CorpusError(name, None, f"not valid gzip data ({error}); get the file again") from None
     except OSError as error:
+        if error.errno in OF_THE_PROCESS:  # the record is not bad: it must not be skipped
+            raise
         raise CorpusError(name, None, f"cannot be read: {error.strerror or error}") from None
 
 

@@ -13,7 +13,7 @@ from nuner_embed.corpora.objects import ANNOTATION_KEYS, TOKEN_KEYS, Annotations
 from nuner_embed.corpora.records import Item, reject
 from nuner_embed.corpora.span_lists import LABELS
 from nuner_embed.errors import CorpusError
-from nuner_embed.files import parse_json
+from nuner_embed.files import OF_THE_PROCESS, parse_json
 from nuner_embed.limits import LINE_MIB, MIB, PARQUET_BATCH_BYTES, PARQUET_VALUES, UNPACKED_MIB, UNPACKED_RATIO
 from nuner_embed.printable import printable
 
@@ -67,6 +67,8 @@ def open_parquet(path: Path, name: str) -> Iterator[OpenParquet]:
             with pq.ParquetFile(plain) as file:
                 yield OpenParquet(file, plain)
         except (pa.ArrowException, OSError, MemoryError, OverflowError, UnicodeDecodeError, KeyError) as error:
+            if isinstance(error, OSError) and error.errno in OF_THE_PROCESS:
+                raise
             said = printable(next(iter(str(error).splitlines()), type(error).__name__)[:100])
             raise CorpusError(name, None, f"not a readable Parquet file ({said})") from None
 

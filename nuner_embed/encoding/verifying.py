@@ -117,7 +117,7 @@ def _changed(line: bytes, entry: JournalLine) -> bool:
 def _of_coverage(store: "Store", journal: Journal) -> Iterator[str]:
     path = store.path / COVERAGE_FILE
     if not path.exists():
-        if journal.coverage_bytes:
+        if journal.coverage_bytes or journal.entries:  # it is made before the first shard, if need be without a line
             yield f"{COVERAGE_FILE} is missing"
         return
     try:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from nuner_embed.errors import PretrainingError
+from nuner_embed.files import read_bytes
+from nuner_embed.limits import SETTINGS_BYTES
 from nuner_embed.models.concepts import ConceptPooling
 
 Objective = Literal["contrastive", "token-classification"]
@@ -132,12 +134,13 @@ def read_settings(path: Path) -> dict[str, Any]:
         PretrainingError: it cannot be read, or names something unknown.
     """
     try:
-        with path.open("rb") as stream:
-            values = tomllib.load(stream)
+        values = tomllib.loads(read_bytes(path, SETTINGS_BYTES).decode("utf-8"))
     except OSError as error:
         raise PretrainingError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise PretrainingError(f"{path}: not valid TOML: {error}") from None
+    except ValueError as error:
+        raise PretrainingError(f"{path}: no file of settings: {error}") from None
     known = {one.name for one in fields(Settings)} | {"preset"}
     written, values = values, {name.replace("-", "_"): value for name, value in values.items()}
     if len(values) < len(written):

@@ -11,6 +11,7 @@ from command import run
 
 from nuner_embed.cli import commands
 from nuner_embed.cli.failures import line_for
+from nuner_embed.errors import NunerEmbedError
 
 
 class SafetensorError(Exception):
@@ -46,6 +47,18 @@ def test_a_line_for_each(monkeypatch, error, line):
     assert done.stderr.count("\n") == 1
     with pytest.raises(type(error)):
         run("--debug", "models", "list")
+
+
+def test_a_line_that_quotes_too_much_lacks_its_middle(monkeypatch):
+    def fail():
+        raise NunerEmbedError(f"beginning {'x' * 5000} end")
+
+    monkeypatch.setattr(commands, "_run", fail)
+    line = run("models", "list").stderr
+    assert line.startswith("Error: beginning xxx")
+    assert line.endswith("xxx end\n")
+    assert " ... " in line
+    assert len(line) < 1100
 
 
 def test_an_error_of_a_library_by_the_code_that_raised_it():

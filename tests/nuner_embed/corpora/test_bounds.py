@@ -1,6 +1,7 @@
 """What is too large or too deep is one bad record, in little memory and time."""
 
 import contextlib
+import errno
 import gzip
 import io
 import json
@@ -208,3 +209,21 @@ def test_file_names_are_escaped(tmp_path):
     with pytest.raises(CorpusError) as error:
         Corpus([path]).survey()
     assert str(error.value).startswith(r"a\x1b[31m\u202e.jsonl:1: ")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.parquet"])
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_what_no_file_is_to_blame_for_is_no_bad_record(tmp_path, monkeypatch, name, number):
+    """With on_error="skip" a file that could not be opened for want of descriptors would be left out."""
+    (tmp_path / name).write_bytes(b"x")
+    corpus = Corpus([tmp_path / name], on_error="skip")
+
+    def fail(*arguments, **options):
+        raise OSError(number, "too many", str(tmp_path / name))
+
+    monkeypatch.setattr(pq, "ParquetFile", fail)
+    monkeypatch.setattr(gzip, "open", fail)
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(OSError, match="too many") as raised:
+        list(corpus)
+    assert raised.value.errno == number

@@ -63,6 +63,17 @@ def test_the_journal_is_compared_with_the_manifest(store):
     assert opened.verify() == ["journal.jsonl:1 was changed: it is not what was written for shard-00000"]
 
 
+def test_coverage_without_a_line_is_there_nevertheless(tmp_path):
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text('{"text": "one"}\n{"text": "two"}\n')
+    job(corpus, tmp_path / "s")
+    opened = Store.open(tmp_path / "s")
+    assert (tmp_path / "s" / "coverage.jsonl").read_bytes() == b""
+    assert opened.verify() == []
+    (tmp_path / "s" / "coverage.jsonl").unlink()
+    assert opened.verify() == ["coverage.jsonl is missing"]
+
+
 @pytest.mark.parametrize("name", ["coverage.jsonl", "rejects.jsonl"])
 def test_lists_are_compared_with_their_checksums(store, name):
     path, opened = store / name, Store.open(store)

@@ -1,5 +1,6 @@
 """Values of a run: what they may be, the presets, files of them."""
 
+import os
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nuner_embed.errors import PretrainingError
+from nuner_embed.limits import SETTINGS_BYTES
 from nuner_embed.pretraining import settings as settings_module
 from nuner_embed.pretraining.settings import Settings, read_settings
 
@@ -37,6 +39,18 @@ def test_the_papers_values():
     assert (paper.epochs, paper.batch_size, paper.learning_rate, paper.temperature) == (10, 48, 3e-5, 5.0)
     assert (paper.beta1, paper.beta2, paper.epsilon, paper.weight_decay) == (0.9, 0.999, 1e-6, 0.01)
     assert (paper.warmup, paper.validation, paper.loss, paper.frozen_layers) == (0.1, 0.1, "paper", None)
+
+
+def test_what_is_no_file_of_settings(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(PretrainingError, match="pipe: no file of settings: it is no regular file"):
+        read_settings(tmp_path / "pipe")
+    (tmp_path / "long").write_bytes(b"#" * (SETTINGS_BYTES + 1))
+    with pytest.raises(PretrainingError, match="long: no file of settings: it has 1 MiB, at most 1 are read"):
+        read_settings(tmp_path / "long")
+    (tmp_path / "deep").write_text("a = " + "[" * 100_000)
+    with pytest.raises(PretrainingError, match="deep: not valid TOML"):
+        read_settings(tmp_path / "deep")
 
 
 def test_settings_in_a_file(tmp_path):

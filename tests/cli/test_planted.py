@@ -103,7 +103,7 @@ def test_fields_of_artefacts(workshop, tmp_path, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
 def test_fields_of_artefacts_whatever_command_reads_them(workshop, tmp_path, name):
-    plant(workshop, tmp_path, name, SLOW[name], every=7)
+    plant(workshop, tmp_path, name, SLOW[name], every=60 if name == "m" else 15)
 
 
 def test_documents_ids_labels_and_names_of_files(workshop, tmp_path):

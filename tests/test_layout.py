@@ -132,3 +132,12 @@ def test_the_wheel_holds_everything_and_nothing_else(tmp_path, forgotten):
         assert "missing: nuner_embed/corpora/__init__.py" in found
     else:
         assert found == []
+
+
+def test_every_bound_is_documented():
+    from nuner_embed import limits
+
+    page = (ROOT / "SECURITY.md").read_text()
+    bounds = [name for name in vars(limits) if name.isupper() and name != "MIB"]
+    assert len(bounds) > 30
+    assert [name for name in bounds if f"`{name}`" not in page] == []

@@ -68,7 +68,9 @@ def _require_begun(directory: Path) -> None:
         except (OSError, NunerEmbedError):
             strangers.append(WRITER_FILE)
     if strangers:
-        raise StoreError(f"{directory} holds no store but {strangers[0]} and no {MANIFEST_FILE}; name a new directory")
+        raise StoreError(
+            f"{directory} holds {strangers[0]} and no {MANIFEST_FILE}: it is not a store; name a new directory"
+        )
 
 
 def remove(directory: Path) -> bool:

@@ -131,7 +131,7 @@ def test_a_strangers_directory_is_left_alone(corpus_file, tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("mine")
     for force in (False, True):
-        with pytest.raises(StoreError, match="holds no store but chapter.txt"):
+        with pytest.raises(StoreError, match="holds chapter.txt and no manifest.json"):
             job(corpus_file, tmp_path / "thesis", force=force)
     with pytest.raises(StoreError, match="is a file; a store is a directory"):
         job(corpus_file, tmp_path / "thesis" / "chapter.txt")

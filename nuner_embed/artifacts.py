@@ -10,6 +10,7 @@ import fnmatch
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -78,6 +79,28 @@ def _begins(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
 def is_free(directory: Path) -> bool:
     """Whether nothing is there, or an empty directory."""
     return not os.path.lexists(directory) or (directory.is_dir() and not any(directory.iterdir()))
+
+
+def is_only_begun(directory: Path, kind: Kind) -> bool:
+    """Whether a command died in a directory before the marker was there.
+
+    Nothing lies there then but the marker's folder, an empty `.lock`, and files that were to become the marker.
+    """
+    marker = directory / kind.marker
+    if not directory.is_dir() or os.path.lexists(marker):
+        return False
+    begun = temporary_names(marker)
+    for parent, folders, names in os.walk(directory):
+        here = Path(parent)
+        if any((here / name).is_symlink() or not marker.is_relative_to(here / name) for name in folders):
+            return False
+        for name in names:
+            facts = (here / name).lstat()
+            empty_lock = name == ".lock" and not facts.st_size
+            ours = here == marker.parent and (empty_lock or begun.fullmatch(name))
+            if not (stat.S_ISREG(facts.st_mode) and ours):
+                return False
+    return True
 
 
 def require_ours(directory: Path, kind: Kind) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nuner_embed import metadata
-from nuner_embed.artifacts import Kind, is_free, lock, require_no_links, require_ours
+from nuner_embed.artifacts import Kind, is_free, is_only_begun, lock, require_no_links, require_ours
 from nuner_embed.errors import ProbeError
 from nuner_embed.evaluation.fewshot import Cell
 from nuner_embed.files import atomic_write, hash_of, read_json, sha256_of, write_json
@@ -108,7 +108,7 @@ def require_free(directory: Path) -> None:
     Raises:
         ProbeError: something there was not written by this program.
     """
-    if is_free(directory) or _is_of_earlier_version(directory):
+    if is_free(directory) or is_only_begun(directory, EVALUATION) or _is_of_earlier_version(directory):
         return
     require_ours(directory, EVALUATION)
     written = _read_mark(directory).written

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nuner_embed.artifacts import is_free, lock, require_ours
+from nuner_embed.artifacts import is_free, is_only_begun, lock, require_ours
 from nuner_embed.errors import PretrainingError
 from nuner_embed.files import hash_of, write_json
 from nuner_embed.pretraining.cards import changed_cards
@@ -28,7 +28,7 @@ def require_free(directory: Path, *, force: bool) -> None:
     Raises:
         PretrainingError: none of these, or something there was not written by this program.
     """
-    if is_free(directory) or _is_only_locked(directory):
+    if is_free(directory) or is_only_begun(directory, RUN):
         return
     work = directory / TRAINING_FOLDER
     begun, finished = (work / RUN_FILE).exists(), (directory / FACTS_FILE).exists()
@@ -48,17 +48,6 @@ def require_free(directory: Path, *, force: bool) -> None:
             f"{changed[0]} is not as nuner-embed wrote it, and would be replaced; move it away, or name another "
             "directory"
         )
-
-
-def _is_only_locked(directory: Path) -> bool:
-    """Whether nothing is there but the lock of a run that got no further, which is an empty file."""
-    work = directory / TRAINING_FOLDER
-    if not directory.is_dir() or work.is_symlink() or not work.is_dir() or len(list(directory.iterdir())) > 1:
-        return False
-    return all(
-        path.name == LOCK_FILE and path.is_file() and not path.is_symlink() and not path.stat().st_size
-        for path in work.iterdir()
-    )
 
 
 @contextmanager

@@ -30,6 +30,9 @@ SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal
 _LEFT = re.compile(r"\.(tmp|new|old|ready|part)$|^tmp|\.[0-9a-f]{16}\.")
 
 
+_PART = re.compile(r"/parts/[0-9a-f]{64}\.json$")
+
+
 @dataclass(frozen=True)
 class Job:
     """A command to kill.
@@ -56,7 +59,8 @@ class Job:
 
     def signature(self, work: Path) -> dict[str, str]:
         """What a folder holds, as far as it does not depend on how often the command came to its end."""
-        found = signature(work)
+        # the parts of an evaluation are named by what decides their bits, the measured runtime among it
+        found = {_PART.sub("/parts/HASH.json", name): value for name, value in signature(work).items()}
         if not self.counts:
             return found
         numbered = re.compile(r"(?<=/segments/)\d+")

@@ -80,6 +80,40 @@ def test_what_has_no_marker_of_ours_is_left_alone(tmp_path: Path, prepare: objec
     assert names(tmp_path) == before
 
 
+DEEP = Kind("a deep box", "parts/box.json", _read, (), StoreError, StoreLocked)
+
+
+@pytest.mark.parametrize(
+    ("names", "begun"),
+    [
+        ([], True),
+        (["parts/"], True),
+        (["parts/.lock"], True),
+        (["parts/.lock", "parts/.box.json.0123456789abcdef.tmp"], True),
+        (["parts/box.json"], False),
+        (["parts/mine"], False),
+        (["parts/mine/"], False),
+        (["mine/"], False),
+        ([".lock"], False),
+        ([".box.json.0123456789abcdef.tmp"], False),
+        (["parts/.other.json.0123456789abcdef.tmp"], False),
+    ],
+)
+def test_a_directory_whose_marker_was_never_written(tmp_path: Path, names: list[str], begun: bool) -> None:
+    for name in names:
+        path = tmp_path / name
+        (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+        if not name.endswith("/"):
+            path.touch()
+    assert artifacts.is_only_begun(tmp_path, DEEP) is begun
+    if begun and names:
+        (tmp_path / "parts" / ".lock").write_text("mine")
+        assert not artifacts.is_only_begun(tmp_path, DEEP)
+        (tmp_path / "parts" / ".lock").unlink()
+        (tmp_path / "parts" / ".lock").symlink_to(tmp_path)
+        assert not artifacts.is_only_begun(tmp_path, DEEP)
+
+
 @pytest.mark.parametrize("stranger", ["notes.txt", "parts/notes.txt", "other/0.npy", "parts/deep/0.npy"])
 def test_what_we_did_not_write_is_never_removed(tmp_path: Path, stranger: str) -> None:
     make(tmp_path / "box", "one")

@@ -117,6 +117,7 @@ def run() -> int:
 
 def _in_short(line: str) -> str:
     """A line without its middle, where what it quotes is too long for a terminal."""
+    line = printable(line)
     return line if len(line) <= _LINE else f"{line[: _LINE * 3 // 4]} ... {line[-_LINE // 4 :]}"
 
 

@@ -34,6 +34,7 @@ _BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _NOISE = re.compile(
     r"Traceback|^\s+File \"|Warning: |terminate called|\[[EW]:onnxruntime|^Exception ignored", re.MULTILINE
 )
+_WARNING = re.compile(r"was never compared with its source|: not checked: ")  # which --quiet does not silence
 _LONGEST_LINE = 2000
 
 
@@ -80,7 +81,7 @@ class Outcome:
             found.append("traceback")
         elif noise := _NOISE.search(self.err):
             found.append(f"noise: {noise[0].strip()}")
-        lines = [line for line in self.err.splitlines() if line.strip()]
+        lines = [line for line in self.err.splitlines() if line.strip() and not _WARNING.search(line)]
         errors = [line for line in lines if line.startswith("Error: ")]
         if not found and self.code in (1, 2):
             if len(errors) != 1 and not (verifies and not errors and (self.out.strip() or lines)):

@@ -167,9 +167,9 @@ def _folder_link(path: Path, artefact: Path, sentinel: Path, chance: random.Rand
 
 
 def _huge(path: Path, artefact: Path, sentinel: Path, chance: random.Random) -> str:
-    if path.suffix in (".gz", ".zst"):  # zeros behind such a file are padding, which is read to its end
-        os.truncate(path, 256 << 20)
-        return "256 MiB, a hole"
+    if path.suffix in (".gz", ".zst"):  # zeros behind such a file are padding, of which Python reads a byte at a time
+        os.truncate(path, 8 << 20)
+        return "8 MiB, a hole"
     os.truncate(path, 3 << 30)
     return "3 GiB, a hole"
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from nuner_embed.encoding.store import Shard, Store
 
 
+_BEGIN = b'{"name": "'  # of a line of the journal
+
+
 def problems_of(store: "Store") -> list[str]:
     """What of a store is not as it was written, a line each."""
     manifest = checked(store.path, store.manifest)
@@ -91,6 +94,8 @@ def _of_journal(store: "Store", manifest: StoredManifest, journal: Journal) -> I
         if _changed(line, entry):
             yield f"{JOURNAL_FILE}:{number} was changed: it is not what was written for {entry.name}"
     if not store.complete:  # half a line may be there, and more shards since the store was opened
+        if lines[-1][: len(_BEGIN)] != _BEGIN[: len(lines[-1])]:
+            yield f"{JOURNAL_FILE} ends in {len(lines[-1]):,} bytes that are not the beginning of a line"
         return
     if lines[-1]:
         yield f"{JOURNAL_FILE} has {len(lines[-1]):,} bytes behind its last line"

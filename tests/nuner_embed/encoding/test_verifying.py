@@ -226,6 +226,10 @@ def test_an_unfinished_store_is_verified_as_far_as_it_goes(tmp_path):
     with (tmp_path / "s" / "journal.jsonl").open("a") as stream:
         stream.write('{"name": "half')
     assert opened.verify() == []
+    whole = (tmp_path / "s" / "journal.jsonl").read_bytes()
+    (tmp_path / "s" / "journal.jsonl").write_bytes(b"another file")
+    assert opened.verify()[0] == "journal.jsonl ends in 12 bytes that are not the beginning of a line"
+    (tmp_path / "s" / "journal.jsonl").write_bytes(whole)
     coverage = tmp_path / "s" / "coverage.jsonl"
     coverage.write_bytes(coverage.read_bytes().replace(b"tokens", b"TOKENS", 1))
     assert "coverage.jsonl is not what was written for shard-0000" in "; ".join(opened.verify())

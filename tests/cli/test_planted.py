@@ -29,9 +29,8 @@ SLOW = {
     "p": ["probe evaluate X train.conll --json", "probe predict X notes.txt --json",
           "encode notes.txt -o made --model m --rows mention --detector X"],
     "m": [
-        "verify X", "verify X --json", "encode notes.txt -o made --model X", "tag notes.txt --types city --model X",
-        "probe train train.conll -o made --model X", "concepts calibrate X train.conll --dry-run",
-        "search index ferry --model X", "export X -o made", "models save X -o made",
+        "verify X", "encode notes.txt -o made --model X", "tag notes.txt --types city --model X",
+        "search index ferry --model X", "models save X -o made",
     ],
 }  # fmt: skip
 
@@ -103,7 +102,7 @@ def test_fields_of_artefacts(workshop, tmp_path, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
 def test_fields_of_artefacts_whatever_command_reads_them(workshop, tmp_path, name):
-    plant(workshop, tmp_path, name, SLOW[name], every=60 if name == "m" else 15)
+    plant(workshop, tmp_path, name, SLOW[name], every=1000 if name == "m" else 15)
 
 
 def test_documents_ids_labels_and_names_of_files(workshop, tmp_path):

@@ -35,6 +35,10 @@ JOBS = {
     "evaluate": "evaluate fewshot --model m --set sea train.conll train.conll --k 1,2 --draws 20 -o r",
 }
 
+SWEEP = pytest.mark.skipif(
+    not os.environ.get("NUNER_EMBED_SWEEPS"), reason="sweeps over moments take minutes each: set NUNER_EMBED_SWEEPS"
+)
+
 
 def start(command, folder, code=SCRIPT, **environment):
     """Starts a command and returns it once its own code runs."""
@@ -132,6 +136,7 @@ def test_nohup_is_heeded(folder):
 
 
 @pytest.mark.slow
+@SWEEP
 @pytest.mark.parametrize("job", JOBS)
 def test_at_some_moments_of_each_job(folder, job):
     """Once, twice at once, and twice with more than a second between; the same command finishes what was begun."""

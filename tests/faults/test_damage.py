@@ -1,8 +1,8 @@
-"""Damaged artefacts; a file of its own, so that it runs beside the other scripts."""
+"""Damaged artefacts: 800 mutations, where `python tests/faults/mutations.py` makes 2,000 in some 20 minutes."""
 
 import pytest
 
 
 @pytest.mark.slow
 def test_damage(script):
-    assert "2000 mutations, 0 faults" in script("mutations.py", "--count", 2000, "--seed", 1)
+    assert "800 mutations, 0 faults" in script("mutations.py", "--count", 800, "--seed", 2)

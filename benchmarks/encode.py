@@ -30,7 +30,8 @@ from common import data_file, keep, machine
 from nuner_embed import Document, encode, export_onnx, load_encoder
 from nuner_embed.encoding.tokens import TokenTable
 from nuner_embed.machine import cpu_features
-from nuner_embed.models import TextTokenizer, locate
+from nuner_embed.models.locating import locate
+from nuner_embed.models.tokenizer import TextTokenizer
 
 WORK = ALL_WORK / "encode"
 LAYERS, HIDDEN, INNER = 6, 384, 1536

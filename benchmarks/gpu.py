@@ -102,7 +102,7 @@ def end_to_end(work: Path, texts: list[str], model: str) -> dict[str, Any]:
     """Texts to kept embeddings: our job writes its store, sentence-transformers keeps its arrays in memory."""
     from sentence_transformers import SentenceTransformer
 
-    from nuner_embed.models import locate
+    from nuner_embed.models.locating import locate
 
     corpus = work / "corpus.jsonl"
     corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))

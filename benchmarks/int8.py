@@ -24,11 +24,11 @@ from nuner_embed.bundled import bundled_texts
 from nuner_embed.export.int8 import activation_maxima, narrowing, smooth, values, weight_products
 from nuner_embed.export.saving import save_graph
 from nuner_embed.machine import cpu_features
-from nuner_embed.models import Model, TextTokenizer, locate
 from nuner_embed.models.exported import ONNX_FILE, graph_sha256
-from nuner_embed.runtimes import RuntimeOptions
+from nuner_embed.models.locating import Model, locate
+from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.runtimes.agreement import BUDGETS, GATES, compare, speed
-from nuner_embed.runtimes.base import Batch, pad
+from nuner_embed.runtimes.base import Batch, RuntimeOptions, pad
 from nuner_embed.runtimes.onnx import OnnxRuntime
 from nuner_embed.runtimes.reference import Reference, cut_windows
 

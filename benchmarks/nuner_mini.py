@@ -29,10 +29,10 @@ from nuner_embed.documents import Document, Span
 from nuner_embed.encoding.concepts import ConceptEncoder
 from nuner_embed.encoding.load import load_encoder
 from nuner_embed.evaluation.calibrating import compare
-from nuner_embed.models import locate
 from nuner_embed.models.composing import compose, seal, ship
 from nuner_embed.models.concepts import ConceptFacts
 from nuner_embed.models.layout import DETECTOR_FOLDER
+from nuner_embed.models.locating import locate
 from nuner_embed.pretraining.facts import FACTS_FILE
 from nuner_embed.pretraining.run import CURVE_FILE, pretrain
 from nuner_embed.pretraining.settings import Settings

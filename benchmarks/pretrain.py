@@ -33,7 +33,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from nuner_embed.machine import cores
-from nuner_embed.models import TextTokenizer, locate
+from nuner_embed.models.locating import locate
+from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.pretraining.batches import make_batch, plan_epoch, positive_share
 from nuner_embed.pretraining.bi_encoder import BiEncoder
 from nuner_embed.pretraining.examples import Examples

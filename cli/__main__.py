@@ -4,6 +4,7 @@ Signals are heeded before anything else is imported, so that nobody who presses 
 """
 
 import _signal  # type: ignore[import-not-found]  # what `signal` is made of: there already, where `signal` takes ms
+import gc
 import os
 import sys
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Runs the command line and ends the process: 0, 1 for an error, 2 for a wrong use, 128 + n after signal n."""
+    # torch and transformers make hundreds of thousands of objects that stay: looking through them for garbage at
+    # Python's own thresholds takes a sixth of a search
+    gc.set_threshold(50_000, 20, 100)
     signals = Signals()
     try:
         code = _run(signals)

@@ -111,7 +111,7 @@ def demo(output: Path) -> None:
 def _is_current(model: Path) -> bool:
     """Whether an earlier demo exported the very model that is the default now."""
     from nuner_embed.errors import ModelError
-    from nuner_embed.models import locate
+    from nuner_embed.models.locating import locate
 
     if not model.is_dir():
         return False

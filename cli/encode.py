@@ -20,7 +20,7 @@ from nuner_embed.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from nuner_embed.corpora import Corpus
+    from nuner_embed.corpora.corpus import Corpus
     from nuner_embed.probing.detecting import ProbeDetector
 
 

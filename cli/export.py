@@ -78,7 +78,7 @@ def verify(
     torch. The exit code is 1 where a runtime misses its gate. Also measures speed, which --runtime auto goes by.
     """
     from nuner_embed.cli.progress import conclude
-    from nuner_embed.corpora import Corpus
+    from nuner_embed.corpora.corpus import Corpus
     from nuner_embed.export import verify as run
     from nuner_embed.models.exported import VERIFY_FILE
 

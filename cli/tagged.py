@@ -15,7 +15,7 @@ from nuner_embed.printable import json_text, printable, readable
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from nuner_embed.corpora import Corpus
+    from nuner_embed.corpora.corpus import Corpus
     from nuner_embed.documents import Document
 
 Write = Callable[[Sequence["Document"]], None]

@@ -13,7 +13,6 @@ from nuner_embed.encoding.load import resolve_recipe
 from nuner_embed.errors import ExportError
 from nuner_embed.export.verify import Verification, verify_model
 from nuner_embed.files import canonical_json, copy_file, expand, naming, write_json
-from nuner_embed.models import Model, Recipe, TextTokenizer, locate
 from nuner_embed.models.concepts import ConceptFacts
 from nuner_embed.models.exported import (
     EXPORTED_MODEL,
@@ -28,9 +27,11 @@ from nuner_embed.models.exported import (
 )
 from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.models.layout import CONCEPT_FOLDER, DETECTOR_FOLDER
-from nuner_embed.runtimes import RuntimeOptions
+from nuner_embed.models.locating import Model, locate
+from nuner_embed.models.recipe import Recipe
+from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.runtimes.agreement import GATES, Agreement, compare
-from nuner_embed.runtimes.base import pad
+from nuner_embed.runtimes.base import RuntimeOptions, pad
 from nuner_embed.runtimes.choose import load_runtime, require
 from nuner_embed.runtimes.reference import Reference, cut_windows
 

@@ -12,8 +12,8 @@ from nuner_embed.errors import ExportError
 from nuner_embed.export.saving import save_graph
 from nuner_embed.files import read_json, temporary_name, write_json
 from nuner_embed.limits import CONFIG_BYTES
-from nuner_embed.models import Model
 from nuner_embed.models.exported import ONNX_FILE, graph_files, graph_sha256, weights_path
+from nuner_embed.models.locating import Model
 from nuner_embed.runtimes.onnx import fused_path
 
 # Whose attention the optimiser knows as BERT's. DeBERTa's and ModernBERT's it does not.

@@ -19,7 +19,7 @@ from nuner_embed.indexes.entries import Factory, SegmentEntry
 from nuner_embed.indexes.vectors import Metric
 from nuner_embed.limits import MIB, VECTOR_WIDTH
 from nuner_embed.metadata import Count, Positive, Sha256, convert, read_object
-from nuner_embed.models import Recipe
+from nuner_embed.models.recipe import Recipe
 
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -137,6 +136,8 @@ def _write_parts(folder: Path, kept: list[tuple[Segment, NDArray[np.int64]]]) ->
     """Gathers what is kept into parts of some size, within each of which no two documents share an id."""
     tables: list[tuple[pa.Table, pa.Table]] = []
     vectors: list[Iterator[NDArray[np.floating[Any]]]] = []
+    import pyarrow.compute as pc  # some 50 ms, which building an index does without
+
     seen = pa.array([], pa.string())
     number = size = 0
 

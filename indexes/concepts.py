@@ -1,18 +1,19 @@
 """Searching an index by the names of entity types, without any example."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from nuner_embed.arguments import as_names
-from nuner_embed.encoding.concepts import ConceptEncoder
 from nuner_embed.errors import IndexBundleError, StoreMismatch
 from nuner_embed.indexes.finding import Unique, find, surface_key
 from nuner_embed.indexes.index import Index
 from nuner_embed.indexes.vectors import Floats
+
+if TYPE_CHECKING:
+    from nuner_embed.encoding.concepts import ConceptEncoder
 
 # Where several names are asked for, so many times k rows that lie near all of them are looked at one by one.
 _LOOKED_AT, _AT_LEAST = 20, 500
@@ -20,7 +21,7 @@ _LOOKED_AT, _AT_LEAST = 20, 500
 
 def find_concepts(
     index: Index,
-    concepts: ConceptEncoder,
+    concepts: "ConceptEncoder",
     wanted: str | Sequence[str],
     unwanted: str | Sequence[str] = (),
     k: int = 10,
@@ -66,7 +67,7 @@ def find_concepts(
     return _scored(hits, _agreement(concepts, cosines, len(wanted)), k, unique)
 
 
-def _require_same_model(index: Index, concepts: ConceptEncoder) -> None:
+def _require_same_model(index: Index, concepts: "ConceptEncoder") -> None:
     bundle = index.bundle
     if bundle.metric != concepts.metric:
         raise IndexBundleError(
@@ -85,7 +86,7 @@ def _require_same_model(index: Index, concepts: ConceptEncoder) -> None:
         )
 
 
-def _agreement(concepts: ConceptEncoder, cosines: Floats, wanted: int) -> Floats:
+def _agreement(concepts: "ConceptEncoder", cosines: Floats, wanted: int) -> Floats:
     """The score of rows, (n,), from their cosines with the names, (n, names), those wanted first."""
     if concepts.facts.calibration is None:
         scores: Floats = cosines[:, :wanted].mean(axis=1)
@@ -111,4 +112,6 @@ def _scored(hits: pa.Table, scores: Floats, k: int, unique: Unique | None = None
 
 def at_least(hits: pa.Table, score: float) -> pa.Table:
     """The hits with a score of so much or more."""
+    import pyarrow.compute as pc  # some 50 ms, which building an index does without
+
     return hits.filter(pc.greater_equal(hits["score"], score))

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nuner_embed.encoding.shards import row_schema
@@ -92,10 +91,14 @@ class Rows:
 
     def documents(self, part: int, ids: pa.ChunkedArray) -> pa.Table:
         """Those of a part's documents that have these ids, `document_id` and `text`, in the order of the part."""
+        import pyarrow.compute as pc  # some 50 ms, which building an index does without
+
         known = self._documents[part].all(["document_id"])["document_id"]
         return self._documents[part].take(np.flatnonzero(pc.is_in(known, value_set=ids).to_numpy()))
 
     def _texts(self, part: int, ids: pa.ChunkedArray) -> pa.ChunkedArray:
+        import pyarrow.compute as pc
+
         documents = self.documents(part, ids.unique())
         texts = documents["text"].take(pc.index_in(ids, value_set=documents["document_id"]))
         if texts.null_count:

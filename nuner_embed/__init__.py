@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nuner_embed.annotation.convert import convert_replies
     from nuner_embed.annotation.instruction import Instruction
     from nuner_embed.annotation.server import Server
-    from nuner_embed.corpora import Corpus
+    from nuner_embed.corpora.corpus import Corpus
     from nuner_embed.documents import Document, Span
     from nuner_embed.encoding.concepts import ConceptEncoder
     from nuner_embed.encoding.encode import encode
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from nuner_embed.evaluation.tagging import score_tagger
     from nuner_embed.export import export_onnx, verify
     from nuner_embed.indexes import Index, embed_mentions, examples_of, find, find_concepts, marked_document
-    from nuner_embed.models import Recipe
+    from nuner_embed.models.recipe import Recipe
     from nuner_embed.models.saving import save_model
     from nuner_embed.pretraining.run import pretrain
     from nuner_embed.pretraining.settings import Settings
@@ -46,7 +46,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ConceptEncoder": "nuner_embed.encoding.concepts",
-    "Corpus": "nuner_embed.corpora",
+    "Corpus": "nuner_embed.corpora.corpus",
     "Document": "nuner_embed.documents",
     "Encoder": "nuner_embed.encoding.encoder",
     "Index": "nuner_embed.indexes",
@@ -55,7 +55,7 @@ _HOMES = {
     "NamedTypeTagger": "nuner_embed.probing.named_types",
     "NunerEmbedError": "nuner_embed.errors",
     "Protocol": "nuner_embed.evaluation.protocol",
-    "Recipe": "nuner_embed.models",
+    "Recipe": "nuner_embed.models.recipe",
     "Server": "nuner_embed.annotation.server",
     "Settings": "nuner_embed.pretraining.settings",
     "Span": "nuner_embed.documents",

@@ -12,7 +12,7 @@ from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from nuner_embed.bundled import bundled_texts
-from nuner_embed.models import TextTokenizer
+from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.runtimes import agreement
 
 # what the tests measure of their tiny models is nobody else's business; processes that they start inherit it

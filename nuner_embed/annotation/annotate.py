@@ -16,7 +16,7 @@ from nuner_embed.annotation.replies import Reply
 from nuner_embed.annotation.report import AnnotationReport
 from nuner_embed.annotation.server import Server
 from nuner_embed.annotation.sidecars import REPLIES_SUFFIX, beside
-from nuner_embed.corpora import Corpus
+from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.documents import Document
 
 Progress = Callable[[str, int, int], None]

@@ -13,9 +13,9 @@ from nuner_embed.documents import is_text
 from nuner_embed.encoding.encoder import TextEncoder, semantic_hash, unit
 from nuner_embed.encoding.load import load_encoder, require_named
 from nuner_embed.errors import ModelError
-from nuner_embed.models import locate
 from nuner_embed.models.concepts import Calibration, ConceptFacts
 from nuner_embed.models.layout import CONCEPT_FOLDER
+from nuner_embed.models.locating import locate
 from nuner_embed.runtimes.base import pad
 
 Floats = NDArray[np.floating[Any]]

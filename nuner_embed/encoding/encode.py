@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from nuner_embed.arguments import Paths, StrPath
-from nuner_embed.corpora import Corpus
+from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.encoding.detecting import Detector
 from nuner_embed.encoding.job import run_job
 from nuner_embed.encoding.load import ModelSpec

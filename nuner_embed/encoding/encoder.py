@@ -14,9 +14,9 @@ from nuner_embed.encoding.tokens import Granularity, Ints, TokenTable
 from nuner_embed.encoding.windows import Overflow, Placement, Windows, place
 from nuner_embed.errors import ModelError, OutOfMemory
 from nuner_embed.files import hash_of
-from nuner_embed.models import Recipe, TextTokenizer
-from nuner_embed.runtimes import Runtime
-from nuner_embed.runtimes.base import Batch, cut_batches, pad, run_in_order
+from nuner_embed.models.recipe import Recipe
+from nuner_embed.models.tokenizer import TextTokenizer
+from nuner_embed.runtimes.base import Batch, Runtime, cut_batches, pad, run_in_order
 
 _POOLED_AT_ONCE = 65536  # tokens
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from nuner_embed.corpora import Corpus, Reject
-from nuner_embed.corpora.corpus import Survey
+from nuner_embed.corpora.corpus import Corpus, Survey
 from nuner_embed.corpora.digest import ContentHash
+from nuner_embed.corpora.records import Reject
 from nuner_embed.documents import Document
 from nuner_embed.encoding.encoder import TextEncoder
 from nuner_embed.encoding.journal import Journal

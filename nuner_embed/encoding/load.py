@@ -6,13 +6,13 @@ from typing import Any, Self, get_args
 from nuner_embed.encoding.encoder import TextEncoder, semantic_hash
 from nuner_embed.errors import ModelError, StoreMismatch
 from nuner_embed.machine import threads_for
-from nuner_embed.models import Model, Recipe, TextTokenizer, locate
 from nuner_embed.models.known import DEFAULT_MODEL
-from nuner_embed.models.locating import graph_beside
+from nuner_embed.models.locating import Model, graph_beside, locate
+from nuner_embed.models.recipe import Recipe
+from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.printable import printable
-from nuner_embed.runtimes import RuntimeOptions, load_runtime
-from nuner_embed.runtimes.base import Precision, RuntimeName
-from nuner_embed.runtimes.choose import MODULES, torch_is_installed
+from nuner_embed.runtimes.base import Precision, RuntimeName, RuntimeOptions
+from nuner_embed.runtimes.choose import MODULES, load_runtime, torch_is_installed
 from nuner_embed.runtimes.fastest import choose
 from nuner_embed.runtimes.measuring import CUDA_BATCH_TOKENS
 

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import msgspec
 
 from nuner_embed import metadata
-from nuner_embed.encoding.encoder import TextEncoder
 from nuner_embed.encoding.layout import MANIFEST_FILE, shard_name
 from nuner_embed.encoding.shards import Dtype, Hashes, ShardEntry, Sizes, require_files_of
 from nuner_embed.encoding.tokens import Granularity
@@ -17,8 +16,11 @@ from nuner_embed.errors import StoreError, StoreMismatch
 from nuner_embed.files import hash_of, write_json
 from nuner_embed.limits import VECTOR_WIDTH
 from nuner_embed.metadata import Count, Positive, Sha256
-from nuner_embed.models import Recipe
+from nuner_embed.models.recipe import Recipe
 from nuner_embed.printable import printable
+
+if TYPE_CHECKING:
+    from nuner_embed.encoding.encoder import TextEncoder
 
 SCHEMA_VERSION = 4
 # The hash of a manifest's other values.
@@ -87,7 +89,7 @@ class Manifest:
     resumable: bool
 
     @classmethod
-    def of(cls, encoder: TextEncoder, **rest: Any) -> Self:
+    def of(cls, encoder: "TextEncoder", **rest: Any) -> Self:
         """The manifest of a job with this encoder."""
         return cls(
             model=encoder.source,

@@ -6,7 +6,7 @@ from itertools import islice
 
 import numpy as np
 
-from nuner_embed.corpora import Survey
+from nuner_embed.corpora.corpus import Survey
 from nuner_embed.documents import Document
 from nuner_embed.encoding.encoder import TextEncoder
 from nuner_embed.encoding.options import JobOptions

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from nuner_embed.corpora import Reject
+from nuner_embed.corpora.records import Reject
 from nuner_embed.encoding.layout import REJECTS_FILE
 from nuner_embed.files import naming, open_own, sync
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Any, Literal, Protocol
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 
 from nuner_embed.corpora.digest import ContentHash
 from nuner_embed.documents import Document, Span
-from nuner_embed.encoding.encoder import RowEmbeddings
 from nuner_embed.encoding.layout import SUFFIXES, Suffix, temporary_path
 from nuner_embed.encoding.rows import RowTable
 from nuner_embed.encoding.tokens import Granularity, TokenTable
 from nuner_embed.errors import StoreError
 from nuner_embed.files import naming, open_own, sha256_of, sync
 from nuner_embed.metadata import Count, Positive, Sha256
+
+if TYPE_CHECKING:
+    from nuner_embed.encoding.encoder import RowEmbeddings
 
 Dtype = Literal["float16", "float32"]
 # A reader that looks up some rows reads the groups that they are in, no more.
@@ -109,7 +111,7 @@ class Covered:
 
 
 def write_shard(
-    directory: Path, name: str, table: TokenTable, embedded: RowEmbeddings, granularity: Granularity
+    directory: Path, name: str, table: TokenTable, embedded: "RowEmbeddings", granularity: Granularity
 ) -> tuple[ShardEntry, list[str], dict[Suffix, Path]]:
     """Writes and syncs the files of a shard under temporary names.
 
@@ -149,7 +151,7 @@ def write_shard(
     return entry, coverage, paths
 
 
-def cast(embedded: RowEmbeddings, dtype: Dtype, name: str) -> RowEmbeddings:
+def cast(embedded: "RowEmbeddings", dtype: Dtype, name: str) -> "RowEmbeddings":
     """Vectors of a shard as they are stored.
 
     Raises:
@@ -174,7 +176,7 @@ def _write_matrix(stream: IO[bytes], matrix: NDArray[np.floating[Any]]) -> None:
     stream.write(matrix.reshape(-1).view(np.uint8).data)
 
 
-def rows_as_arrow(table: TokenTable, embedded: RowEmbeddings, granularity: Granularity) -> pa.Table:
+def rows_as_arrow(table: TokenTable, embedded: "RowEmbeddings", granularity: Granularity) -> pa.Table:
     """The rows' table: document_id, start, end, text, label, score, and the number of the token, word or mention."""
     documents, rows = table.documents, embedded.rows
     spans = _spans_of_rows(documents, rows, granularity) if embedded.found is None else embedded.found
@@ -243,7 +245,7 @@ def _spans_of_rows(documents: Sequence[Document], rows: RowTable, granularity: G
     return spans
 
 
-def _coverage(table: TokenTable, embedded: RowEmbeddings) -> Sequence[str]:
+def _coverage(table: TokenTable, embedded: "RowEmbeddings") -> Sequence[str]:
     """A JSON line for each document that was windowed, or of which something has no embedding."""
     placement = embedded.placement
     cut = np.bincount(embedded.rows.document[placement.cut], minlength=len(table.documents))

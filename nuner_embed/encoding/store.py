@@ -18,7 +18,7 @@ from nuner_embed.encoding.shards import Dtype, Hashes, Sizes, document_schema, r
 from nuner_embed.encoding.tokens import Granularity
 from nuner_embed.errors import StoreError
 from nuner_embed.files import expand
-from nuner_embed.models import Recipe
+from nuner_embed.models.recipe import Recipe
 from nuner_embed.printable import printable
 
 # A `.npy` file begins with a header of 128 bytes; NumPy may write a longer one some day.

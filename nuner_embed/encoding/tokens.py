@@ -3,14 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.documents import Document
 from nuner_embed.encoding.words import split_words
-from nuner_embed.models import TextTokenizer
+
+if TYPE_CHECKING:
+    from nuner_embed.models.tokenizer import TextTokenizer
 
 Granularity = Literal["token", "word", "mention"]
 Ints = NDArray[np.int64]
@@ -55,7 +57,7 @@ class TokenTable:
     stretches: tuple[Sequence[tuple[int, int]], ...] = field(repr=False)
 
     @classmethod
-    def tokenize(cls, documents: Sequence[Document], tokenizer: TextTokenizer, granularity: Granularity) -> Self:
+    def tokenize(cls, documents: Sequence[Document], tokenizer: "TextTokenizer", granularity: Granularity) -> Self:
         """Tokenizes whole texts, and finds the words or mentions that `granularity` asks for."""
         stretches = _STRETCHES[granularity]
         texts = [document.text for document in documents]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nuner_embed.documents import Document
 from nuner_embed.encoding.tokens import Ints, TokenTable
-from nuner_embed.models import TextTokenizer
+from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.tags import spans_to_tags
 
 _DOCUMENTS_AT_ONCE = 4096

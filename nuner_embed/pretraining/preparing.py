@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.arguments import Paths, as_paths
-from nuner_embed.corpora import Corpus
+from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.documents import Document
 from nuner_embed.encoding.tokens import Ints
 from nuner_embed.errors import PretrainingError
-from nuner_embed.models import TextTokenizer
+from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.pretraining.examples import Examples, concepts_of, make_examples, tags_of
 from nuner_embed.pretraining.selecting import draw_texts, hold_out, keep_top_concepts, merge_labels
 from nuner_embed.pretraining.settings import Settings

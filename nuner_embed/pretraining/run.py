@@ -17,10 +17,11 @@ from nuner_embed.evaluation.protocol import TypedSet
 from nuner_embed.files import expand, hash_of, read_json, write_json
 from nuner_embed.installation import install_command
 from nuner_embed.machine import cores
-from nuner_embed.models import Model, TextTokenizer, locate
 from nuner_embed.models.concepts import ConceptFacts
 from nuner_embed.models.known import DEFAULT_BASE
 from nuner_embed.models.layout import CONCEPT_FOLDER
+from nuner_embed.models.locating import Model, locate
+from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.models.weights import hash_weights, weight_files
 from nuner_embed.pretraining.batches import plan_epoch, positive_share
 from nuner_embed.pretraining.bi_encoder import BiEncoder

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 
 from nuner_embed.files import write_json
-from nuner_embed.models import Model, Recipe
 from nuner_embed.models.exported import RECIPE_FILE
+from nuner_embed.models.locating import Model
+from nuner_embed.models.recipe import Recipe
 from nuner_embed.models.saving import copy_tokenizer
 from nuner_embed.runtimes.network_config import network_config
 from nuner_embed.runtimes.quiet import quiet_transformers

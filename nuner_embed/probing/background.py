@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from nuner_embed.corpora import Corpus
+from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.encoding.encoder import TextEncoder
 from nuner_embed.encoding.layout import MANIFEST_FILE
 from nuner_embed.encoding.store import Store

@@ -23,7 +23,7 @@ from nuner_embed.errors import ProbeError
 from nuner_embed.files import atomic_write, hash_of, read_bytes, write_json
 from nuner_embed.limits import PROBE_TYPES, PROBE_WEIGHTS_BYTES
 from nuner_embed.metadata import Count, FileName, Positive, Sha256, convert
-from nuner_embed.models import Recipe
+from nuner_embed.models.recipe import Recipe
 from nuner_embed.probing.weights import ProbeWeights
 from nuner_embed.probing.words import SCHEME
 

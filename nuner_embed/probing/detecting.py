@@ -12,8 +12,8 @@ from nuner_embed.encoding.detecting import Found
 from nuner_embed.encoding.tokens import Ints
 from nuner_embed.errors import ProbeError
 from nuner_embed.files import expand
-from nuner_embed.models import locate
 from nuner_embed.models.layout import DETECTOR_FOLDER
+from nuner_embed.models.locating import locate
 from nuner_embed.probing.bundle import PROBE_FILE, read_probe
 from nuner_embed.probing.function_words import TRIMMING, trim
 from nuner_embed.probing.weights import Floats, ProbeWeights

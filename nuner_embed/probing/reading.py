@@ -3,7 +3,7 @@
 from typing import Any
 
 from nuner_embed.arguments import Paths, as_paths
-from nuner_embed.corpora import Corpus
+from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.documents import Document
 from nuner_embed.errors import CorpusError
 

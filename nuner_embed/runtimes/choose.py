@@ -4,7 +4,8 @@ import importlib.util
 
 from nuner_embed.errors import RuntimeUnavailable
 from nuner_embed.installation import install_command
-from nuner_embed.models import Model, Recipe
+from nuner_embed.models.locating import Model
+from nuner_embed.models.recipe import Recipe
 from nuner_embed.runtimes.base import Runtime, RuntimeName, RuntimeOptions
 from nuner_embed.runtimes.padding import NOISE, ByLength, takes_padding
 

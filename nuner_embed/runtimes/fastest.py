@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 
 from nuner_embed.errors import RuntimeUnavailable
-from nuner_embed.models import Model
+from nuner_embed.models.locating import Model
 from nuner_embed.runtimes.agreement import BUDGETS, GATES, Measurement
 from nuner_embed.runtimes.base import Precision, RuntimeName, RuntimeOptions
 from nuner_embed.runtimes.choose import installed, require_fitting

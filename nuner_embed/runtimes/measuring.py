@@ -13,8 +13,8 @@ from nuner_embed.errors import NunerEmbedError
 from nuner_embed.files import hash_of, read_bytes, read_json, sha256_of, write_json
 from nuner_embed.limits import JSON_FILE_BYTES
 from nuner_embed.machine import cpu_name
-from nuner_embed.models import Model
 from nuner_embed.models.exported import FUSED_FOLDER, graph_files
+from nuner_embed.models.locating import Model
 from nuner_embed.runtimes.agreement import BUDGETS, GATES, Measurement, compare, speed
 from nuner_embed.runtimes.base import Precision, RuntimeName, RuntimeOptions
 from nuner_embed.runtimes.choose import MODULES, installed, load_runtime, require_fitting

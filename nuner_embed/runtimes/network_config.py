@@ -10,12 +10,11 @@ import sys
 from typing import Any, Final
 
 import transformers
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from nuner_embed.errors import ModelError
 from nuner_embed.files import read_json
 from nuner_embed.limits import CONFIG_BYTES
-from nuner_embed.models import Model
+from nuner_embed.models.locating import Model
 
 # Whatever begins with an underscore, such as `_attn_implementation`, and what names code, kernels, files or models.
 _REFUSED: Final = re.compile(
@@ -34,7 +33,7 @@ def network_config(model: Model) -> tuple[Any, Any]:
     """
     try:
         values = read_json(model.directory / "config.json", CONFIG_BYTES)
-        kind = CONFIG_MAPPING[model.config.model_type]
+        kind = transformers.CONFIG_MAPPING[model.config.model_type]
         architecture = transformers.AutoModel._model_mapping[kind]
         if not isinstance(architecture, type):  # several, as of a Funnel Transformer
             raise KeyError

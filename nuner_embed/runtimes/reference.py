@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nuner_embed.errors import ModelError
 from nuner_embed.files import atomic_write, opened_at_once
 from nuner_embed.limits import REFERENCE_BYTES
-from nuner_embed.models import TextTokenizer
+from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.runtimes.base import Runtime, cut_batches, pad, run_in_order
 
 _TOKENS = 2000

@@ -14,8 +14,8 @@ from fakes import tiny_model
 from nuner_embed import Document, export_onnx, load_encoder, save_model, verify
 from nuner_embed.encoding.load import ModelSpec
 from nuner_embed.errors import ExportError, ModelError, RuntimeUnavailable
-from nuner_embed.models import locate
 from nuner_embed.models.exported import Export
+from nuner_embed.models.locating import locate
 
 OPTIMUM_ONNX = bool(importlib.util.find_spec("optimum")) and bool(importlib.util.find_spec("optimum.onnxruntime"))
 DOCUMENTS = [Document("a", "the ferry left at seven"), Document("b", "Zürich " * 20), Document("c", "at")]

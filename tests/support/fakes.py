@@ -14,7 +14,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 
 from nuner_embed.encoding.encoder import TextEncoder
 from nuner_embed.errors import OutOfMemory
-from nuner_embed.models import Recipe, TextTokenizer
+from nuner_embed.models.recipe import Recipe
+from nuner_embed.models.tokenizer import TextTokenizer
 
 SHARED_DATA = Path(os.environ.get("NUNER_EMBED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 

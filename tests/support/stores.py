@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from fakes import HashSpec
 
-from nuner_embed.corpora import Corpus
+from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.encoding.encoder import TextEncoder
 from nuner_embed.encoding.job import run_job
 from nuner_embed.encoding.options import JobOptions

@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from nuner_embed import Document, Span
-from nuner_embed.corpora import Corpus, Reject
+from nuner_embed.corpora.corpus import Corpus
+from nuner_embed.corpora.records import Reject
 from nuner_embed.errors import CorpusError
 
 TEXT = "Mara sails to Port Ellery"

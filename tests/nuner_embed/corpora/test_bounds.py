@@ -15,11 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from nuner_embed import Corpus
-from nuner_embed.corpora import Reject
 from nuner_embed.corpora.decoding import read_lines
 from nuner_embed.corpora.fields import split_line
 from nuner_embed.corpora.marked import unmark
-from nuner_embed.corpora.records import shown
+from nuner_embed.corpora.records import Reject, shown
 from nuner_embed.corpora.span_lists import find_counting
 from nuner_embed.documents import Span
 from nuner_embed.errors import CorpusError

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nuner_embed import Document, Span
-from nuner_embed.corpora import Corpus, Reject
+from nuner_embed.corpora.corpus import Corpus
+from nuner_embed.corpora.records import Reject
 from nuner_embed.errors import CorpusError
 
 

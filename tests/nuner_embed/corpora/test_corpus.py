@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nuner_embed import Document, Span
-from nuner_embed.corpora import Corpus, Reject, duplicates
+from nuner_embed.corpora import duplicates
+from nuner_embed.corpora.corpus import Corpus
+from nuner_embed.corpora.records import Reject
 from nuner_embed.errors import CorpusError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"))

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from nuner_embed import Document
-from nuner_embed.corpora import Corpus, Reject
+from nuner_embed.corpora.corpus import Corpus
+from nuner_embed.corpora.records import Reject
 from nuner_embed.errors import CorpusError
 from nuner_embed.probing.reading import read_annotated
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nuner_embed.corpora import Corpus
+from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.errors import CorpusError
 from nuner_embed.probing.reading import read_annotated
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fakes import HashSpec
 
-from nuner_embed.corpora import Corpus
+from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.encoding.job import run_job
 from nuner_embed.encoding.options import JobOptions
 from nuner_embed.encoding.store import Store

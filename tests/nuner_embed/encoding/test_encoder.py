@@ -8,8 +8,8 @@ from nuner_embed.documents import Document, Span
 from nuner_embed.encoding.encoder import Encoder, pool
 from nuner_embed.encoding.tokens import TokenTable
 from nuner_embed.errors import ModelError, OutOfMemory
-from nuner_embed.models import TextTokenizer
-from nuner_embed.runtimes import Runtime
+from nuner_embed.models.tokenizer import TextTokenizer
+from nuner_embed.runtimes.base import Runtime
 
 WORDS = ["the", "ferry", "left", "Zürich", "at", "seven", "😀", "prescribed", "Volkova-Reyes", "."]
 TEXTS = st.lists(st.sampled_from(WORDS), max_size=60).map(" ".join)

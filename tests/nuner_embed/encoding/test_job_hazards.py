@@ -12,7 +12,7 @@ import pytest
 from fakes import HashSpec, hash_encoder
 
 from nuner_embed import Store
-from nuner_embed.corpora import Corpus
+from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.encoding.job import run_job
 from nuner_embed.encoding.lock import writer_lock
 from nuner_embed.encoding.options import JobOptions

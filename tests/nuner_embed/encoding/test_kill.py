@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from fakes import HashSpec
 
-from nuner_embed.corpora import Corpus
+from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.encoding.job import run_job
 from nuner_embed.encoding.options import JobOptions
 
@@ -23,7 +23,7 @@ import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from fakes import HashSpec
-from nuner_embed.corpora import Corpus
+from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.encoding.job import run_job
 from nuner_embed.encoding.options import JobOptions
 

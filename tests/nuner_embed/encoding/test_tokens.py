@@ -9,7 +9,7 @@ from nuner_embed.documents import Document, Span, join_words
 from nuner_embed.encoding.rows import make_rows
 from nuner_embed.encoding.tokens import TokenTable
 from nuner_embed.encoding.words import split_words
-from nuner_embed.models import TextTokenizer
+from nuner_embed.models.tokenizer import TextTokenizer
 
 ODD = [
     "", " ", "\t", "\r\n", "\x00", "\u200b", "\u200d", "\ufeff", "e\u0301", "😀", "👩\u200d🚀", "🇫🇷", "שלום", "سلام",

@@ -10,7 +10,8 @@ from safetensors.numpy import load_file, save_file
 
 from nuner_embed.encoding.load import load_encoder, load_named_encoder
 from nuner_embed.errors import ModelError
-from nuner_embed.models import TextTokenizer, locate
+from nuner_embed.models.locating import locate
+from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.runtimes.network_config import network_config
 
 

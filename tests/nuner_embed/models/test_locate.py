@@ -9,9 +9,11 @@ import transformers
 from fakes import tiny_model, wordpiece
 
 from nuner_embed.errors import ModelError
-from nuner_embed.models import Recipe, TextTokenizer, locate
 from nuner_embed.models.known import DEFAULT_MODEL, PACKAGED, known_recipe
+from nuner_embed.models.locating import locate
+from nuner_embed.models.recipe import Recipe
 from nuner_embed.models.saving import save_model
+from nuner_embed.models.tokenizer import TextTokenizer
 
 
 @pytest.fixture(scope="module")

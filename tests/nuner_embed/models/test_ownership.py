@@ -12,8 +12,9 @@ from safetensors.numpy import save_file
 
 from nuner_embed.errors import ModelError
 from nuner_embed.files import copy_file
-from nuner_embed.models import locate, saving
+from nuner_embed.models import saving
 from nuner_embed.models.directories import MARKER_FILE
+from nuner_embed.models.locating import locate
 from nuner_embed.models.saving import save_model
 from nuner_embed.models.tensors import read_shapes, read_tensors, write_tensors
 

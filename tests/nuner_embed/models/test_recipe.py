@@ -1,6 +1,6 @@
 import pytest
 
-from nuner_embed.models import Recipe
+from nuner_embed.models.recipe import Recipe
 
 
 @pytest.mark.parametrize(

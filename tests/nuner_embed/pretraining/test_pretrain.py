@@ -20,7 +20,7 @@ from nuner_embed import pretrain
 from nuner_embed.documents import Document, join_words
 from nuner_embed.errors import PretrainingError
 from nuner_embed.evaluation.protocol import TypedSet
-from nuner_embed.models import TextTokenizer
+from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.pretraining import run as run_module
 from nuner_embed.pretraining import trainer as trainer_module
 from nuner_embed.pretraining.batches import make_batch, plan_epoch

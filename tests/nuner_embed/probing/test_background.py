@@ -5,7 +5,7 @@ import pytest
 from fakes import HashSpec
 
 from nuner_embed import train_probe
-from nuner_embed.corpora import Corpus
+from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.documents import Document, Span
 from nuner_embed.encoding.job import run_job
 from nuner_embed.encoding.options import JobOptions

@@ -12,10 +12,10 @@ from fakes import HashRuntime, tiny_model, wordpiece
 from nuner_embed import Document, export_onnx, load_encoder
 from nuner_embed.encoding.load import ModelSpec
 from nuner_embed.errors import OutOfMemory, RuntimeUnavailable
-from nuner_embed.models import locate
-from nuner_embed.runtimes import RuntimeOptions, fastest, measuring
+from nuner_embed.models.locating import locate
+from nuner_embed.runtimes import fastest, measuring
 from nuner_embed.runtimes.agreement import GATES, Agreement, Measurement, compare, neighbour_overlap, speed
-from nuner_embed.runtimes.base import pad, run_in_order
+from nuner_embed.runtimes.base import RuntimeOptions, pad, run_in_order
 from nuner_embed.runtimes.fastest import choose
 from nuner_embed.runtimes.measuring import measure, remembered
 from nuner_embed.runtimes.reference import Reference

@@ -10,7 +10,7 @@ from fakes import FAMILIES, UNFUSED_FAMILIES, tiny_model, wordpiece
 
 from nuner_embed import Document, export_onnx, load_encoder
 from nuner_embed.errors import ExportError, ModelError
-from nuner_embed.models import locate
+from nuner_embed.models.locating import locate
 from nuner_embed.runtimes import choose, padding
 from nuner_embed.runtimes.padding import ByLength
 

@@ -10,7 +10,7 @@ from fakes import FAMILIES, tiny_model
 
 from nuner_embed import Document, export_onnx, load_encoder
 from nuner_embed.errors import ModelError, RuntimeUnavailable
-from nuner_embed.runtimes import RuntimeOptions
+from nuner_embed.runtimes.base import RuntimeOptions
 from nuner_embed.runtimes.onnx import choose_device
 
 TEXTS = ["the ferry left at seven", "", "😀 e\u0301 שלום", "x", "Zürich " * 90, "a\x00b <pad> [PAD] </s>"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from nuner_embed import export_onnx
 from nuner_embed.machine import cores, cpu_features, cpu_name, memory_bytes
-from nuner_embed.models.locating import locate
+from nuner_embed.models.resolver import locate
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("NUNER_EMBED_DATA", ROOT.parent / "shared" / "data"))

@@ -24,14 +24,14 @@ from strength import SETS as HELD_OUT
 from strength import is_held_out
 
 from nuner_embed import load_detector, load_encoder
-from nuner_embed.encoding.concepts import ConceptEncoder
-from nuner_embed.encoding.detecting import Found, embed_detected
-from nuner_embed.encoding.encoder import TextEncoder, unit
-from nuner_embed.encoding.tokens import TokenTable
-from nuner_embed.probing.defaults import NAMED_THRESHOLD
-from nuner_embed.probing.detecting import DEFAULT_THRESHOLD, ProbeDetector
-from nuner_embed.probing.reading import read_annotated
-from nuner_embed.probing.words import WordFeatures, WordLabels, count_mentions, runs_of
+from nuner_embed.corpora.annotated import read_annotated
+from nuner_embed.encoders.concepts import ConceptEncoder
+from nuner_embed.encoders.mentions import Found, embed_detected
+from nuner_embed.encoders.text import TextEncoder, unit
+from nuner_embed.encoders.tokens import TokenTable
+from nuner_embed.heads.defaults import NAMED_THRESHOLD
+from nuner_embed.heads.detector import DEFAULT_THRESHOLD, ProbeDetector
+from nuner_embed.heads.labelled_words import WordFeatures, WordLabels, count_mentions, runs_of
 
 OURS = "nuner-mini"
 SETS = HELD_OUT | {

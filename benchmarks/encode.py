@@ -28,9 +28,9 @@ from common import WORK as ALL_WORK
 from common import data_file, keep, machine
 
 from nuner_embed import Document, encode, export_onnx, load_encoder
-from nuner_embed.encoding.tokens import TokenTable
+from nuner_embed.encoders.tokens import TokenTable
 from nuner_embed.machine import cpu_features
-from nuner_embed.models.locating import locate
+from nuner_embed.models.resolver import locate
 from nuner_embed.models.tokenizer import TextTokenizer
 
 WORK = ALL_WORK / "encode"

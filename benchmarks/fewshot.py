@@ -14,9 +14,9 @@ from typing import Any
 from common import RESULTS, WORK, data_file, keep, machine
 
 from nuner_embed import Protocol, evaluate_fewshot, export_onnx, read_set
-from nuner_embed.evaluation.comparing import AVERAGE, Grid
+from nuner_embed.evaluation.comparison import AVERAGE, Grid
 from nuner_embed.evaluation.fewshot import Cell
-from nuner_embed.evaluation.run import FIGURE_FILE, TABLE_FILE
+from nuner_embed.evaluation.fewshot_run import FIGURE_FILE, TABLE_FILE
 
 SETS = {
     "MIT Movie": ("typed/mit-movie/train.txt", "typed/mit-movie/test.txt"),

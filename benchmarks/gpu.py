@@ -19,11 +19,11 @@ import torch
 from common import WORK, data_file, keep, machine
 
 from nuner_embed import Document, Protocol, encode, export_onnx, load_encoder, read_set, verify
-from nuner_embed.encoding.encoder import TextEncoder
-from nuner_embed.encoding.tokens import TokenTable
+from nuner_embed.encoders.text import TextEncoder
+from nuner_embed.encoders.tokens import TokenTable
 from nuner_embed.evaluation.fewshot import measure
 from nuner_embed.evaluation.protocol import needed, plan
-from nuner_embed.probing.features import FeatureCache
+from nuner_embed.heads.features import FeatureCache
 
 BUDGETS = (4096, 16384, 65536, 262144)
 ROUNDS = 3
@@ -102,7 +102,7 @@ def end_to_end(work: Path, texts: list[str], model: str) -> dict[str, Any]:
     """Texts to kept embeddings: our job writes its store, sentence-transformers keeps its arrays in memory."""
     from sentence_transformers import SentenceTransformer
 
-    from nuner_embed.models.locating import locate
+    from nuner_embed.models.resolver import locate
 
     corpus = work / "corpus.jsonl"
     corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))

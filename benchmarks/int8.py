@@ -22,14 +22,14 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 from nuner_embed import export_onnx
 from nuner_embed.bundled import bundled_texts
 from nuner_embed.export.int8 import activation_maxima, narrowing, smooth, values, weight_products
-from nuner_embed.export.saving import save_graph
+from nuner_embed.export.onnx_file import save_graph
 from nuner_embed.machine import cpu_features
-from nuner_embed.models.exported import ONNX_FILE, graph_sha256
-from nuner_embed.models.locating import Model, locate
+from nuner_embed.models.onnx_export import ONNX_FILE, graph_sha256
+from nuner_embed.models.resolver import Model, locate
 from nuner_embed.models.tokenizer import TextTokenizer
-from nuner_embed.runtimes.agreement import BUDGETS, GATES, compare, speed
 from nuner_embed.runtimes.base import Batch, RuntimeOptions, pad
 from nuner_embed.runtimes.onnx import OnnxRuntime
+from nuner_embed.runtimes.parity import BUDGETS, GATES, compare, speed
 from nuner_embed.runtimes.reference import Reference, cut_windows
 
 MODELS = ("minilm-l6", "nuner-mini")

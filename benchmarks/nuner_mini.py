@@ -25,20 +25,20 @@ import numpy as np
 from common import RESULTS, ROOT, WORK, data_file
 
 from nuner_embed.cli.progress import RowProgress, note
+from nuner_embed.corpora.annotated import read_annotated
 from nuner_embed.documents import Document, Span
-from nuner_embed.encoding.concepts import ConceptEncoder
-from nuner_embed.encoding.load import load_encoder
-from nuner_embed.evaluation.calibrating import compare
-from nuner_embed.models.composing import compose, seal, ship
-from nuner_embed.models.concepts import ConceptFacts
-from nuner_embed.models.layout import DETECTOR_FOLDER
-from nuner_embed.models.locating import locate
+from nuner_embed.encoders.concepts import ConceptEncoder
+from nuner_embed.encoders.loader import load_encoder
+from nuner_embed.evaluation.calibration import compare
+from nuner_embed.heads.io import save_probe
+from nuner_embed.heads.probe import train_probe
+from nuner_embed.models.companions import DETECTOR_FOLDER
+from nuner_embed.models.concept_facts import ConceptFacts
+from nuner_embed.models.delta import compose, seal, ship
+from nuner_embed.models.resolver import locate
 from nuner_embed.pretraining.facts import FACTS_FILE
 from nuner_embed.pretraining.run import CURVE_FILE, pretrain
 from nuner_embed.pretraining.settings import Settings
-from nuner_embed.probing.bundle import save_probe
-from nuner_embed.probing.reading import read_annotated
-from nuner_embed.probing.training import train_probe
 
 BASE, NAME = "minilm-l6", "nuner-mini"
 DATA, CALIBRATION = "llm-annotated/annotated.jsonl.gz", "typed/text2kg/text2kg.jsonl.gz"

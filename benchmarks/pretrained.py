@@ -26,15 +26,15 @@ from recipe import DEEPER
 
 from nuner_embed import Protocol, evaluate_fewshot, read_set
 from nuner_embed.cli.progress import RowProgress, note
+from nuner_embed.corpora.annotated import read_annotated
 from nuner_embed.documents import Document, Span
-from nuner_embed.evaluation.comparing import AVERAGE, Grid
+from nuner_embed.evaluation.comparison import AVERAGE, Grid
 from nuner_embed.evaluation.fewshot import Cell
-from nuner_embed.evaluation.run import FIGURE_FILE, TABLE_FILE
+from nuner_embed.evaluation.fewshot_run import FIGURE_FILE, TABLE_FILE
 from nuner_embed.files import atomic_write
 from nuner_embed.pretraining.facts import FACTS_FILE
 from nuner_embed.pretraining.run import pretrain
 from nuner_embed.pretraining.settings import Settings
-from nuner_embed.probing.reading import read_annotated
 
 FOLDER = WORK / "pretrained"
 TYPES = 1000

@@ -29,9 +29,9 @@ from threadpoolctl import threadpool_limits
 from nuner_embed import LinearProbe, Protocol, export_onnx, load_encoder, read_set
 from nuner_embed.evaluation.fewshot import measure
 from nuner_embed.evaluation.protocol import needed, plan
+from nuner_embed.heads.features import FeatureCache
+from nuner_embed.heads.labelled_words import WordLabels
 from nuner_embed.machine import cores
-from nuner_embed.probing.features import FeatureCache
-from nuner_embed.probing.words import WordLabels
 
 SETS = {
     "MIT Movie": ("typed/mit-movie/train.txt", "typed/mit-movie/test.txt"),

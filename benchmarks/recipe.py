@@ -23,17 +23,17 @@ from strength import SETS, is_held_out
 
 from nuner_embed import load_encoder
 from nuner_embed.cli.progress import RowProgress, note
-from nuner_embed.encoding.concepts import ConceptEncoder
-from nuner_embed.encoding.tokens import TokenTable
+from nuner_embed.corpora.annotated import read_annotated
+from nuner_embed.encoders.concepts import ConceptEncoder
+from nuner_embed.encoders.tokens import TokenTable
 from nuner_embed.evaluation.fewshot import measure
 from nuner_embed.evaluation.protocol import Protocol, TypedSet, needed, plan
+from nuner_embed.heads.features import embed_words
 from nuner_embed.indexes.vectors import Floats, prepared
 from nuner_embed.machine import cores
 from nuner_embed.pretraining.facts import FACTS_FILE
 from nuner_embed.pretraining.run import pretrain
 from nuner_embed.pretraining.settings import Settings
-from nuner_embed.probing.features import embed_words
-from nuner_embed.probing.reading import read_annotated
 
 DATA = "llm-annotated/annotated.jsonl.gz"
 NEAREST = {"snips", "sgd", "plot", "craft", "anem", "scier", "politics"}  # kinds of text like those of the test parts

@@ -25,7 +25,7 @@ from sentence_transformers import SentenceTransformer
 from nuner_embed import ConceptEncoder, Corpus, Store, encode
 from nuner_embed.indexes.queries import Discriminant
 from nuner_embed.indexes.vectors import prepared
-from nuner_embed.models.locating import locate
+from nuner_embed.models.resolver import locate
 
 SETS = {
     "CrossNER AI": "typed/crossner/ai",

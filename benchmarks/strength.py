@@ -16,13 +16,13 @@ from common import WORK, data_file, keep, machine
 from threadpoolctl import threadpool_limits
 
 from nuner_embed import LinearProbe, export_onnx, load_encoder
+from nuner_embed.corpora.annotated import read_annotated
 from nuner_embed.documents import Document
 from nuner_embed.evaluation.fewshot import score_probes
+from nuner_embed.heads.features import FeatureCache
+from nuner_embed.heads.labelled_words import WordLabels, count_matrix, count_mentions
+from nuner_embed.heads.sampling import draw_k
 from nuner_embed.machine import cores
-from nuner_embed.probing.features import FeatureCache
-from nuner_embed.probing.reading import read_annotated
-from nuner_embed.probing.sampling import draw_k
-from nuner_embed.probing.words import WordLabels, count_matrix, count_mentions
 
 SETS = {
     "MIT Movie": "typed/mit-movie/train.txt",

@@ -21,15 +21,15 @@ from strength import SETS as DEVELOPMENT
 from strength import is_held_out
 
 from nuner_embed import load_detector, load_encoder
+from nuner_embed.corpora.annotated import read_annotated
 from nuner_embed.documents import Document
-from nuner_embed.encoding.concepts import ConceptEncoder
-from nuner_embed.encoding.encoder import TextEncoder
+from nuner_embed.encoders.concepts import ConceptEncoder
+from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.evaluation.metrics import Scores
-from nuner_embed.probing.defaults import NAMED_THRESHOLD
-from nuner_embed.probing.features import embed_words
-from nuner_embed.probing.reading import read_annotated
-from nuner_embed.probing.words import WordFeatures, WordLabels, count_mentions, runs_of
-from nuner_embed.probing.zero_shot import zero_shot_tagger
+from nuner_embed.heads.defaults import NAMED_THRESHOLD
+from nuner_embed.heads.features import embed_words
+from nuner_embed.heads.labelled_words import WordFeatures, WordLabels, count_mentions, runs_of
+from nuner_embed.heads.zero_shot import zero_shot_tagger
 
 OURS = "nuner-mini"
 THRESHOLDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)

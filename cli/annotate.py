@@ -11,8 +11,8 @@ from nuner_embed.cli.streams import show
 from nuner_embed.limits import REPLY_MIB
 
 if TYPE_CHECKING:
-    from nuner_embed.annotation.annotate import Asking
     from nuner_embed.annotation.instruction import Instruction
+    from nuner_embed.annotation.job import Asking
     from nuner_embed.annotation.report import AnnotationReport
     from nuner_embed.annotation.server import Server
 
@@ -171,7 +171,7 @@ def annotate(
             raise click.UsageError(
                 f"{given[0]} goes with --llm: without one, CORPUS holds replies and nothing is asked"
             )
-        from nuner_embed.annotation.convert import convert_replies
+        from nuner_embed.annotation.conversion import convert_replies
 
         report, asking = convert_replies(corpus, output, occurrences=occurrences), None
     else:
@@ -203,7 +203,7 @@ def _ask(
     reading: dict[str, Any],
 ) -> "tuple[AnnotationReport, Asking]":
     from nuner_embed import Corpus
-    from nuner_embed.annotation.annotate import annotate as run
+    from nuner_embed.annotation.job import annotate as run
     from nuner_embed.cli.progress import RowProgress, note
 
     with Corpus(corpus, **reading) as opened, RowProgress("texts") as progress:
@@ -235,7 +235,7 @@ def _estimate(
     from dataclasses import asdict
 
     from nuner_embed import Corpus
-    from nuner_embed.annotation.annotate import estimate
+    from nuner_embed.annotation.job import estimate
 
     with Corpus(corpus, **reading) as opened:
         found = estimate(opened, output, server, instruction, prices)

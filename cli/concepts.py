@@ -41,11 +41,11 @@ def calibrate(
     --min-score means something.
     """
     from nuner_embed.cli.progress import RowProgress, conclude
-    from nuner_embed.encoding.concepts import ConceptEncoder
-    from nuner_embed.encoding.load import load_encoder
+    from nuner_embed.corpora.annotated import read_annotated
+    from nuner_embed.encoders.concepts import ConceptEncoder
+    from nuner_embed.encoders.loader import load_encoder
     from nuner_embed.errors import ModelError
-    from nuner_embed.evaluation.calibrating import compare
-    from nuner_embed.probing.reading import read_annotated
+    from nuner_embed.evaluation.calibration import compare
 
     if not model.is_dir():
         raise ModelError(
@@ -90,12 +90,12 @@ def map_(model: str, data: tuple[str, ...], output: Path, most: int, reading: di
     One page that needs no network, to zoom into and to look things up, and a picture beside it.
     """
     from nuner_embed.cli.progress import conclude, note
-    from nuner_embed.encoding.concepts import ConceptEncoder
+    from nuner_embed.corpora.annotated import read_annotated
+    from nuner_embed.encoders.concepts import ConceptEncoder
     from nuner_embed.errors import ModelError
     from nuner_embed.evaluation.concept_map import count_concepts, lay_out, require_own
     from nuner_embed.files import atomic_write
     from nuner_embed.installation import install_command
-    from nuner_embed.probing.reading import read_annotated
 
     if output.suffix not in (".html", ".htm"):
         raise click.UsageError(f"-o names an HTML page, such as concepts.html, not {output}")

@@ -33,15 +33,15 @@ def demo(output: Path) -> None:
     from nuner_embed.cli.sample_searches import SEARCHES
     from nuner_embed.cli.sample_texts import found_in
     from nuner_embed.cli.tagged import Highlights
-    from nuner_embed.encoding.concepts import ConceptEncoder
-    from nuner_embed.encoding.encode import encode
-    from nuner_embed.encoding.load import load_encoder
+    from nuner_embed.corpora.annotated import read_annotated
+    from nuner_embed.encoders.concepts import ConceptEncoder
+    from nuner_embed.encoders.loader import load_encoder
     from nuner_embed.errors import ExportError
     from nuner_embed.export import export_onnx, verify
     from nuner_embed.files import atomic_write, write_json
+    from nuner_embed.heads.detector import load_detector
     from nuner_embed.indexes import Index
-    from nuner_embed.probing.detecting import load_detector
-    from nuner_embed.probing.reading import read_annotated
+    from nuner_embed.jobs.call import encode
 
     if not is_free(output):
         require_ours(output, DEMO)
@@ -111,7 +111,7 @@ def demo(output: Path) -> None:
 def _is_current(model: Path) -> bool:
     """Whether an earlier demo exported the very model that is the default now."""
     from nuner_embed.errors import ModelError
-    from nuner_embed.models.locating import locate
+    from nuner_embed.models.resolver import locate
 
     if not model.is_dir():
         return False

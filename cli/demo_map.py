@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nuner_embed.encoding.concepts import ConceptEncoder
-from nuner_embed.encoding.encoder import unit
-from nuner_embed.encoding.store import Store
+from nuner_embed.encoders.concepts import ConceptEncoder
+from nuner_embed.encoders.text import unit
 from nuner_embed.printable import readable
+from nuner_embed.store.reader import Store
 
 # an eight-colour palette that people with colour blindness tell apart (Okabe and Ito)
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")

@@ -9,8 +9,8 @@ from nuner_embed.cli.demo_map import PROBABLE, MentionMap
 from nuner_embed.cli.sample_probe import SHOTS, Probed
 from nuner_embed.cli.sample_searches import SEARCHES, Search
 from nuner_embed.documents import Document
-from nuner_embed.encoding.store import Store
 from nuner_embed.files import atomic_write
+from nuner_embed.store.reader import Store
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:1000px;margin:2rem auto;padding:0 1rem;color:#1c2330}

@@ -21,7 +21,7 @@ from nuner_embed.cli.options import (
 
 if TYPE_CHECKING:
     from nuner_embed.corpora.corpus import Corpus
-    from nuner_embed.probing.detecting import ProbeDetector
+    from nuner_embed.heads.detector import ProbeDetector
 
 
 @click.command(epilog="Example: nuner-embed encode corpus.jsonl more/ -o store --model model --rows mention")
@@ -149,7 +149,7 @@ def encode(
     """
     import nuner_embed
     from nuner_embed.cli.progress import JobReporter, note
-    from nuner_embed.encoding.parquet_file import store_beside
+    from nuner_embed.store.parquet_file import store_beside
 
     if options["rows"] != "mention" and (mentions != "auto" or detector or threshold):
         raise click.UsageError("--mentions, --detector and --threshold go with --rows mention")
@@ -183,7 +183,7 @@ def _detector(
 ) -> "ProbeDetector | None":
     """What finds the mentions; None where the corpus gives them, and nobody asked for what would find them."""
     from nuner_embed.cli.progress import note
-    from nuner_embed.probing.detecting import DEFAULT_THRESHOLD, load_detector
+    from nuner_embed.heads.detector import DEFAULT_THRESHOLD, load_detector
 
     if mentions == "auto" and not explicit and source.survey().spans:
         return None

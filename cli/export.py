@@ -80,7 +80,7 @@ def verify(
     from nuner_embed.cli.progress import conclude
     from nuner_embed.corpora.corpus import Corpus
     from nuner_embed.export import verify as run
-    from nuner_embed.models.exported import VERIFY_FILE
+    from nuner_embed.models.onnx_export import VERIFY_FILE
 
     with Corpus(corpus, **reading) if corpus else contextlib.nullcontext() as opened:
         result = run(directory, opened, source=source, device=device, threads=threads)
@@ -107,7 +107,7 @@ def show(result: "Verification") -> None:
     from rich.text import Text
 
     from nuner_embed.cli.tables import Table, result_console
-    from nuner_embed.runtimes.agreement import rounded_down
+    from nuner_embed.runtimes.parity import rounded_down
 
     table = Table()
     for name in ("runtime", "min cosine", "mean cosine", "max diff", "10-NN overlap", "tokens/s", "speed", "gate"):

@@ -23,7 +23,7 @@ def save(name: str, output: Path, force: bool) -> None:
     """Write a model as a plain Hugging Face directory that transformers loads, with its recipe."""
     from nuner_embed.cli.progress import conclude
     from nuner_embed.files import expand
-    from nuner_embed.models.saving import save_model
+    from nuner_embed.models.snapshot import save_model
 
     require_apart(output, [name], folder=True)
     model = save_model(name, expand(output), force=force)
@@ -40,8 +40,8 @@ def save(name: str, output: Path, force: bool) -> None:
 def list_(as_json: bool) -> None:
     """List the known models with the recipe that each is used with."""
     from nuner_embed.files import read_json
-    from nuner_embed.models.exported import RECIPE_FILE
     from nuner_embed.models.known import HUB_RECIPES, PACKAGED, SHIPPED
+    from nuner_embed.models.onnx_export import RECIPE_FILE
 
     known: list[dict[str, Any]] = [
         {

@@ -12,10 +12,10 @@ import click
 from nuner_embed.cli import streams
 from nuner_embed.cli.inputs import note_read
 from nuner_embed.files import expand
+from nuner_embed.heads.defaults import DEFAULT_C, DEFAULT_CLASS_WEIGHT
 from nuner_embed.limits import FILTER_SECONDS, LINE_MIB, SHOTS_MOST
 from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.printable import json_text, printable
-from nuner_embed.probing.defaults import DEFAULT_C, DEFAULT_CLASS_WEIGHT
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -103,7 +103,7 @@ def pretrain(
     require_free(expand(output), force=force)  # said before torch is imported, which takes seconds
 
     from nuner_embed.cli.progress import RowProgress, conclude, note
-    from nuner_embed.evaluation.run import read_set
+    from nuner_embed.evaluation.fewshot_run import read_set
 
     typed = read_set(*probe_set, **reading | {"format": probe_format}) if probe_set else None
     from nuner_embed.pretraining.run import pretrain as run

@@ -22,14 +22,14 @@ from nuner_embed.cli.options import (
     types_option,
 )
 from nuner_embed.cli.streams import show
+from nuner_embed.heads.defaults import AUTO_CLASS_WEIGHT, EVEN_THRESHOLD, NAMED_THRESHOLD
 from nuner_embed.limits import SEED_MOST, SHOTS_MOST
-from nuner_embed.probing.defaults import AUTO_CLASS_WEIGHT, EVEN_THRESHOLD, NAMED_THRESHOLD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nuner_embed.documents import Document
-    from nuner_embed.probing.tagger import Tagger
+    from nuner_embed.heads.tagger import Tagger
 
 _DENSE = 0.05  # running text holds fewer words of a few types than that
 
@@ -105,11 +105,11 @@ def train(
 
     from nuner_embed.artifacts import require_replaceable
     from nuner_embed.cli.progress import RowProgress, conclude, note
-    from nuner_embed.encoding.load import load_encoder
-    from nuner_embed.probing.bundle import PROBE
-    from nuner_embed.probing.reading import read_annotated
-    from nuner_embed.probing.support import choose_support
-    from nuner_embed.probing.words import shortened
+    from nuner_embed.corpora.annotated import read_annotated
+    from nuner_embed.encoders.loader import load_encoder
+    from nuner_embed.heads.io import PROBE
+    from nuner_embed.heads.labelled_words import shortened
+    from nuner_embed.heads.support_set import choose_support
 
     if bool(data) == bool(concepts):
         raise click.UsageError("give DATA to learn from, or --concepts; one of them")
@@ -136,7 +136,7 @@ def train(
     support = choose_support(  # what cannot be learnt is said before the encoder is loaded
         documents, types=types, k=k, seed=seed, short=short_types, what=", ".join(data)
     )
-    from nuner_embed.probing.training import fit_probe  # slow to import
+    from nuner_embed.heads.probe import fit_probe  # slow to import
 
     weights = class_weight if _is_given("class_weight") else AUTO_CLASS_WEIGHT
     with RowProgress("characters") as progress:
@@ -186,9 +186,9 @@ def _require_default(*names: str) -> None:
 
 
 def _of_concepts(types: dict[str, str], model: str, threads: int, threshold: float | None) -> "Tagger":
-    from nuner_embed.encoding.concepts import ConceptEncoder
-    from nuner_embed.encoding.load import load_encoder
-    from nuner_embed.probing.zero_shot import zero_shot_tagger
+    from nuner_embed.encoders.concepts import ConceptEncoder
+    from nuner_embed.encoders.loader import load_encoder
+    from nuner_embed.heads.zero_shot import zero_shot_tagger
 
     concept_encoder = ConceptEncoder.open(model, threads=threads)
     encoder = load_encoder(model, threads=threads, layers=(-1,), normalize=concept_encoder.metric == "cosine")
@@ -235,7 +235,7 @@ def predict(
     """Find mentions in CORPUS with PROBE."""
     from nuner_embed import Corpus
     from nuner_embed.cli.tagged import conclude_tagging, tag_corpus, writer
-    from nuner_embed.probing.tagger import Tagger
+    from nuner_embed.heads.tagger import Tagger
 
     if output is not None and as_json:
         raise click.UsageError("-o names a file; leave it out for --json")
@@ -289,10 +289,10 @@ def evaluate(
     """Compare what PROBE finds with what is annotated in DATA."""
     from nuner_embed.cli.progress import RowProgress, conclude
     from nuner_embed.cli.scores import show_scores
-    from nuner_embed.evaluation.tagging import comparable_types, score_tagger
-    from nuner_embed.probing.bundle import read_probe
-    from nuner_embed.probing.reading import read_annotated
-    from nuner_embed.probing.tagger import Tagger
+    from nuner_embed.corpora.annotated import read_annotated
+    from nuner_embed.evaluation.probe_scores import comparable_types, score_tagger
+    from nuner_embed.heads.io import read_probe
+    from nuner_embed.heads.tagger import Tagger
 
     documents, _ = read_annotated(data, **reading)
     what = ", ".join(data)

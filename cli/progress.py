@@ -24,7 +24,7 @@ from rich.text import Text
 from nuner_embed.cli import streams
 from nuner_embed.cli.options import counted, size
 from nuner_embed.cli.verbosity import is_quiet
-from nuner_embed.encoding.reporting import Plan, Reporter, Summary
+from nuner_embed.jobs.reporter import Plan, Reporter, Summary
 from nuner_embed.printable import printable
 
 _SECONDS_BETWEEN_LINES = 10.0

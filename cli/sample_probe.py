@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nuner_embed.documents import Document
-from nuner_embed.encoding.concepts import ConceptEncoder
-from nuner_embed.encoding.load import load_encoder
+from nuner_embed.encoders.concepts import ConceptEncoder
+from nuner_embed.encoders.loader import load_encoder
 from nuner_embed.evaluation.metrics import Scores
-from nuner_embed.evaluation.tagging import score_tagger
-from nuner_embed.probing.tagger import Tagger
-from nuner_embed.probing.training import train_probe
-from nuner_embed.probing.zero_shot import zero_shot_tagger
+from nuner_embed.evaluation.probe_scores import score_tagger
+from nuner_embed.heads.probe import train_probe
+from nuner_embed.heads.tagger import Tagger
+from nuner_embed.heads.zero_shot import zero_shot_tagger
 
 TYPES = ("bird", "city", "country")
 SHOTS = 8

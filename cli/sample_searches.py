@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from nuner_embed.encoding.concepts import ConceptEncoder
-from nuner_embed.encoding.encoder import TextEncoder
+from nuner_embed.encoders.concepts import ConceptEncoder
+from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.indexes import Index, embed_mentions, examples_of, find, find_concepts, marked_document
 from nuner_embed.indexes.vectors import Floats
 

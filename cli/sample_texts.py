@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nuner_embed.documents import Document, Span
-from nuner_embed.encoding.store import Store
+from nuner_embed.store.reader import Store
 
 _SHOWN = ("medicine-002", "football-004", "software-003", "birdwatching-005")
 

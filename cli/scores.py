@@ -4,8 +4,8 @@ from nuner_embed.cli.options import counted
 from nuner_embed.cli.streams import show
 from nuner_embed.cli.tables import Table, result_console
 from nuner_embed.evaluation.metrics import Scores
+from nuner_embed.heads.labelled_words import NONE, SCHEME
 from nuner_embed.printable import printable
-from nuner_embed.probing.words import NONE, SCHEME
 
 
 def show_scores(scores: Scores, *, confusion: bool) -> None:

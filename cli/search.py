@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from nuner_embed.documents import Document
-    from nuner_embed.encoding.encoder import TextEncoder
+    from nuner_embed.encoders.text import TextEncoder
     from nuner_embed.indexes import Index
     from nuner_embed.indexes.vectors import Floats
 
@@ -106,7 +106,7 @@ def search(
     from nuner_embed.cli import hits
     from nuner_embed.cli.progress import RowProgress, note
     from nuner_embed.indexes import Index, at_least, find
-    from nuner_embed.indexes.building import threads as faiss_threads
+    from nuner_embed.indexes.builder import threads as faiss_threads
 
     if sum(bool(value) for value in (query is not None, like, queries, concepts)) != 1:
         raise click.UsageError("give one of QUERY, --like FILE, --concept NAME and --queries FILE")
@@ -190,7 +190,7 @@ def _of_types(
     opened: "Index", model: str | None, threads: int, wanted: tuple[str, ...], unwanted: tuple[str, ...], **options: Any
 ) -> "pa.Table":
     from nuner_embed.cli.progress import note
-    from nuner_embed.encoding.concepts import ConceptEncoder
+    from nuner_embed.encoders.concepts import ConceptEncoder
     from nuner_embed.indexes import find_concepts
 
     with _named_model(opened, model) as name:
@@ -221,7 +221,7 @@ def _named_model(opened: "Index", model: str | None) -> Iterator[str]:
 
 def _load_encoder(opened: "Index", model: str | None, threads: int) -> "TextEncoder":
     from nuner_embed.cli.progress import note
-    from nuner_embed.encoding.load import load_encoder, load_named_encoder, recipe_keywords
+    from nuner_embed.encoders.loader import load_encoder, load_named_encoder, recipe_keywords
     from nuner_embed.indexes.queries import require_encoder
 
     bundle = opened.bundle

@@ -22,7 +22,7 @@ def store() -> None:
 @json_option
 def info(store: Path, as_json: bool) -> None:
     """Show what STORE holds and which encoder made it."""
-    from nuner_embed.encoding.store import Store
+    from nuner_embed.store.reader import Store
 
     opened = Store.open(store, allow_incomplete=True)
     weight = sum(sum(shard.bytes.values()) for shard in opened.shards)
@@ -59,7 +59,7 @@ def info(store: Path, as_json: bool) -> None:
 @json_option
 def verify(store: Path, as_json: bool) -> None:
     """Read every byte of STORE again; exit code 1 if any is not what was written."""
-    from nuner_embed.encoding.store import Store
+    from nuner_embed.store.reader import Store
 
     opened = Store.open(store, allow_incomplete=True, check_files=False)
     problems, unchecked = opened.verify(), opened.unchecked()

@@ -7,7 +7,7 @@ import click
 
 from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import FileToWrite, model_option, named_types_option, reading_options, threads_option
-from nuner_embed.probing.defaults import NAMED_THRESHOLD
+from nuner_embed.heads.defaults import NAMED_THRESHOLD
 
 
 @click.command(epilog="Example: nuner-embed tag notes.txt --types city,person -o spans.jsonl")
@@ -51,7 +51,7 @@ def tag(
     require_apart(output, [*texts, model, detector])
     from nuner_embed import Corpus
     from nuner_embed.cli.tagged import conclude_tagging, tag_corpus, writer
-    from nuner_embed.probing.named_types import NamedTypeTagger
+    from nuner_embed.heads.named import NamedTypeTagger
 
     with Corpus(texts, **reading) as corpus, writer(output, as_json=as_json or output is None) as write:
         corpus.survey()  # bad records are seen before the encoders are loaded

@@ -140,9 +140,9 @@ def conll_block(document: "Document") -> str:
     Raises:
         ProbeError: a label that no line of CoNLL can hold.
     """
-    from nuner_embed.encoding.words import split_words
     from nuner_embed.errors import ProbeError
     from nuner_embed.tags import spans_to_tags
+    from nuner_embed.words import split_words
 
     for span in document.spans:
         if span.label and not span.label.isprintable():

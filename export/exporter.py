@@ -9,12 +9,14 @@ from typing import Any
 
 from nuner_embed.artifacts import replacing, require_replaceable
 from nuner_embed.bundled import bundled_texts
-from nuner_embed.encoding.load import resolve_recipe
+from nuner_embed.encoders.loader import resolve_recipe
 from nuner_embed.errors import ExportError
 from nuner_embed.export.verify import Verification, verify_model
 from nuner_embed.files import canonical_json, copy_file, expand, naming, write_json
-from nuner_embed.models.concepts import ConceptFacts
-from nuner_embed.models.exported import (
+from nuner_embed.models.companions import CONCEPT_FOLDER, DETECTOR_FOLDER
+from nuner_embed.models.concept_facts import ConceptFacts
+from nuner_embed.models.known import DEFAULT_MODEL
+from nuner_embed.models.onnx_export import (
     EXPORTED_MODEL,
     ONNX_FILE,
     RECIPE_FILE,
@@ -25,15 +27,13 @@ from nuner_embed.models.exported import (
     graph_sha256,
     write_export,
 )
-from nuner_embed.models.known import DEFAULT_MODEL
-from nuner_embed.models.layout import CONCEPT_FOLDER, DETECTOR_FOLDER
-from nuner_embed.models.locating import Model, locate
 from nuner_embed.models.recipe import Recipe
+from nuner_embed.models.resolver import Model, locate
 from nuner_embed.models.tokenizer import TextTokenizer
-from nuner_embed.runtimes.agreement import GATES, Agreement, compare
 from nuner_embed.runtimes.base import RuntimeOptions, pad
-from nuner_embed.runtimes.choose import load_runtime, require
+from nuner_embed.runtimes.parity import GATES, Agreement, compare
 from nuner_embed.runtimes.reference import Reference, cut_windows
+from nuner_embed.runtimes.registry import load_runtime, require
 
 _LOG = logging.getLogger(__name__)
 _CALIBRATION_TOKENS = 10_000

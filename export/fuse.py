@@ -9,11 +9,11 @@ from onnxruntime.transformers.optimizer import optimize_model
 
 from nuner_embed.artifacts import lock, lock_beside, sweep
 from nuner_embed.errors import ExportError
-from nuner_embed.export.saving import save_graph
+from nuner_embed.export.onnx_file import save_graph
 from nuner_embed.files import read_json, temporary_name, write_json
 from nuner_embed.limits import CONFIG_BYTES
-from nuner_embed.models.exported import ONNX_FILE, graph_files, graph_sha256, weights_path
-from nuner_embed.models.locating import Model
+from nuner_embed.models.onnx_export import ONNX_FILE, graph_files, graph_sha256, weights_path
+from nuner_embed.models.resolver import Model
 from nuner_embed.runtimes.onnx import fused_path
 
 # Whose attention the optimiser knows as BERT's. DeBERTa's and ModernBERT's it does not.

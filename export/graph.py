@@ -11,7 +11,7 @@ from unittest import mock
 import onnx
 import torch
 
-from nuner_embed.export.saving import is_large, save_graph
+from nuner_embed.export.onnx_file import is_large, save_graph
 from nuner_embed.runtimes.quiet import quiet_transformers
 from nuner_embed.runtimes.torch import SelectedLayers
 

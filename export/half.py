@@ -5,7 +5,7 @@ from pathlib import Path
 import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from nuner_embed.export.saving import save_graph
+from nuner_embed.export.onnx_file import save_graph
 
 
 def to_half(graph: Path) -> None:

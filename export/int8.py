@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from nuner_embed.export.saving import is_large, save_graph
-from nuner_embed.models.exported import graph_files
+from nuner_embed.export.onnx_file import is_large, save_graph
+from nuner_embed.models.onnx_export import graph_files
 from nuner_embed.runtimes.base import Batch
 
 ALPHA = 0.7  # the best of benchmarks/int8.py

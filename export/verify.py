@@ -13,16 +13,16 @@ from nuner_embed.bundled import bundled_texts
 from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.errors import ExportError, ModelError
 from nuner_embed.files import write_json
-from nuner_embed.models.exported import EXPORT_FILE, VERIFY_FILE, altered
-from nuner_embed.models.layout import CONCEPT_FOLDER
-from nuner_embed.models.locating import Model, graph_beside, locate
+from nuner_embed.models.companions import CONCEPT_FOLDER
+from nuner_embed.models.onnx_export import EXPORT_FILE, VERIFY_FILE, altered
+from nuner_embed.models.resolver import Model, graph_beside, locate
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.models.weights import has_weights
-from nuner_embed.runtimes.agreement import BUDGETS, GATES, Measurement, speed
 from nuner_embed.runtimes.base import Runtime, RuntimeOptions
-from nuner_embed.runtimes.choose import require
-from nuner_embed.runtimes.measuring import measure, measure_unfused
+from nuner_embed.runtimes.measurements import measure, measure_unfused
+from nuner_embed.runtimes.parity import BUDGETS, GATES, Measurement, speed
 from nuner_embed.runtimes.reference import Reference
+from nuner_embed.runtimes.registry import require
 
 SCHEMA_VERSION = 1
 _LOG = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 
 from nuner_embed.indexes.kinds import SearchParameters
-from nuner_embed.indexes.rows import documents_file, rows_file
+from nuner_embed.indexes.segment_rows import documents_file, rows_file
 from nuner_embed.metadata import Count, Fraction, Positive, Sha256
 
 FAISS_FILE = "index.faiss"

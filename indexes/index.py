@@ -13,20 +13,20 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from nuner_embed.artifacts import is_free, replacing
-from nuner_embed.encoding.shards import Dtype
-from nuner_embed.encoding.store import Store
-from nuner_embed.encoding.tokens import Granularity
+from nuner_embed.encoders.tokens import Granularity
 from nuner_embed.errors import IndexBundleError
 from nuner_embed.files import expand
-from nuner_embed.indexes import changing, checking
-from nuner_embed.indexes.building import Progress, Work, silent
+from nuner_embed.indexes import changes, verification
+from nuner_embed.indexes.builder import Progress, Work, silent
 from nuner_embed.indexes.bundle import Bundle
-from nuner_embed.indexes.filtering import require_condition
+from nuner_embed.indexes.directory import KIND, changing_alone, clear_strays, successor
+from nuner_embed.indexes.filter import require_condition
 from nuner_embed.indexes.kinds import SearchParameters
-from nuner_embed.indexes.placing import KIND, changing_alone, clear_strays, successor
 from nuner_embed.indexes.state import State, allowed, load, whole_numbers
 from nuner_embed.indexes.vectors import Floats, Metric, best, faiss_metric, prepared
 from nuner_embed.limits import FILTER_SECONDS
+from nuner_embed.store.reader import Store
+from nuner_embed.store.shard import Dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +298,7 @@ class Index:
         """
         opened = store if isinstance(store, Store) else Store.open(store)
         with self._change() as bundle:
-            self._commit(changing.with_stores(self.path, bundle, [opened], Work(threads, gpu, progress), again=again))
+            self._commit(changes.with_stores(self.path, bundle, [opened], Work(threads, gpu, progress), again=again))
 
     def remove(self, ids: ArrayLike) -> int:
         """Removes rows by id; returns how many were there. Their place is freed by `compact`.
@@ -338,14 +338,14 @@ class Index:
             if len(state.segments) < 2 and not bundle.removed:
                 return False
             parts = list(zip(state.segments, state.kept, strict=True))
-            self._commit(changing.compacted(self.path, bundle, parts, Work(threads, progress=progress)))
+            self._commit(changes.compacted(self.path, bundle, parts, Work(threads, progress=progress)))
         return True
 
     def verify(self) -> list[str]:
         """Reads every byte again and tries searches whose answers are known; returns what is wrong, a line each."""
         while True:
             state = self._state
-            found = checking.problems(self.path, state.bundle, state.segments)
+            found = verification.problems(self.path, state.bundle, state.segments)
             if not found or Bundle.read(self.path) == state.bundle:
                 return found
             self.refresh()  # another process changed the index meanwhile: what was read is gone
@@ -385,4 +385,4 @@ def _make(directory: Path, bundle: Bundle, stores: Sequence[Store], work: Work, 
         if not is_free(real):  # whoever changes the old one keeps it from being replaced, and the reverse
             until_published.enter_context(changing_alone(real))
             bundle = successor(real, bundle)
-        changing.with_stores(folder, bundle, stores, work).write(folder)
+        changes.with_stores(folder, bundle, stores, work).write(folder)

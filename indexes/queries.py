@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from nuner_embed.arguments import Texts, as_documents
 from nuner_embed.corpora.marked import unmark
 from nuner_embed.documents import Document, Span, is_text
-from nuner_embed.encoding.encoder import TextEncoder
-from nuner_embed.encoding.tokens import Granularity, TokenTable
+from nuner_embed.encoders.text import TextEncoder
+from nuner_embed.encoders.tokens import Granularity, TokenTable
 from nuner_embed.errors import IndexBundleError, StoreMismatch
 from nuner_embed.indexes.index import Index
 from nuner_embed.indexes.vectors import Floats, prepared

@@ -17,7 +17,7 @@ from nuner_embed.indexes.entries import FAISS_FILE, IDS_FILE, LATE_FILE, VECTORS
 from nuner_embed.indexes.faiss_file import read_faiss
 from nuner_embed.indexes.kinds import SearchParameters, filters, is_exact, parameters, refining
 from nuner_embed.indexes.order import Ints, Order
-from nuner_embed.indexes.rows import Rows
+from nuner_embed.indexes.segment_rows import Rows
 from nuner_embed.indexes.vectors import Floats, Vectors, faiss_metric, scores_of
 
 # FAISS's type stubs do not know what its Python layer adds.

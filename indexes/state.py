@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from nuner_embed.encoding.shards import row_schema
 from nuner_embed.errors import IndexBundleError
 from nuner_embed.indexes.bundle import SEGMENTS_FOLDER, Bundle
-from nuner_embed.indexes.filtering import mark
+from nuner_embed.indexes.filter import mark
 from nuner_embed.indexes.segment import Segment
+from nuner_embed.store.shard import row_schema
 
 Marks = NDArray[np.bool_]
 _LARGEST = 2**63 - 1

@@ -14,75 +14,75 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from nuner_embed.annotation.annotate import annotate
-    from nuner_embed.annotation.convert import convert_replies
+    from nuner_embed.annotation.conversion import convert_replies
     from nuner_embed.annotation.instruction import Instruction
+    from nuner_embed.annotation.job import annotate
     from nuner_embed.annotation.server import Server
     from nuner_embed.corpora.corpus import Corpus
     from nuner_embed.documents import Document, Span
-    from nuner_embed.encoding.concepts import ConceptEncoder
-    from nuner_embed.encoding.encode import encode
-    from nuner_embed.encoding.encoder import Encoder, TextEncoder, TokenEmbeddings
-    from nuner_embed.encoding.load import load_encoder
-    from nuner_embed.encoding.parquet_file import write_parquet
-    from nuner_embed.encoding.store import Store
+    from nuner_embed.encoders.concepts import ConceptEncoder
+    from nuner_embed.encoders.loader import load_encoder
+    from nuner_embed.encoders.text import Encoder, TextEncoder, TokenEmbeddings
     from nuner_embed.errors import NunerEmbedError
+    from nuner_embed.evaluation.fewshot_run import evaluate_fewshot, read_set
+    from nuner_embed.evaluation.probe_scores import score_tagger
     from nuner_embed.evaluation.protocol import Protocol
-    from nuner_embed.evaluation.run import evaluate_fewshot, read_set
-    from nuner_embed.evaluation.tagging import score_tagger
     from nuner_embed.export import export_onnx, verify
+    from nuner_embed.heads.classifier import LinearProbe
+    from nuner_embed.heads.detector import load_detector
+    from nuner_embed.heads.named import NamedTypeTagger, extract
+    from nuner_embed.heads.probe import train_probe
+    from nuner_embed.heads.tagger import Tagger
     from nuner_embed.indexes import Index, embed_mentions, examples_of, find, find_concepts, marked_document
+    from nuner_embed.jobs.call import encode
     from nuner_embed.models.recipe import Recipe
-    from nuner_embed.models.saving import save_model
+    from nuner_embed.models.snapshot import save_model
     from nuner_embed.pretraining.run import pretrain
     from nuner_embed.pretraining.settings import Settings
-    from nuner_embed.probing.detecting import load_detector
-    from nuner_embed.probing.linear import LinearProbe
-    from nuner_embed.probing.named_types import NamedTypeTagger, extract
-    from nuner_embed.probing.tagger import Tagger
-    from nuner_embed.probing.training import train_probe
+    from nuner_embed.store.parquet_file import write_parquet
+    from nuner_embed.store.reader import Store
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "ConceptEncoder": "nuner_embed.encoding.concepts",
+    "ConceptEncoder": "nuner_embed.encoders.concepts",
     "Corpus": "nuner_embed.corpora.corpus",
     "Document": "nuner_embed.documents",
-    "Encoder": "nuner_embed.encoding.encoder",
+    "Encoder": "nuner_embed.encoders.text",
     "Index": "nuner_embed.indexes",
     "Instruction": "nuner_embed.annotation.instruction",
-    "LinearProbe": "nuner_embed.probing.linear",
-    "NamedTypeTagger": "nuner_embed.probing.named_types",
+    "LinearProbe": "nuner_embed.heads.classifier",
+    "NamedTypeTagger": "nuner_embed.heads.named",
     "NunerEmbedError": "nuner_embed.errors",
     "Protocol": "nuner_embed.evaluation.protocol",
     "Recipe": "nuner_embed.models.recipe",
     "Server": "nuner_embed.annotation.server",
     "Settings": "nuner_embed.pretraining.settings",
     "Span": "nuner_embed.documents",
-    "Store": "nuner_embed.encoding.store",
-    "Tagger": "nuner_embed.probing.tagger",
-    "TextEncoder": "nuner_embed.encoding.encoder",
-    "TokenEmbeddings": "nuner_embed.encoding.encoder",
-    "annotate": "nuner_embed.annotation.annotate",
-    "convert_replies": "nuner_embed.annotation.convert",
+    "Store": "nuner_embed.store.reader",
+    "Tagger": "nuner_embed.heads.tagger",
+    "TextEncoder": "nuner_embed.encoders.text",
+    "TokenEmbeddings": "nuner_embed.encoders.text",
+    "annotate": "nuner_embed.annotation.job",
+    "convert_replies": "nuner_embed.annotation.conversion",
     "embed_mentions": "nuner_embed.indexes",
-    "encode": "nuner_embed.encoding.encode",
-    "evaluate_fewshot": "nuner_embed.evaluation.run",
+    "encode": "nuner_embed.jobs.call",
+    "evaluate_fewshot": "nuner_embed.evaluation.fewshot_run",
     "examples_of": "nuner_embed.indexes",
     "export_onnx": "nuner_embed.export",
-    "extract": "nuner_embed.probing.named_types",
+    "extract": "nuner_embed.heads.named",
     "find": "nuner_embed.indexes",
     "find_concepts": "nuner_embed.indexes",
-    "load_detector": "nuner_embed.probing.detecting",
-    "load_encoder": "nuner_embed.encoding.load",
+    "load_detector": "nuner_embed.heads.detector",
+    "load_encoder": "nuner_embed.encoders.loader",
     "marked_document": "nuner_embed.indexes",
     "pretrain": "nuner_embed.pretraining.run",
-    "read_set": "nuner_embed.evaluation.run",
-    "save_model": "nuner_embed.models.saving",
-    "score_tagger": "nuner_embed.evaluation.tagging",
-    "train_probe": "nuner_embed.probing.training",
+    "read_set": "nuner_embed.evaluation.fewshot_run",
+    "save_model": "nuner_embed.models.snapshot",
+    "score_tagger": "nuner_embed.evaluation.probe_scores",
+    "train_probe": "nuner_embed.heads.probe",
     "verify": "nuner_embed.export",
-    "write_parquet": "nuner_embed.encoding.parquet_file",
+    "write_parquet": "nuner_embed.store.parquet_file",
 }
 
 __all__ = [

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from nuner_embed.bundled import bundled_texts
 from nuner_embed.models.tokenizer import TextTokenizer
-from nuner_embed.runtimes import agreement
+from nuner_embed.runtimes import parity
 
 # what the tests measure of their tiny models is nobody else's business; processes that they start inherit it
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything reads it
@@ -21,7 +21,7 @@ os.environ["NUNER_EMBED_CACHE"] = tempfile.mkdtemp(prefix="nuner-embed-tests-")
 atexit.register(shutil.rmtree, os.environ["NUNER_EMBED_CACHE"], ignore_errors=True)
 
 
-agreement._PASSES = 1  # nobody looks at how fast something was here
+parity._PASSES = 1  # nobody looks at how fast something was here
 
 
 def _take_a_share_of_the_cores() -> None:

@@ -79,8 +79,10 @@ def test_stages_read_in_the_order_of_the_data():
         "annotation",
         "models",
         "runtimes",
-        "encoding",
-        "probing",
+        "encoders",
+        "store",
+        "jobs",
+        "heads",
         "evaluation",
         "pretraining",
     ]

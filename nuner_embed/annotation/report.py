@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nuner_embed.annotation.aligning import Alignment
+from nuner_embed.annotation.alignment import Alignment
 from nuner_embed.annotation.sidecars import FIGURE_SOFTWARE
 
 _SHOWN = 20

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.documents import Document
-from nuner_embed.encoding.concepts import ConceptEncoder
+from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.errors import ModelError
 
 _FEWEST = 10  # below, there is nothing to lay out

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nuner_embed.evaluation.comparing import AVERAGE, Grid
+from nuner_embed.evaluation.comparison import AVERAGE, Grid
 from nuner_embed.evaluation.fewshot import Cell
 
 _COLUMNS = 3

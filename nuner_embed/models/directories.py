@@ -12,7 +12,7 @@ from nuner_embed.errors import ModelError
 from nuner_embed.files import sha256_of, write_json
 from nuner_embed.metadata import Sha256
 from nuner_embed.metadata import read as read_metadata
-from nuner_embed.models.layout import COMPANIONS
+from nuner_embed.models.companions import COMPANIONS
 
 CARD_FILE: Final = "README.md"
 # The files that a tokenizer of the Hugging Face library may be made from where it has no tokenizer.json; those

@@ -15,7 +15,7 @@ class ShippedModel:
     """What this project trained, carried by this package as what differs from a base.
 
     Attributes:
-        folder: what ships; see `nuner_embed.models.composing`.
+        folder: what ships; see `nuner_embed.models.delta`.
         base: name of the packaged model that it is laid over.
         about: one line for people.
     """

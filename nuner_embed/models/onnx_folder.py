@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from nuner_embed.errors import ModelError
-from nuner_embed.models.exported import ONNX_FILE, Export, FilePrecision, graph_sha256
+from nuner_embed.models.onnx_export import ONNX_FILE, Export, FilePrecision, graph_sha256
 
 ONNX_FOLDER = "onnx"
 # What follows "model_" in the names that these programs give to files of another precision than fp32; Optimum's

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from nuner_embed.errors import ModelError
 from nuner_embed.files import hash_of, parse_json, read_json
 from nuner_embed.limits import TOKENIZER_BYTES
-from nuner_embed.models.exported import EXPORT_FILE
+from nuner_embed.models.onnx_export import EXPORT_FILE
 from nuner_embed.models.tokenizer_config import apply_config
 
 _NEVER = -1e6  # a log probability below that of any real segmentation

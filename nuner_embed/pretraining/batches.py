@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nuner_embed.encoding.tokens import Ints
+from nuner_embed.encoders.tokens import Ints
 from nuner_embed.pretraining.examples import Examples
 
 # Batches among which pieces are sorted by length, where padding costs: a few percent are left of it.

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nuner_embed.files import read_json, sha256_of
-from nuner_embed.models.layout import CONCEPT_FOLDER
+from nuner_embed.models.companions import CONCEPT_FOLDER
 from nuner_embed.pretraining.facts import CARD, FACTS_FILE, read_model
 
 _CARDS: Final = (CARD, f"{CONCEPT_FOLDER}/{CARD}")

@@ -18,8 +18,8 @@ from nuner_embed.pretraining.facts import (
     TRAINING_FOLDER,
     read_begun,
 )
-from nuner_embed.pretraining.layout import FINISHED, LOCK_FILE, MODEL, PLACING, RUN, RUN_AND_MODEL, STATE_FILE
-from nuner_embed.pretraining.placing import place
+from nuner_embed.pretraining.publication import place
+from nuner_embed.pretraining.run_files import FINISHED, LOCK_FILE, MODEL, PLACING, RUN, RUN_AND_MODEL, STATE_FILE
 
 
 def require_free(directory: Path, *, force: bool) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from nuner_embed.errors import PretrainingError
-from nuner_embed.models.concepts import ConceptPooling
+from nuner_embed.models.concept_facts import ConceptPooling
 from nuner_embed.pretraining.flat import Run, is_supported, run_layers
 
 _TOLERANCE = 1e-3

@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nuner_embed.encoding.encoder import TextEncoder
+from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import PretrainingError
 from nuner_embed.evaluation.fewshot import measure
 from nuner_embed.evaluation.protocol import Draws, Protocol, TypedSet, needed, plan
-from nuner_embed.models.locating import Model
+from nuner_embed.heads.features import embed_words
 from nuner_embed.models.recipe import Recipe
+from nuner_embed.models.resolver import Model
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.pretraining.halves import Halves
-from nuner_embed.probing.features import embed_words
 
 _K, _DRAWS, _TEST_SENTENCES = 4, 4, 300
 

@@ -17,25 +17,25 @@ from nuner_embed.evaluation.protocol import TypedSet
 from nuner_embed.files import expand, hash_of, read_json, write_json
 from nuner_embed.installation import install_command
 from nuner_embed.machine import cores
-from nuner_embed.models.concepts import ConceptFacts
+from nuner_embed.models.companions import CONCEPT_FOLDER
+from nuner_embed.models.concept_facts import ConceptFacts
 from nuner_embed.models.known import DEFAULT_BASE
-from nuner_embed.models.layout import CONCEPT_FOLDER
-from nuner_embed.models.locating import Model, locate
+from nuner_embed.models.resolver import Model, locate
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.models.weights import hash_weights, weight_files
 from nuner_embed.pretraining.batches import plan_epoch, positive_share
 from nuner_embed.pretraining.bi_encoder import BiEncoder
 from nuner_embed.pretraining.cards import concept_card, hashes_of_cards, text_card
+from nuner_embed.pretraining.checkpoint import save_network, write_recipe
+from nuner_embed.pretraining.data import Prepared, Progress, prepare, tokenized_names
 from nuner_embed.pretraining.facts import CARD, FACTS_FILE, SCHEMA_VERSION
-from nuner_embed.pretraining.feeding import Feed, Source, classifier_feed, contrastive_feed
+from nuner_embed.pretraining.feed import Feed, Source, classifier_feed, contrastive_feed
 from nuner_embed.pretraining.folder import held, is_placed, same_run
 from nuner_embed.pretraining.halves import Halves, use_fast_dropout
 from nuner_embed.pretraining.history import curve, to_csv
-from nuner_embed.pretraining.layout import CURVE_FILE, METRICS_FILE, RESULT, STATE_FILE
-from nuner_embed.pretraining.placing import finish, place
-from nuner_embed.pretraining.preparing import Prepared, Progress, prepare, tokenized_names
+from nuner_embed.pretraining.publication import finish, place
 from nuner_embed.pretraining.quick_probe import PlannedProbe, make_quick_probe, plan_quick_probe
-from nuner_embed.pretraining.saving import save_network, write_recipe
+from nuner_embed.pretraining.run_files import CURVE_FILE, METRICS_FILE, RESULT, STATE_FILE
 from nuner_embed.pretraining.settings import Settings
 from nuner_embed.pretraining.states import FrozenStates
 from nuner_embed.pretraining.token_classifier import TokenClassifier

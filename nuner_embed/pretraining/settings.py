@@ -8,7 +8,7 @@ from typing import Any, Literal, Self, get_args
 from nuner_embed.errors import PretrainingError
 from nuner_embed.files import read_bytes
 from nuner_embed.limits import SETTINGS_BYTES
-from nuner_embed.models.concepts import ConceptPooling
+from nuner_embed.models.concept_facts import ConceptPooling
 
 Objective = Literal["contrastive", "token-classification"]
 Loss = Literal["sigmoid", "paper"]

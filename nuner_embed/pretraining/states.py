@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from nuner_embed.arrays import map_array
-from nuner_embed.encoding.tokens import Ints
+from nuner_embed.encoders.tokens import Ints
 from nuner_embed.errors import PretrainingError
 from nuner_embed.files import hash_of, read_json, write_json
 from nuner_embed.metadata import Count, Sha256, convert

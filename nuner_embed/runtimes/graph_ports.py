@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.errors import ModelError
-from nuner_embed.models.locating import Model
+from nuner_embed.models.resolver import Model
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 # Ours and that of sentence-transformers, then that of Optimum and transformers.js.

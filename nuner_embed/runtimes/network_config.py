@@ -14,7 +14,7 @@ import transformers
 from nuner_embed.errors import ModelError
 from nuner_embed.files import read_json
 from nuner_embed.limits import CONFIG_BYTES
-from nuner_embed.models.locating import Model
+from nuner_embed.models.resolver import Model
 
 # Whatever begins with an underscore, such as `_attn_implementation`, and what names code, kernels, files or models.
 _REFUSED: Final = re.compile(

@@ -16,8 +16,8 @@ from nuner_embed.files import read_json
 from nuner_embed.installation import install_command
 from nuner_embed.machine import cpu_name
 from nuner_embed.metadata import Count, Sha256, convert
-from nuner_embed.models.exported import FUSED_FOLDER, graph_sha256
-from nuner_embed.models.locating import Model
+from nuner_embed.models.onnx_export import FUSED_FOLDER, graph_sha256
+from nuner_embed.models.resolver import Model
 from nuner_embed.runtimes.base import RuntimeOptions
 from nuner_embed.runtimes.graph_ports import find_output, require_inputs, require_width, values_of
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from nuner_embed.errors import ModelError, OutOfMemory, RuntimeUnavailable
 from nuner_embed.machine import cpu_name
-from nuner_embed.models.locating import Model
+from nuner_embed.models.resolver import Model
 from nuner_embed.runtimes.base import Precision, RuntimeOptions
 from nuner_embed.runtimes.graph_ports import find_output, require_inputs, require_width, values_of
 from nuner_embed.runtimes.telemetry import import_openvino

@@ -18,7 +18,7 @@ from nuner_embed.cache import cached
 from nuner_embed.errors import ModelError, NunerEmbedError
 from nuner_embed.files import hash_of, read_json, write_json
 from nuner_embed.metadata import convert
-from nuner_embed.models.locating import Model
+from nuner_embed.models.resolver import Model
 from nuner_embed.runtimes.base import Runtime, pad
 
 _SCHEMA_VERSION = 1

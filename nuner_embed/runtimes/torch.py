@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from nuner_embed.errors import ModelError, OutOfMemory, RuntimeUnavailable
 from nuner_embed.machine import cpu_name
-from nuner_embed.models.locating import Model
 from nuner_embed.models.recipe import Recipe
+from nuner_embed.models.resolver import Model
 from nuner_embed.models.weights import require_plausible
 from nuner_embed.runtimes.base import RuntimeOptions
 from nuner_embed.runtimes.network_config import network_config

@@ -13,7 +13,7 @@ from fakes import tiny_model
 
 from nuner_embed import Store, __version__
 from nuner_embed.cli.demo import _is_current
-from nuner_embed.models.exported import graph_sha256
+from nuner_embed.models.onnx_export import graph_sha256
 
 
 def test_help_lists_every_command_and_each_has_an_example():

@@ -11,7 +11,7 @@ from nuner_embed.cli.scores import show_scores
 from nuner_embed.cli.tagged import writer
 from nuner_embed.errors import ProbeError
 from nuner_embed.evaluation.metrics import Counts, Scores
-from nuner_embed.probing.tagger import Tagger
+from nuner_embed.heads.tagger import Tagger
 
 TRAIN = """\
 the\tO

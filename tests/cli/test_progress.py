@@ -3,7 +3,7 @@
 import pytest
 
 from nuner_embed.cli.progress import JobReporter, RowProgress
-from nuner_embed.encoding.reporting import Plan
+from nuner_embed.jobs.reporter import Plan
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def test_what_cannot_be_fused_is_exported_all_the_same(family, tmp_path):
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_weights_beyond_the_format_lie_beside_the_graph(bert, tmp_path, monkeypatch, precision):
-    monkeypatch.setattr("nuner_embed.export.saving.EXTERNAL_ABOVE_BYTES", 5_000)
+    monkeypatch.setattr("nuner_embed.export.onnx_file.EXTERNAL_ABOVE_BYTES", 5_000)
     export_onnx(str(bert), tmp_path / "out", precision=precision)
     data = tmp_path / "out" / "model.onnx.data"
     assert data.stat().st_size > 10_000

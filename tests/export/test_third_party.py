@@ -12,10 +12,10 @@ from command import run
 from fakes import tiny_model
 
 from nuner_embed import Document, export_onnx, load_encoder, save_model, verify
-from nuner_embed.encoding.load import ModelSpec
+from nuner_embed.encoders.loader import ModelSpec
 from nuner_embed.errors import ExportError, ModelError, RuntimeUnavailable
-from nuner_embed.models.exported import Export
-from nuner_embed.models.locating import locate
+from nuner_embed.models.onnx_export import Export
+from nuner_embed.models.resolver import locate
 
 OPTIMUM_ONNX = bool(importlib.util.find_spec("optimum")) and bool(importlib.util.find_spec("optimum.onnxruntime"))
 DOCUMENTS = [Document("a", "the ferry left at seven"), Document("b", "Zürich " * 20), Document("c", "at")]
@@ -163,7 +163,7 @@ def test_weights_are_run_by_torch_and_their_graph_where_it_is_asked_for(bert, gr
     put(graph, directory, "onnx/model.onnx")
     assert ModelSpec(str(directory)).load().runtime.name == "torch"
     assert ModelSpec(str(directory), runtime="onnx").load().runtime.name == "onnx"
-    monkeypatch.setattr("nuner_embed.encoding.load.torch_is_installed", lambda: False)
+    monkeypatch.setattr("nuner_embed.encoders.loader.torch_is_installed", lambda: False)
     assert ModelSpec(str(directory)).load().runtime.name == "onnx"
 
 

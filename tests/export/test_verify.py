@@ -8,7 +8,7 @@ from fakes import tiny_model
 
 from nuner_embed import export_onnx, verify
 from nuner_embed.errors import CorpusError, ExportError, ModelError
-from nuner_embed.models.exported import graph_sha256
+from nuner_embed.models.onnx_export import graph_sha256
 
 
 @pytest.fixture(scope="module")

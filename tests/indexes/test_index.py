@@ -12,13 +12,13 @@ import pytest
 from stores import make_store
 
 from nuner_embed.artifacts import replacing
-from nuner_embed.encoding.store import Store
 from nuner_embed.errors import IndexBundleError, IndexLocked, StoreError, StoreMismatch
 from nuner_embed.files import hash_of
 from nuner_embed.indexes import segment
+from nuner_embed.indexes.directory import KIND
 from nuner_embed.indexes.index import Index
 from nuner_embed.indexes.kinds import SearchParameters
-from nuner_embed.indexes.placing import KIND
+from nuner_embed.store.reader import Store
 
 KINDS = ["flat", "hnsw", "ivf", "ivf_pq", "IVF16,SQ8"]
 CASES = [(kind, metric) for kind in KINDS for metric in ("cosine", "dot", "l2")]
@@ -260,7 +260,7 @@ def test_what_came_to_nothing_takes_no_room(stores, tmp_path, monkeypatch):
     def fail(*arguments):
         raise OSError("the disk is full")
 
-    monkeypatch.setattr("nuner_embed.indexes.building.tune", fail)
+    monkeypatch.setattr("nuner_embed.indexes.builder.tune", fail)
     for change in (lambda: index.add(stores[0]), lambda: index.remove([3]) and index.compact()):
         with pytest.raises(OSError, match="the disk is full"):
             change()

@@ -8,10 +8,10 @@ from fakes import HashRuntime, hash_encoder, wordpiece
 from nuner_embed import Corpus, Document, Span, train_probe
 from nuner_embed.arguments import as_documents, as_names, as_paths
 from nuner_embed.errors import ProbeError
+from nuner_embed.evaluation.probe_scores import comparable_types
 from nuner_embed.evaluation.protocol import TypedSet
-from nuner_embed.evaluation.tagging import comparable_types
-from nuner_embed.probing.detecting import ProbeDetector
-from nuner_embed.probing.support import choose_support
+from nuner_embed.heads.detector import ProbeDetector
+from nuner_embed.heads.support_set import choose_support
 
 TEXTS = ["the ferry left", "seven left in the ferry"]
 TRAINING = [

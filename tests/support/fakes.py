@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from nuner_embed.encoding.encoder import TextEncoder
+from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import OutOfMemory
 from nuner_embed.models.recipe import Recipe
 from nuner_embed.models.tokenizer import TextTokenizer

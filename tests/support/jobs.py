@@ -7,9 +7,9 @@ from pathlib import Path
 from fakes import HashSpec
 
 from nuner_embed.corpora.corpus import Corpus
-from nuner_embed.encoding.job import run_job
-from nuner_embed.encoding.options import JobOptions
-from nuner_embed.encoding.reporting import Reporter
+from nuner_embed.jobs.encode import run_job
+from nuner_embed.jobs.options import JobOptions
+from nuner_embed.jobs.reporter import Reporter
 
 
 class Recording(Reporter):

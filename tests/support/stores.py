@@ -9,10 +9,10 @@ import numpy as np
 from fakes import HashSpec
 
 from nuner_embed.corpora.corpus import Corpus
-from nuner_embed.encoding.encoder import TextEncoder
-from nuner_embed.encoding.job import run_job
-from nuner_embed.encoding.options import JobOptions
-from nuner_embed.encoding.store import Store
+from nuner_embed.encoders.text import TextEncoder
+from nuner_embed.jobs.encode import run_job
+from nuner_embed.jobs.options import JobOptions
+from nuner_embed.store.reader import Store
 
 _SYLLABLES = [f"{a}{b}" for a in "bcdfghklmnprstvwz" for b in "aeiouy"]
 

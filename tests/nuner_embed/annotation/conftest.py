@@ -5,7 +5,7 @@ from llm_server import KEY, serve
 from six_texts import TEXTS, reply
 
 from nuner_embed import Corpus
-from nuner_embed.annotation.annotate import annotate
+from nuner_embed.annotation.job import annotate
 from nuner_embed.annotation.server import Server
 
 

@@ -10,8 +10,8 @@ import pytest
 from six_texts import TEXTS
 
 from nuner_embed import Corpus
-from nuner_embed.annotation.annotate import estimate
 from nuner_embed.annotation.instruction import Instruction
+from nuner_embed.annotation.job import estimate
 from nuner_embed.annotation.ledger import KeptReply, open_ledger, read_ledger
 from nuner_embed.annotation.server import Server
 from nuner_embed.errors import AnnotationError

@@ -2,10 +2,10 @@
 
 import pytest
 
-from nuner_embed.annotation.aligning import align
-from nuner_embed.annotation.convert import annotated
+from nuner_embed.annotation.alignment import align
+from nuner_embed.annotation.conversion import annotated
 from nuner_embed.annotation.markup import bare, layers
-from nuner_embed.annotation.parsing import parse_reply
+from nuner_embed.annotation.parser import parse_reply
 from nuner_embed.annotation.replies import Reply
 from nuner_embed.annotation.report import AnnotationReport
 from nuner_embed.documents import Span

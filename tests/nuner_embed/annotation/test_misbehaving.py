@@ -7,7 +7,7 @@ import pytest
 from llm_server import KEY, completion
 from six_texts import TEXTS, lines, reply
 
-from nuner_embed.annotation.asking import retry_after_seconds
+from nuner_embed.annotation.client import retry_after_seconds
 from nuner_embed.annotation.sidecars import REPLIES_SUFFIX, beside
 from nuner_embed.errors import AnnotationError
 

@@ -8,10 +8,10 @@ import sys
 import pytest
 
 from nuner_embed import Document
+from nuner_embed.corpora.annotated import read_annotated
 from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.corpora.records import Reject
 from nuner_embed.errors import CorpusError
-from nuner_embed.probing.reading import read_annotated
 
 needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
 

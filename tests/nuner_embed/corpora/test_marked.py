@@ -2,9 +2,9 @@
 
 import pytest
 
+from nuner_embed.corpora.annotated import read_annotated
 from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.errors import CorpusError
-from nuner_embed.probing.reading import read_annotated
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nuner_embed import Corpus
-from nuner_embed.annotation.convert import convert_replies
+from nuner_embed.annotation.conversion import convert_replies
 from nuner_embed.annotation.ledger import KeptReply, open_ledger, read_ledger
 from nuner_embed.errors import NunerEmbedError
 

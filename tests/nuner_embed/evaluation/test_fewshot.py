@@ -10,16 +10,16 @@ from fakes import HashRuntime, hash_encoder
 from scipy import stats
 
 from nuner_embed import LinearProbe, Protocol, evaluate_fewshot, read_set
-from nuner_embed.evaluation import run as module
-from nuner_embed.evaluation.comparing import AVERAGE, Grid
+from nuner_embed.evaluation import fewshot_run as module
+from nuner_embed.evaluation.comparison import AVERAGE, Grid
 from nuner_embed.evaluation.fewshot import Cell, measure
 from nuner_embed.evaluation.figure import figure
 from nuner_embed.evaluation.metrics import Scores
 from nuner_embed.evaluation.protocol import TypedSet, needed, plan
-from nuner_embed.evaluation.report import table
+from nuner_embed.evaluation.table import table
+from nuner_embed.heads.features import FeatureCache, embed_words
+from nuner_embed.heads.labelled_words import WordLabels, runs_of
 from nuner_embed.installation import install_command
-from nuner_embed.probing.features import FeatureCache, embed_words
-from nuner_embed.probing.words import WordLabels, runs_of
 
 SMALL = Protocol(k=(1, 2, 4), draws=3)
 NAMES = {"time": ["seven", "nine", "ten"], "boat": ["ferry", "raft"], "city": ["Zürich", "Kiel", "Oslo"]}

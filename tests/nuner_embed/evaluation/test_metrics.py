@@ -8,7 +8,7 @@ from nervaluate import Evaluator
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from nuner_embed.evaluation.metrics import Counts, Scores
-from nuner_embed.probing.words import Runs, WordLabels, runs_of
+from nuner_embed.heads.labelled_words import Runs, WordLabels, runs_of
 from nuner_embed.tags import BIO, PLAIN, tags_to_spans
 
 TYPES = ("A", "B", "C")

@@ -12,10 +12,10 @@ from safetensors.numpy import load_file, save_file
 
 from nuner_embed import export_onnx, load_encoder, verify
 from nuner_embed.errors import NunerEmbedError
-from nuner_embed.models.composing import compose, ship
-from nuner_embed.models.concepts import ConceptFacts
-from nuner_embed.models.saving import save_model
-from nuner_embed.runtimes.agreement import Measurement
+from nuner_embed.models.concept_facts import ConceptFacts
+from nuner_embed.models.delta import compose, ship
+from nuner_embed.models.snapshot import save_model
+from nuner_embed.runtimes.parity import Measurement
 
 TEXTS = ["the ferry left at seven", "Zürich 7"]
 MANY = pytest.param(400, marks=pytest.mark.slow)

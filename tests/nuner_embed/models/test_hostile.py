@@ -8,9 +8,9 @@ import pytest
 from fakes import tiny_model
 from safetensors.numpy import load_file, save_file
 
-from nuner_embed.encoding.load import load_encoder, load_named_encoder
+from nuner_embed.encoders.loader import load_encoder, load_named_encoder
 from nuner_embed.errors import ModelError
-from nuner_embed.models.locating import locate
+from nuner_embed.models.resolver import locate
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.runtimes.network_config import network_config
 
@@ -202,7 +202,7 @@ def test_a_directory_that_a_file_names_runs_only_if_it_is_the_one(bert, copy, mo
     recipe = encoder.recipe.to_dict()
     assert load_named_encoder(str(copy), recipe, encoder.semantic_hash).semantic_hash == encoder.semantic_hash
     change(copy / "config.json", layer_norm_eps=0.5)
-    monkeypatch.setattr("nuner_embed.encoding.load.load_runtime", lambda *_: pytest.fail("it ran"))
+    monkeypatch.setattr("nuner_embed.encoders.loader.load_runtime", lambda *_: pytest.fail("it ran"))
     with pytest.raises(ModelError, match="is another model or recipe here"):
         load_named_encoder(str(copy), recipe, encoder.semantic_hash)
     with pytest.raises(ModelError, match="the recipe is none: a recipe knows no runtime"):

@@ -10,9 +10,9 @@ from fakes import tiny_model, wordpiece
 
 from nuner_embed.errors import ModelError
 from nuner_embed.models.known import DEFAULT_MODEL, PACKAGED, known_recipe
-from nuner_embed.models.locating import locate
 from nuner_embed.models.recipe import Recipe
-from nuner_embed.models.saving import save_model
+from nuner_embed.models.resolver import locate
+from nuner_embed.models.snapshot import save_model
 from nuner_embed.models.tokenizer import TextTokenizer
 
 
@@ -52,7 +52,7 @@ def test_the_base_is_the_pinned_one():
 def test_other_weights_under_a_pinned_name_are_refused(copy, monkeypatch):
     pinned = PACKAGED["minilm-l6"]
     monkeypatch.setitem(PACKAGED, "minilm-l6", type(pinned)(pinned.package, ".", "0" * 64, "mini", Recipe(), ""))
-    monkeypatch.setattr("nuner_embed.models.locating.weight_files", lambda *_: [copy / "config.json"])
+    monkeypatch.setattr("nuner_embed.models.resolver.weight_files", lambda *_: [copy / "config.json"])
     with pytest.raises(ModelError, match="not the pinned ones"):
         locate("minilm-l6")
 

@@ -12,10 +12,10 @@ from safetensors.numpy import save_file
 
 from nuner_embed.errors import ModelError
 from nuner_embed.files import copy_file
-from nuner_embed.models import saving
+from nuner_embed.models import snapshot
 from nuner_embed.models.directories import MARKER_FILE
-from nuner_embed.models.locating import locate
-from nuner_embed.models.saving import save_model
+from nuner_embed.models.resolver import locate
+from nuner_embed.models.snapshot import save_model
 from nuner_embed.models.tensors import read_shapes, read_tensors, write_tensors
 
 BERT = {
@@ -136,7 +136,7 @@ def test_a_full_disk_leaves_what_was_there_and_names_the_place(source, tmp_path,
 
 
 def test_a_killed_saving_is_swept_by_the_next(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(saving, "mark", lambda *_: os._exit(9))
+    monkeypatch.setattr(snapshot, "mark", lambda *_: os._exit(9))
     if not (child := os.fork()):
         save_model(str(source), tmp_path / "saved")
     os.waitpid(child, 0)

@@ -10,7 +10,7 @@ from fakes import byte_level_bpe, wordpiece
 from transformers import AutoTokenizer
 
 from nuner_embed.errors import ModelError
-from nuner_embed.models.exported import EXPORT_FILE
+from nuner_embed.models.onnx_export import EXPORT_FILE
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.models.tokenizer_config import _BERT_CLASSES, _CLASS_OF_NETWORK
 

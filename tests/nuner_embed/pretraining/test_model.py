@@ -7,9 +7,9 @@ from fakes import FAMILIES, tiny_model, wordpiece
 from torch.nn import functional as F
 
 from nuner_embed.errors import PretrainingError
-from nuner_embed.models.locating import locate
+from nuner_embed.models.resolver import locate
 from nuner_embed.pretraining.bi_encoder import BiEncoder, top_1
-from nuner_embed.pretraining.feeding import Source
+from nuner_embed.pretraining.feed import Source
 from nuner_embed.pretraining.halves import FastDropout, Flat, Halves, Padded, use_fast_dropout
 from nuner_embed.pretraining.settings import Settings
 from nuner_embed.pretraining.states import FrozenStates

@@ -25,8 +25,8 @@ from nuner_embed.pretraining import run as run_module
 from nuner_embed.pretraining import trainer as trainer_module
 from nuner_embed.pretraining.batches import make_batch, plan_epoch
 from nuner_embed.pretraining.examples import make_examples
-from nuner_embed.pretraining.optimizing import rate_at
-from nuner_embed.pretraining.selecting import hold_out
+from nuner_embed.pretraining.optimizer import rate_at
+from nuner_embed.pretraining.selection import hold_out
 from nuner_embed.pretraining.settings import Settings
 
 CITIES, BOATS = ["kiel", "oslo", "rome", "bonn"], ["ferry", "raft", "ship"]

@@ -10,8 +10,8 @@ from fakes import FAMILIES, UNFUSED_FAMILIES, tiny_model, wordpiece
 
 from nuner_embed import Document, export_onnx, load_encoder
 from nuner_embed.errors import ExportError, ModelError
-from nuner_embed.models.locating import locate
-from nuner_embed.runtimes import choose, padding
+from nuner_embed.models.resolver import locate
+from nuner_embed.runtimes import padding, registry
 from nuner_embed.runtimes.padding import ByLength
 
 MAJOR = int(transformers.__version__.split(".")[0])
@@ -190,7 +190,7 @@ def test_an_export_carries_what_was_found(family, tmp_path):
     assert json.loads((tmp_path / "out" / "export.json").read_text())["padding"] is False
     expected = load_encoder(str(source)).encode(DOCUMENTS)
     for runtime in ("onnx", "openvino"):
-        if not choose.installed(runtime):
+        if not registry.installed(runtime):
             continue
         encoder = load_encoder(str(tmp_path / "out"), runtime=runtime, precision="f32")
         assert_alone_equals_together(encoder)

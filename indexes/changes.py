@@ -1,0 +1,172 @@
+"""Writing the next state of an index: segments made of stores, and of what is left of other segments."""
+
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from nuner_embed.errors import IndexBundleError, StoreError, StoreMismatch
+from nuner_embed.files import hash_of, naming
+from nuner_embed.indexes.builder import Part, Plan, Work, write_segment
+from nuner_embed.indexes.bundle import Bundle
+from nuner_embed.indexes.directory import new_segment, parts_folder
+from nuner_embed.indexes.segment import Segment
+from nuner_embed.indexes.vectors import Metric, prepared
+from nuner_embed.store.reader import Shard, Store
+from nuner_embed.store.shard import GROUP_ROWS
+
+
+class NumericsDiffer(UserWarning):
+    """Vectors of one meaning were computed by different runtimes or settings; scores differ in their last digits."""
+
+
+_CHUNK_ROWS = 65_536
+# Parts of a compacted segment hold at least so many rows, but for the last.
+_PART_ROWS = 100_000
+
+
+def with_stores(directory: Path, bundle: Bundle, stores: Sequence[Store], work: Work, *, again: bool = False) -> Bundle:
+    """Writes a segment of the stores' rows; returns the state that names it.
+
+    Where rows were indexed before and are too few to train the index's kind on, the segment is flat.
+
+    Raises:
+        StoreMismatch: a store does not mean what the index means.
+        IndexBundleError: there is no row, or the store was added before.
+        ValueError: see `building.write_segment`.
+    """
+    for store in stores:
+        _require_same(bundle, store)
+    added = [fingerprint(store) for store in stores]
+    for store, mark in zip(stores, added, strict=True):
+        if added.count(mark) > 1:
+            raise IndexBundleError(f"{store.path} is named twice, or another store holds the same vectors; name one")
+        if not again and bundle.rows and mark in bundle.stores:
+            raise IndexBundleError(
+                f"{store.path} was added before; nothing was added. --again (in Python again=True) adds all of its "
+                "rows once more: those that were removed since, and those that are still there a second time"
+            )
+    shards = [shard for store in stores for shard in store.shards if shard.rows]
+    rows = sum(shard.rows for shard in shards)
+    if not rows:
+        raise IndexBundleError(f"{' and '.join(str(store.path) for store in stores)}: there is no row to index")
+    parts = [
+        Part(shard.rows, _chunks(shard, bundle.metric), shard.path("parquet"), shard.path("documents.parquet"))
+        for shard in shards
+    ]
+    ids = np.arange(bundle.next_id, bundle.next_id + rows, dtype=np.int64)
+    plan = _plan(bundle, bundle.bytes_resident, work, or_flat=bundle.next_id > 0)
+    entry = write_segment(new_segment(directory, bundle), parts, ids, bundle.dim, bundle.dtype, plan)
+    hashes = dict.fromkeys([*bundle.numeric_hashes, *(store.numeric_hash for store in stores)])
+    if len(hashes) > 1:
+        warnings.warn("the index holds vectors that were computed in different ways", NumericsDiffer, stacklevel=4)
+    return replace(
+        bundle,
+        segments=(*bundle.segments, entry),
+        stores=tuple(dict.fromkeys([*bundle.stores, *added])),
+        next_id=bundle.next_id + rows,
+        next_segment=bundle.next_segment + 1,
+        numeric_hashes=tuple(hashes),
+    )
+
+
+def compacted(
+    directory: Path, bundle: Bundle, segments: Sequence[tuple[Segment, NDArray[np.bool_] | None]], work: Work
+) -> Bundle:
+    """Writes one segment of all rows that are kept; returns the state that names it alone."""
+    without = replace(bundle, segments=(), tombstones=None, tombstones_sha256=None, removed=0)
+    kept = [
+        (segment, np.arange(len(segment.ids)) if marked is None else np.flatnonzero(marked))
+        for segment, marked in segments
+    ]
+    if not any(len(rows) for _, rows in kept):
+        return replace(without, stores=())
+    folder = new_segment(directory, bundle)
+    loose = parts_folder(folder)
+    loose.mkdir(parents=True)
+    try:
+        parts = list(_write_parts(loose, kept))
+        ids = np.concatenate([segment.ids[rows] for segment, rows in kept])
+        plan = _plan(bundle, 0, work, or_flat=True)
+        entry = write_segment(folder, parts, ids, bundle.dim, bundle.dtype, plan)
+    finally:
+        shutil.rmtree(loose, ignore_errors=True)
+    return replace(without, segments=(entry,), next_segment=bundle.next_segment + 1)
+
+
+def fingerprint(store: Store) -> str:
+    """Tells a store's contents from those of others."""
+    return hash_of([shard.sha256 for shard in store.shards])
+
+
+def _plan(bundle: Bundle, resident: int, work: Work, *, or_flat: bool) -> Plan:
+    left = None if bundle.max_memory is None else bundle.max_memory - resident
+    return Plan(bundle.kind, bundle.metric, bundle.target_recall, left, work, or_flat)
+
+
+def _chunks(shard: Shard, metric: Metric) -> Iterator[NDArray[np.floating[Any]]]:
+    for first in range(0, shard.rows, _CHUNK_ROWS):
+        chunk = prepared(shard.vectors[first : first + _CHUNK_ROWS], metric)
+        if not np.isfinite(chunk).all():
+            raise StoreError(f"{shard.path('npy')} holds a number that is not finite; encode the corpus again")
+        yield chunk
+
+
+def _require_same(bundle: Bundle, store: Store) -> None:
+    if store.semantic_hash != bundle.semantic_hash:
+        raise StoreMismatch(
+            f"{store.path} ({store.semantic_hash[:12]}) comes from another encoder or recipe than the index "
+            f"({bundle.semantic_hash[:12]}); their vectors cannot be compared"
+        )
+    if store.granularity != bundle.granularity:
+        raise StoreMismatch(f"{store.path} has {store.granularity} rows, the index {bundle.granularity} rows")
+    if store.dtype != bundle.dtype:
+        raise StoreMismatch(f"{store.path} holds {store.dtype}, the index {bundle.dtype}; encode it with that --dtype")
+
+
+def _write_parts(folder: Path, kept: list[tuple[Segment, NDArray[np.int64]]]) -> Iterator[Part]:
+    """Gathers what is kept into parts of some size, within each of which no two documents share an id."""
+    tables: list[tuple[pa.Table, pa.Table]] = []
+    vectors: list[Iterator[NDArray[np.floating[Any]]]] = []
+    import pyarrow.compute as pc  # some 50 ms, which building an index does without
+
+    seen = pa.array([], pa.string())
+    number = size = 0
+
+    def close() -> Part:
+        rows, documents = folder / f"{number}.parquet", folder / f"{number}.documents.parquet"
+        for path, several in ((rows, [pair[0] for pair in tables]), (documents, [pair[1] for pair in tables])):
+            with naming(path), path.open("wb") as stream:
+                pq.write_table(pa.concat_tables(several), stream, compression="zstd", row_group_size=GROUP_ROWS)
+        return Part(size, chain(*vectors), rows, documents)
+
+    for segment, chosen in kept:
+        for part, (begin, end) in enumerate(zip(segment.rows.bounds[:-1], segment.rows.bounds[1:], strict=True)):
+            here = chosen[np.searchsorted(chosen, begin) : np.searchsorted(chosen, end)]
+            if not len(here):
+                continue
+            table = segment.table(here)
+            documents = segment.rows.documents(part, table["document_id"].unique())
+            if tables and (size >= _PART_ROWS or pc.any(pc.is_in(documents["document_id"], value_set=seen)).as_py()):
+                yield close()
+                tables, vectors, seen, size = [], [], pa.array([], pa.string()), 0
+                number += 1
+            tables.append((table, documents))
+            vectors.append(_stored(segment, here))
+            seen = pa.concat_arrays([seen, documents["document_id"].combine_chunks()])
+            size += len(here)
+    yield close()
+
+
+def _stored(segment: Segment, rows: NDArray[np.int64]) -> Iterator[NDArray[np.floating[Any]]]:
+    places = segment.order.places(rows)
+    for first in range(0, len(rows), _CHUNK_ROWS):
+        yield segment.vectors.matrix[places[first : first + _CHUNK_ROWS]]

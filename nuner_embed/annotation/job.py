@@ -1,0 +1,181 @@
+"""The annotate job: a corpus and an LLM in, an annotated corpus out."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nuner_embed.annotation.alignment import Occurrences
+from nuner_embed.annotation.client import Asker
+from nuner_embed.annotation.conversion import annotated, require_other_files, write_annotated
+from nuner_embed.annotation.estimate import Estimate
+from nuner_embed.annotation.instruction import Instruction
+from nuner_embed.annotation.ledger import KeptReply, Ledger, open_ledger, read_ledger
+from nuner_embed.annotation.replies import Reply
+from nuner_embed.annotation.report import AnnotationReport
+from nuner_embed.annotation.server import Server
+from nuner_embed.annotation.sidecars import REPLIES_SUFFIX, beside
+from nuner_embed.corpora.corpus import Corpus
+from nuner_embed.documents import Document
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What came of asking.
+
+    Attributes:
+        texts: different ones in the corpus.
+        kept: of these, answered before this run.
+        answered: in this run.
+        requests: sent in this run.
+        failures: texts without a reply after all tries, by the last reason.
+        stopped: why it ended before the last text, or None.
+        served_by: models that answered, by their own account.
+        prompt_tokens: of all kept replies in the file, by the server's count.
+        completion_tokens: likewise.
+    """
+
+    texts: int
+    kept: int
+    answered: int
+    requests: int
+    failures: dict[str, int]
+    stopped: str | None
+    served_by: tuple[str, ...]
+    prompt_tokens: int
+    completion_tokens: int
+
+    @property
+    def unanswered(self) -> int:
+        """Texts that still have no reply."""
+        return self.texts - self.kept - self.answered
+
+
+def annotate(
+    corpus: Corpus,
+    output: str | os.PathLike[str],
+    server: Server,
+    *,
+    instruction: Instruction | None = None,
+    occurrences: Occurrences = "all",
+    max_requests: int | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> tuple[AnnotationReport, Asking]:
+    """Asks an LLM about every text of a corpus and writes what it finds as an annotated corpus.
+
+    Replies are kept beside the output, by text, instruction and model: whatever is asked twice is paid for once.
+
+    Args:
+        corpus: a document is asked about as a whole; the paper's are sentences.
+        output: a `.jsonl` or `.jsonl.gz` file.
+        server: whom to ask.
+        instruction: what; the built-in one by default.
+        occurrences: which matches of an entity in its text are annotated.
+        max_requests: HTTP requests in this run, retries included.
+        progress: called with what is done, how many texts of how many.
+
+    Raises:
+        AnnotationError: the server cannot be asked, or answers no more; what it answered so far is kept and written.
+            Or the output is a file of the corpus.
+        CorpusError: a bad record.
+    """
+    output = Path(output)
+    kept = beside(output, REPLIES_SUFFIX)
+    require_other_files([output, kept], [file.path for file in corpus.files])
+    instruction = instruction or Instruction.open_ended()
+    report = AnnotationReport()
+
+    def key_of(text: str) -> str:
+        return instruction.key(text, server.llm, server.temperature, server.options)
+
+    with open_ledger(kept) as ledger:
+        asker = Asker(server, instruction, max_requests, proven=server.llm in ledger.models)
+
+        def write() -> None:
+            if len(ledger):
+                replies = _replies((item for item in corpus if isinstance(item, Document)), ledger, key_of)
+                write_annotated(output, annotated(replies, report, occurrences=occurrences))
+
+        try:
+            asking = _ask(corpus, ledger, asker, key_of, progress)
+        except BaseException:  # whatever ended it: what was paid for can be used
+            with contextlib.suppress(OSError):  # what ended it may be a full disk, and is what is told
+                write()
+            raise
+        write()
+    return report, asking
+
+
+def _ask(corpus: Corpus, ledger: Ledger, asker: Asker, key_of: Callable[[str], str], progress: Progress) -> Asking:
+    documents = corpus.survey().documents
+    served_by: set[str] = set()
+    seen: set[str] = set()
+    kept = done = 0
+
+    def unanswered() -> Iterator[tuple[str, str]]:
+        nonlocal kept, done
+        for item in corpus:
+            if not isinstance(item, Document):
+                continue
+            key = key_of(item.text)
+            if key in seen:
+                done += 1
+            elif key in ledger:
+                seen.add(key)
+                kept, done = kept + 1, done + 1
+            else:
+                seen.add(key)
+                yield key, item.text
+
+    def keep(reply: KeptReply) -> None:
+        nonlocal done
+        ledger.add(reply)
+        served_by.add(reply.served_by)
+        done += 1
+        progress("asking", done, documents)
+
+    texts = unanswered()
+    asker.ask(texts, keep)
+    for _ in texts:  # those behind a limit of requests are counted too
+        pass
+    return Asking(
+        len(seen), kept, asker.answered, asker.requests, dict(asker.failures), asker.stopped,
+        tuple(sorted(served_by)), ledger.prompt_tokens, ledger.completion_tokens,
+    )  # fmt: skip
+
+
+def _replies(documents: Iterable[Document], ledger: Ledger, key_of: Callable[[str], str]) -> Iterator[Reply]:
+    for document in documents:
+        key = key_of(document.text)
+        if key in ledger:
+            yield ledger.reply(key, document.id)
+
+
+def estimate(
+    corpus: Corpus,
+    output: Path,
+    server: Server,
+    instruction: Instruction,
+    prices: tuple[float, float] | None = None,
+) -> Estimate:
+    """What `annotate` would ask, without asking; nothing is written.
+
+    Raises:
+        CorpusError: a bad record.
+        AnnotationError: the kept replies cannot be read.
+    """
+    seen: set[str] = set()
+    kept = characters = 0
+    with read_ledger(beside(output, REPLIES_SUFFIX)) as ledger:
+        known = ledger.keys()
+    for item in corpus:
+        if isinstance(item, Document):
+            key = instruction.key(item.text, server.llm, server.temperature, server.options)
+            if key not in seen:
+                seen.add(key)
+                kept += key in known
+                characters += 0 if key in known else len(item.text)
+    return Estimate.of(len(seen), kept, characters, instruction.wording, prices)

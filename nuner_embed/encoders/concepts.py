@@ -1,0 +1,144 @@
+"""The other half of the bi-encoder: names of entity types, and the vectors that their mentions agree with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nuner_embed.arguments import as_names
+from nuner_embed.documents import is_text
+from nuner_embed.encoders.loader import load_encoder, require_named
+from nuner_embed.encoders.text import TextEncoder, semantic_hash, unit
+from nuner_embed.errors import ModelError
+from nuner_embed.models.companions import CONCEPT_FOLDER
+from nuner_embed.models.concept_facts import Calibration, ConceptFacts
+from nuner_embed.models.resolver import locate
+from nuner_embed.runtimes.base import pad
+
+Floats = NDArray[np.floating[Any]]
+_AT_ONCE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class ConceptEncoder:
+    """Turns the names of entity types into vectors.
+
+    Attributes:
+        model: whose concept encoder it is.
+        directory: where it lies.
+        encoder: the network with its tokenizer.
+        facts: what its vectors mean.
+    """
+
+    model: str
+    directory: Path
+    encoder: TextEncoder
+    facts: ConceptFacts
+
+    @classmethod
+    def open(
+        cls, model: str, *, device: str = "auto", threads: int = 0, texts: tuple[dict[str, Any], str] | None = None
+    ) -> Self:
+        """Loads the concept encoder that belongs to a model.
+
+        Args:
+            model: see `ModelSpec`.
+            device: "auto", "cpu" or "cuda".
+            threads: 0 for one a core.
+            texts: where a file, such as an index's manifest, gives the model's name: the recipe and the semantic hash
+                of the text encoder that it means. The name then starts no download, and no other model is run.
+
+        Raises:
+            ModelError: there is no such model, or it has no concept encoder.
+            RuntimeUnavailable: it cannot be run here.
+        """
+        found = locate(model, fetch=texts is None)
+        if texts is not None:
+            require_named(found, *texts)
+        directory = found.directory / CONCEPT_FOLDER
+        if not directory.is_dir():
+            raise ModelError(
+                f"{model} has no concept encoder: nuner-mini has one, and what nuner-embed pretrain makes (but for "
+                "--objective token-classification); published NuNER checkpoints did not keep theirs; search by "
+                "examples with --like FILE"
+            )
+        facts = ConceptFacts.read(directory)
+        if facts.text_weights_sha256 != found.weights_sha256:
+            raise ModelError(
+                f"{directory} belongs to another text encoder ({facts.text_weights_sha256[:12]}) than {model} "
+                f"({found.weights_sha256[:12]}); pre-train or export the model again"
+            )
+        return cls(model, directory, load_encoder(str(directory), device=device, threads=threads, layers=(-1,)), facts)
+
+    @property
+    def metric(self) -> Literal["cosine", "dot"]:
+        """What training compared by: cosines, or, with the paper's loss, inner products."""
+        return "dot" if "temperature" in self.facts.similarity else "cosine"
+
+    def takes(self, name: str) -> bool:
+        """Whether a name has something in it and is not too long."""
+        ((ids, _),) = self.encoder.tokenizer.encode([name])
+        return 0 < len(ids) <= self.encoder.capacity
+
+    def encode(self, names: str | Sequence[str]) -> NDArray[np.float32]:
+        """A vector for each name, (n, dim); of length 1, unless tokens were compared by inner product in training.
+
+        Raises:
+            ValueError: a name without anything in it, longer than the network takes, or with a lone surrogate.
+        """
+        tokenizer, room = self.encoder.tokenizer, self.encoder.capacity
+        names = as_names(names)
+        for name in names:
+            if not is_text(name):
+                raise ValueError(f"a concept is text, and {name[:60]!r} holds a lone surrogate")
+        pieces = [ids for ids, _ in tokenizer.encode(names)]
+        for name, ids in zip(names, pieces, strict=True):
+            if not 0 < len(ids) <= room:
+                raise ValueError(f"a concept is the name of an entity type of 1 to {room} tokens, not {name[:60]!r}")
+        vectors = np.empty((len(names), self.encoder.dim), np.float32)
+        before = len(tokenizer.prefix)
+        for first in range(0, len(names), _AT_ONCE):
+            some = pieces[first : first + _AT_ONCE]
+            rows = [np.concatenate([tokenizer.prefix, ids, tokenizer.suffix]).astype(np.int64) for ids in some]
+            states = self.encoder.runtime.run(*pad(rows, self.encoder.pad_id))
+            for i, ids in enumerate(some):
+                inner = states[i, before : before + len(ids)]
+                vectors[first + i] = inner.mean(axis=0) if self.facts.pooling == "mean" else states[i, 0]
+        return unit(vectors) if self.metric == "cosine" else vectors
+
+    def semantic_hash_of_texts(self, recipe: dict[str, Any]) -> str:
+        """What the text encoder that this belongs to has for a semantic hash, with some recipe."""
+        encoder = self.encoder  # base and tokenizer are those of the text encoder
+        return semantic_hash(self.facts.text_weights_sha256, encoder.config_sha256, encoder.tokenizer.sha256, recipe)
+
+    def calibrated(self, calibration: Calibration) -> Self:
+        """The same encoder with another calibration."""
+        return replace(self, facts=replace(self.facts, calibration=calibration))
+
+    @property
+    def calibration(self) -> Calibration:
+        """What was measured.
+
+        Raises:
+            ModelError: nothing was.
+        """
+        if self.facts.calibration is None:
+            raise ModelError(
+                f"{self.model} is not calibrated; nuner-embed concepts calibrate {self.model} DATA measures on "
+                "annotated data what its similarities mean"
+            )
+        return self.facts.calibration
+
+    def probabilities(self, cosines: Floats) -> Floats:
+        """How probable it is that a mention is of a type, from their cosine; any shape.
+
+        Raises:
+            ModelError: nobody measured what a cosine means for this model.
+        """
+        from scipy.special import expit  # indexes, which import this, need it for nothing else
+
+        probabilities: Floats = expit(self.calibration.slope * cosines + self.calibration.intercept)
+        return probabilities

@@ -1,0 +1,186 @@
+"""From a model's name to an encoder that is ready to run."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, get_args
+
+from nuner_embed.encoders.text import TextEncoder, semantic_hash
+from nuner_embed.errors import ModelError, StoreMismatch
+from nuner_embed.machine import threads_for
+from nuner_embed.models.known import DEFAULT_MODEL
+from nuner_embed.models.recipe import Recipe
+from nuner_embed.models.resolver import Model, graph_beside, locate
+from nuner_embed.models.tokenizer import TextTokenizer
+from nuner_embed.printable import printable
+from nuner_embed.runtimes.base import Precision, RuntimeName, RuntimeOptions
+from nuner_embed.runtimes.measurements import CUDA_BATCH_TOKENS
+from nuner_embed.runtimes.registry import MODULES, load_runtime, torch_is_installed
+from nuner_embed.runtimes.select import choose
+
+# Measured by benchmarks/encode.py: small batches stay in a CPU's cache.
+_TORCH_BATCH_TOKENS = {"cpu": 1024, "cuda": CUDA_BATCH_TOKENS}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What is needed to load an encoder, kept until it is needed, here or in another process.
+
+    Attributes:
+        model: a Hugging Face or exported directory, a known name, or a hub name.
+        runtime: "auto" runs an exported graph with whatever is fastest here, and a directory of weights with torch;
+            without torch, and with "onnx" or "openvino", the graph that lies beside the weights, if there is one.
+        device: "auto", "cpu" or "cuda".
+        precision: of the arithmetic, "f32", "bf16" or "fp16"; "auto" is f32 in torch, and what is fastest elsewhere.
+        threads: 0 for one a core.
+        batch_tokens: tokens a batch may hold, padding included; None for the fastest, 1,024 in torch on a CPU.
+        recipe: `layers`, `pooling`, `normalize`, `max_length`, `stride` in place of the model's own; None keeps it.
+        graph: see `RuntimeOptions`.
+        semantic_hash: where a file, such as a manifest, gives the model's name: of the encoder that it means. The name
+            then starts no download, and another model of that name is not run. None where a person gives the name.
+    """
+
+    model: str = DEFAULT_MODEL
+    runtime: RuntimeName = "auto"
+    device: str = "auto"
+    precision: Precision = "auto"
+    threads: int = 0
+    batch_tokens: int | None = None
+    recipe: dict[str, Any] = field(default_factory=dict)
+    graph: str | None = None
+    semantic_hash: str | None = None
+
+    def load(self, workers: int = 1) -> TextEncoder:
+        """Loads the model into the runtime.
+
+        Args:
+            workers: processes among which the cores are shared where `threads` was left open.
+
+        Raises:
+            ModelError: the model cannot be found, loaded, or follow the recipe.
+            RuntimeUnavailable: the runtime or device is not to be had.
+        """
+        if self.batch_tokens is not None and self.batch_tokens < 1:
+            raise ValueError(f"batch_tokens must be at least 1, not {self.batch_tokens}")
+        found = locate(self.model, fetch=self.semantic_hash is None)
+        if not found.export and (self.runtime in MODULES or (self.runtime == "auto" and not torch_is_installed())):
+            found = graph_beside(found) or found
+        recipe = resolve_recipe(found, **self.recipe)
+        tokenizer = TextTokenizer.from_directory(found.directory)
+        if tokenizer.largest_id >= found.config.vocabulary:
+            raise ModelError(
+                f"{self.model}: the tokenizer's ids go up to {tokenizer.largest_id}, the network knows only "
+                f"{found.config.vocabulary}; they do not belong together"
+            )
+        if self.semantic_hash is not None:
+            _require_same(found, tokenizer, recipe, self.semantic_hash)
+        options = RuntimeOptions(self.device, self.precision, self.threads or threads_for(workers), self.graph)
+        name, batch_tokens = self.runtime, self.batch_tokens
+        if found.export:
+            choice = choose(found, self.runtime, options, self.batch_tokens)
+            name, batch_tokens = choice.runtime, choice.batch_tokens
+            options = replace(options, precision=choice.precision)
+        loaded = load_runtime(found, recipe, name, options)
+        return TextEncoder(
+            tokenizer=tokenizer,
+            runtime=loaded,
+            recipe=recipe,
+            weights_sha256=found.weights_sha256,
+            batch_tokens=batch_tokens or _TORCH_BATCH_TOKENS[loaded.device],
+            config_sha256=found.config.sha256,
+            pad_id=found.config.pad_id,
+            source=found.source,
+        )
+
+    def pinned(self, numerics: dict[str, Any]) -> Self:
+        """A copy in which whatever was left open is what an earlier run took.
+
+        Raises:
+            StoreMismatch: the earlier run took a runtime or a precision that this program does not know.
+        """
+        for name, values in (("runtime", RuntimeName), ("precision", Precision)):
+            if numerics[name] not in get_args(values):
+                raise StoreMismatch(
+                    f"the store was begun with the {name} {printable(numerics[name])}, which this program does not "
+                    "have; start over with --force"
+                )
+        return replace(
+            self,
+            runtime=numerics["runtime"] if self.runtime == "auto" else self.runtime,
+            precision=numerics["precision"] if self.precision == "auto" else self.precision,
+            threads=self.threads or numerics["threads"],
+            batch_tokens=self.batch_tokens or numerics["batch_tokens"],
+            graph=numerics.get("file"),
+        )
+
+
+def load_encoder(
+    model: str = DEFAULT_MODEL,
+    *,
+    runtime: RuntimeName = "auto",
+    device: str = "auto",
+    precision: Precision = "auto",
+    threads: int = 0,
+    batch_tokens: int | None = None,
+    **recipe: Any,
+) -> TextEncoder:
+    """Loads a model into a runtime; see `ModelSpec` for the arguments and `ModelSpec.load` for what it raises."""
+    return ModelSpec(model, runtime, device, precision, threads, batch_tokens, recipe).load()
+
+
+def load_named_encoder(
+    name: str, recipe: dict[str, Any], semantic_hash: str, *, threads: int = 0, **options: Any
+) -> TextEncoder:
+    """Loads the encoder that a file, such as an index's manifest, says it was made with.
+
+    Args:
+        name: of the model, as the file has it: it starts no download.
+        recipe: the file's.
+        semantic_hash: of the encoder that the file means; another one is not run.
+        threads: 0 for one a core.
+        options: of `ModelSpec`.
+
+    Raises:
+        ModelError: no such model is on this machine, or it is another one.
+    """
+    spec = ModelSpec(name, threads=threads, recipe=recipe_keywords(recipe), semantic_hash=semantic_hash, **options)
+    return spec.load()
+
+
+def recipe_keywords(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A file's recipe as keywords of `ModelSpec.recipe`.
+
+    Raises:
+        ModelError: it is no recipe.
+    """
+    try:
+        return Recipe.from_dict(recipe).to_dict()
+    except ValueError as error:
+        raise ModelError(f"the recipe is none: {error}") from None
+
+
+def require_named(found: Model, recipe: dict[str, Any], wanted: str) -> None:
+    """Refuses a model that is not the one which a file means by its name, before anything of it runs.
+
+    Raises:
+        ModelError: it is another one.
+    """
+    tokenizer = TextTokenizer.from_directory(found.directory)
+    _require_same(found, tokenizer, resolve_recipe(found, **recipe_keywords(recipe)), wanted)
+
+
+def _require_same(found: Model, tokenizer: TextTokenizer, recipe: Recipe, wanted: str) -> None:
+    there = semantic_hash(found.weights_sha256, found.config.sha256, tokenizer.sha256, recipe.to_dict())
+    if there != wanted:
+        raise ModelError(f"{found.name} is another model or recipe here ({there[:12]}) than there ({wanted[:12]})")
+
+
+def resolve_recipe(model: Model, **changes: Any) -> Recipe:
+    """The model's recipe with what was asked for in its place, checked against the model.
+
+    Raises:
+        ModelError: the model cannot follow it, or a value makes no sense.
+    """
+    try:
+        wanted = model.recipe.replace(**changes)
+    except ValueError as error:
+        raise ModelError(f"{model.name}: {error}") from None
+    return model.checked_recipe(wanted)

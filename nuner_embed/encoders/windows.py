@@ -1,0 +1,100 @@
+"""Windows over texts that are longer than the encoder's input."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from nuner_embed.encoders.tokens import Ints
+
+Overflow = Literal["window", "truncate", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Stretches of tokens that are encoded together.
+
+    Attributes:
+        start: first token, as an index into the token table, (w,).
+        length: tokens, special tokens not counted, (w,).
+    """
+
+    start: Ints
+    length: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Which window each stretch of tokens is taken from.
+
+    Attributes:
+        windows: all windows, those of one document in order, windows made for single mentions last.
+        counts: how many windows each document's text needs, (d,).
+        window: index into `windows` for each stretch, (m,).
+        first: first token of the stretch within its window, (m,).
+        last: one past its last token within its window, (m,).
+        cut: stretches of which only the first tokens are used, (m,) bool.
+    """
+
+    windows: Windows
+    counts: Ints
+    window: Ints
+    first: Ints
+    last: Ints
+    cut: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+
+
+def count_windows(sizes: Ints, capacity: int, stride: int) -> Ints:
+    """How many windows texts of so many tokens are cut into, (d,); none for a text without tokens."""
+    return np.where(sizes > 0, 1 + np.maximum(0, -(-(sizes - capacity) // (capacity - stride))), 0)
+
+
+def place(begins: Ints, sizes: Ints, document: Ints, first: Ints, last: Ints, capacity: int, stride: int) -> Placement:
+    """Lays overlapping windows over every document and finds the best one for each stretch.
+
+    A stretch comes from the window that holds all of it and in which it stands farthest from a cut edge (the ends
+    of the text itself are no cut). A stretch that no regular window holds gets one of its own, centred on it.
+
+    Args:
+        begins: first token of each document, as an index into the token table, (d,).
+        sizes: tokens of each document, (d,).
+        document: document of each stretch, (m,).
+        first: first token of each stretch, as an index into the token table, (m,).
+        last: one past its last token, (m,).
+        capacity: tokens a window holds.
+        stride: tokens that neighbouring windows share, at most half the capacity.
+    """
+    step = capacity - stride
+    counts = count_windows(sizes, capacity, stride)
+    firsts = np.cumsum(counts) - counts
+    owner = np.repeat(np.arange(len(sizes)), counts)
+    offset = (np.arange(len(owner)) - firsts[owner]) * step
+    length = np.minimum(capacity, sizes[owner] - offset)
+
+    a = first - begins[document]
+    b = last - begins[document]
+    later = np.minimum(a // step, counts[document] - 1)
+    earlier = np.maximum(later - 1, 0)
+    earlier_end = earlier * step + capacity
+    # the margin on the side where the two windows cut the text; the earlier one wins a tie
+    choose_earlier = (later > 0) & (b <= earlier_end) & (earlier_end - b >= a - later * step)
+    index = np.where(choose_earlier, earlier, later)
+    window = firsts[document] + index
+    start_in = a - index * step
+    end_in = b - index * step
+
+    start = begins[owner] + offset
+    homeless = np.flatnonzero(end_in > capacity)
+    cut = np.zeros(len(a), dtype=np.bool_)
+    if len(homeless):
+        size = np.minimum(b - a, capacity)[homeless]
+        cut[homeless] = (b - a)[homeless] > capacity
+        room = sizes[document[homeless]] - capacity
+        own = np.clip(a[homeless] - (capacity - size) // 2, 0, room)
+        own = np.where(cut[homeless], np.minimum(a[homeless], room), own)
+        window[homeless] = len(start) + np.arange(len(homeless))
+        start_in[homeless] = a[homeless] - own
+        end_in[homeless] = np.minimum(start_in[homeless] + size, capacity)
+        start = np.concatenate([start, begins[document[homeless]] + own])
+        length = np.concatenate([length, np.full(len(homeless), capacity)])
+    return Placement(Windows(start, length), counts, window, start_in, end_in, cut)

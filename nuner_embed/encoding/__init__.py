@@ -1,1 +1,0 @@
-"""From documents to embeddings: windows, batches, pooling, and the job that writes them into a store."""

@@ -1,0 +1,195 @@
+"""Words and their labels: what a probe learns from, and how what it says becomes mentions again.
+
+A probe gives each word one of the types or none, as section 4.1 of the paper has it, without BIO tags; adjacent words
+of one type are one mention (`SCHEME`). Two mentions of a type that touch cannot be told apart this way.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nuner_embed.documents import Document
+from nuner_embed.encoders.tokens import Ints
+from nuner_embed.errors import ProbeError
+from nuner_embed.tags import OUTSIDE, spans_to_tags
+from nuner_embed.words import split_words
+
+SCHEME = "one type or none a word, no BIO; adjacent words of one type are one mention"
+UNLABELLED = "ENTITY"
+NONE = "None"  # how the class of words in no mention is shown; it comes first, whatever types are called
+Unit = Literal["mentions", "words"]
+
+
+@dataclass(frozen=True, slots=True)
+class WordFeatures:
+    """The words of some documents, with their embeddings.
+
+    Attributes:
+        bounds: (d + 1,); document i has the words `bounds[i]` to `bounds[i + 1]`.
+        start: first character of each word in its document, (n,).
+        end: one past the last, (n,).
+        vectors: (n, dim) float32.
+    """
+
+    bounds: Ints
+    start: Ints
+    end: Ints
+    vectors: NDArray[np.floating[Any]]
+
+    def words(self, document: int) -> list[tuple[int, int]]:
+        """`(start, end)` of each word of a document."""
+        here = slice(self.bounds[document], self.bounds[document + 1])
+        return list(zip(self.start[here].tolist(), self.end[here].tolist(), strict=True))
+
+    def take(self, documents: NDArray[np.intp]) -> NDArray[np.intp]:
+        """The numbers of the words of some documents, in the order given."""
+        return np.concatenate(
+            [np.empty(0, np.intp), *(np.arange(self.bounds[i], self.bounds[i + 1]) for i in documents)]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Mentions as runs of words.
+
+    Attributes:
+        first: number of the first word, (m,).
+        last: one past the last, (m,).
+        code: type, (m,).
+    """
+
+    first: Ints
+    last: Ints
+    code: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class WordLabels:
+    """What annotated documents say of their words.
+
+    Attributes:
+        codes: 0 for none, else 1 + the place of the type in the list of types, (n,).
+        mentions: as they were annotated: two of a type that touch are two.
+        lost: mentions that no word stands for, or whose words belong to an earlier one that they overlap.
+    """
+
+    codes: Ints
+    mentions: Runs
+    lost: int
+
+    @classmethod
+    def of(cls, documents: Sequence[Document], features: WordFeatures, types: Sequence[str]) -> Self:
+        """Labels the words of documents; mentions of other types than those listed do not count."""
+        code = {name: 1 + place for place, name in enumerate(types)}
+        codes = np.zeros(len(features.start), dtype=np.int64)
+        runs: list[tuple[int, int, int]] = []
+        lost = 0
+        for number, document in enumerate(documents):
+            spans = [span for span in document.spans if type_of(span.label) in code]
+            if not spans:
+                continue
+            base = int(features.bounds[number])
+            begun = len(runs)
+            for place, tag in enumerate(spans_to_tags(spans, features.words(number)), start=base):
+                if tag == OUTSIDE:
+                    continue
+                codes[place] = code[tag[2:]]
+                if tag[0] == "B":
+                    runs.append((place, place + 1, int(codes[place])))
+                else:
+                    runs[-1] = (runs[-1][0], place + 1, runs[-1][2])
+            lost += len(spans) - (len(runs) - begun)
+        first, last, of_type = np.array(runs, dtype=np.int64).reshape(-1, 3).T
+        return cls(codes, Runs(first, last, of_type), lost)
+
+
+def runs_of(codes: Ints, bounds: Ints) -> Runs:
+    """The mentions that labelled words make: adjacent words of a document with one type."""
+    if not len(codes):
+        return Runs(codes, codes, codes)
+    begins = np.empty(len(codes), dtype=bool)
+    begins[0] = True
+    np.not_equal(codes[1:], codes[:-1], out=begins[1:])
+    inner = bounds[1:-1]
+    begins[inner[inner < len(codes)]] = True
+    first = np.flatnonzero(begins)
+    last = np.append(first[1:], len(codes))
+    typed = codes[first] > 0
+    return Runs(first[typed], last[typed], codes[first[typed]])
+
+
+def type_of(label: str | None) -> str:
+    """The type that a span's label names; spans without one are of type ENTITY."""
+    return label or UNLABELLED
+
+
+def count_mentions(documents: Sequence[Document]) -> Counter[str]:
+    """How many spans with each label the documents hold; see `types_among`."""
+    return Counter(type_of(span.label) for document in documents for span in document.spans)
+
+
+def types_among(labels: Iterable[str]) -> list[str]:
+    """The types among labels, sorted: all but "O", which says of a span that it is no mention."""
+    return sorted(set(labels) - {OUTSIDE})
+
+
+def require_not_reserved(types: Collection[str]) -> None:
+    """Refuses types whose name is taken.
+
+    Raises:
+        ProbeError: a type called "O", which means no entity.
+    """
+    if OUTSIDE in types:
+        raise ProbeError(f'a type cannot be called "{OUTSIDE}", which stands for no entity; rename it')
+
+
+def count_matrix(documents: Sequence[Document], types: Sequence[str], unit: Unit = "mentions") -> Ints:
+    """How often each document holds each type, in mentions or in words that a probe could learn from, (d, types).
+
+    A mention that overlaps an earlier one, or holds no word, does not count.
+    """
+    place = {name: i for i, name in enumerate(types)}
+    counts = np.zeros((len(documents), len(types)), dtype=np.int64)
+    for number, document in enumerate(documents):
+        spans = [span for span in document.spans if type_of(span.label) in place]
+        if not spans:
+            continue
+        words = document.words if document.words is not None else split_words(document.text)
+        for tag in spans_to_tags(spans, words):
+            if tag != OUTSIDE and (unit == "words" or tag[0] == "B"):
+                counts[number, place[tag[2:]]] += 1
+    return counts
+
+
+def require_known(found: Collection[str], known: Collection[str], what: str) -> None:
+    """Refuses annotated data with types that a probe does not know.
+
+    Raises:
+        ProbeError: naming both.
+    """
+    unknown = sorted(set(found) - set(known))
+    if unknown:
+        raise ProbeError(
+            f"{what} holds the types {shortened(unknown)}, which the probe does not know; it knows "
+            f"{shortened(sorted(known))}. Train it on these types, or name those to look at with --types"
+            f"{comma_hint(known)}"
+        )
+
+
+def comma_hint(names: Iterable[str]) -> str:
+    """How to name a type on the command line where some have commas in their names; else nothing."""
+    for name in names:
+        if "," in name:
+            escaped = name.replace(",", r"\,")
+            return rf" (a comma within a name is written \,: --types '{escaped}')"
+    return ""
+
+
+def shortened(names: Sequence[str], most: int = 8) -> str:
+    """Names for a message, the first few of them; control characters are spelt out."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(name if name.isprintable() else repr(name) for name in names[:most]) + more

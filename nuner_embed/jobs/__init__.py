@@ -1,0 +1,1 @@
+"""The batch job that encodes a corpus into a store."""

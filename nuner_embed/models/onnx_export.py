@@ -1,0 +1,163 @@
+"""An exported graph, and what is in a directory that `nuner-embed export` made."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from nuner_embed.artifacts import Kind
+from nuner_embed.errors import ExportError, ModelError
+from nuner_embed.files import hash_of, sha256_of, write_json
+from nuner_embed.metadata import FileName, Sha256, convert, read_object
+from nuner_embed.models.companions import CONCEPT_FOLDER, DETECTOR_FOLDER
+
+EXPORT_FILE = "export.json"
+RECIPE_FILE = "recipe.json"
+ONNX_FILE = "model.onnx"
+REFERENCE_FILE = "reference.npz"
+VERIFY_FILE = "verify.json"
+FUSED_FOLDER = "fused"
+SCHEMA_VERSION = 2
+FilePrecision = Literal["fp32", "fp16", "int8"]
+# Of which `export.json` keeps the SHA-256; `verify.json` is written again by each verification.
+_CHECKED = (RECIPE_FILE, REFERENCE_FILE, "config.json", "tokenizer.json")
+_KEPT = ("source", "precision", "graph_sha256", "weights_sha256", "padding")
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """The facts about an exported graph; `export.json` keeps those of a graph that this project exported.
+
+    Attributes:
+        source: the model it was made from, by hub or known name, or by the last part of its path; None for a graph
+            that another program exported.
+        precision: of the file's weights.
+        graph_sha256: of the graph's file, or of that file and its file of weights.
+        weights_sha256: of the source's weights; of the graph where another program exported it.
+        file: the graph's path within the directory.
+        padding: whether texts of different lengths may share a batch; None where nobody found out.
+    """
+
+    source: str | None
+    precision: FilePrecision
+    graph_sha256: str
+    weights_sha256: str
+    file: str = ONNX_FILE
+    padding: bool | None = None
+
+    @property
+    def arithmetic(self) -> Literal["f32", "fp16", "int8"]:
+        """The file's precision by the name that it has among those of the runtimes."""
+        return "f32" if self.precision == "fp32" else self.precision
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, as `export.json` keeps them."""
+        return {name: getattr(self, name) for name in _KEPT}
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What `export.json` says.
+
+    Attributes:
+        files: the SHA-256 of the files beside it, but for the graph's, which has its own; none in earlier exports.
+        sha256: of all other fields; None in earlier exports.
+        The others: as `Export` has them.
+    """
+
+    source: str
+    precision: FilePrecision
+    graph_sha256: Sha256
+    weights_sha256: Sha256
+    padding: bool | None = None
+    files: dict[FileName, Sha256] = field(default_factory=dict)
+    sha256: Sha256 | None = None
+
+
+def read_export(directory: Path) -> Export:
+    """The facts about a graph that this project exported.
+
+    Raises:
+        ModelError: `export.json` is missing, damaged, or of another version.
+    """
+    written = _read(directory)
+    return Export(
+        written.source, written.precision, written.graph_sha256, written.weights_sha256, padding=written.padding
+    )
+
+
+def _read(directory: Path) -> _Written:
+    path, cure = directory / EXPORT_FILE, "export the model again"
+    try:
+        values = read_object(
+            path, version=SCHEMA_VERSION, error=ModelError, what="the facts about an export", cure=cure
+        )
+        written = convert(values, _Written)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ModelError(f"{path} is missing; {cure}") from None
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}; {cure}") from None
+    if written.sha256 and hash_of({key: value for key, value in values.items() if key != "sha256"}) != written.sha256:
+        raise ModelError(f"{path} is not what was written (sha256 differs); {cure}")
+    return written
+
+
+def write_export(directory: Path, facts: dict[str, Any]) -> None:
+    """Writes `export.json`, with the SHA-256 of every file beside it but the graph, and its own.
+
+    Args:
+        directory: of the export, with all that `verify` is to hold it to.
+        facts: what `Export.to_dict` gives, and whatever else is worth knowing.
+    """
+    files = {name: sha256_of(directory / name) for name in _CHECKED if (directory / name).is_file()}
+    values = {"schema_version": SCHEMA_VERSION, **facts, "files": files}
+    write_json(directory / EXPORT_FILE, {**values, "sha256": hash_of(values)})
+
+
+def altered(directory: Path) -> list[str]:
+    """The files of an export, but for the graph, that are not as they were written, by their paths.
+
+    An export of an earlier version lists no files: of that one only the graph is known.
+
+    Raises:
+        ModelError: `export.json` is missing, damaged, or of another version.
+    """
+    return [
+        str(directory / name)
+        for name, sha256 in _read(directory).files.items()
+        if not (directory / name).is_file() or sha256_of(directory / name) != sha256
+    ]
+
+
+_GRAPH = (
+    EXPORT_FILE, RECIPE_FILE, ONNX_FILE, f"{ONNX_FILE}.data", REFERENCE_FILE, VERIFY_FILE, "config.json",
+    "tokenizer.json",
+    *(f"{FUSED_FOLDER}/{file}" for file in ("onnxruntime-*", ".onnxruntime-*", ".onnxruntime-*/onnxruntime-*")),
+)  # fmt: skip
+EXPORTED_MODEL = Kind(
+    "an export",
+    EXPORT_FILE,
+    read_export,
+    (
+        *_GRAPH,
+        *(f"{CONCEPT_FOLDER}/{file}" for file in (*_GRAPH, "concepts.json")),
+        *(f"{DETECTOR_FOLDER}/{file}" for file in ("probe.json", "weights-*.safetensors")),
+    ),
+    ExportError,
+    ExportError,
+)
+
+
+def graph_files(graph: Path) -> list[Path]:
+    """A graph's file and, where it has one, its file of weights."""
+    return [path for path in (graph, weights_path(graph)) if path.is_file()]
+
+
+def weights_path(graph: Path) -> Path:
+    """Where the weights of a graph too large for one file lie."""
+    return graph.with_name(f"{graph.name}.data")
+
+
+def graph_sha256(graph: Path) -> str:
+    """The SHA-256 of the one file, or of the names and hashes of both."""
+    hashes = {path.name: sha256_of(path) for path in graph_files(graph)}
+    return next(iter(hashes.values())) if len(hashes) == 1 else hash_of(hashes)

@@ -1,0 +1,72 @@
+"""A model as a plain Hugging Face directory."""
+
+from pathlib import Path
+
+from nuner_embed.artifacts import replacing, require_replaceable
+from nuner_embed.errors import ModelError
+from nuner_embed.files import copy_file, expand, write_json
+from nuner_embed.models.companions import COMPANIONS
+from nuner_embed.models.directories import CARD_FILE, SAVED_MODEL, TOKENIZER_FILES, mark
+from nuner_embed.models.onnx_export import RECIPE_FILE
+from nuner_embed.models.resolver import Model, locate
+from nuner_embed.models.weights import weight_files
+
+
+def copy_tokenizer(model: Model, directory: Path) -> None:
+    """Copies whatever there is of the model's tokenizer into a directory that has none.
+
+    Raises:
+        OSError: a file cannot be read or written; the error names it.
+    """
+    for name in TOKENIZER_FILES:
+        if (model.directory / name).is_file():
+            copy_file(model.directory / name, directory / name)
+
+
+def save_model(name: str, directory: Path, *, force: bool = False) -> Model:
+    """Writes a model that is known by name, or any other, as a Hugging Face directory with its recipe.
+
+    Args:
+        name: see `locate`.
+        directory: appears whole or not at all.
+        force: replace a model that was saved there, as long as every file of it is as it was written.
+
+    Raises:
+        ModelError: there is no such model, it is an exported one, the directory is taken or cannot be written.
+    """
+    directory = expand(directory)
+    require_replaceable(Path(directory.resolve()), SAVED_MODEL, force=force)  # before the long work
+    model = locate(name)
+    if model.export:
+        raise ModelError(
+            f"{name} is an exported graph, of which no weights can be had; save {model.export.source or 'its source'}"
+        )
+    weights = weight_files(name, model.directory)
+    try:
+        with replacing(directory, SAVED_MODEL, force=force) as made:
+            _copy(model, weights, made)
+            known = {made / weights[0].name: model.weights_sha256} if len(weights) == 1 else {}
+            mark(made, "saved", known)
+    except OSError as error:
+        read = error.filename and Path(error.filename).is_relative_to(model.directory)
+        raise ModelError(
+            f"{error.filename} cannot be read: {error.strerror or error}"
+            if read
+            else f"{directory} cannot be written: {error.strerror or error}; nothing was changed"
+        ) from None
+    return locate(str(directory))
+
+
+def _copy(model: Model, weights: list[Path], made: Path) -> None:
+    copy_file(model.directory / "config.json", made / "config.json")
+    copy_tokenizer(model, made)
+    for path in (*weights, *model.directory.glob("*.index.json"), model.directory / CARD_FILE):
+        if path.is_file():
+            copy_file(path, made / path.name)
+    write_json(made / RECIPE_FILE, model.recipe.to_dict())
+    for folder in COMPANIONS:
+        if (model.directory / folder).is_dir():
+            (made / folder).mkdir()
+            for path in sorted((model.directory / folder).iterdir()):
+                if path.is_file() and not path.name.startswith("."):
+                    copy_file(path, made / folder / path.name)

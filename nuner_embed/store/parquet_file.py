@@ -1,0 +1,127 @@
+"""A store as one Parquet file, the vectors beside what they stand for."""
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nuner_embed import artifacts
+from nuner_embed.errors import NunerEmbedError, StoreError, StoreLocked
+from nuner_embed.files import atomic_write, expand, temporary_name, temporary_names
+from nuner_embed.store.ownership import STORE, remove
+from nuner_embed.store.reader import Store
+from nuner_embed.store.shard import GROUP_ROWS
+
+VECTOR_COLUMN = "vector"
+_FACTS = "nuner_embed"
+_STORE_SUFFIX = "store"
+
+
+def write_parquet(store: Store, path: str | Path) -> Path:
+    """Writes a store's rows and vectors as one Parquet file, which appears once it is whole.
+
+    The columns are those of the store's table, and `vector`, a list of `dim` numbers of the store's dtype. The file's
+    metadata holds under `nuner_embed` what the vectors mean, as JSON.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    target = expand(path)
+    facts = {"semantic_hash": store.semantic_hash, "numeric_hash": store.numeric_hash, "recipe": store.recipe.to_dict()}
+    metadata = {_FACTS: json.dumps(facts)}
+    tables = _tables(store)
+    first = next(tables)
+    with (
+        atomic_write(target) as stream,
+        pq.ParquetWriter(stream, first.schema.with_metadata(metadata), compression="zstd") as file,
+    ):
+        file.write_table(first)
+        for table in tables:
+            file.write_table(table)
+    return target
+
+
+def _tables(store: Store) -> Iterator[pa.Table]:
+    """The rows with their vectors, a group at a time; one without rows for a store that has none."""
+    for table, vectors in store.batches(GROUP_ROWS):
+        flat = pa.array(np.ascontiguousarray(vectors).ravel())
+        yield table.append_column(VECTOR_COLUMN, pa.FixedSizeListArray.from_arrays(flat, store.dim))
+    if len(store) == 0:
+        kind = pa.list_(pa.from_numpy_dtype(np.dtype(store.dtype)), store.dim)
+        yield store.table().append_column(VECTOR_COLUMN, pa.array([], kind))
+
+
+@contextlib.contextmanager
+def store_beside(file: Path, *, force: bool) -> Iterator[Path]:
+    """The directory of the store that a Parquet file is going to be made of, which goes when the block has ended well.
+
+    It is a new one with a name that nobody can foresee, or the one that an earlier run left that was killed.
+
+    Args:
+        file: the Parquet file.
+        force: replace the file, if it is one of ours.
+
+    Raises:
+        StoreError: the file is there already, or is none that may be replaced.
+        StoreLocked: another process is making the file.
+    """
+    if file.is_dir():
+        raise StoreError(f"{file} is a directory; a name that ends in .parquet is that of a file")
+    with contextlib.ExitStack() as stack:
+        if file.parent.is_dir():
+            beside = artifacts.lock_beside(file)
+            busy = StoreLocked(f"another process is writing {file}; wait for it or stop it")
+            stack.enter_context(artifacts.lock(beside, busy, StoreError))
+            stack.callback(beside.unlink, missing_ok=True)
+        left = _left_stores(file)
+        if file.exists():
+            # where a store is left, an earlier run was told to replace the file, or had just made it
+            if not left and not force:
+                raise StoreError(f"{file} is there already; name another file, or replace it with --force")
+            _require_replaceable(file)
+        for other in left[1:]:
+            with contextlib.suppress(NunerEmbedError, OSError):
+                remove(other)
+        store = left[0] if left else temporary_name(file, _STORE_SUFFIX)
+        yield store
+        if store.exists():
+            remove(store)
+
+
+def _left_stores(file: Path) -> list[Path]:
+    """Stores that killed runs left beside a file, the last one first; the holder of the file's lock may ask."""
+    if not file.parent.is_dir():
+        return []
+    names, former = temporary_names(file), re.compile(rf"\.{re.escape(file.name)}\.({_STORE_SUFFIX})", re.DOTALL)
+    found = []
+    for path in file.parent.iterdir():
+        match = names.fullmatch(path.name) or former.fullmatch(path.name)
+        if match and match[1] == _STORE_SUFFIX and path.is_dir() and not path.is_symlink() and _is_mine(path):
+            with contextlib.suppress(NunerEmbedError):
+                if STORE.read(path):
+                    found.append(path)
+    return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+
+def _is_mine(path: Path) -> bool:
+    return not hasattr(os, "getuid") or path.stat().st_uid == os.getuid()
+
+
+def _require_replaceable(file: Path) -> None:
+    """Refuses a file that `write_parquet` did not write; an empty one holds nothing that could be lost."""
+    if file.is_file() and not file.stat().st_size:
+        return
+    try:
+        ours = file.is_file() and _FACTS.encode() in (pq.read_metadata(file).metadata or {})
+    except (OSError, pa.ArrowException):
+        ours = False
+    if not ours:
+        raise StoreError(
+            f"{file} is no Parquet file that nuner-embed encode wrote; name another file, or remove that one yourself"
+        )

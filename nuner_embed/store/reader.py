@@ -1,0 +1,272 @@
+"""Reading a store."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from nuner_embed.arrays import map_array
+from nuner_embed.encoders.tokens import Granularity
+from nuner_embed.errors import StoreError
+from nuner_embed.files import expand
+from nuner_embed.models.recipe import Recipe
+from nuner_embed.printable import printable
+from nuner_embed.store.journal import Journal
+from nuner_embed.store.layout import SUFFIXES, Suffix
+from nuner_embed.store.manifest import checked, read_values
+from nuner_embed.store.shard import Dtype, Hashes, Sizes, document_schema, row_schema
+
+# A `.npy` file begins with a header of 128 bytes; NumPy may write a longer one some day.
+_LONGEST_HEADER = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One part of a store.
+
+    Attributes:
+        directory: of the store.
+        name: of the shard.
+        rows: how many.
+        documents: how many.
+        sha256: of each file, by suffix.
+        bytes: of each file, by suffix.
+        dim: width of the vectors.
+        dtype: of the vectors.
+        granularity: what a row is.
+    """
+
+    directory: Path
+    name: str
+    rows: int
+    documents: int
+    sha256: Hashes
+    bytes: Sizes
+    dim: int
+    dtype: Dtype
+    granularity: Granularity
+
+    def __post_init__(self) -> None:
+        header = self.bytes["npy"] - self.rows * self.dim * np.dtype(self.dtype).itemsize
+        if not 0 < header <= _LONGEST_HEADER:
+            raise ValueError(
+                f"{self.name} has {self.bytes['npy']:,} bytes for {self.rows:,} rows of {self.dim:,} {self.dtype}"
+            )
+
+    def path(self, suffix: str) -> Path:
+        """Where the `npy`, `parquet` or `documents.parquet` file lies."""
+        return self.directory / f"{self.name}.{suffix}"
+
+    def wrong_size(self, suffix: Suffix) -> str | None:
+        """What is wrong with a file, as far as its size tells."""
+        path = self.path(suffix)
+        if not path.is_file():
+            return f"{path.name} is missing"
+        size = path.stat().st_size
+        return None if size == self.bytes[suffix] else f"{path.name} has {size:,} bytes, not {self.bytes[suffix]:,}"
+
+    @property
+    def vectors(self) -> NDArray[np.floating[Any]]:
+        """The embeddings (rows, dim), read-only, memory-mapped anew with every call.
+
+        Python keeps a file descriptor for every map: keep no maps of many shards.
+
+        Raises:
+            StoreError: the file is not what was written.
+        """
+        try:
+            vectors: NDArray[np.floating[Any]] = map_array(self.path("npy"))
+        except (OSError, ValueError) as error:
+            raise self._unreadable("npy", error) from None
+        expected = (self.rows, self.dim), np.dtype(self.dtype)
+        if (vectors.shape, vectors.dtype) != expected or not vectors.flags.c_contiguous:
+            raise StoreError(
+                f"{self.path('npy')} has {vectors.dtype} of shape {vectors.shape}, expected {self.dtype} of shape "
+                f"{expected[0]}; see nuner-embed store verify"
+            )
+        return vectors
+
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows as Arrow, all columns or those named.
+
+        Raises:
+            StoreError: the file is not what was written, or has no such column.
+        """
+        return self._read("parquet", row_schema(self.granularity), self.rows, columns)
+
+    def texts(self) -> pa.Table:
+        """The documents that the rows were taken from: document_id, text.
+
+        Raises:
+            StoreError: the file is not what was written.
+        """
+        return self._read("documents.parquet", document_schema(), self.documents)
+
+    def _read(self, suffix: Suffix, schema: pa.Schema, rows: int, columns: Sequence[str] | None = None) -> pa.Table:
+        unknown = [name for name in columns or () if name not in schema.names]
+        if unknown:
+            raise StoreError(f"{self.directory} has no column {unknown[0]!r}, but {', '.join(schema.names)}")
+        path = self.path(suffix)
+        if not path.is_file():
+            raise StoreError(f"{path} is missing; see nuner-embed store verify")
+        try:
+            with pq.ParquetFile(path) as file:
+                found, size = file.schema_arrow, file.metadata.num_rows
+                if size != rows or not found.equals(schema):
+                    raise StoreError(
+                        f"{path} has {size:,} rows of {', '.join(found.names)}, expected {rows:,} rows of "
+                        f"{', '.join(schema.names)}; see nuner-embed store verify"
+                    )
+                table = file.read(list(columns) if columns is not None else None)
+            table.validate(full=True)  # a damaged file may hold texts that are no UTF-8
+        except (OSError, pa.ArrowException, MemoryError) as error:
+            raise self._unreadable(suffix, error) from None
+        if len(table) != rows:
+            raise StoreError(f"{path} has {len(table):,} rows, expected {rows:,}; see nuner-embed store verify")
+        return table
+
+    def _unreadable(self, suffix: Suffix, error: BaseException) -> StoreError:
+        reason = printable((error.strerror if isinstance(error, OSError) else None) or error)
+        return StoreError(f"{self.path(suffix)} cannot be read: {reason}; see nuner-embed store verify")
+
+
+class Store:
+    """Embeddings of a corpus with what they stand for; open one with `Store.open`.
+
+    Attributes:
+        path: the directory.
+        manifest: `manifest.json` as it stands.
+        shards: the parts, in corpus order.
+        recipe: what an embedding is.
+        granularity: what a row is: "token", "word" or "mention".
+        documents: how many.
+        dim: width of the vectors.
+        dtype: of the vectors.
+        semantic_hash: what the vectors mean; never mix two.
+        numeric_hash: which bits to expect.
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+        facts = checked(path, manifest)
+        if facts.clearing:
+            raise StoreError(f"{path} was being cleared; the same nuner-embed encode command again finishes it")
+        self.complete = facts.complete
+        listed = facts.shards if facts.complete else Journal.read(path).entries
+        try:
+            self.shards = tuple(
+                Shard(
+                    path, one.name, one.rows, one.documents, one.sha256, one.bytes,
+                    facts.dim, facts.dtype, facts.granularity,
+                )
+                for one in listed
+            )  # fmt: skip
+        except ValueError as error:
+            raise StoreError(
+                f"{path}: the numbers of its books cannot be ({error}); encode again with --force"
+            ) from None
+        self.documents = sum(shard.documents for shard in self.shards)
+        self.recipe = Recipe.from_dict(facts.recipe)
+        self.granularity: str = facts.granularity
+        self.dim = facts.dim
+        self.dtype: str = facts.dtype
+        self.semantic_hash: str = facts.semantic_hash
+        self.numeric_hash: str = facts.numeric_hash
+
+    @classmethod
+    def open(cls, path: str | Path, *, allow_incomplete: bool = False, check_files: bool = True) -> Self:
+        """Opens a store for reading.
+
+        Args:
+            path: its directory.
+            allow_incomplete: accept the finished shards of a job that has not ended.
+            check_files: look that every file is there with the size it was written with.
+
+        Raises:
+            StoreError: there is no store, it is unfinished or damaged, or a file of it is missing.
+            StoreMismatch: another schema version.
+        """
+        directory = expand(path)
+        manifest = read_values(directory)
+        if manifest is None:
+            raise StoreError(f"{directory} holds no store (no manifest.json); nuner-embed encode makes one")
+        store = cls(directory, manifest)
+        if not store.complete and not allow_incomplete:
+            raise StoreError(
+                f"{directory} is unfinished ({store.documents} of {manifest.get('corpus_documents')} documents); "
+                "the same nuner-embed encode command again finishes it"
+            )
+        for shard in store.shards if check_files else ():
+            for suffix in SUFFIXES:
+                wrong = shard.wrong_size(suffix)
+                if wrong:
+                    raise StoreError(f"{directory}: {wrong}; encode again with --force")
+        return store
+
+    def __len__(self) -> int:
+        return sum(shard.rows for shard in self.shards)
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r}, {len(self)} {self.granularity} rows, {self.documents} documents)"
+
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """All rows as one Arrow table: document_id, start, end, text, label, score and the row's number."""
+        if not self.shards:
+            raise StoreError(f"{self.path} holds no shard yet")
+        return pa.concat_tables(shard.table(columns) for shard in self.shards)
+
+    def vectors(self, rows: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.floating[Any]]:
+        """The embeddings of some rows, (len(rows), dim), in the order given.
+
+        Raises:
+            IndexError: a row number outside the store.
+            TypeError: no list of whole numbers.
+        """
+        wanted = np.asarray(rows)
+        if wanted.ndim != 1 or (wanted.size and not np.issubdtype(wanted.dtype, np.integer)):
+            raise TypeError(f"rows must be a list of row numbers, not {wanted.dtype} of shape {wanted.shape}")
+        wanted = wanted.astype(np.int64)
+        if wanted.size and not (wanted.min() >= 0 and wanted.max() < len(self)):
+            raise IndexError(f"row numbers go from 0 to {len(self) - 1}")
+        found = np.empty((len(wanted), self.dim), dtype=self.dtype)
+        begin = 0
+        for shard in self.shards:
+            here = (wanted >= begin) & (wanted < begin + shard.rows)
+            if here.any():
+                found[here] = shard.vectors[wanted[here] - begin]
+            begin += shard.rows
+        return found
+
+    def batches(self, size: int = 65536) -> Iterator[tuple[pa.Table, NDArray[np.floating[Any]]]]:
+        """Rows with their embeddings, at most `size` at a time, never across a shard's end."""
+        if size < 1:
+            raise ValueError(f"size must be at least 1, not {size}")
+        for shard in self.shards:
+            table = shard.table()
+            for begin in range(0, shard.rows, size):
+                yield table.slice(begin, size), shard.vectors[begin : begin + size]
+
+    def to_pandas(self) -> Any:
+        """The rows as a pandas DataFrame; needs pandas."""
+        return self.table().to_pandas()
+
+    def verify(self) -> list[str]:
+        """Reads every byte again; returns what is wrong, a line each, nothing if all is well.
+
+        Without the checksums that `unchecked` misses, what they are of is checked less.
+        """
+        from nuner_embed.store.integrity import problems_of
+
+        return problems_of(self)
+
+    def unchecked(self) -> list[str]:
+        """What `verify` cannot compare with a checksum, a line each: earlier versions wrote fewer of them."""
+        from nuner_embed.store.integrity import missing_checksums
+
+        return missing_checksums(self)

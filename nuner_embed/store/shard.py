@@ -1,0 +1,269 @@
+"""Shards: one matrix, one table of rows and one of documents each."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from nuner_embed.corpora.digest import ContentHash
+from nuner_embed.documents import Document, Span
+from nuner_embed.encoders.rows import RowTable
+from nuner_embed.encoders.tokens import Granularity, TokenTable
+from nuner_embed.errors import StoreError
+from nuner_embed.files import naming, open_own, sha256_of, sync
+from nuner_embed.metadata import Count, Positive, Sha256
+from nuner_embed.store.layout import SUFFIXES, Suffix, temporary_path
+
+if TYPE_CHECKING:
+    from nuner_embed.encoders.text import RowEmbeddings
+
+Dtype = Literal["float16", "float32"]
+# A reader that looks up some rows reads the groups that they are in, no more.
+GROUP_ROWS = 8192
+
+
+Hashes = dict[Suffix, Sha256]
+Sizes = dict[Suffix, Count]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEntry:
+    """A finished shard, as the journal names it.
+
+    Attributes:
+        name: file name without its suffix.
+        rows: in it.
+        documents: consecutive documents of the corpus that it holds.
+        content_sha256: of these documents.
+        sha256: of each file, by suffix.
+        bytes: of each file, by suffix.
+        tokens: that went through the encoder.
+        padding: padding tokens that went with them.
+        windows: the texts were cut into.
+        covered: lines it added to `coverage.jsonl`.
+        batch_tokens: the reduced batch budget if memory ran out, else None.
+    """
+
+    name: str
+    rows: Count
+    documents: Count
+    content_sha256: Sha256
+    sha256: Hashes
+    bytes: Sizes
+    tokens: Count
+    padding: Count
+    windows: Count
+    covered: Count
+    batch_tokens: Positive | None
+
+    def __post_init__(self) -> None:
+        require_files_of(self)
+
+
+class _WithFiles(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def sha256(self) -> Hashes: ...
+    @property
+    def bytes(self) -> Sizes: ...
+
+
+def require_files_of(shard: _WithFiles) -> None:
+    """Refuses a shard whose hashes or sizes are not those of its three files.
+
+    Raises:
+        ValueError: naming it.
+    """
+    for values in (shard.sha256, shard.bytes):
+        if set(values) != set(SUFFIXES):
+            raise ValueError(f"{shard.name!r} must name the files {', '.join(SUFFIXES)}, not {', '.join(values)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """A line of `coverage.jsonl`: a document that was windowed, or of which something has no embedding.
+
+    Attributes:
+        document_id: whose.
+        tokens: of the document.
+        windows: it was cut into.
+        dropped_tokens: that have no embedding.
+        dropped_rows: that there are not, for want of these.
+        untokenized_rows: words or mentions that no token stands for.
+        cut_mentions: mentions of which a part was dropped.
+    """
+
+    document_id: str
+    tokens: Count
+    windows: Count
+    dropped_tokens: Count
+    dropped_rows: Count
+    untokenized_rows: Count
+    cut_mentions: Count
+
+
+def write_shard(
+    directory: Path, name: str, table: TokenTable, embedded: "RowEmbeddings", granularity: Granularity
+) -> tuple[ShardEntry, list[str], dict[Suffix, Path]]:
+    """Writes and syncs the files of a shard under temporary names.
+
+    Returns:
+        The shard's entry, its lines for `coverage.jsonl`, and the temporary path by suffix.
+    """
+    paths = {suffix: temporary_path(directory, name, suffix) for suffix in SUFFIXES}
+    with naming(directory / f"{name}.npy"), open_own(paths["npy"], "xb") as stream:
+        _write_matrix(stream, embedded.vectors)
+        sync(stream)
+    tables: dict[Suffix, pa.Table] = {
+        "parquet": rows_as_arrow(table, embedded, granularity),
+        "documents.parquet": documents_as_arrow(table.documents),
+    }
+    for suffix, written in tables.items():
+        with naming(directory / f"{name}.{suffix}"), open_own(paths[suffix], "xb") as stream:
+            pq.write_table(written, stream, compression="zstd", row_group_size=GROUP_ROWS)
+            sync(stream)
+    content = ContentHash()
+    for document in table.documents:
+        content.add(document)
+    coverage = list(_coverage(table, embedded))
+    reduced = embedded.statistics.batch_tokens
+    entry = ShardEntry(
+        name=name,
+        rows=len(tables["parquet"]),
+        documents=len(table.documents),
+        content_sha256=content.hexdigest(),
+        sha256={suffix: sha256_of(path) for suffix, path in paths.items()},
+        bytes={suffix: path.stat().st_size for suffix, path in paths.items()},
+        tokens=embedded.statistics.tokens,
+        padding=embedded.statistics.padding,
+        windows=int(embedded.placement.counts.sum()),
+        covered=len(coverage),
+        batch_tokens=reduced if embedded.statistics.reduced else None,
+    )
+    return entry, coverage, paths
+
+
+def cast(embedded: "RowEmbeddings", dtype: Dtype, name: str) -> "RowEmbeddings":
+    """Vectors of a shard as they are stored.
+
+    Raises:
+        StoreError: a vector is not finite in this dtype.
+    """
+    vectors = embedded.vectors
+    with np.errstate(over="ignore"):
+        stored = vectors.astype(dtype, copy=False)
+    if not np.isfinite(stored).all():
+        if np.isfinite(vectors).all():
+            raise StoreError(f"{name}: a number is too large for {dtype}; use --dtype float32")
+        raise StoreError(
+            f"{name}: the encoder gave a number that is not finite: its weights do, or its precision, if not f32"
+        )
+    return replace(embedded, vectors=stored)
+
+
+def _write_matrix(stream: IO[bytes], matrix: NDArray[np.floating[Any]]) -> None:
+    """Writes what `numpy.save` writes, which does not say why a disk would not take it."""
+    matrix = np.ascontiguousarray(matrix)
+    npy.write_array_header_1_0(stream, npy.header_data_from_array_1_0(matrix))
+    stream.write(matrix.reshape(-1).view(np.uint8).data)
+
+
+def rows_as_arrow(table: TokenTable, embedded: "RowEmbeddings", granularity: Granularity) -> pa.Table:
+    """The rows' table: document_id, start, end, text, label, score, and the number of the token, word or mention."""
+    documents, rows = table.documents, embedded.rows
+    spans = _spans_of_rows(documents, rows, granularity) if embedded.found is None else embedded.found
+    text = [
+        documents[document].text[start:end]
+        for document, start, end in zip(rows.document.tolist(), rows.start.tolist(), rows.end.tolist(), strict=True)
+    ]
+    ids = pa.array([document.id for document in documents], pa.string())
+    return pa.table(
+        [
+            ids.take(pa.array(rows.document)),
+            pa.array(rows.start),
+            pa.array(rows.end),
+            text,
+            [span.label if span else None for span in spans],
+            [span.score if span else None for span in spans],
+            pa.array(rows.index),
+        ],
+        schema=row_schema(granularity),
+    )
+
+
+def row_schema(granularity: str) -> pa.Schema:
+    """The columns of the rows' table."""
+    return pa.schema(
+        {
+            "document_id": pa.string(),
+            "start": pa.int64(),
+            "end": pa.int64(),
+            "text": pa.string(),
+            "label": pa.string(),
+            "score": pa.float32(),
+            granularity: pa.int32(),
+        }
+    )
+
+
+def documents_as_arrow(documents: Sequence[Document]) -> pa.Table:
+    """The documents' table: document_id, text."""
+    columns = [[document.id for document in documents], [document.text for document in documents]]
+    return pa.table(columns, schema=document_schema())
+
+
+def document_schema() -> pa.Schema:
+    """The columns of the documents' table."""
+    return pa.schema({"document_id": pa.string(), "text": pa.string()})
+
+
+def _spans_of_rows(documents: Sequence[Document], rows: RowTable, granularity: Granularity) -> Sequence[Span | None]:
+    """The span that each row is; for tokens and words the input's first span that they share characters with."""
+    if granularity == "mention":
+        pairs = zip(rows.document.tolist(), rows.index.tolist(), strict=True)
+        return [documents[document].spans[index] for document, index in pairs]
+    spans: list[Span | None] = [None] * len(rows.document)
+    bounds = np.searchsorted(rows.document, np.arange(len(documents) + 1))
+    for document, a, b in zip(documents, bounds[:-1], bounds[1:], strict=True):
+        if not document.spans:
+            continue
+        start, end = rows.start[a:b], rows.end[a:b]
+        # offsets of neighbouring tokens may fall back by a character: made monotone they bound the search
+        reach, ahead = np.maximum.accumulate(end), np.minimum.accumulate(start[::-1])[::-1]
+        for span in reversed(document.spans):
+            near = slice(np.searchsorted(reach, span.start, "right"), np.searchsorted(ahead, span.end, "left"))
+            for row in np.flatnonzero((start[near] < span.end) & (end[near] > span.start)):
+                spans[a + near.start + row] = span
+    return spans
+
+
+def _coverage(table: TokenTable, embedded: "RowEmbeddings") -> Sequence[str]:
+    """A JSON line for each document that was windowed, or of which something has no embedding."""
+    placement = embedded.placement
+    cut = np.bincount(embedded.rows.document[placement.cut], minlength=len(table.documents))
+    facts = {
+        "tokens": table.counts,
+        "windows": placement.counts,
+        "dropped_tokens": embedded.dropped_tokens,
+        "dropped_rows": embedded.dropped_rows,
+        "untokenized_rows": embedded.rows.untokenized,
+        "cut_mentions": cut,
+    }
+    worth = (placement.counts > 1) | (
+        embedded.dropped_tokens + embedded.dropped_rows + embedded.rows.untokenized + cut > 0
+    )
+    return [
+        json.dumps(
+            asdict(Covered(table.documents[i].id, **{key: int(values[i]) for key, values in facts.items()})),
+            ensure_ascii=False,
+        )
+        for i in np.flatnonzero(worth)
+    ]

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.arrays import parse_array, write_array
-from nuner_embed.encoders.tokens import Granularity
 from nuner_embed.errors import IndexBundleError
 from nuner_embed.files import atomic_write, hash_of, read_bytes, sha256_of, write_json
 from nuner_embed.indexes.entries import Factory, SegmentEntry
@@ -20,6 +19,7 @@ from nuner_embed.limits import MIB, VECTOR_WIDTH
 from nuner_embed.metadata import Count, Positive, Sha256, convert, read_object
 from nuner_embed.models.recipe import Recipe
 from nuner_embed.store.shard import Dtype
+from nuner_embed.tables import Granularity
 
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"

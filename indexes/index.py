@@ -13,7 +13,6 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from nuner_embed.artifacts import is_free, replacing
-from nuner_embed.encoders.tokens import Granularity
 from nuner_embed.errors import IndexBundleError
 from nuner_embed.files import expand
 from nuner_embed.indexes import changes, verification
@@ -27,6 +26,7 @@ from nuner_embed.indexes.vectors import Floats, Metric, best, faiss_metric, prep
 from nuner_embed.limits import FILTER_SECONDS
 from nuner_embed.store.reader import Store
 from nuner_embed.store.shard import Dtype
+from nuner_embed.tables import Granularity
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,11 @@ from nuner_embed.arguments import Texts, as_documents
 from nuner_embed.corpora.marked import unmark
 from nuner_embed.documents import Document, Span, is_text
 from nuner_embed.encoders.text import TextEncoder
-from nuner_embed.encoders.tokens import Granularity, TokenTable
+from nuner_embed.encoders.tokens import tokenize
 from nuner_embed.errors import IndexBundleError, StoreMismatch
 from nuner_embed.indexes.index import Index
 from nuner_embed.indexes.vectors import Floats, prepared
+from nuner_embed.tables import Granularity
 
 NEGATIVE = "-"
 # From so many examples on, how rows vary is taken into account.
@@ -69,7 +70,7 @@ def embed_mentions(index: Index, encoder: TextEncoder, documents: Texts) -> Floa
     require_encoder(index, encoder)
     documents = as_marked_documents(documents)
     granularity: Granularity = next(name for name in get_args(Granularity) if name == index.bundle.granularity)
-    table = TokenTable.tokenize(documents, encoder.tokenizer, granularity)
+    table = tokenize(documents, encoder.tokenizer, granularity)
     embedded = encoder.encode_rows(table, granularity)
     rows = embedded.rows
     bounds = np.searchsorted(rows.document, np.arange(len(documents) + 1))

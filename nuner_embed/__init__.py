@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nuner_embed.documents import Document, Span
     from nuner_embed.encoders.concepts import ConceptEncoder
     from nuner_embed.encoders.loader import load_encoder
-    from nuner_embed.encoders.text import Encoder, TextEncoder, TokenEmbeddings
+    from nuner_embed.encoders.text import Encoder, TextEncoder
     from nuner_embed.errors import NunerEmbedError
     from nuner_embed.evaluation.fewshot_run import evaluate_fewshot, read_set
     from nuner_embed.evaluation.probe_scores import score_tagger
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from nuner_embed.pretraining.settings import Settings
     from nuner_embed.store.parquet_file import write_parquet
     from nuner_embed.store.reader import Store
+    from nuner_embed.tables import TokenEmbeddings
 
 __version__ = "0.1.0"
 

@@ -6,8 +6,6 @@ from nuner_embed.arguments import Paths, StrPath
 from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.encoders.loader import ModelSpec
 from nuner_embed.encoders.mentions import Detector
-from nuner_embed.encoders.tokens import Granularity
-from nuner_embed.encoders.windows import Overflow
 from nuner_embed.errors import StoreError
 from nuner_embed.files import expand
 from nuner_embed.jobs.encode import run_job
@@ -17,6 +15,7 @@ from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.runtimes.base import Precision, RuntimeName
 from nuner_embed.store.reader import Store
 from nuner_embed.store.shard import Dtype
+from nuner_embed.tables import Granularity, Overflow
 
 
 def encode(

@@ -5,9 +5,8 @@ from typing import Any, Protocol, Self, get_args
 
 from nuner_embed.encoders.mentions import Detector
 from nuner_embed.encoders.text import TextEncoder
-from nuner_embed.encoders.tokens import Granularity
-from nuner_embed.encoders.windows import Overflow
 from nuner_embed.store.shard import Dtype
+from nuner_embed.tables import Granularity, Overflow
 
 
 class EncoderSpec(Protocol):

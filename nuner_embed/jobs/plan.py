@@ -10,10 +10,11 @@ from nuner_embed.corpora.corpus import Survey
 from nuner_embed.documents import Document
 from nuner_embed.encoders.rows import count_rows
 from nuner_embed.encoders.text import TextEncoder
-from nuner_embed.encoders.tokens import Granularity, TokenTable
-from nuner_embed.encoders.windows import Overflow, count_windows
+from nuner_embed.encoders.tokens import tokenize
+from nuner_embed.encoders.windows import count_windows
 from nuner_embed.errors import StoreError
 from nuner_embed.jobs.options import JobOptions
+from nuner_embed.tables import Granularity, Overflow, TokenTable
 
 _CHUNK_DOCUMENTS = 256
 _CHUNK_CHARACTERS = 1 << 20
@@ -43,7 +44,7 @@ def cut_shards(
     parts: list[TokenTable] = []
     weight = 0
     for chunk in _chunks(documents):
-        table = TokenTable.tokenize(chunk, encoder.tokenizer, granularity)
+        table = tokenize(chunk, encoder.tokenizer, granularity)
         if overflow == "error":
             _require_short(table, encoder.capacity)
         rows = count_rows(table, granularity)
@@ -104,7 +105,7 @@ def estimate(survey: Survey, encoder: TextEncoder, options: JobOptions) -> Estim
     characters = rows = tokens = 0
     sample = iter(survey.sample)
     while chunk := list(islice(sample, _CHUNK_DOCUMENTS)):
-        table = TokenTable.tokenize(chunk, encoder.tokenizer, options.tokenized)
+        table = tokenize(chunk, encoder.tokenizer, options.tokenized)
         sizes = np.minimum(table.counts, encoder.capacity) if options.overflow == "truncate" else table.counts
         windows = count_windows(sizes, encoder.capacity, encoder.recipe.stride)
         overlaps = np.maximum(windows - 1, 0) * encoder.recipe.stride

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import msgspec
 
 from nuner_embed import metadata
-from nuner_embed.encoders.tokens import Granularity
-from nuner_embed.encoders.windows import Overflow
 from nuner_embed.errors import StoreError, StoreMismatch
 from nuner_embed.files import hash_of, write_json
 from nuner_embed.limits import VECTOR_WIDTH
@@ -18,6 +16,7 @@ from nuner_embed.models.recipe import Recipe
 from nuner_embed.printable import printable
 from nuner_embed.store.layout import MANIFEST_FILE, shard_name
 from nuner_embed.store.shard import Dtype, Hashes, ShardEntry, Sizes, require_files_of
+from nuner_embed.tables import Granularity, Overflow
 
 if TYPE_CHECKING:
     from nuner_embed.encoders.text import TextEncoder

@@ -14,14 +14,14 @@ from types import TracebackType
 from typing import Self
 
 from nuner_embed.encoders.mentions import embed_detected
-from nuner_embed.encoders.text import RowEmbeddings, TextEncoder
-from nuner_embed.encoders.tokens import TokenTable
+from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import StoreError
 from nuner_embed.jobs.engines.processes import WorkerContext
 from nuner_embed.jobs.options import EncoderSpec, JobOptions
 from nuner_embed.jobs.reporter import Reporter
 from nuner_embed.store.layout import Suffix, shard_name
 from nuner_embed.store.shard import ShardEntry, cast, write_shard
+from nuner_embed.tables import RowEmbeddings, TokenTable
 
 Written = tuple[ShardEntry, list[str], dict[Suffix, Path]]
 Commit = Callable[[ShardEntry, list[str], dict[Suffix, Path]], None]

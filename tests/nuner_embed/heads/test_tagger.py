@@ -19,10 +19,10 @@ from nuner_embed.documents import Document, Span
 from nuner_embed.errors import CorpusError, ProbeError
 from nuner_embed.evaluation.metrics import Scores
 from nuner_embed.heads import io
+from nuner_embed.heads import tagger as module
 from nuner_embed.heads.io import PROBE_FILE, read_probe
 from nuner_embed.heads.labelled_words import SCHEME
 from nuner_embed.heads.tagger import Tagger
-from nuner_embed.heads import tagger as module
 
 TIMES = ("seven", "Vol kova")
 BOATS = ("ferry",)

@@ -41,7 +41,7 @@ def demo(output: Path) -> None:
     from nuner_embed.files import atomic_write, write_json
     from nuner_embed.heads.detector import load_detector
     from nuner_embed.indexes import Index
-    from nuner_embed.jobs.call import encode
+    from nuner_embed.jobs.encode import encode
 
     if not is_free(output):
         require_ours(output, DEMO)

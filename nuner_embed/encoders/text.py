@@ -13,7 +13,7 @@ from nuner_embed.encoders.tokens import tokenize
 from nuner_embed.encoders.windows import place
 from nuner_embed.errors import ModelError, OutOfMemory
 from nuner_embed.files import hash_of
-from nuner_embed.models.recipe import Recipe
+from nuner_embed.models.recipe import Recipe, semantic_hash
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.runtimes.base import Batch, Runtime, cut_batches, pad, run_in_order
 from nuner_embed.tables import (
@@ -54,11 +54,6 @@ class Encoder(Protocol):
         activations share one scale a batch.
         """
         ...
-
-
-def semantic_hash(weights: str, config: str, tokenizer: str, recipe: dict[str, Any]) -> str:
-    """The hash of all that decides what an embedding means: three other hashes, and a recipe as JSON values."""
-    return hash_of({"weights": weights, "config": config, "tokenizer": tokenizer, "recipe": recipe})
 
 
 @dataclass

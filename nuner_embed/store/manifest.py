@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import Annotated, Any
 
 import msgspec
 
@@ -17,9 +17,6 @@ from nuner_embed.printable import printable
 from nuner_embed.store.layout import MANIFEST_FILE, shard_name
 from nuner_embed.store.shard import Dtype, Hashes, ShardEntry, Sizes, require_files_of
 from nuner_embed.tables import Granularity, Overflow
-
-if TYPE_CHECKING:
-    from nuner_embed.encoders.text import TextEncoder
 
 SCHEMA_VERSION = 4
 # The hash of a manifest's other values.
@@ -86,21 +83,6 @@ class Manifest:
     corpus_sha256: Sha256
     corpus_documents: Count
     resumable: bool
-
-    @classmethod
-    def of(cls, encoder: "TextEncoder", **rest: Any) -> Self:
-        """The manifest of a job with this encoder."""
-        return cls(
-            model=encoder.source,
-            semantic_hash=encoder.semantic_hash,
-            recipe=encoder.recipe.to_dict(),
-            weights_sha256=encoder.weights_sha256,
-            config_sha256=encoder.config_sha256,
-            tokenizer_sha256=encoder.tokenizer.sha256,
-            numerics=encoder.numerics,
-            dim=encoder.dim,
-            **rest,
-        )
 
     def write(self, directory: Path) -> None:
         """Writes `manifest.json` of a store that has no shard yet, atomically."""

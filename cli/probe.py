@@ -105,7 +105,7 @@ def train(
 
     from nuner_embed.artifacts import require_replaceable
     from nuner_embed.cli.progress import RowProgress, conclude, note
-    from nuner_embed.corpora.annotated import read_annotated
+    from nuner_embed.corpora.corpus import read_annotated
     from nuner_embed.encoders.loader import load_encoder
     from nuner_embed.heads.io import PROBE
     from nuner_embed.heads.labelled_words import shortened
@@ -289,7 +289,7 @@ def evaluate(
     """Compare what PROBE finds with what is annotated in DATA."""
     from nuner_embed.cli.progress import RowProgress, conclude
     from nuner_embed.cli.scores import show_scores
-    from nuner_embed.corpora.annotated import read_annotated
+    from nuner_embed.corpora.corpus import read_annotated
     from nuner_embed.evaluation.probe_scores import comparable_types, score_tagger
     from nuner_embed.heads.io import read_probe
     from nuner_embed.heads.tagger import Tagger

@@ -1,5 +1,6 @@
 """Documents, spans and words: character offsets into the original text are the truth everywhere."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -88,3 +89,22 @@ def join_words(words: Sequence[str], spaces: Sequence[bool] | None = None) -> tu
     if parts and parts[-1] == " ":
         parts.pop()
     return "".join(parts), tuple(offsets)
+
+
+class ContentHash:
+    """SHA-256 over the ids, texts, words and spans of documents, in order."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def add(self, document: Document) -> None:
+        """Takes one more document into the hash."""
+        parts: tuple[object, ...] = (document.id, document.text, document.words)
+        parts += tuple((span.start, span.end, span.label, span.score) for span in document.spans)
+        encoded = repr(parts).encode("ascii", "backslashreplace")
+        self._hash.update(len(encoded).to_bytes(8, "little"))
+        self._hash.update(encoded)
+
+    def hexdigest(self) -> str:
+        """The hash so far, in hex."""
+        return self._hash.hexdigest()

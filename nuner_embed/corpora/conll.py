@@ -1,21 +1,31 @@
 """`.conll`, `.conllu`, `.bio`, `.iob`, `.iob2`, `.tsv`: words with tags, a word a line or a sentence a line."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import IO
 
 from nuner_embed.corpora.columns import find_columns
 from nuner_embed.corpora.conllu import find_conllu
-from nuner_embed.corpora.decoding import read_lines
-from nuner_embed.corpora.fields import ColumnChoice
-from nuner_embed.corpora.one_line import find_one_line
+from nuner_embed.corpora.fields import ColumnChoice, holds_tags, split_words
+from nuner_embed.corpora.lines import read_lines
 from nuner_embed.corpora.records import Item, Reject
-from nuner_embed.corpora.sentences import BadLine, Layout, Line, TaggedWord, sentence_blocks, starts_document
+from nuner_embed.corpora.sentences import (
+    BadLine,
+    Layout,
+    Line,
+    NumberedLine,
+    TaggedWord,
+    sentence_blocks,
+    starts_document,
+)
 from nuner_embed.documents import Document, join_words
 from nuner_embed.errors import CorpusError
 from nuner_embed.limits import LINE_MIB, MIB
 from nuner_embed.tags import OUTSIDE, TagScheme, find_scheme, tags_to_spans
 
+_BAR = "|"
+_MOST_BARS = 2
 _SENTENCES_LOOKED_AT = 100
 _LINES_LOOKED_AT = 5000
 _WORDS_LOOKED_AT = 1_000_000
@@ -133,3 +143,46 @@ def _document(sentence: _Sentence, scheme: TagScheme | None, name: str) -> Item:
         bad = next((word for word in words if not scheme.reads(word.tag or "")), words[0])
         return _left_out(name, BadLine(bad.line, f"{bad.text} {bad.tag}", str(error)), first)
     return first, Document(f"{name}:{first}", text, offsets, spans)
+
+
+@dataclass(frozen=True, slots=True)
+class OneLine:
+    """A sentence a line.
+
+    Attributes:
+        bars: vertical bars a word; what precedes the last of them but `bars` is the word, what follows the last is
+            the tag.
+    """
+
+    bars: int
+    one_line: bool = True
+    scheme: TagScheme | None = None
+
+    def is_comment(self, line: str) -> bool:
+        """Whether a line begins as a comment does and is no sentence."""
+        return line.startswith("#") and not all(piece.count(_BAR) >= self.bars for piece in split_words(line))
+
+    def words(self, lines: Sequence[NumberedLine]) -> list[TaggedWord]:
+        """The words of a line."""
+        ((number, line),) = lines
+        found = []
+        for piece in split_words(line):
+            word, *others = piece.rsplit(_BAR, self.bars)
+            if len(others) != self.bars or not word:
+                like = _BAR.join(["ferry", *["x"] * self.bars])
+                raise BadLine.unlike(number, piece, f"words such as {like} with blanks between them")
+            found.append(TaggedWord(number, word, others[-1]))
+        return found
+
+
+def find_one_line(lines: Sequence[str], choice: ColumnChoice) -> OneLine | None:
+    """The layout of some lines without comments, if it is this one."""
+    if choice != ColumnChoice():
+        return None
+    sentences = [split_words(line) for line in lines]
+    for bars in range(1, _MOST_BARS + 1):
+        fitting = [pieces for pieces in sentences if all(piece.rstrip(_BAR).count(_BAR) == bars for piece in pieces)]
+        tags = [piece.rpartition(_BAR)[2] for pieces in fitting for piece in pieces]
+        if len(fitting) * 2 > len(sentences) and holds_tags(tags):
+            return OneLine(bars)
+    return None

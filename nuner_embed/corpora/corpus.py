@@ -10,28 +10,27 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Literal, Self
+from typing import IO, Any, Literal, Self
 
 from nuner_embed.arguments import Paths, as_names, as_paths
 from nuner_embed.corpora.compression import open_bytes
 from nuner_embed.corpora.conll import read_conll
-from nuner_embed.corpora.digest import ContentHash
 from nuner_embed.corpora.duplicates import DuplicateFinder, IdCensus
 from nuner_embed.corpora.fields import ColumnChoice
 from nuner_embed.corpora.jsonl import read_jsonl
 from nuner_embed.corpora.listing import FORMATS, CorpusFile, list_files
-from nuner_embed.corpora.marked import read_marked_lines
 from nuner_embed.corpora.objects import ANNOTATION_KEYS, Annotations
 from nuner_embed.corpora.parquet import read_parquet
 from nuner_embed.corpora.records import Item, Reject
-from nuner_embed.corpora.text_lines import read_text_lines
-from nuner_embed.documents import Document
+from nuner_embed.corpora.txt import read_marked_lines, read_text_lines
+from nuner_embed.documents import ContentHash, Document
 from nuner_embed.errors import CorpusError
 from nuner_embed.limits import LINE_MIB, MIB
 from nuner_embed.printable import printable
 
 OnError = Literal["fail", "skip"]
 STANDARD_INPUT = "-"
+_PLAIN = ("txt",)
 _DESCRIPTORS = "/proc/self/fd"  # each name opens an open file again, from its beginning
 _SAMPLE_DOCUMENTS = 512
 _SAMPLE_CHARACTERS = 2_000_000
@@ -286,3 +285,31 @@ def _spool_standard_input() -> IO[bytes]:
             raise CorpusError(STANDARD_INPUT, None, reason) from None
         raise
     return spool
+
+
+def read_annotated(paths: Paths, format: str | None = None, **reading: Any) -> tuple[tuple[Document, ...], str]:
+    """The documents of a corpus with spans or BIO tags, and the hash of their contents.
+
+    In a `.txt` mentions stand in double brackets with their label behind a bar: "A ferry to [[Oslo|city]]".
+
+    Args:
+        paths: files, directories, or "-".
+        format: see `Corpus`.
+        reading: further options of `Corpus`, such as `tag_names`.
+
+    Raises:
+        CorpusError: it cannot be read, or holds no annotated mention.
+    """
+    with Corpus(paths, format=format, marked=True, **reading) as corpus:
+        survey = corpus.survey()
+        if not survey.spans:
+            plain = any(file.format in _PLAIN for file in corpus.files)
+            hint = (
+                " (a .txt is read as a text a line, with mentions marked as in 'A ferry to [[Oslo|city]]'; "
+                "--format conll reads it as words and tags)"
+                if plain
+                else ""
+            )
+            name = ", ".join(map(str, as_paths(paths)))
+            raise CorpusError(name, None, f"holds no annotated mention; spans or BIO tags are needed here{hint}")
+        return tuple(item for item in corpus if isinstance(item, Document)), survey.sha256

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import IO
 
-from nuner_embed.corpora.decoding import read_lines
+from nuner_embed.corpora.lines import read_lines
 from nuner_embed.corpora.objects import Annotations, Record, read_objects
 from nuner_embed.corpora.records import Item, reject
 from nuner_embed.limits import LINE_MIB, MIB

@@ -9,9 +9,8 @@ from itertools import islice
 from pathlib import Path
 
 from nuner_embed.corpora.corpus import Corpus, Survey
-from nuner_embed.corpora.digest import ContentHash
 from nuner_embed.corpora.records import Reject
-from nuner_embed.documents import Document
+from nuner_embed.documents import ContentHash, Document
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import StoreError, StoreLocked, StoreMismatch
 from nuner_embed.jobs.engines.workers import Workers

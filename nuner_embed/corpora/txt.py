@@ -1,9 +1,9 @@
-"""`.txt` with its mentions in double brackets: "A ferry to [[Oslo|city]]", a document a line."""
+"""`.txt`: a document a line, perhaps with its mentions in double brackets: "A ferry to [[Oslo|city]]"."""
 
 from collections.abc import Iterator
 from typing import IO
 
-from nuner_embed.corpora.decoding import read_lines
+from nuner_embed.corpora.lines import read_lines
 from nuner_embed.corpora.records import Item, reject
 from nuner_embed.documents import Document, Span
 from nuner_embed.limits import LINE_MIB, MIB
@@ -69,3 +69,13 @@ def read_marked_lines(stream: IO[bytes], name: str, limit: int = LINE_MIB * MIB)
                 yield reject(name, number, reason, line)
             else:
                 yield number, Document(f"{name}:{number}", text, spans=spans)
+
+
+def read_text_lines(stream: IO[bytes], name: str, limit: int = LINE_MIB * MIB) -> Iterator[Item]:
+    """Every line that is not blank, as it stands."""
+    for number, line in read_lines(stream, name, limit=limit):
+        if isinstance(line, str):
+            if line and not line.isspace():
+                yield number, Document(f"{name}:{number}", line)
+        else:
+            yield number, line

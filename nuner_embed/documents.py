@@ -72,23 +72,25 @@ def _require_encodable(value: str, name: str) -> None:
         raise ValueError(f"the {name} holds a lone surrogate at character {error.start}, which is not text") from None
 
 
-def join_words(words: Sequence[str], spaces: Sequence[bool] | None = None) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """Joins words by single spaces; returns the text and each word's `(start, end)` in it.
+def join_words(
+    words: Sequence[str], gaps: Sequence[str] | None = None, before: str = ""
+) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """Joins words to a text; returns it and each word's `(start, end)` in it.
 
     Args:
         words: of one text.
-        spaces: whether a space follows each word; what is said of the last does not count. None for all.
+        gaps: what follows each word; what follows the last one is left out. None for single spaces.
+        before: what precedes the first word.
     """
     offsets = []
-    parts = []
-    position = 0
-    for word, space in zip(words, spaces or [True] * len(words), strict=True):
-        offsets.append((position, position + len(word)))
-        parts += [word, " "] if space else [word]
-        position += len(word) + space
-    if parts and parts[-1] == " ":
-        parts.pop()
-    return "".join(parts), tuple(offsets)
+    parts = [before]
+    position = len(before)
+    for word, gap in zip(words, gaps or [" "] * len(words), strict=True):
+        end = position + len(word)
+        offsets.append((position, end))
+        parts += (word, gap)
+        position = end + len(gap)
+    return "".join(parts[:-1] if words else parts), tuple(offsets)
 
 
 class ContentHash:

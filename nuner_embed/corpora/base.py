@@ -1,7 +1,7 @@
 """The contract of corpus formats, and their registry.
 
-A format is a module of this package with a function `read` (a `Reader`) and, where documents can be written in the format
-too, a function `write` (a `Writer`). A line in `FORMATS` makes the format known.
+A format is a module of this package with a function `read` (a `Reader`) and, where documents can be written in the
+format too, a function `write` (a `Writer`). A line in `FORMATS` makes the format known.
 """
 
 import importlib

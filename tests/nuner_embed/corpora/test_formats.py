@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from backports import zstd
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nuner_embed import Corpus, Document, Span
@@ -26,9 +26,9 @@ from nuner_embed.tags import _SEVERAL
 
 WORDS = [
     "Oslo", "ferry", "e\u0301te\u0301", "नमस्ते", "東京", "👩\u200d🚀", "🚢🚢", "#", "#1", "_", "-", "O", "B-x", "|", '"',
-    "\\s", "\\", "1", "1-2", "it's", "a\u00a0b", "\u200d", "{}", "[", "]", ",", "\x1b", "\u2028", "x" * 300,
+    "\\s", "\\", "1", "1-2", "it's", "a\u00a0b", "\u200d", "{}", "[", "]", ",", "\x1b", "a\u2028b", "x" * 300,
 ]  # fmt: skip
-GAPS = ["", " ", " ", " ", "  ", "\n", "\t", "\r\n", "\u2003", " | ", "\\n"]
+GAPS = ["", " ", " ", " ", "  ", "\n", "\t", "\r\n", "\u2003", "\u2028", " | ", "\\n"]
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 SCORES = st.none() | st.integers(0, 10_000).map(lambda score: score / 10_000)
 
@@ -221,6 +221,7 @@ PINNED = Document("pinned", "New York sank", ((0, 3), (4, 8), (9, 13)), (Span(0,
 
 
 @pytest.mark.parametrize("name", WRITTEN)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_what_is_written_reads_back(tmp_path_factory, name, data):
     case, one = CASES[name], FORMATS[name]

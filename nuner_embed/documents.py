@@ -83,9 +83,15 @@ def join_words(
         before: what precedes the first word.
     """
     offsets = []
-    parts = [before]
     position = len(before)
-    for word, gap in zip(words, gaps or [" "] * len(words), strict=True):
+    if gaps is None:
+        for word in words:
+            end = position + len(word)
+            offsets.append((position, end))
+            position = end + 1
+        return before + " ".join(words), tuple(offsets)
+    parts = [before]
+    for word, gap in zip(words, gaps, strict=True):
         end = position + len(word)
         offsets.append((position, end))
         parts += (word, gap)

@@ -115,6 +115,7 @@ class Conllu:
     def sentence(self, lines: Sequence[NumberedLine]) -> Sentence:
         """The words of a sentence's lines."""
         words: list[TaggedWord] = []
+        gaps: list[str] = []
         last_part = 0  # of the word whose parts come, by number
         for number, line in lines:
             row = split_line(line, self.separator)
@@ -131,8 +132,9 @@ class Conllu:
                     words[-1].tag = tag
                 continue
             last_part = int(last) if last else 0
-            words.append(TaggedWord(number, row[self.form], tag, "" if _GLUED in row[_MISC].split("|") else " "))
-        return Sentence(words)
+            words.append(TaggedWord(number, row[self.form], tag))
+            gaps.append("" if _GLUED in row[_MISC].split("|") else " ")
+        return Sentence(words, gaps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,15 +160,14 @@ class OwnConllu:
         by_number = dict(lines if identity is None else rest)
         if not by_number:
             raise BadLine.unlike(*first, "lines of words below it")
-        words = self.layout.sentence(list(by_number.items())).words
+        sentence = self.layout.sentence(list(by_number.items()))
+        words, gaps = sentence.words, sentence.gaps or []
         notes = [dict(_notes(split_line(by_number[word.line], self.layout.separator))) for word in words]
-        for word, said in zip(words, notes, strict=True):
-            if word.tag is not None:
-                word.tag = _unescaped(word.tag)
-            if _AFTER in said:
-                word.after = _unescaped(said[_AFTER])
+        gaps = [_unescaped(said[_AFTER]) if _AFTER in said else gap for gap, said in zip(gaps, notes, strict=True)]
+        for word in words:
+            word.tag = word.tag and _unescaped(word.tag)
         before, after = (notes[0].get(_BEFORE, ""), notes[-1].get(_AFTER, "")) if notes else ("", "")
-        return Sentence(words, identity, (_unescaped(before), _unescaped(after)))
+        return Sentence(words, gaps, identity, (_unescaped(before), _unescaped(after)))
 
 
 def _field(said: int | str, row: Row, separator: str | None) -> int:

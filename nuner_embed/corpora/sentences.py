@@ -34,26 +34,26 @@ class TaggedWord:
         line: 1-based number of the line.
         text: the word.
         tag: its tag, None where the file has no tags.
-        after: what stands between the word and the next in the text.
     """
 
     line: int
     text: str
     tag: str | None
-    after: str = " "
 
 
 @dataclass(slots=True)
 class Sentence:
-    """The words of a sentence, at least one.
+    """The words of a sentence.
 
     Attributes:
         words: in order.
+        gaps: what follows each word in the text, the last one aside; None for single spaces.
         id: of the document, None for FILE:LINE.
         around: what stands before the first word and after the last one in the text.
     """
 
     words: list[TaggedWord]
+    gaps: list[str] | None = None
     id: str | None = None
     around: tuple[str, str] = ("", "")
 
@@ -202,7 +202,7 @@ def _document(read: _Read, scheme: TagScheme | None, name: str) -> Item:
         return first, sentence
     words = sentence.words
     before, after = sentence.around
-    text, offsets = join_words([word.text for word in words], [word.after for word in words], before)
+    text, offsets = join_words([word.text for word in words], sentence.gaps, before)
     tags = _tags(words)
     scheme = scheme or TagScheme("plain", outside="o" if "o" in tags else OUTSIDE)  # no mention so far
     try:

@@ -63,8 +63,8 @@ def test_what_a_model_found_counts_where_nobody_annotated(tmp_path, caplog):
     assert first.spans == (Span(12, 16, "city", 0.25),)
     assert (second.spans, third.spans) == ((), ())
     assert [record.getMessage() for record in caplog.records] == [
-        "tasks that nobody annotated are read with the model's predictions, beside tasks that people annotated (first at "
-        "c.json:2)"
+        "tasks that nobody annotated are read with the model's predictions, beside tasks that people annotated "
+        "(first at c.json:2)"
     ]
 
 
@@ -141,7 +141,7 @@ def test_texts_and_ids_under_other_keys(tmp_path):
         ("[1, 2]", "c.json: expected an array of Label Studio's tasks.*found 1"),
         ('{"data": {"text": "a"}}', "c.json: expected an array .*found '{\"data"),
         ("Oslo is a city", "c.json: expected an array .*found 'Oslo is a city'"),
-        ('[{"data": {"text": "a"}},\n{"data": {"text": 1}]', "c.json:2: broken JSON in this line: Expecting ',' delimiter"),
+        ('[{"data": {"text": "a"}},\n{"data": {"text": 1}]', "c.json:2: broken JSON in this line: Expecting ','"),
         ('[{"data": {"text": "a"}}\n{"data"', "c.json:2: broken JSON in this line: expected a comma or the end"),
         ('[{"data": {"text": "a"}},', "c.json:1: broken JSON in this line: Expecting value"),
         ('[{"data": {"text": "a"}}', "c.json:1: broken JSON in this line: expected a comma or the end"),

@@ -23,7 +23,7 @@ from strength import SETS, is_held_out
 
 from nuner_embed import load_encoder
 from nuner_embed.cli.progress import RowProgress, note
-from nuner_embed.corpora.annotated import read_annotated
+from nuner_embed.corpora.corpus import read_annotated
 from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.tokens import tokenize
 from nuner_embed.evaluation.fewshot import measure

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.arguments import Texts, as_documents
-from nuner_embed.corpora.marked import unmark
+from nuner_embed.corpora.txt import unmark
 from nuner_embed.documents import Document, Span, is_text
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.encoders.tokens import tokenize

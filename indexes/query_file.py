@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nuner_embed.corpora.decoding import read_lines
+from nuner_embed.corpora.lines import read_lines
 from nuner_embed.corpora.records import Reject
 from nuner_embed.documents import Document
 from nuner_embed.errors import CorpusError, NunerEmbedError

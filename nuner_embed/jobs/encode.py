@@ -12,9 +12,8 @@ from typing import Any
 
 from nuner_embed.arguments import Paths, StrPath
 from nuner_embed.corpora.corpus import Corpus, OnError, Survey
-from nuner_embed.corpora.digest import ContentHash
 from nuner_embed.corpora.records import Reject
-from nuner_embed.documents import Document
+from nuner_embed.documents import ContentHash, Document
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import StoreError, StoreLocked, StoreMismatch
 from nuner_embed.files import expand

@@ -12,8 +12,7 @@ import pyarrow.parquet as pq
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from nuner_embed.corpora.digest import ContentHash
-from nuner_embed.documents import Document, Span
+from nuner_embed.documents import ContentHash, Document, Span
 from nuner_embed.errors import StoreError
 from nuner_embed.files import naming, open_own, sha256_of, sync
 from nuner_embed.metadata import Count, Positive, Sha256

@@ -14,7 +14,7 @@ from fakes import HashRuntime, hash_encoder
 from safetensors.numpy import load_file, save_file
 
 from nuner_embed import files, score_tagger, train_probe
-from nuner_embed.corpora.annotated import read_annotated
+from nuner_embed.corpora.corpus import read_annotated
 from nuner_embed.documents import Document, Span
 from nuner_embed.errors import CorpusError, ProbeError
 from nuner_embed.evaluation.metrics import Scores

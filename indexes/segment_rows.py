@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nuner_embed.errors import IndexBundleError
-from nuner_embed.indexes.order import Ints
+from nuner_embed.indexes.vectors import Ints
 from nuner_embed.store.shard import row_schema
 from nuner_embed.tables import Granularity
 

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from nuner_embed.documents import Span
 from nuner_embed.encoders.rows import RowTable, make_rows
-from nuner_embed.encoders.text import RowEmbeddings, TextEncoder, pool, unit
+from nuner_embed.encoders.text import RowEmbeddings, TextEncoder, unit
 from nuner_embed.encoders.tokens import Ints, TokenTable
 from nuner_embed.encoders.windows import Overflow
+from nuner_embed.runtimes.padding import pool
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,7 +154,7 @@ def _providers() -> tuple[list[str], list[str], list[str]]:
 
 
 def _openvino() -> list[str]:
-    if not RUNTIMES["openvino"].installed:
+    if importlib.util.find_spec("openvino") is None:
         return []
     try:
         from nuner_embed.runtimes.openvino import has_bf16

@@ -122,7 +122,7 @@ class GraphModel(_ModelFiles):
         Raises:
             ModelError: as there, or other layers.
         """
-        recipe = _ModelFiles.checked_recipe(self, recipe)
+        recipe = _ModelFiles.checked_recipe(self, recipe)  # super() knows no class with slots
         if recipe.layers != self.recipe.layers:
             raise ModelError(
                 f"{self.name} was exported with layers {list(self.recipe.layers)}, not {list(recipe.layers)}; "

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from nuner_embed.errors import RuntimeUnavailable
-from nuner_embed.installation import install_command
 
 if TYPE_CHECKING:  # the command line's help lists the runtimes, and needs no NumPy for that
     from nuner_embed.models.recipe import Recipe
@@ -111,4 +110,6 @@ def require_fitting(model: "Model", runtime: str) -> str:
 def require(module: str, extra: str, otherwise: str = "") -> None:
     """Raises RuntimeUnavailable, saying what to install, if a module is missing."""
     if importlib.util.find_spec(module) is None:
+        from nuner_embed.installation import install_command  # slow to import
+
         raise RuntimeUnavailable(f"{module} is not installed; {install_command(extra)}{otherwise}")

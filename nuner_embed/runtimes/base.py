@@ -1,18 +1,24 @@
 """The contract of a runtime: ragged windows of tokens in, pooled rows out."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nuner_embed.errors import OutOfMemory
 from nuner_embed.machine import cores
 
 RuntimeName = str  # of `registry.RUNTIMES`, or "auto"
 Precision = Literal["auto", "f32", "bf16", "fp16", "int8"]
 # Measured by benchmarks/gpu.py on an H200: smaller batches are no faster, larger ones slower.
 CUDA_BATCH_TOKENS = 16384
+# By which the errors of torch, ONNX Runtime and OpenVINO tell that memory has run out.
+_MEMORY_WORDS = (
+    "can't allocate memory", "not enough memory", "out of memory", "failed to allocate", "bad allocation", "bad_alloc",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,3 +131,14 @@ class Runtime(Protocol):
             OutOfMemory: one window alone does not fit.
         """
         ...
+
+
+@contextlib.contextmanager
+def memory_errors() -> Iterator[None]:
+    """Raises OutOfMemory, in one line, for whatever a library raises where memory has run out."""
+    try:
+        yield
+    except Exception as error:  # each library has kinds of its own, which share no base but this
+        if isinstance(error, MemoryError) or any(word in str(error).lower() for word in _MEMORY_WORDS):
+            raise OutOfMemory((str(error).splitlines() or ["out of memory"])[0]) from error
+        raise

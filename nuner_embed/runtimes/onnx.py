@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from nuner_embed.errors import ModelError, OutOfMemory, RuntimeUnavailable
+from nuner_embed.errors import ModelError, RuntimeUnavailable
 from nuner_embed.files import read_json
 from nuner_embed.installation import install_command
 from nuner_embed.machine import cpu_name
@@ -18,7 +18,7 @@ from nuner_embed.metadata import Count, Sha256, convert
 from nuner_embed.models.onnx_export import FUSED_FOLDER, graph_sha256
 from nuner_embed.models.recipe import Recipe
 from nuner_embed.models.resolver import GraphModel
-from nuner_embed.runtimes.base import Precision, RuntimeOptions
+from nuner_embed.runtimes.base import Precision, RuntimeOptions, memory_errors
 from nuner_embed.runtimes.graph_ports import (
     GRAPH_BATCH_TOKENS,
     find_out_padding,
@@ -32,7 +32,6 @@ from nuner_embed.runtimes.padding import Ints, PaddedRuntime
 ort.disable_telemetry_events()  # which some builds collect by default
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_MEMORY_WORDS = ("failed to allocate memory", "out of memory", "bad allocation", "bad_alloc")
 
 
 class OnnxRuntime(PaddedRuntime):
@@ -94,17 +93,13 @@ class OnnxRuntime(PaddedRuntime):
         with a GatherND and a ReduceSum node, and copy that session's output. That graph would have to be built without
         the package onnx, which is not installed where models only run.
         """
-        try:
+        with memory_errors():
             binding = self._session.io_binding()
             for name, values in values_of(self._inputs, input_ids, attention_mask).items():
                 binding.bind_cpu_input(name, values)
             binding.bind_output(self._output, self.device)
             self._session.run_with_iobinding(binding)
             states = binding.copy_outputs_to_cpu()[0]
-        except Exception as error:  # onnxruntime raises its own kinds, which share no base but this
-            if isinstance(error, MemoryError) or any(word in str(error).lower() for word in _MEMORY_WORDS):
-                raise OutOfMemory(str(error)) from error
-            raise
         return np.asarray(states, dtype=np.float32)
 
 
@@ -193,7 +188,7 @@ def open_session(model: Path | bytes, device: str, threads: int) -> ort.Inferenc
         _load_cuda_wheels()
     try:
         session = ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=wanted)
-    except Exception as error:  # as in OnnxRuntime.states
+    except Exception as error:  # onnxruntime raises its own kinds, which share no base but this
         raise ModelError(
             f"onnxruntime cannot load {'the graph' if isinstance(model, bytes) else model}: {error}"
         ) from None

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nuner_embed.errors import ModelError, OutOfMemory, RuntimeUnavailable
+from nuner_embed.errors import ModelError, RuntimeUnavailable
 from nuner_embed.machine import cpu_name
 from nuner_embed.models.recipe import Recipe
 from nuner_embed.models.resolver import GraphModel
-from nuner_embed.runtimes.base import Precision, RuntimeOptions
+from nuner_embed.runtimes.base import Precision, RuntimeOptions, memory_errors
 from nuner_embed.runtimes.graph_ports import (
     GRAPH_BATCH_TOKENS,
     find_out_padding,
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
 else:
     ov = import_openvino()
     properties = ov.properties
-
-_MEMORY_WORDS = ("bad_alloc", "out of memory", "failed to allocate")
 
 
 class OpenVinoRuntime(PaddedRuntime):
@@ -122,13 +120,10 @@ class OpenVinoRuntime(PaddedRuntime):
         """See `PaddedRuntime.states`."""
         request = self._requests.get()
         try:
-            request.infer(values_of(self._inputs, input_ids, attention_mask), share_inputs=True)
-            # a copy: the request's own memory is written over by its next batch
-            states: NDArray[np.float32] = request.get_tensor(self._output).data.astype(np.float32)
-        except (RuntimeError, MemoryError) as error:
-            if isinstance(error, MemoryError) or any(word in str(error).lower() for word in _MEMORY_WORDS):
-                raise OutOfMemory(str(error).splitlines()[0]) from error
-            raise
+            with memory_errors():
+                request.infer(values_of(self._inputs, input_ids, attention_mask), share_inputs=True)
+                # a copy: the request's own memory is written over by its next batch
+                states: NDArray[np.float32] = request.get_tensor(self._output).data.astype(np.float32)
         finally:
             self._requests.put(request)
         return states

@@ -18,15 +18,14 @@ from nuner_embed.machine import cpu_name
 from nuner_embed.models.recipe import Recipe
 from nuner_embed.models.resolver import Model, TransformersModel
 from nuner_embed.models.weights import require_plausible
-from nuner_embed.runtimes.base import CUDA_BATCH_TOKENS, RuntimeOptions
-from nuner_embed.runtimes.network_config import network_config
+from nuner_embed.runtimes.base import CUDA_BATCH_TOKENS, RuntimeOptions, memory_errors
+from nuner_embed.runtimes.network_config import network_config, one_line
 from nuner_embed.runtimes.padding import ONE_LENGTH, Ints, PaddedRuntime, takes_padding
 
 # Measured by benchmarks/encode.py: small batches stay in a CPU's cache.
 _BATCH_TOKENS = {"cpu": 1024, "cuda": CUDA_BATCH_TOKENS}
 _DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _LOADING = threading.Lock()  # transformers changes torch while it loads, for all threads
-_MEMORY_WORDS = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 class TorchRuntime(PaddedRuntime):
@@ -74,7 +73,7 @@ class TorchRuntime(PaddedRuntime):
 
     def states(self, input_ids: Ints, attention_mask: Ints) -> NDArray[np.float32]:
         """See `PaddedRuntime.states`."""
-        with torch.inference_mode(), _memory_errors(self.device):
+        with self._running():
             states: NDArray[np.float32] = self._run(input_ids, attention_mask).float().cpu().numpy()
         return states
 
@@ -87,24 +86,21 @@ class TorchRuntime(PaddedRuntime):
         """
         if self.device == "cpu":
             return super().pooled(input_ids, attention_mask, window, first, last)
-        with torch.inference_mode(), _memory_errors(self.device):
+        with self._running():
             return pool_on_device(self._run(input_ids, attention_mask), window, first, last)
+
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[None]:
+        try:
+            with torch.inference_mode(), memory_errors():
+                yield
+        except OutOfMemory:
+            if self.device == "cuda":
+                torch.cuda.empty_cache()
+            raise
 
     def _run(self, input_ids: Ints, attention_mask: Ints) -> Any:
         return self.network(*(torch.from_numpy(given).to(self.device) for given in (input_ids, attention_mask)))
-
-
-@contextlib.contextmanager
-def _memory_errors(device: str) -> Iterator[None]:
-    """Raises OutOfMemory for whatever torch raises where memory has run out."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in _MEMORY_WORDS):
-            if device == "cuda":
-                torch.cuda.empty_cache()
-            raise OutOfMemory(str(error).splitlines()[0]) from error
-        raise
 
 
 def pool_on_device(states: torch.Tensor, window: Ints, first: Ints, last: Ints) -> NDArray[np.float32]:
@@ -178,7 +174,7 @@ def load_network(model: Model, *, attention: str | None = None) -> Any:
                 **keywords,
             )
     except Exception as error:  # safetensors, torch and transformers raise kinds of their own for a broken file
-        raise ModelError(f"{model.name} cannot be loaded: {_one_line(error)}") from None
+        raise ModelError(f"{model.name} cannot be loaded: {one_line(error)}") from None
     wanting = [*report["missing_keys"], *(str(key[0]) for key in report["mismatched_keys"])]
     if wanting:
         raise ModelError(
@@ -206,10 +202,6 @@ def quiet_transformers() -> Iterator[None]:
         log.setLevel(level)
         if bars:
             transformers_logging.enable_progress_bar()
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 def _choose_device(asked: str) -> str:

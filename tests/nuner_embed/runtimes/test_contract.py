@@ -18,9 +18,9 @@ from nuner_embed import export_onnx, load_encoder
 from nuner_embed.doctor import diagnose
 from nuner_embed.errors import OutOfMemory, RuntimeUnavailable
 from nuner_embed.models.resolver import locate
-from nuner_embed.runtimes.base import Runtime, RuntimeOptions, WindowBatch
+from nuner_embed.runtimes.base import Runtime, RuntimeOptions, WindowBatch, memory_errors
 from nuner_embed.runtimes.padding import cut_batches, in_order, pad, pool
-from nuner_embed.runtimes.registry import CHOICES, RUNTIMES, load_runtime, require_fitting
+from nuner_embed.runtimes.registry import CHOICES, RUNTIMES, Entry, load_runtime, require_fitting
 from nuner_embed.runtimes.select import choose, measure
 from nuner_embed.runtimes.torch import pool_on_device
 
@@ -228,6 +228,32 @@ def test_torch_pools_on_its_device(folder, monkeypatch):
         runtime.rows(BATCH, 64)
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "out of memory"),
+        (MemoryError("std::bad_alloc"), "std::bad_alloc"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore"),
+            "CUDA out of memory. Tried to",
+        ),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+            "[enforce fail] Default",
+        ),
+        (RuntimeError("Failed to allocate memory for requested buffer of size 9"), "Failed to allocate memory"),
+    ],
+)
+def test_whatever_tells_that_memory_ran_out_is_one_error_of_one_line(error, said):
+    with pytest.raises(OutOfMemory) as caught, memory_errors():
+        raise error
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is error
+    with pytest.raises(RuntimeError, match="a broken wheel"), memory_errors():
+        raise RuntimeError("a broken wheel")
+
+
 def test_entries_are_what_they_say():
     assert CHOICES == ("auto", "onnx", "openvino", "torch")
     for name, entry in RUNTIMES.items():
@@ -256,10 +282,10 @@ def test_a_new_runtime_is_a_class_and_a_line(folder, monkeypatch, tmp_path):
 
     module.Mine = Mine
     monkeypatch.setitem(sys.modules, "made_for_a_test", module)
-    entry = type(RUNTIMES["onnx"])("made_for_a_test:Mine", "graph", {"made_for_a_test": "cpu"}, ("cpu",))
+    entry = Entry("made_for_a_test:Mine", "graph", {"made_for_a_test": "cpu"}, ("cpu",))
     module.__spec__ = sys.modules[__name__].__spec__  # by which it is taken to be installed
-    for name in list(RUNTIMES):
-        monkeypatch.delitem(RUNTIMES, name)
+    for name, other in list(RUNTIMES.items()):  # the others stay in their places, as if they were not installed
+        monkeypatch.setitem(RUNTIMES, name, replace(other, modules={"not_installed_here": "cpu"}))
     monkeypatch.setitem(RUNTIMES, "mine", entry)
     model = locate(str(folder / "graph"))
     assert [(row.runtime, row.passed) for row in measure(model, RuntimeOptions())] == [("mine", True)]

@@ -25,10 +25,11 @@ from nuner_embed.export.int8 import activation_maxima, narrowing, smooth, values
 from nuner_embed.export.onnx_file import save_graph
 from nuner_embed.machine import cpu_features
 from nuner_embed.models.onnx_export import ONNX_FILE, graph_sha256
-from nuner_embed.models.resolver import Model, locate
+from nuner_embed.models.resolver import GraphModel, locate
 from nuner_embed.models.tokenizer import TextTokenizer
-from nuner_embed.runtimes.base import Batch, RuntimeOptions, pad
+from nuner_embed.runtimes.base import RuntimeOptions
 from nuner_embed.runtimes.onnx import OnnxRuntime
+from nuner_embed.runtimes.padding import PaddedIds, pad
 from nuner_embed.runtimes.parity import BUDGETS, GATES, compare, speed
 from nuner_embed.runtimes.reference import Reference, cut_windows
 
@@ -48,8 +49,9 @@ def measure(name: str, rounds: int) -> list[dict[str, Any]]:
     """Every recipe on one model."""
     export_onnx(name, WORK / name, force=True)
     model = locate(str(WORK / name))
+    assert isinstance(model, GraphModel)
     reference = Reference.load(model.reference, model.config.vocabulary)
-    exact = OnnxRuntime(model, RuntimeOptions())
+    exact = OnnxRuntime(model, model.recipe, RuntimeOptions())
     calibration = calibration_batches(model)
     rows = []
     for recipe, make in recipes(model.graph, calibration).items():
@@ -75,24 +77,23 @@ def measure(name: str, rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
-def calibration_batches(model: Model) -> list[Batch]:
+def calibration_batches(model: GraphModel) -> list[PaddedIds]:
     """The half of the bundled corpus that the reference leaves, a window a batch."""
     texts = bundled_texts()[1::2]
     windows = cut_windows(TextTokenizer.from_directory(model.directory), texts, model.recipe.max_length, 10_000)
     return [pad([window], model.config.pad_id) for window in windows]
 
 
-def quantised(model: Model, path: Path) -> OnnxRuntime:
-    assert model.export is not None
+def quantised(model: GraphModel, path: Path) -> OnnxRuntime:
     export = replace(model.export, precision="int8", graph_sha256=graph_sha256(path))
-    return OnnxRuntime(replace(model, directory=path.parent, export=export), RuntimeOptions())
+    return OnnxRuntime(replace(model, directory=path.parent, export=export), model.recipe, RuntimeOptions())
 
 
 def best_speed(runtime: OnnxRuntime, reference: Reference) -> float:
     return max(speed(runtime, reference, budget) for budget in BUDGETS)
 
 
-def recipes(source: Path, calibration: list[Batch]) -> dict[str, Callable[[Path], Path]]:
+def recipes(source: Path, calibration: list[PaddedIds]) -> dict[str, Callable[[Path], Path]]:
     """Every recipe by name, as a function that writes its graph."""
     products = weight_products(onnx.load(source))
     maxima = activation_maxima(source, products, calibration)
@@ -150,8 +151,8 @@ def recipes(source: Path, calibration: list[Batch]) -> dict[str, Callable[[Path]
 class Reader(CalibrationDataReader):  # type: ignore[misc]
     """Hands the calibration windows over one by one."""
 
-    def __init__(self, batches: list[Batch]) -> None:
-        self.batches: Iterator[Batch] = iter(batches)
+    def __init__(self, batches: list[PaddedIds]) -> None:
+        self.batches: Iterator[PaddedIds] = iter(batches)
 
     def get_next(self) -> dict[str, Any] | None:
         batch = next(self.batches, None)

@@ -18,6 +18,7 @@ from nuner_embed.cli.options import (
     reading_options,
     size,
 )
+from nuner_embed.runtimes.registry import CHOICES
 
 if TYPE_CHECKING:
     from nuner_embed.corpora.corpus import Corpus
@@ -88,7 +89,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--runtime",
-    type=click.Choice(["auto", "onnx", "openvino", "torch"]),
+    type=click.Choice(CHOICES),
     default="auto",
     show_default=True,
     help="auto: for an exported directory the fastest here that passes its gate, for any other torch.",

@@ -3,7 +3,6 @@
 import logging
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,10 @@ from nuner_embed.models.onnx_export import (
     write_export,
 )
 from nuner_embed.models.recipe import Recipe
-from nuner_embed.models.resolver import Model, locate
+from nuner_embed.models.resolver import GraphModel, TransformersModel, locate
 from nuner_embed.models.tokenizer import TextTokenizer
-from nuner_embed.runtimes.base import RuntimeOptions, pad
+from nuner_embed.runtimes.base import RuntimeOptions
+from nuner_embed.runtimes.padding import pad
 from nuner_embed.runtimes.parity import GATES, Agreement, compare
 from nuner_embed.runtimes.reference import Reference, cut_windows
 from nuner_embed.runtimes.registry import load_runtime, require
@@ -72,7 +72,7 @@ def export_onnx(
     target = expand(directory).resolve()
     require_replaceable(target, EXPORTED_MODEL, force=force)  # before the long work
     found = locate(model)
-    if found.export:
+    if isinstance(found, GraphModel):
         raise ExportError(f"{model} is an exported directory already; name the model that it was made from")
     recipe = resolve_recipe(found, layers=layers)
     for module, extra in (("torch", "train"), ("transformers", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):
@@ -84,7 +84,9 @@ def export_onnx(
         raise ExportError(f"{target} cannot be written: {error.strerror or error}; nothing was changed") from error
 
 
-def _export_whole(model: str, found: Model, recipe: Recipe, precision: FilePrecision, work: Path) -> Verification:
+def _export_whole(
+    model: str, found: TransformersModel, recipe: Recipe, precision: FilePrecision, work: Path
+) -> Verification:
     """Fills an empty folder with the export of a model and of what belongs to it."""
     concepts, detector = (found.directory / folder for folder in (CONCEPT_FOLDER, DETECTOR_FOLDER))
     if concepts.is_dir():
@@ -104,6 +106,8 @@ def _export_concepts(source: Path, work: Path) -> None:
     """Exports the concept encoder that belongs to a model, for a machine without torch; few names need no int8."""
     facts = ConceptFacts.read(source)
     found = locate(str(source))
+    if isinstance(found, GraphModel):
+        raise ExportError(f"{source} is an exported graph; export the model that it was made from")
     work.mkdir()
     _Exporter(str(source), found, found.recipe, "fp32", work).run()
     facts.write(work)
@@ -112,7 +116,9 @@ def _export_concepts(source: Path, work: Path) -> None:
 class _Exporter:
     """One export into a directory of its own."""
 
-    def __init__(self, name: str, found: Model, recipe: Recipe, precision: FilePrecision, work: Path) -> None:
+    def __init__(
+        self, name: str, found: TransformersModel, recipe: Recipe, precision: FilePrecision, work: Path
+    ) -> None:
         self.name = name
         self.found = found
         self.recipe = recipe
@@ -150,7 +156,6 @@ class _Exporter:
             to_half(self.graph)
         tried = self._quantise(exact, texts[1::2], reference) if self.precision == "int8" else None
         model = self._exported()
-        assert model.export is not None
         facts = {
             **model.export.to_dict(),
             "opset": OPSET,
@@ -179,7 +184,7 @@ class _Exporter:
                 f"({reason}); nothing was written, run the model as it is, with torch"
             ) from None
 
-    def _exported(self) -> Model:
+    def _exported(self) -> GraphModel:
         """The model that the work directory holds so far."""
         path = expand(self.name)
         export = Export(
@@ -189,7 +194,7 @@ class _Exporter:
             weights_sha256=self.found.weights_sha256,
             padding=self.padding,
         )
-        return replace(self.found, directory=self.work, recipe=self.recipe, export=export)
+        return GraphModel(self.found.name, self.work, self.found.config, self.recipe, export.weights_sha256, export)
 
     def _quantise(self, exact: Path, texts: list[str], reference: Reference) -> dict[str, Any]:
         """Makes the graph from the exact one by the first recipe that passes; returns its name and what was tried."""

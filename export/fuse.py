@@ -13,14 +13,14 @@ from nuner_embed.export.onnx_file import save_graph
 from nuner_embed.files import read_json, temporary_name, write_json
 from nuner_embed.limits import CONFIG_BYTES
 from nuner_embed.models.onnx_export import ONNX_FILE, graph_files, graph_sha256, weights_path
-from nuner_embed.models.resolver import Model
+from nuner_embed.models.resolver import GraphModel
 from nuner_embed.runtimes.onnx import fused_path
 
 # Whose attention the optimiser knows as BERT's. DeBERTa's and ModernBERT's it does not.
 BERT_LIKE = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "roberta-prelayernorm"})
 
 
-def fuse(model: Model) -> dict[str, int]:
+def fuse(model: GraphModel) -> dict[str, int]:
     """Makes the fused copy for the installed onnxruntime, if something of the graph can be fused.
 
     Blocks are fused whole and nothing is laid out for a processor, so the copy may travel as the graph does.
@@ -28,7 +28,6 @@ def fuse(model: Model) -> dict[str, int]:
     Returns:
         How often each fused operator stands in the copy; empty where there is none.
     """
-    assert model.export is not None
     if model.config.model_type not in BERT_LIKE or model.export.precision == "int8":
         return {}
     config = read_json(model.directory / "config.json", CONFIG_BYTES)
@@ -47,9 +46,8 @@ def fuse(model: Model) -> dict[str, int]:
     return {}
 
 
-def _keep(model: Model, graph: Any, operators: dict[str, int]) -> None:
+def _keep(model: GraphModel, graph: Any, operators: dict[str, int]) -> None:
     """Puts a fused graph into its place with its facts, which come last: without them nobody runs it."""
-    assert model.export is not None
     path = fused_path(model.directory)
     if path.parent.is_symlink():
         raise ExportError(f"{path.parent} is a symbolic link, which nuner-embed never makes; remove the link")

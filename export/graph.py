@@ -12,8 +12,7 @@ import onnx
 import torch
 
 from nuner_embed.export.onnx_file import is_large, save_graph
-from nuner_embed.runtimes.quiet import quiet_transformers
-from nuner_embed.runtimes.torch import SelectedLayers
+from nuner_embed.runtimes.torch import SelectedLayers, quiet_transformers
 
 OPSET = 17
 INPUTS = ("input_ids", "attention_mask")

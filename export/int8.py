@@ -22,7 +22,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from nuner_embed.export.onnx_file import is_large, save_graph
 from nuner_embed.models.onnx_export import graph_files
-from nuner_embed.runtimes.base import Batch
+from nuner_embed.runtimes.padding import PaddedIds
 
 ALPHA = 0.7  # the best of benchmarks/int8.py
 _VALUES = re.compile(r"/(value|v_proj|v_lin|value_proj)/")  # attention's, by the names that architectures give them
@@ -51,7 +51,10 @@ RECIPES: dict[str, Callable[[Products], list[str]]] = {
 
 
 def quantise(
-    graph: Path, target: Path, batches: Sequence[Batch], leave: Callable[[Products], list[str]] = RECIPES["smoothed"]
+    graph: Path,
+    target: Path,
+    batches: Sequence[PaddedIds],
+    leave: Callable[[Products], list[str]] = RECIPES["smoothed"],
 ) -> None:
     """Writes a copy of a graph whose products by a weight are in 8 bits; embeddings and attention stay as they are.
 
@@ -138,7 +141,9 @@ def _smooth_one(
     return helper.make_node("Mul", [name, inverse], [smoothed], name=smoothed)
 
 
-def activation_maxima(graph: Path, products: Iterable[str], batches: Sequence[Batch]) -> dict[str, NDArray[np.float32]]:
+def activation_maxima(
+    graph: Path, products: Iterable[str], batches: Sequence[PaddedIds]
+) -> dict[str, NDArray[np.float32]]:
     """The largest magnitude of each column of what goes into some products, over some unpadded batches."""
     model = onnx.load(graph)
     chosen = set(products)

@@ -15,14 +15,14 @@ from nuner_embed.errors import ExportError, ModelError
 from nuner_embed.files import write_json
 from nuner_embed.models.companions import CONCEPT_FOLDER
 from nuner_embed.models.onnx_export import EXPORT_FILE, VERIFY_FILE, altered
-from nuner_embed.models.resolver import Model, graph_beside, locate
+from nuner_embed.models.resolver import GraphModel, Model, TransformersModel, graph_beside, locate
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.models.weights import has_weights
 from nuner_embed.runtimes.base import Runtime, RuntimeOptions
-from nuner_embed.runtimes.measurements import measure, measure_unfused
 from nuner_embed.runtimes.parity import BUDGETS, GATES, Measurement, speed
 from nuner_embed.runtimes.reference import Reference
 from nuner_embed.runtimes.registry import require
+from nuner_embed.runtimes.select import measure, measure_unfused
 
 SCHEMA_VERSION = 1
 _LOG = logging.getLogger(__name__)
@@ -130,18 +130,16 @@ def verify(
         RuntimeUnavailable: no runtime, or no torch for a corpus.
     """
     model = locate(os.fspath(directory))
-    if model.export is None:
+    if isinstance(model, TransformersModel):
         beside = graph_beside(model)
         if beside is None:
             raise ExportError(f"{directory} holds no graph; nuner-embed export {directory} -o DIR makes one")
         model = beside
-    assert model.export is not None
     options = RuntimeOptions(device=device, threads=threads)
-    if model.export.source is not None:
-        _require_as_written(model.directory)
     if model.export.source is None:
         return _verify_third_party(model, corpus, source, options)
-    original = _load_source(model, source, options) if corpus is not None or source else None
+    _require_as_written(model.directory)
+    original = _load_source(model, source, model.export.source, options) if corpus is not None or source else None
     reference = None
     if original and corpus is not None:
         tokenizer = TextTokenizer.from_directory(model.directory)
@@ -163,7 +161,7 @@ def _require_as_written(directory: Path) -> None:
 
 
 def _verify_third_party(
-    model: Model, corpus: CorpusArgument | None, source: str | None, options: RuntimeOptions
+    model: GraphModel, corpus: CorpusArgument | None, source: str | None, options: RuntimeOptions
 ) -> Verification:
     """As `verify`, for a graph that another program exported."""
     name = source or (str(model.directory) if has_weights(model.directory) else None)
@@ -173,7 +171,7 @@ def _verify_third_party(
         return verify_model(model, None, options)
     found = locate(name)
     original, reference = None, None
-    if found.export and found.export.source is not None and corpus is None:
+    if isinstance(found, GraphModel) and found.export.source is not None and corpus is None:
         if found.recipe.layers != model.recipe.layers:
             raise ExportError(
                 f"{found.name} was exported with layers {list(found.recipe.layers)}; {model.name} gives the last layer "
@@ -191,7 +189,7 @@ def _verify_third_party(
     return verify_model(model, original, options, reference)
 
 
-def _require_same_tokens(model: Model, source: Model, texts: list[str]) -> TextTokenizer:
+def _require_same_tokens(model: GraphModel, source: Model, texts: list[str]) -> TextTokenizer:
     """The tokenizer of a graph, if it cuts the texts as its source's does."""
     tokenizer = TextTokenizer.from_directory(model.directory)
     pairs = zip(tokenizer.encode(texts), TextTokenizer.from_directory(source.directory).encode(texts), strict=True)
@@ -201,12 +199,12 @@ def _require_same_tokens(model: Model, source: Model, texts: list[str]) -> TextT
     return tokenizer
 
 
-def _make_reference(model: Model, source: Runtime, tokenizer: TextTokenizer, texts: list[str]) -> Reference:
+def _make_reference(model: GraphModel, source: Runtime, tokenizer: TextTokenizer, texts: list[str]) -> Reference:
     return Reference.make(source, tokenizer, texts, model.recipe.max_length, model.config.pad_id)
 
 
 def verify_model(
-    model: Model, source: Runtime | None, options: RuntimeOptions, reference: Reference | None = None
+    model: GraphModel, source: Runtime | None, options: RuntimeOptions, reference: Reference | None = None
 ) -> Verification:
     """As `verify`, for a model that is located and a source that may be loaded; writes only the fused copy."""
     fusion = _fuse(model)
@@ -219,15 +217,13 @@ def verify_model(
     else:
         running = [(row.description, row.best[1]) for row in rows if row.tokens_per_second]
         baseline = next(iter(running), ("nothing runs", 1.0))
-    assert model.export is not None
     own = [row for row in rows if row.precision == model.export.arithmetic]
     passed = bool(own) and all(row.passed for row in own)
     return Verification(passed, tuple(rows), baseline, fusion, reference.tokens, len(reference.lengths))
 
 
-def _fuse(model: Model) -> str:
+def _fuse(model: GraphModel) -> str:
     """Sees to it that there is a fused copy, where there can be one; says what became of it."""
-    assert model.export is not None
     if model.export.source is None:
         return f"{model.export.file} as another program exported it"
     try:
@@ -247,26 +243,25 @@ def _fuse(model: Model) -> str:
     return "fused: " + ", ".join(f"{count} {name}" for name, count in operators.items())
 
 
-def _load_source(model: Model, name: str | None, options: RuntimeOptions) -> Runtime:
-    assert model.export is not None
-    assert model.export.source is not None
+def _load_source(model: GraphModel, name: str | None, known: str, options: RuntimeOptions) -> Runtime:
+    """A graph's source in torch, by the name given, or else by the name that its export knows."""
     try:
-        found = locate(name) if name else locate(model.export.source, fetch=False)
+        found = locate(name) if name else locate(known, fetch=False)
     except ModelError as error:
         if name:
             raise
         raise ExportError(
-            f"comparing on text of your own needs the source, which was called {model.export.source}: name its "
+            f"comparing on text of your own needs the source, which was called {known}: name its "
             f"directory with --source ({error})"
         ) from None
-    if found.export or found.weights_sha256 != model.export.weights_sha256:
+    if isinstance(found, GraphModel) or found.weights_sha256 != model.export.weights_sha256:
         raise ExportError(f"{found.name} is not the source of {model.name}: its weights differ")
     return _load_torch(model, found, options)
 
 
-def _load_torch(model: Model, source: Model, options: RuntimeOptions) -> Runtime:
+def _load_torch(model: GraphModel, source: Model, options: RuntimeOptions) -> Runtime:
     """A source in torch, giving what the graph gives."""
-    if source.export:
+    if isinstance(source, GraphModel):
         raise ExportError(f"{source.name} is an exported graph; comparing on text of your own needs its own source")
     require("torch", "train")
     require("transformers", "train")

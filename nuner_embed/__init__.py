@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from nuner_embed.annotation.server import Server
     from nuner_embed.corpora.corpus import Corpus
     from nuner_embed.documents import Document, Span
+    from nuner_embed.encoders.base import Encoder
     from nuner_embed.encoders.concepts import ConceptEncoder
     from nuner_embed.encoders.loader import load_encoder
-    from nuner_embed.encoders.text import Encoder, TextEncoder
+    from nuner_embed.encoders.text import TextEncoder
     from nuner_embed.errors import NunerEmbedError
     from nuner_embed.evaluation.fewshot_run import evaluate_fewshot, read_set
     from nuner_embed.evaluation.probe_scores import score_tagger
@@ -49,7 +50,7 @@ _HOMES = {
     "ConceptEncoder": "nuner_embed.encoders.concepts",
     "Corpus": "nuner_embed.corpora.corpus",
     "Document": "nuner_embed.documents",
-    "Encoder": "nuner_embed.encoders.text",
+    "Encoder": "nuner_embed.encoders.base",
     "Index": "nuner_embed.indexes",
     "Instruction": "nuner_embed.annotation.instruction",
     "LinearProbe": "nuner_embed.heads.classifier",

@@ -12,6 +12,7 @@ from typing import Any
 from nuner_embed import __version__
 from nuner_embed.installation import install_command
 from nuner_embed.machine import cores, cpu_features, cpu_name, memory_bytes
+from nuner_embed.runtimes.registry import RUNTIMES
 
 _PACKAGES = (
     "numpy",
@@ -88,7 +89,7 @@ def diagnose() -> Diagnosis:
     problems = clashes(importlib.metadata.packages_distributions())
     offered, running, trouble = _providers()
     problems += trouble
-    if importlib.util.find_spec("onnxruntime") is None and importlib.util.find_spec("torch") is None:
+    if not any(entry.installed for entry in RUNTIMES.values()):
         problems.append(f"no runtime: {install_command('cpu')} (or [gpu]) runs exported models")
     return Diagnosis(
         versions={"nuner-embed": __version__, **{name: installed.get(name) for name in _PACKAGES}},

@@ -29,9 +29,9 @@ def _take_a_share_of_the_cores() -> None:
     worker, workers = os.environ.get("PYTEST_XDIST_WORKER", ""), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if worker and hasattr(os, "sched_setaffinity"):
         with contextlib.suppress(ImportError):
-            from nuner_embed.runtimes.telemetry import import_openvino
+            from nuner_embed.runtimes.openvino import ov
 
-            import_openvino().Core().available_devices  # noqa: B018  # it counts the cores once, and its tests want several
+            ov.Core().available_devices  # noqa: B018  # it counts the cores once, and its tests want several
         cores = sorted(os.sched_getaffinity(0))
         number = int(worker.removeprefix("gw")) % len(cores)
         os.sched_setaffinity(0, set(cores[number::workers]) or {cores[number]})

@@ -17,10 +17,9 @@ from nuner_embed.models.companions import CONCEPT_FOLDER
 from nuner_embed.models.concept_facts import Calibration, ConceptFacts
 from nuner_embed.models.recipe import semantic_hash
 from nuner_embed.models.resolver import locate
-from nuner_embed.runtimes.base import pad
+from nuner_embed.runtimes.base import WindowBatch
 
 Floats = NDArray[np.floating[Any]]
-_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +98,23 @@ class ConceptEncoder:
         for name, ids in zip(names, pieces, strict=True):
             if not 0 < len(ids) <= room:
                 raise ValueError(f"a concept is the name of an entity type of 1 to {room} tokens, not {name[:60]!r}")
-        vectors = np.empty((len(names), self.encoder.dim), np.float32)
-        before = len(tokenizer.prefix)
-        for first in range(0, len(names), _AT_ONCE):
-            some = pieces[first : first + _AT_ONCE]
-            rows = [np.concatenate([tokenizer.prefix, ids, tokenizer.suffix]).astype(np.int64) for ids in some]
-            states = self.encoder.runtime.run(*pad(rows, self.encoder.pad_id))
-            for i, ids in enumerate(some):
-                inner = states[i, before : before + len(ids)]
-                vectors[first + i] = inner.mean(axis=0) if self.facts.pooling == "mean" else states[i, 0]
+        vectors = self._embed(pieces)
         return unit(vectors) if self.metric == "cosine" else vectors
+
+    def _embed(self, pieces: Sequence[NDArray[np.integer[Any]]]) -> NDArray[np.float32]:
+        """The mean of each name's tokens, or its first special token: (n, dim)."""
+        tokenizer = self.encoder.tokenizer
+        sizes = np.array([len(ids) for ids in pieces], np.int64)
+        parts = [np.array([*tokenizer.prefix, *ids, *tokenizer.suffix], np.int64) for ids in pieces]
+        first = np.full(len(pieces), len(tokenizer.prefix) if self.facts.pooling == "mean" else 0)
+        batch = WindowBatch(
+            ids=np.concatenate([np.empty(0, np.int64), *parts]),
+            bounds=np.concatenate([[0], np.cumsum(sizes + tokenizer.specials)]),
+            window=np.arange(len(pieces)),
+            first=first,
+            last=first + (sizes if self.facts.pooling == "mean" else np.ones_like(sizes)),
+        )
+        return self.encoder.runtime.rows(batch, self.encoder.batch_tokens)
 
     def semantic_hash_of_texts(self, recipe: dict[str, Any]) -> str:
         """What the text encoder that this belongs to has for a semantic hash, with some recipe."""

@@ -8,16 +8,12 @@ from nuner_embed.errors import ModelError, StoreMismatch
 from nuner_embed.machine import threads_for
 from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.models.recipe import Recipe, semantic_hash
-from nuner_embed.models.resolver import Model, graph_beside, locate
+from nuner_embed.models.resolver import GraphModel, Model, TransformersModel, graph_beside, locate
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.printable import printable
 from nuner_embed.runtimes.base import Precision, RuntimeName, RuntimeOptions
-from nuner_embed.runtimes.measurements import CUDA_BATCH_TOKENS
-from nuner_embed.runtimes.registry import MODULES, load_runtime, torch_is_installed
+from nuner_embed.runtimes.registry import CHOICES, entry_of, load_runtime, running
 from nuner_embed.runtimes.select import choose
-
-# Measured by benchmarks/encode.py: small batches stay in a CPU's cache.
-_TORCH_BATCH_TOKENS = {"cpu": 1024, "cuda": CUDA_BATCH_TOKENS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +57,7 @@ class ModelSpec:
         if self.batch_tokens is not None and self.batch_tokens < 1:
             raise ValueError(f"batch_tokens must be at least 1, not {self.batch_tokens}")
         found = locate(self.model, fetch=self.semantic_hash is None)
-        if not found.export and (self.runtime in MODULES or (self.runtime == "auto" and not torch_is_installed())):
+        if isinstance(found, TransformersModel) and self._wants_graph():
             found = graph_beside(found) or found
         recipe = resolve_recipe(found, **self.recipe)
         tokenizer = TextTokenizer.from_directory(found.directory)
@@ -74,7 +70,7 @@ class ModelSpec:
             _require_same(found, tokenizer, recipe, self.semantic_hash)
         options = RuntimeOptions(self.device, self.precision, self.threads or threads_for(workers), self.graph)
         name, batch_tokens = self.runtime, self.batch_tokens
-        if found.export:
+        if isinstance(found, GraphModel):
             choice = choose(found, self.runtime, options, self.batch_tokens)
             name, batch_tokens = choice.runtime, choice.batch_tokens
             options = replace(options, precision=choice.precision)
@@ -84,11 +80,16 @@ class ModelSpec:
             runtime=loaded,
             recipe=recipe,
             weights_sha256=found.weights_sha256,
-            batch_tokens=batch_tokens or _TORCH_BATCH_TOKENS[loaded.device],
+            batch_tokens=batch_tokens or loaded.batch_tokens,
             config_sha256=found.config.sha256,
-            pad_id=found.config.pad_id,
             source=found.source,
         )
+
+    def _wants_graph(self) -> bool:
+        """Whether a graph beside a model's weights is to be run: what is asked for runs no weights, or is not here."""
+        if self.runtime == "auto":
+            return not any(entry.installed for entry in running("weights").values())
+        return entry_of(self.runtime).runs == "graph"
 
     def pinned(self, numerics: dict[str, Any]) -> Self:
         """A copy in which whatever was left open is what an earlier run took.
@@ -96,8 +97,8 @@ class ModelSpec:
         Raises:
             StoreMismatch: the earlier run took a runtime or a precision that this program does not know.
         """
-        for name, values in (("runtime", RuntimeName), ("precision", Precision)):
-            if numerics[name] not in get_args(values):
+        for name, values in (("runtime", CHOICES), ("precision", get_args(Precision))):
+            if numerics[name] not in values:
                 raise StoreMismatch(
                     f"the store was begun with the {name} {printable(numerics[name])}, which this program does not "
                     "have; start over with --force"

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from nuner_embed.documents import Span
 from nuner_embed.encoders.rows import make_rows
-from nuner_embed.encoders.text import TextEncoder, pool, unit
+from nuner_embed.encoders.text import TextEncoder, unit
+from nuner_embed.runtimes.padding import pool
 from nuner_embed.tables import Ints, Overflow, RowEmbeddings, RowTable, TokenTable
 
 

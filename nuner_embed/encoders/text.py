@@ -1,59 +1,31 @@
 """Documents in, embeddings with character offsets out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.arguments import Texts, as_documents
+from nuner_embed.documents import Document
 from nuner_embed.encoders.rows import make_rows
 from nuner_embed.encoders.tokens import tokenize
 from nuner_embed.encoders.windows import place
-from nuner_embed.errors import ModelError, OutOfMemory
+from nuner_embed.errors import ModelError
 from nuner_embed.files import hash_of
 from nuner_embed.models.recipe import Recipe, semantic_hash
 from nuner_embed.models.tokenizer import TextTokenizer
-from nuner_embed.runtimes.base import Batch, Runtime, cut_batches, pad, run_in_order
+from nuner_embed.runtimes.base import Pass, Runtime, WindowBatch
 from nuner_embed.tables import (
     Granularity,
-    Ints,
     Overflow,
     Placement,
     RowEmbeddings,
     RunStatistics,
     TokenEmbeddings,
     TokenTable,
-    Windows,
 )
-
-_POOLED_AT_ONCE = 65536  # tokens
-
-
-@runtime_checkable
-class Encoder(Protocol):
-    """What jobs, indexes and probes know of an encoder, whichever runtime is behind it.
-
-    Attributes:
-        recipe: what an embedding is.
-        dim: width of an embedding.
-        semantic_hash: of weights, configuration, tokenizer and recipe; vectors of two such must not be mixed.
-        numeric_hash: of all that decides the bits.
-    """
-
-    recipe: Recipe
-    dim: int
-    semantic_hash: str
-    numeric_hash: str
-
-    def encode(self, documents: Texts) -> list[TokenEmbeddings]:
-        """Token embeddings of texts or documents in input order.
-
-        A document alone gives the numbers it has in any batch, but for rounding. An int8 export rounds coarsely:
-        activations share one scale a batch.
-        """
-        ...
 
 
 @dataclass
@@ -65,9 +37,8 @@ class TextEncoder:
         runtime: runs them.
         recipe: what becomes of the hidden states.
         weights_sha256: of the source's weights.
-        batch_tokens: tokens a batch may hold, padding included; one window goes through in any case.
+        batch_tokens: tokens that go through the runtime at a time, padding included; one window does in any case.
         config_sha256: of what the source's configuration says of the network.
-        pad_id: token id used for padding.
         source: where the model was loaded from, by which it can be loaded again.
     """
 
@@ -77,7 +48,6 @@ class TextEncoder:
     weights_sha256: str
     batch_tokens: int
     config_sha256: str = ""
-    pad_id: int = 0
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -109,6 +79,10 @@ class TextEncoder:
     def __repr__(self) -> str:
         return f"TextEncoder({self.source!r}, dim {self.dim}, {self.runtime.description})"
 
+    def tokenize(self, documents: Sequence[Document], granularity: Granularity) -> TokenTable:
+        """See `Encoder.tokenize`."""
+        return tokenize(documents, self.tokenizer, granularity)
+
     def encode(self, documents: Texts) -> list[TokenEmbeddings]:
         """Token embeddings of whole texts in input order; long ones are windowed.
 
@@ -119,7 +93,7 @@ class TextEncoder:
             OutOfMemory: one window alone does not fit.
         """
         documents = as_documents(documents)
-        table = tokenize(documents, self.tokenizer, "token")
+        table = self.tokenize(documents, "token")
         vectors = self.encode_rows(table, "token").vectors
         offsets = np.stack([table.starts, table.ends], axis=1)
         return [
@@ -134,17 +108,7 @@ class TextEncoder:
         overflow: Overflow = "window",
         on_batch: Callable[[int], None] = lambda tokens: None,
     ) -> RowEmbeddings:
-        """Embeds the rows of a token table.
-
-        Args:
-            table: the tokens of some documents, made with the same granularity.
-            granularity: what becomes a row.
-            overflow: what happens to texts longer than a window; "error" is treated as "window" here.
-            on_batch: called after every batch with the number of tokens that it held.
-
-        Raises:
-            OutOfMemory: one window alone does not fit.
-        """
+        """See `Encoder.encode_rows`."""
         rows = make_rows(table, granularity, self.recipe.pooling)
         sizes = table.counts
         if overflow == "truncate":
@@ -172,77 +136,36 @@ class TextEncoder:
     def _embed(
         self, table: TokenTable, placement: Placement, on_batch: Callable[[int], None]
     ) -> tuple[NDArray[np.float32], RunStatistics]:
-        """Runs the windows that rows are taken from, longest first, and pools each row: (m, dim)."""
-        vectors = np.empty((len(placement.window), self.dim), dtype=np.float32)
+        """Has the runtime run the windows that rows are taken from: (m, dim)."""
         statistics = RunStatistics(batch_tokens=self.batch_tokens)
-        needed = np.unique(placement.window)
-        lengths = placement.windows.length[needed] + self.tokenizer.specials
-        order = np.argsort(-lengths, kind="stable")
-        lengths = lengths[order]
-        rank = np.empty(len(placement.windows.start), dtype=np.int64)
-        rank[needed[order]] = np.arange(len(needed))
-        by_rank = np.argsort(rank[placement.window], kind="stable")
-        row_rank = rank[placement.window][by_rank]
-        begin = 0
-        while begin < len(needed):
-            cuts = cut_batches(lengths, begin, statistics.batch_tokens)
-            batches = (self._batch(table, placement.windows, needed[order[a:b]]) for a, b in cuts)
-            try:
-                for (first, end), states in zip(cuts, run_in_order(self.runtime, batches), strict=True):
-                    span = slice(*np.searchsorted(row_rank, [first, end]))
-                    row = by_rank[span]
-                    vectors[row] = pool(states, row_rank[span] - first, *self._within(placement, row))
-                    real = int(lengths[first:end].sum())
-                    statistics.tokens += real
-                    statistics.padding += int(lengths[first]) * (end - first) - real
-                    on_batch(real)
-                    begin = end
-            except OutOfMemory as error:
-                batch = next(end for first, end in cuts if first == begin) - begin
-                if batch == 1:
-                    raise OutOfMemory(
-                        f"one window of {lengths[begin]} tokens does not fit into memory ({error}); "
-                        "use a smaller --max-length, fewer layers or another device"
-                    ) from error
-                statistics.batch_tokens = max(1, min(statistics.batch_tokens, batch * int(lengths[begin])) // 2)
-                statistics.reduced = True
+
+        def note(done: Pass) -> None:
+            statistics.tokens += done.tokens
+            statistics.padding += done.padding
+            statistics.batch_tokens = done.batch_tokens
+            on_batch(done.tokens)
+
+        vectors = self.runtime.rows(self._batch(table, placement), self.batch_tokens, note)
+        statistics.reduced = statistics.batch_tokens < self.batch_tokens
         return vectors, statistics
 
-    def _within(self, placement: Placement, row: Ints) -> tuple[Ints, Ints]:
-        shift = len(self.tokenizer.prefix)
-        return placement.first[row] + shift, placement.last[row] + shift
-
-    def _batch(self, table: TokenTable, windows: Windows, chosen: Ints) -> Batch:
-        """Token ids and mask (batch, longest) of some windows, with their special tokens."""
+    def _batch(self, table: TokenTable, placement: Placement) -> WindowBatch:
+        """The windows that rows are taken from, with their special tokens, and the rows."""
+        needed, window = np.unique(placement.window, return_inverse=True)
         prefix, suffix = (np.array(ids, np.int32) for ids in (self.tokenizer.prefix, self.tokenizer.suffix))
-        spans = zip(windows.start[chosen], windows.length[chosen], strict=True)
-        return pad([np.concatenate([prefix, table.ids[a : a + n], suffix]) for a, n in spans], self.pad_id)
+        begins, sizes = placement.windows.start[needed], placement.windows.length[needed]
+        bounds = np.concatenate([[0], np.cumsum(sizes + self.tokenizer.specials)])
+        parts = [
+            part
+            for begin, size in zip(begins.tolist(), sizes.tolist(), strict=True)
+            for part in (prefix, table.ids[begin : begin + size], suffix)
+        ]
+        ids = np.concatenate([np.empty(0, np.int32), *parts])
+        shift = len(self.tokenizer.prefix)
+        return WindowBatch(ids, bounds, window, placement.first + shift, placement.last + shift)
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows scaled to length 1, in place."""
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return vectors
-
-
-def pool(states: NDArray[np.float32], window: Ints, first: Ints, last: Ints) -> NDArray[np.float32]:
-    """The mean of each row's tokens, (m, dim), gathered in parts: nested mentions may come to far more than `states`.
-
-    Args:
-        states: token embeddings of a batch, (batch, length, dim).
-        window: which window of the batch each row is in, (m,).
-        first: its first token there, (m,).
-        last: one past its last token, (m,); at least one token each.
-    """
-    sizes = last - first
-    if not len(sizes) or sizes.max() == 1:
-        alone: NDArray[np.float32] = states[window, first]
-        return alone
-    pooled = np.empty((len(sizes), states.shape[-1]), dtype=np.float32)
-    for rows in np.array_split(np.arange(len(sizes)), 1 + int(sizes.sum()) // _POOLED_AT_ONCE):
-        size = sizes[rows]
-        begins = np.cumsum(size) - size
-        place = np.arange(int(size.sum())) - np.repeat(begins - first[rows], size)
-        sums = np.add.reduceat(states[np.repeat(window[rows], size), place], begins, axis=0)
-        pooled[rows] = sums / size[:, None].astype(np.float32)
-    return pooled

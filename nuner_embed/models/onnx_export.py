@@ -1,5 +1,6 @@
-"""An exported graph, and what is in a directory that `nuner-embed export` made."""
+"""An exported graph: what is in a directory that `nuner-embed export` made, and where other programs put theirs."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,12 @@ VERIFY_FILE = "verify.json"
 FUSED_FOLDER = "fused"
 SCHEMA_VERSION = 2
 FilePrecision = Literal["fp32", "fp16", "int8"]
+ONNX_FOLDER = "onnx"
+# What follows "model_" in the names that these programs give to files of another precision than fp32; Optimum's
+# level O4 is fp16.
+_PRECISIONS: dict[str, FilePrecision] = {r"quantized|u?int8|qu?int8(_.*)?": "int8", r"fp16|O4": "fp16"}
+_BELOW_INT8 = re.compile(r"(q4|bnb4|q4f16|q2|q1)")
+
 # Of which `export.json` keeps the SHA-256; `verify.json` is written again by each verification.
 _CHECKED = (RECIPE_FILE, REFERENCE_FILE, "config.json", "tokenizer.json")
 _KEPT = ("source", "precision", "graph_sha256", "weights_sha256", "padding")
@@ -161,3 +168,37 @@ def graph_sha256(graph: Path) -> str:
     """The SHA-256 of the one file, or of the names and hashes of both."""
     hashes = {path.name: sha256_of(path) for path in graph_files(graph)}
     return next(iter(hashes.values())) if len(hashes) == 1 else hash_of(hashes)
+
+
+def find_graph(name: str, directory: Path) -> Path | None:
+    """The graph to take of a directory: `model.onnx`, there or in its folder `onnx`, or the only one that there is.
+
+    Returns:
+        Its path; None where the directory holds no graph.
+
+    Raises:
+        ModelError: there are several, none of which is called `model.onnx`.
+    """
+    folders = (directory, directory / ONNX_FOLDER)
+    for folder in folders:
+        if (folder / ONNX_FILE).is_file():
+            return folder / ONNX_FILE
+    graphs = sorted(path for folder in folders for path in folder.glob("*.onnx") if path.is_file())
+    if len(graphs) > 1:
+        files = ", ".join(str(path.relative_to(directory)) for path in graphs)
+        raise ModelError(f"{name} holds several graphs, {files}; name one, such as {Path(name) / graphs[0].name}")
+    return graphs[0] if graphs else None
+
+
+def describe_graph(name: str, graph: Path, directory: Path) -> Export:
+    """The facts about a graph that another program exported; its precision is read from its name.
+
+    Raises:
+        ModelError: the name says that its weights have fewer than eight bits.
+    """
+    suffix = graph.stem.partition("_")[2]
+    if _BELOW_INT8.fullmatch(suffix):
+        raise ModelError(f"{name}: {graph.name} has weights of fewer than eight bits; take model.onnx, or one in int8")
+    named = [precision for names, precision in _PRECISIONS.items() if re.fullmatch(names, suffix)]
+    sha256 = graph_sha256(graph)
+    return Export(None, named[0] if named else "fp32", sha256, sha256, str(graph.relative_to(directory)))

@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Literal
 
 from nuner_embed.cache import cached
 from nuner_embed.errors import ModelError
@@ -17,13 +18,15 @@ from nuner_embed.models.known import PACKAGED, SHIPPED, PackagedModel, ShippedMo
 from nuner_embed.models.onnx_export import (
     EXPORT_FILE,
     ONNX_FILE,
+    ONNX_FOLDER,
     RECIPE_FILE,
     REFERENCE_FILE,
     Export,
+    describe_graph,
+    find_graph,
     graph_sha256,
     read_export,
 )
-from nuner_embed.models.onnx_folder import ONNX_FOLDER, describe_graph, find_graph
 from nuner_embed.models.recipe import Recipe
 from nuner_embed.models.weights import has_weights, hash_weights, weight_files
 
@@ -35,7 +38,7 @@ _OLD_WEIGHTS = "pytorch_model*.bin"
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class _ModelFiles:
     """A model's files, checked, with what they mean.
 
     Attributes:
@@ -43,8 +46,7 @@ class Model:
         directory: where the files lie.
         config: the shape of the network.
         recipe: the one that travels with the model.
-        weights_sha256: of the source's weights, also for a model that `nuner-embed export` made.
-        export: the graph that ONNX Runtime and OpenVINO run; None for a Hugging Face directory, which torch runs.
+        weights_sha256: of the source's weights, also for a graph that `nuner-embed export` made of them.
     """
 
     name: str
@@ -52,27 +54,12 @@ class Model:
     config: ModelConfig
     recipe: Recipe
     weights_sha256: str
-    export: Export | None = None
 
     @property
     def source(self) -> str:
         """The name by which it is found from any folder: that of a directory in full."""
         path = expand(self.name)
         return str(path.resolve()) if path.exists() else self.name
-
-    @property
-    def graph(self) -> Path:
-        """The exported graph's file."""
-        assert self.export is not None
-        return self.directory / self.export.file
-
-    @property
-    def reference(self) -> Path:
-        """Where what the source computes is kept: in the directory that this project made, else in the cache folder."""
-        assert self.export is not None
-        if self.export.source is not None:
-            return self.directory / REFERENCE_FILE
-        return cached("references", f"{self.export.graph_sha256}.npz")
 
     def checked_recipe(self, recipe: Recipe) -> Recipe:
         """Returns the recipe, its layers counted from the last, if this model can follow it.
@@ -90,17 +77,61 @@ class Model:
         if len(set(layers)) != len(layers):
             raise ModelError(f"layers {list(recipe.layers)} name one of {self.name}'s {states} hidden states twice")
         recipe = recipe.replace(layers=layers)
-        if self.export and recipe.layers != self.recipe.layers:
-            raise ModelError(
-                f"{self.name} was exported with layers {list(self.recipe.layers)}, not {list(recipe.layers)}; "
-                f"export its source with nuner-embed export --layers {','.join(map(str, recipe.layers))}"
-            )
         if recipe.max_length > self.config.positions:
             raise ModelError(
                 f"{self.name} takes at most {self.config.positions} tokens at a time, not {recipe.max_length}; "
                 "longer texts are encoded in overlapping windows"
             )
         return recipe
+
+
+@dataclass(frozen=True, slots=True)
+class TransformersModel(_ModelFiles):
+    """A Hugging Face directory: weights, which torch runs."""
+
+    files: ClassVar[Literal["weights"]] = "weights"
+
+
+@dataclass(frozen=True, slots=True)
+class GraphModel(_ModelFiles):
+    """An exported graph, which ONNX Runtime and OpenVINO run.
+
+    Attributes:
+        export: the facts about the graph.
+        The others: as `TransformersModel` has them.
+    """
+
+    files: ClassVar[Literal["graph"]] = "graph"
+    export: Export
+
+    @property
+    def graph(self) -> Path:
+        """The graph's file."""
+        return self.directory / self.export.file
+
+    @property
+    def reference(self) -> Path:
+        """Where what the source computes is kept: in the directory that this project made, else in the cache folder."""
+        if self.export.source is not None:
+            return self.directory / REFERENCE_FILE
+        return cached("references", f"{self.export.graph_sha256}.npz")
+
+    def checked_recipe(self, recipe: Recipe) -> Recipe:
+        """See `TransformersModel.checked_recipe`; the layers are those that the graph was exported with.
+
+        Raises:
+            ModelError: as there, or other layers.
+        """
+        recipe = _ModelFiles.checked_recipe(self, recipe)  # super() knows no class with slots
+        if recipe.layers != self.recipe.layers:
+            raise ModelError(
+                f"{self.name} was exported with layers {list(self.recipe.layers)}, not {list(recipe.layers)}; "
+                f"export its source with nuner-embed export --layers {','.join(map(str, recipe.layers))}"
+            )
+        return recipe
+
+
+Model = TransformersModel | GraphModel
 
 
 def locate(name: str, *, fetch: bool = True) -> Model:
@@ -161,7 +192,7 @@ def _read_directory(name: str, directory: Path) -> Model:
         recipe = Recipe()
     if recipe.max_length > config.positions:
         recipe = recipe.replace(max_length=config.positions)
-    return Model(name, directory, config, recipe, hash_weights(weights))
+    return TransformersModel(name, directory, config, recipe, hash_weights(weights))
 
 
 def _own_recipe(name: str, directory: Path) -> Recipe | None:
@@ -174,17 +205,17 @@ def _own_recipe(name: str, directory: Path) -> Recipe | None:
         raise ModelError(f"{name}: {RECIPE_FILE} is not a recipe: {error}") from None
 
 
-def _exported(name: str, directory: Path) -> Model:
+def _exported(name: str, directory: Path) -> GraphModel:
     recipe = _own_recipe(name, directory)
     export = read_export(directory)
     if recipe is None or not (directory / ONNX_FILE).is_file():
         raise ModelError(f"{name}: {ONNX_FILE} or {RECIPE_FILE} is missing; export the model again")
     if graph_sha256(directory / ONNX_FILE) != export.graph_sha256:
         raise ModelError(f"{name}: {ONNX_FILE} is not the file that was exported (sha256 differs); export it again")
-    return Model(name, directory, read_config(name, directory), recipe, export.weights_sha256, export)
+    return GraphModel(name, directory, read_config(name, directory), recipe, export.weights_sha256, export)
 
 
-def graph_beside(model: Model) -> Model | None:
+def graph_beside(model: TransformersModel) -> GraphModel | None:
     """The graph that lies beside the weights of a Hugging Face directory, as a model; None where there is none.
 
     Raises:
@@ -194,7 +225,7 @@ def graph_beside(model: Model) -> Model | None:
     return _third_party_graph(model.name, graph) if graph else None
 
 
-def _third_party_graph(name: str, graph: Path) -> Model:
+def _third_party_graph(name: str, graph: Path) -> GraphModel:
     """A graph that another program exported, with the configuration beside it or one folder up."""
     directory = graph.parent
     if directory.name == ONNX_FOLDER and not (directory / "config.json").is_file():
@@ -206,7 +237,7 @@ def _third_party_graph(name: str, graph: Path) -> Model:
     if recipe.max_length > config.positions:
         recipe = recipe.replace(max_length=config.positions)
     export = describe_graph(name, graph, directory)
-    return Model(name, directory, config, recipe, export.weights_sha256, export)
+    return GraphModel(name, directory, config, recipe, export.weights_sha256, export)
 
 
 def _shipped(name: str, known: ShippedModel) -> Model:
@@ -219,7 +250,7 @@ def _shipped(name: str, known: ShippedModel) -> Model:
     return _read_directory(name, compose(name, known.folder, base))
 
 
-def _packaged(name: str, known: PackagedModel) -> Model:
+def _packaged(name: str, known: PackagedModel) -> TransformersModel:
     spec = importlib.util.find_spec(known.package)
     if spec is None or spec.origin is None:
         raise ModelError(
@@ -234,7 +265,7 @@ def _packaged(name: str, known: PackagedModel) -> Model:
             f"(sha256 {sha256[:12]}..., expected {known.sha256[:12]}...); "
             f"install the package {known.package.replace('_', '-')} again"
         )
-    return Model(name, directory, read_config(name, directory), known.recipe, sha256)
+    return TransformersModel(name, directory, read_config(name, directory), known.recipe, sha256)
 
 
 def _from_hub(name: str, fetch: bool) -> Model:

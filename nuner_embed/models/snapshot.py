@@ -8,7 +8,7 @@ from nuner_embed.files import copy_file, expand, write_json
 from nuner_embed.models.companions import COMPANIONS
 from nuner_embed.models.directories import CARD_FILE, SAVED_MODEL, TOKENIZER_FILES, mark
 from nuner_embed.models.onnx_export import RECIPE_FILE
-from nuner_embed.models.resolver import Model, locate
+from nuner_embed.models.resolver import GraphModel, Model, locate
 from nuner_embed.models.weights import weight_files
 
 
@@ -37,7 +37,7 @@ def save_model(name: str, directory: Path, *, force: bool = False) -> Model:
     directory = expand(directory)
     require_replaceable(Path(directory.resolve()), SAVED_MODEL, force=force)  # before the long work
     model = locate(name)
-    if model.export:
+    if isinstance(model, GraphModel):
         raise ModelError(
             f"{name} is an exported graph, of which no weights can be had; save {model.export.source or 'its source'}"
         )

@@ -11,7 +11,7 @@ from nuner_embed.models.recipe import Recipe
 from nuner_embed.models.resolver import Model
 from nuner_embed.models.snapshot import copy_tokenizer
 from nuner_embed.runtimes.network_config import network_config
-from nuner_embed.runtimes.quiet import quiet_transformers
+from nuner_embed.runtimes.torch import quiet_transformers
 
 
 def save_network(base: Model, network: Any, directory: Path) -> None:

@@ -12,7 +12,7 @@ from nuner_embed.pretraining.batches import Batch
 from nuner_embed.pretraining.flat import Run
 from nuner_embed.pretraining.halves import Flat, Halves, Padded
 from nuner_embed.pretraining.states import FrozenStates
-from nuner_embed.runtimes.base import cut_batches, pad
+from nuner_embed.runtimes.padding import cut_batches, pad
 from nuner_embed.tables import Ints
 
 # Concepts are a few tokens long: encoded in groups of like length, they carry little padding.

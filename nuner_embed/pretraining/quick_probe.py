@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,25 +16,30 @@ from nuner_embed.models.recipe import Recipe
 from nuner_embed.models.resolver import Model
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.pretraining.halves import Halves
+from nuner_embed.runtimes.base import Precision
+from nuner_embed.runtimes.padding import PaddedRuntime
 
 _K, _DRAWS, _TEST_SENTENCES = 4, 4, 300
 
 
-class _Unfinished:
+class _Unfinished(PaddedRuntime):
     """A network in training as a `Runtime`."""
 
-    name, streams = "torch", 1
+    name = "torch"
+    precision: Precision = "f32"
+    batch_tokens = 1024
 
-    def __init__(self, halves: Halves, device: torch.device) -> None:
+    def __init__(self, halves: Halves, device: torch.device, pad_id: int) -> None:
         self._halves, self._device = halves, device
         self.device = device.type
         self.dim = int(halves.network.config.hidden_size)
         self.description = "a network in training"
-        self.numerics: dict[str, Any] = {}
+        self.numerics = {}
+        self.pad_id = pad_id
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]
-    def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
-        """See `Runtime.run`."""
+    def states(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        """See `PaddedRuntime.states`."""
         ids, mask = (torch.from_numpy(one).to(self._device) for one in (input_ids, attention_mask))
         given = self._halves.bottom(ids, mask) if self._halves.cut else ids
         states: NDArray[np.float32] = self._halves(given, mask).float().cpu().numpy()
@@ -79,13 +83,13 @@ def make_quick_probe(
     """
     typed, draws = planned.typed, planned.draws
     chosen = needed(draws)
+    runtime = _Unfinished(halves, device, model.config.pad_id)
     encoder = TextEncoder(
         tokenizer=tokenizer,
-        runtime=_Unfinished(halves, device),
+        runtime=runtime,
         recipe=recipe,
         weights_sha256="",
-        batch_tokens=1024,
-        pad_id=model.config.pad_id,
+        batch_tokens=runtime.batch_tokens,
     )
 
     def probe() -> float:

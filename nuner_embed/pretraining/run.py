@@ -20,7 +20,7 @@ from nuner_embed.machine import cores
 from nuner_embed.models.companions import CONCEPT_FOLDER
 from nuner_embed.models.concept_facts import ConceptFacts
 from nuner_embed.models.known import DEFAULT_BASE
-from nuner_embed.models.resolver import Model, locate
+from nuner_embed.models.resolver import GraphModel, TransformersModel, locate
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.models.weights import hash_weights, weight_files
 from nuner_embed.pretraining.batches import plan_epoch, positive_share
@@ -95,7 +95,7 @@ def pretrain(
     settings = settings or Settings()
     directory = expand(output)
     model = locate(base)
-    if model.export:
+    if isinstance(model, GraphModel):
         raise PretrainingError(f"{base} is an exported graph; training needs the model it was made from")
     max_length = min(_MAX_LENGTH, model.config.positions) if settings.max_length is None else settings.max_length
     if max_length > model.config.positions:
@@ -175,7 +175,7 @@ class Parts:
 
     def __init__(
         self,
-        model: Model,
+        model: TransformersModel,
         tokenizer: TextTokenizer,
         prepared: Prepared,
         settings: Settings,

@@ -1,19 +1,24 @@
-"""What every runtime is: token ids in, hidden states out."""
+"""The contract of a runtime: ragged windows of tokens in, pooled rows out."""
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nuner_embed.errors import OutOfMemory
 from nuner_embed.machine import cores
 
-Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
-RuntimeName = Literal["auto", "onnx", "openvino", "torch"]
+RuntimeName = str  # of `registry.RUNTIMES`, or "auto"
 Precision = Literal["auto", "f32", "bf16", "fp16", "int8"]
+# Measured by benchmarks/gpu.py on an H200: smaller batches are no faster, larger ones slower.
+CUDA_BATCH_TOKENS = 16384
+# By which the errors of torch, ONNX Runtime and OpenVINO tell that memory has run out.
+_MEMORY_WORDS = (
+    "can't allocate memory", "not enough memory", "out of memory", "failed to allocate", "bad allocation", "bad_alloc",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,30 +52,42 @@ class RuntimeOptions:
         return self.threads or cores()
 
 
-def pad(rows: Sequence[Sequence[int] | NDArray[np.integer[Any]]], pad_id: int) -> Batch:
-    """Token ids and attention mask of some windows, (batch, longest) each."""
-    ids = np.full((len(rows), max(map(len, rows))), pad_id, dtype=np.int64)
-    mask = np.zeros_like(ids)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = row
-        mask[i, : len(row)] = 1
-    return ids, mask
+@dataclass(frozen=True, slots=True)
+class WindowBatch:
+    """Windows of tokens, and the rows to take from them.
 
-
-def cut_batches(lengths: NDArray[np.int64], begin: int, batch_tokens: int) -> list[tuple[int, int]]:
-    """Cuts windows, longest first, into batches of at most so many tokens: each batch's first and one past its last.
-
-    Args:
-        lengths: of the windows in falling order, (n,).
-        begin: the first window to take.
-        batch_tokens: padding included; one window is a batch in any case.
+    Attributes:
+        ids: token ids of all windows one after the other, special tokens included, (t,).
+        bounds: window i has the tokens `bounds[i]` to `bounds[i + 1]`, at least one, (w + 1,).
+        window: the window of each row, (m,).
+        first: the row's first token within its window, (m,).
+        last: one past the row's last token, at least one token after `first`, (m,).
     """
-    cuts = []
-    while begin < len(lengths):
-        end = min(len(lengths), begin + max(1, batch_tokens // int(lengths[begin])))
-        cuts.append((begin, end))
-        begin = end
-    return cuts
+
+    ids: NDArray[np.integer[Any]]
+    bounds: NDArray[np.int64]
+    window: NDArray[np.int64]
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One pass of some windows through the network.
+
+    Attributes:
+        tokens: that the windows hold, special tokens included.
+        padding: padding tokens that went with them.
+        batch_tokens: the budget that the pass kept to; smaller than the one asked for once memory has run out.
+    """
+
+    tokens: int
+    padding: int
+    batch_tokens: int
+
+
+def ignore_pass(done: Pass) -> None:
+    """For those who do not ask how far a runtime is."""
 
 
 @runtime_checkable
@@ -78,48 +95,50 @@ class Runtime(Protocol):
     """A text encoder that is loaded and ready to run.
 
     Attributes:
-        name: "torch", "onnx", "openvino".
+        name: by which the registry knows it.
         device: where it really runs, "cpu" or "cuda".
-        streams: how many batches it runs at a time; so many threads may call `run` at once.
+        precision: of its arithmetic, never "auto".
         dim: width of the token embeddings, selected layers concatenated.
+        batch_tokens: the budget that suits its device where nobody measured a better one.
         description: one line for people, naming version, provider, precision and threads.
         numerics: all that decides the bits of its results, as JSON values; part of the numeric hash.
     """
 
     name: str
     device: str
-    streams: int
+    precision: Precision
     dim: int
+    batch_tokens: int
     description: str
     numerics: dict[str, Any]
 
-    def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Token embeddings (batch, length, dim) of padded ids (batch, length); padding's rows mean nothing.
+    def rows(
+        self, batch: WindowBatch, batch_tokens: int, on_pass: Callable[[Pass], None] = ignore_pass
+    ) -> NDArray[np.float32]:
+        """The mean of the token embeddings of each row, (m, dim), in the order of the batch's rows.
+
+        In which order the windows run, how many at a time, whether they are padded and where rows are pooled is the
+        runtime's business. A window alone gives the numbers it has among others, but for rounding. Where memory runs
+        out, the runtime goes on with a smaller budget.
+
+        Args:
+            batch: the windows and the rows.
+            batch_tokens: tokens that may go through the network at a time, padding included; a single window may
+                hold more.
+            on_pass: called after each pass, in the order of the passes.
 
         Raises:
-            OutOfMemory: the batch does not fit; a smaller one may.
+            OutOfMemory: one window alone does not fit.
         """
         ...
 
 
-def run_in_order(runtime: Runtime, batches: Iterable[Batch]) -> Iterator[NDArray[np.float32]]:
-    """Token embeddings of each batch, in order; as many batches run at a time as the runtime has streams.
-
-    Raises:
-        OutOfMemory: the first batch without a result does not fit; later ones may have run for nothing.
-    """
-    if runtime.streams == 1:
-        yield from (runtime.run(*batch) for batch in batches)
-        return
-    pending: deque[Future[NDArray[np.float32]]] = deque()
-    with ThreadPoolExecutor(runtime.streams) as pool:
-        try:
-            for batch in batches:
-                pending.append(pool.submit(runtime.run, *batch))
-                if len(pending) > runtime.streams:  # one waits, so that no stream does
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+@contextlib.contextmanager
+def memory_errors() -> Iterator[None]:
+    """Raises OutOfMemory, in one line, for whatever a library raises where memory has run out."""
+    try:
+        yield
+    except Exception as error:  # each library has kinds of its own, which share no base but this
+        if isinstance(error, MemoryError) or any(word in str(error).lower() for word in _MEMORY_WORDS):
+            raise OutOfMemory((str(error).splitlines() or ["out of memory"])[0]) from error
+        raise

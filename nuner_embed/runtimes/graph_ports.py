@@ -1,20 +1,24 @@
-"""The inputs and the output of an exported graph, whoever exported it."""
+"""What the runtimes of exported graphs share: a graph's inputs, its output, and whether it takes padding."""
 
 from collections.abc import Collection
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nuner_embed.errors import ModelError
-from nuner_embed.models.resolver import Model
+from nuner_embed.models.recipe import Recipe
+from nuner_embed.models.resolver import GraphModel
+from nuner_embed.runtimes.base import CUDA_BATCH_TOKENS
+from nuner_embed.runtimes.padding import NOISE, ONE_LENGTH, Ints, PaddedRuntime, takes_padding
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 # Ours and that of sentence-transformers, then that of Optimum and transformers.js.
 OUTPUTS = ("token_embeddings", "last_hidden_state")
+# Where nothing was measured.
+GRAPH_BATCH_TOKENS = {"cpu": 512, "cuda": CUDA_BATCH_TOKENS}
 
 
-def require_inputs(model: Model, names: Collection[str]) -> None:
+def require_inputs(model: GraphModel, names: Collection[str]) -> None:
     """Raises ModelError if a graph does not take token ids and a mask, or takes what we have no value for."""
     if not {"input_ids", "attention_mask"} <= set(names) <= set(INPUTS):
         raise ModelError(
@@ -23,7 +27,7 @@ def require_inputs(model: Model, names: Collection[str]) -> None:
         )
 
 
-def find_output(model: Model, names: Collection[str]) -> str:
+def find_output(model: GraphModel, names: Collection[str]) -> str:
     """The output that holds the token embeddings.
 
     Raises:
@@ -37,7 +41,7 @@ def find_output(model: Model, names: Collection[str]) -> str:
     )
 
 
-def require_width(model: Model, shape: Collection[Any]) -> int:
+def require_width(model: GraphModel, shape: Collection[Any]) -> int:
     """The width of the token embeddings, of the output's shape (batch, length, width or a name).
 
     Raises:
@@ -50,11 +54,25 @@ def require_width(model: Model, shape: Collection[Any]) -> int:
     return expected
 
 
-def values_of(
-    names: Collection[str], input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
-) -> dict[str, NDArray[np.int64]]:
+def values_of(names: Collection[str], input_ids: Ints, attention_mask: Ints) -> dict[str, Ints]:
     """The values (batch, length) of a graph's inputs; there is one text a row, so all token types are 0."""
     values = {"input_ids": np.ascontiguousarray(input_ids), "attention_mask": np.ascontiguousarray(attention_mask)}
     if "token_type_ids" in names:
         values["token_type_ids"] = np.zeros_like(values["input_ids"])
     return values
+
+
+def find_out_padding(runtime: PaddedRuntime, model: GraphModel, recipe: Recipe) -> None:
+    """Sets a runtime to share matrices among lengths, or not: as the export says, else as comes of trying.
+
+    Raises:
+        ModelError, OutOfMemory: see `takes_padding`.
+    """
+    padding = model.export.padding
+    if padding is None:  # another program made the graph, or an earlier version of this one
+        noise = NOISE.get(runtime.precision)
+        padding = takes_padding(model, runtime.states, recipe.max_length, runtime.numerics, noise)
+    runtime.padding = padding
+    if not padding:
+        runtime.description += ONE_LENGTH
+    runtime.pad_id = model.config.pad_id

@@ -42,7 +42,7 @@ def network_config(model: Model) -> tuple[Any, Any]:
             f"{model.name} is a {model.config.model_type}, which is no text encoder known to transformers"
         ) from None
     except (OSError, ValueError) as error:
-        raise ModelError(f"{model.name}: transformers cannot read its config.json: {_one_line(error)}") from None
+        raise ModelError(f"{model.name}: transformers cannot read its config.json: {one_line(error)}") from None
     if any("model_type" in value for value in values.values() if isinstance(value, dict)):
         raise ModelError(f"{model.name}: config.json describes several networks; a text encoder is one")
     words = _words(architecture, kind)
@@ -50,7 +50,7 @@ def network_config(model: Model) -> tuple[Any, Any]:
     try:
         config = kind.from_dict(known)
     except Exception as error:  # each configuration checks its values in its own way
-        raise ModelError(f"{model.name}: transformers cannot read its config.json: {_one_line(error)}") from None
+        raise ModelError(f"{model.name}: transformers cannot read its config.json: {one_line(error)}") from None
     return config, architecture
 
 
@@ -86,5 +86,6 @@ _OF_EVERY_NETWORK: Final = frozenset(
 )  # fmt: skip
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """What an error of transformers says, cut to one line of at most 300 characters."""
     return " ".join(str(error).split())[:300] or type(error).__name__

@@ -5,29 +5,36 @@ import functools
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from nuner_embed.errors import ModelError, OutOfMemory, RuntimeUnavailable
+from nuner_embed.errors import ModelError, RuntimeUnavailable
 from nuner_embed.files import read_json
 from nuner_embed.installation import install_command
 from nuner_embed.machine import cpu_name
 from nuner_embed.metadata import Count, Sha256, convert
 from nuner_embed.models.onnx_export import FUSED_FOLDER, graph_sha256
-from nuner_embed.models.resolver import Model
-from nuner_embed.runtimes.base import RuntimeOptions
-from nuner_embed.runtimes.graph_ports import find_output, require_inputs, require_width, values_of
+from nuner_embed.models.recipe import Recipe
+from nuner_embed.models.resolver import GraphModel
+from nuner_embed.runtimes.base import Precision, RuntimeOptions, memory_errors
+from nuner_embed.runtimes.graph_ports import (
+    GRAPH_BATCH_TOKENS,
+    find_out_padding,
+    find_output,
+    require_inputs,
+    require_width,
+    values_of,
+)
+from nuner_embed.runtimes.padding import Ints, PaddedRuntime
 
 ort.disable_telemetry_events()  # which some builds collect by default
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_MEMORY_WORDS = ("failed to allocate memory", "out of memory", "bad allocation", "bad_alloc")
 
 
-class OnnxRuntime:
+class OnnxRuntime(PaddedRuntime):
     """An exported graph in an ONNX Runtime session; see `Runtime`.
 
     Raises:
@@ -36,14 +43,12 @@ class OnnxRuntime:
     """
 
     name = "onnx"
-    streams = 1
 
-    def __init__(self, model: Model, options: RuntimeOptions) -> None:
-        assert model.export is not None
-        precision = model.export.arithmetic
-        if options.precision not in ("auto", precision):
+    def __init__(self, model: GraphModel, recipe: Recipe, options: RuntimeOptions) -> None:
+        (self.precision,) = self.precisions(model)
+        if options.precision not in ("auto", self.precision):
             raise RuntimeUnavailable(
-                f"{model.name} holds a graph that the onnx runtime runs in {precision}, not in {options.precision}"
+                f"{model.name} holds a graph that the onnx runtime runs in {self.precision}, not in {options.precision}"
             )
         fused = fused_copy(model) if options.graph != model.export.graph_sha256 else None
         path = fused or model.graph
@@ -54,39 +59,53 @@ class OnnxRuntime:
         outputs = {port.name: port.shape for port in self._session.get_outputs()}
         self._output = find_output(model, outputs)
         self.dim = require_width(model, outputs[self._output])
+        self.batch_tokens = GRAPH_BATCH_TOKENS[self.device]
         self.description = (
-            f"onnxruntime {ort.__version__}, {_PROVIDERS[self.device]}, {precision}, "
+            f"onnxruntime {ort.__version__}, {_PROVIDERS[self.device]}, {self.precision}, "
             f"{'fused' if fused else 'unfused'} graph, {options.thread_count} threads"
         )
-        self.numerics: dict[str, Any] = {
+        self.numerics = {
             "runtime": self.name,
             "version": f"onnxruntime {ort.__version__}",
             "file": graph_sha256(path) if fused else model.export.graph_sha256,
             "device": self.device,
             "cpu": cpu_name(),
-            "precision": precision,
+            "precision": self.precision,
             "threads": options.thread_count,
         }
+        find_out_padding(self, model, recipe)
 
-    def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
-        """See `Runtime.run`."""
-        try:
+    @staticmethod
+    def precisions(model: GraphModel) -> tuple[Precision, ...]:
+        """What ONNX Runtime can run a graph in: the file's own precision."""
+        return (model.export.arithmetic,)
+
+    @staticmethod
+    def has_cuda() -> bool:
+        """Whether this onnxruntime was built with CUDA; whether a session gets it, only a session tells."""
+        return _PROVIDERS["cuda"] in ort.get_available_providers()
+
+    def states(self, input_ids: Ints, attention_mask: Ints) -> NDArray[np.float32]:
+        """See `PaddedRuntime.states`.
+
+        On CUDA too the states of all tokens come to the host to be pooled there. To keep them on the GPU, `pooled`
+        would leave the bound output where it is (an OrtValue), gather the rows' tokens in a second session, of a graph
+        with a GatherND and a ReduceSum node, and copy that session's output. That graph would have to be built without
+        the package onnx, which is not installed where models only run.
+        """
+        with memory_errors():
             binding = self._session.io_binding()
             for name, values in values_of(self._inputs, input_ids, attention_mask).items():
                 binding.bind_cpu_input(name, values)
             binding.bind_output(self._output, self.device)
             self._session.run_with_iobinding(binding)
             states = binding.copy_outputs_to_cpu()[0]
-        except Exception as error:  # onnxruntime raises its own kinds, which share no base but this
-            if isinstance(error, MemoryError) or any(word in str(error).lower() for word in _MEMORY_WORDS):
-                raise OutOfMemory(str(error)) from error
-            raise
         return np.asarray(states, dtype=np.float32)
 
 
-def fused_copy(model: Model) -> Path | None:
+def fused_copy(model: GraphModel) -> Path | None:
     """The copy of the graph that this onnxruntime's optimiser made of this very graph, if there is one."""
-    if not model.export or model.export.source is None:  # what another program exported stays as it is
+    if model.export.source is None:  # what another program exported stays as it is
         return None
     path = fused_path(model.directory)
     facts = _fused_facts(path)
@@ -95,7 +114,7 @@ def fused_copy(model: Model) -> Path | None:
     return None  # none, or one that is not whole: verify makes it anew
 
 
-def fused_operators(model: Model) -> dict[str, int]:
+def fused_operators(model: GraphModel) -> dict[str, int]:
     """How often each of onnxruntime's own operators stands in the fused copy; empty where there is none."""
     path = fused_copy(model)
     facts = _fused_facts(path) if path else None
@@ -121,11 +140,6 @@ def _fused_facts(path: Path) -> _Fused | None:
 def fused_path(directory: Path) -> Path:
     """Where the fused copy for the installed onnxruntime belongs; a JSON file of the same name stands beside it."""
     return directory / FUSED_FOLDER / f"onnxruntime-{ort.__version__}.onnx"
-
-
-def has_cuda() -> bool:
-    """Whether this onnxruntime was built with CUDA; whether a session gets it, only a session tells."""
-    return _PROVIDERS["cuda"] in ort.get_available_providers()
 
 
 def choose_device(asked: str, available: list[str]) -> str:
@@ -174,7 +188,7 @@ def open_session(model: Path | bytes, device: str, threads: int) -> ort.Inferenc
         _load_cuda_wheels()
     try:
         session = ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=wanted)
-    except Exception as error:  # as in OnnxRuntime.run
+    except Exception as error:  # onnxruntime raises its own kinds, which share no base but this
         raise ModelError(
             f"onnxruntime cannot load {'the graph' if isinstance(model, bytes) else model}: {error}"
         ) from None

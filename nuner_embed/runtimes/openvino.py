@@ -1,17 +1,47 @@
 """OpenVINO: the same ONNX file on a CPU, in several streams, in bf16 where the processor has it."""
 
+import importlib
+import sys
 from queue import SimpleQueue
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nuner_embed.errors import ModelError, OutOfMemory, RuntimeUnavailable
+from nuner_embed.errors import ModelError, RuntimeUnavailable
 from nuner_embed.machine import cpu_name
-from nuner_embed.models.resolver import Model
-from nuner_embed.runtimes.base import Precision, RuntimeOptions
-from nuner_embed.runtimes.graph_ports import find_output, require_inputs, require_width, values_of
-from nuner_embed.runtimes.telemetry import import_openvino
+from nuner_embed.models.recipe import Recipe
+from nuner_embed.models.resolver import GraphModel
+from nuner_embed.runtimes.base import Precision, RuntimeOptions, memory_errors
+from nuner_embed.runtimes.graph_ports import (
+    GRAPH_BATCH_TOKENS,
+    find_out_padding,
+    find_output,
+    require_inputs,
+    require_width,
+    values_of,
+)
+from nuner_embed.runtimes.padding import Ints, PaddedRuntime
+
+_TELEMETRY = "openvino_telemetry"
+
+
+def import_openvino() -> ModuleType:
+    """OpenVINO's package without its telemetry; if something else has imported that before, as it is.
+
+    Importing OpenVINO sends a message to its maker, unless the user has declined: from a process that is forked for it,
+    and with a folder made in the user's home, without which the import fails. OpenVINO does none of this where the
+    package `openvino_telemetry` is not installed, and here it is treated as if it were not.
+    """
+    if _TELEMETRY in sys.modules:
+        return importlib.import_module("openvino")
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # importing it fails, as if it were not installed
+    try:
+        return importlib.import_module("openvino")
+    finally:
+        del sys.modules[_TELEMETRY]
+
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -20,10 +50,8 @@ else:
     ov = import_openvino()
     properties = ov.properties
 
-_MEMORY_WORDS = ("bad_alloc", "out of memory", "failed to allocate")
 
-
-class OpenVinoRuntime:
+class OpenVinoRuntime(PaddedRuntime):
     """An exported graph compiled by OpenVINO's CPU plugin; see `Runtime`.
 
     Every thread is a stream of its own that runs whole batches: nothing is shared out within an operation, and a
@@ -37,9 +65,9 @@ class OpenVinoRuntime:
     name = "openvino"
     device = "cpu"
 
-    def __init__(self, model: Model, options: RuntimeOptions) -> None:
-        able = precisions(model)
-        precision = able[0] if options.precision == "auto" else options.precision
+    def __init__(self, model: GraphModel, recipe: Recipe, options: RuntimeOptions) -> None:
+        able = self.precisions(model)
+        self.precision = precision = able[0] if options.precision == "auto" else options.precision
         if precision not in able:
             raise RuntimeUnavailable(
                 f"on this processor OpenVINO runs {model.name} in {' or '.join(able)}, not in {precision}"
@@ -68,8 +96,8 @@ class OpenVinoRuntime:
         self.dim = require_width(model, [_length(axis) for axis in compiled.output(self._output).partial_shape])
         version = f"openvino {ov.get_version().split('-')[0]}"
         self.description = f"{version}, CPU, {precision}, {threads} threads in {self.streams} streams"
-        assert model.export is not None
-        self.numerics: dict[str, Any] = {
+        self.batch_tokens = GRAPH_BATCH_TOKENS["cpu"]
+        self.numerics = {
             "runtime": self.name,
             "version": version,
             "file": model.export.graph_sha256,
@@ -79,19 +107,23 @@ class OpenVinoRuntime:
             "threads": threads,
         }
         # The first call sets up the bindings to NumPy; two threads that did so at once would wait for each other.
-        self.run(np.zeros((1, 3), np.int64), np.ones((1, 3), np.int64))
+        self.states(np.zeros((1, 3), np.int64), np.ones((1, 3), np.int64))
+        find_out_padding(self, model, recipe)
 
-    def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
-        """See `Runtime.run`."""
+    @staticmethod
+    def precisions(model: GraphModel) -> tuple[Precision, ...]:
+        """What OpenVINO can run a graph in here: the file's own precision, and bf16 where the processor has units."""
+        own = model.export.arithmetic
+        return (own, "bf16") if own != "int8" and has_bf16() else (own,)
+
+    def states(self, input_ids: Ints, attention_mask: Ints) -> NDArray[np.float32]:
+        """See `PaddedRuntime.states`."""
         request = self._requests.get()
         try:
-            request.infer(values_of(self._inputs, input_ids, attention_mask), share_inputs=True)
-            # a copy: the request's own memory is written over by its next batch
-            states: NDArray[np.float32] = request.get_tensor(self._output).data.astype(np.float32)
-        except (RuntimeError, MemoryError) as error:
-            if isinstance(error, MemoryError) or any(word in str(error).lower() for word in _MEMORY_WORDS):
-                raise OutOfMemory(str(error).splitlines()[0]) from error
-            raise
+            with memory_errors():
+                request.infer(values_of(self._inputs, input_ids, attention_mask), share_inputs=True)
+                # a copy: the request's own memory is written over by its next batch
+                states: NDArray[np.float32] = request.get_tensor(self._output).data.astype(np.float32)
         finally:
             self._requests.put(request)
         return states
@@ -99,13 +131,6 @@ class OpenVinoRuntime:
 
 def _length(axis: Any) -> int | str:
     return int(axis.get_length()) if axis.is_static else str(axis)
-
-
-def precisions(model: Model) -> tuple[Precision, ...]:
-    """What OpenVINO can run a file in here: the file's own precision, and bf16 where the processor has units for it."""
-    assert model.export is not None
-    own = model.export.arithmetic
-    return (own, "bf16") if own != "int8" and has_bf16() else (own,)
 
 
 def has_bf16() -> bool:

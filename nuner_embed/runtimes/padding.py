@@ -1,4 +1,4 @@
-"""Whether a text's vectors are the same alone and beside a longer one, which pads it.
+"""Runtimes that take padded matrices: their batches, their pooling, and whether padding changes their numbers.
 
 Most networks mask the padding out. Those that mix neighbours before they look at the mask (convolutions, Fourier
 transforms, sketched attention) do not, and get batches of texts of one length. A network that gives the same text other
@@ -6,49 +6,227 @@ vectors the second time, as one that draws at random does, is refused.
 """
 
 import contextlib
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.cache import cached
-from nuner_embed.errors import ModelError, NunerEmbedError
+from nuner_embed.errors import ModelError, NunerEmbedError, OutOfMemory
 from nuner_embed.files import hash_of, read_json, write_json
 from nuner_embed.metadata import convert
 from nuner_embed.models.resolver import Model
-from nuner_embed.runtimes.base import Runtime, pad
+from nuner_embed.runtimes.base import Pass, Precision, WindowBatch, ignore_pass
+
+Ints = NDArray[np.int64]
+PaddedIds = tuple[Ints, Ints]  # token ids and attention mask, (batch, length) each
+States = Callable[[Ints, Ints], NDArray[np.float32]]
+_T = TypeVar("_T")
 
 _SCHEMA_VERSION = 1
+_POOLED_AT_ONCE = 65536  # tokens
 _SHORT = 7  # tokens
 # How far a vector may move, as a share of its length. In float32 that is far above what another order of adding does,
 # and a cosine of 1 - 5e-7; padding moves ConvBERT's vectors by 0.15 (cosine 0.988), MobileBERT's by 0.02 (0.9997).
 # int8 has no entry: its scales are those of the whole batch, so that a vector moves with its neighbours by design.
 NOISE = {"f32": 1e-3, "bf16": 0.05, "fp16": 0.05}
-Run = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
 
 
-def takes_padding(model: Model, run: Run, longest: int, key: dict[str, Any], noise: float = NOISE["f32"]) -> bool:
+ONE_LENGTH = ", texts of one length at a time"  # in the description of a runtime that pads nothing
+
+
+class PaddedRuntime(ABC):
+    """A `Runtime` over a network that takes a padded matrix of token ids at a time.
+
+    What is left to a subclass is `states`. The hidden states of a padded matrix are no part of the contract of a
+    runtime, which may pack its windows; here they are what a network is asked for, what tells whether padding changes
+    them, and what tests compare.
+
+    Attributes:
+        streams: how many matrices it runs at a time; so many threads may call `states` at once.
+        padding: whether windows of different lengths may share a matrix.
+        pad_id: token id used for padding.
+        The others: as `Runtime` has them.
+    """
+
+    name: str
+    device: str
+    precision: Precision
+    dim: int
+    batch_tokens: int
+    description: str
+    numerics: dict[str, Any]
+    streams: int = 1
+    padding: bool = True
+    pad_id: int = 0
+
+    @abstractmethod
+    def states(self, input_ids: Ints, attention_mask: Ints) -> NDArray[np.float32]:
+        """Token embeddings (batch, length, dim) of padded ids (batch, length); padding's rows mean nothing.
+
+        Raises:
+            OutOfMemory: the matrix does not fit; a smaller one may.
+        """
+
+    def pooled(
+        self, input_ids: Ints, attention_mask: Ints, window: Ints, first: Ints, last: Ints
+    ) -> NDArray[np.float32]:
+        """The mean of each row's tokens, (m, dim), of padded ids (batch, length); see `states` and `pool`.
+
+        A runtime whose hidden states lie elsewhere than in the host's memory pools them there.
+        """
+        return pool(self.states(input_ids, attention_mask), window, first, last)
+
+    def rows(
+        self, batch: WindowBatch, batch_tokens: int, on_pass: Callable[[Pass], None] = ignore_pass
+    ) -> NDArray[np.float32]:
+        """See `Runtime.rows`; the longest windows run first, where memory runs out at once if it does."""
+        vectors = np.empty((len(batch.window), self.dim), np.float32)
+        lengths = np.diff(batch.bounds)
+        order = np.argsort(-lengths, kind="stable")
+        lengths = lengths[order]
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
+        by_rank = np.argsort(rank[batch.window], kind="stable")
+        row_rank = rank[batch.window][by_rank]
+
+        def work(first: int, end: int) -> Callable[[], tuple[Ints, NDArray[np.float32]]]:
+            rows = by_rank[slice(*np.searchsorted(row_rank, [first, end]))]
+            windows = [batch.ids[batch.bounds[w] : batch.bounds[w + 1]] for w in order[first:end].tolist()]
+            padded = pad(windows, self.pad_id)
+            places = rank[batch.window[rows]] - first
+            return lambda: (rows, self.pooled(*padded, places, batch.first[rows], batch.last[rows]))
+
+        begin = 0
+        while begin < len(order):
+            cuts = self._cuts(lengths, begin, batch_tokens)
+            try:
+                done = in_order((work(first, end) for first, end in cuts), self.streams)
+                for (first, end), (rows, pooled) in zip(cuts, done, strict=True):
+                    vectors[rows] = pooled
+                    tokens = int(lengths[first:end].sum())
+                    on_pass(Pass(tokens, int(lengths[first]) * (end - first) - tokens, batch_tokens))
+                    begin = end
+            except OutOfMemory as error:
+                size = next(end for first, end in cuts if first == begin) - begin
+                if size == 1:
+                    raise OutOfMemory(
+                        f"one window of {lengths[begin]} tokens does not fit into memory ({error}); "
+                        "use a smaller --max-length, fewer layers or another device"
+                    ) from error
+                batch_tokens = max(1, min(batch_tokens, size * int(lengths[begin])) // 2)
+        return vectors
+
+    def _cuts(self, lengths: Ints, begin: int, batch_tokens: int) -> list[tuple[int, int]]:
+        cuts = cut_batches(lengths, begin, batch_tokens)
+        if self.padding:
+            return cuts
+        edges = [0, *(np.flatnonzero(np.diff(lengths)) + 1).tolist(), len(lengths)]
+        ends = sorted({*(edge for edge in edges if edge > begin), *(end for _, end in cuts)})
+        return list(zip([begin, *ends[:-1]], ends, strict=True))
+
+
+def pad(rows: Sequence[Sequence[int] | NDArray[np.integer[Any]]], pad_id: int) -> PaddedIds:
+    """Token ids and attention mask of some windows, (batch, longest) each."""
+    ids = np.full((len(rows), max(map(len, rows))), pad_id, dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = row
+        mask[i, : len(row)] = 1
+    return ids, mask
+
+
+def cut_batches(lengths: Ints, begin: int, batch_tokens: int) -> list[tuple[int, int]]:
+    """Cuts windows, longest first, into batches of at most so many tokens: each batch's first and one past its last.
+
+    Args:
+        lengths: of the windows in falling order, (n,).
+        begin: the first window to take.
+        batch_tokens: padding included; one window is a batch in any case.
+    """
+    cuts = []
+    while begin < len(lengths):
+        end = min(len(lengths), begin + max(1, batch_tokens // int(lengths[begin])))
+        cuts.append((begin, end))
+        begin = end
+    return cuts
+
+
+def in_order(calls: Iterable[Callable[[], _T]], streams: int) -> Iterator[_T]:
+    """The result of each call, in order; so many calls run at a time.
+
+    Raises:
+        OutOfMemory: as the first call without a result raised it; later ones may have run for nothing.
+    """
+    if streams == 1:
+        yield from (call() for call in calls)
+        return
+    pending: deque[Future[_T]] = deque()
+    with ThreadPoolExecutor(streams) as threads:
+        try:
+            for call in calls:
+                pending.append(threads.submit(call))
+                if len(pending) > streams:  # one waits, so that no stream does
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def pool(states: NDArray[np.float32], window: Ints, first: Ints, last: Ints) -> NDArray[np.float32]:
+    """The mean of each row's tokens, (m, dim), gathered in parts: nested mentions may come to far more than `states`.
+
+    Args:
+        states: token embeddings of a batch, (batch, length, dim).
+        window: which window of the batch each row is in, (m,).
+        first: its first token there, (m,).
+        last: one past its last token, (m,); at least one token each.
+    """
+    sizes = last - first
+    if not len(sizes) or sizes.max() == 1:
+        alone: NDArray[np.float32] = states[window, first]
+        return alone
+    pooled = np.empty((len(sizes), states.shape[-1]), dtype=np.float32)
+    for rows in np.array_split(np.arange(len(sizes)), 1 + int(sizes.sum()) // _POOLED_AT_ONCE):
+        size = sizes[rows]
+        begins = np.cumsum(size) - size
+        place = np.arange(int(size.sum())) - np.repeat(begins - first[rows], size)
+        sums = np.add.reduceat(states[np.repeat(window[rows], size), place], begins, axis=0)
+        pooled[rows] = sums / size[:, None].astype(np.float32)
+    return pooled
+
+
+def takes_padding(
+    model: Model, states: States, longest: int, key: dict[str, Any], noise: float | None = NOISE["f32"]
+) -> bool:
     """Whether texts of different lengths may share a batch; found out once and remembered in the user's cache folder.
 
     Args:
         model: whose weights and configuration name what is remembered.
-        run: the network; see `Runtime.run`.
+        states: the network; see `PaddedRuntime.states`.
         longest: tokens of the longest window that will be run, so that what the network does only above some length
             is seen.
         key: what else decides, as JSON values: layers, versions, device.
-        noise: how far a vector may move, as a share of its length.
+        noise: how far a vector may move, as a share of its length; None where that cannot be judged, and windows may.
 
     Raises:
         ModelError: the network does not run, or the same text gets other vectors the second time.
         OutOfMemory: a window of the longest kind does not fit.
     """
+    if noise is None:
+        return True
     path = _memory(model, {**key, "longest": longest})
     with contextlib.suppress(OSError, ValueError):  # not found out yet, or damaged: found out anew
         return convert(read_json(path), _Remembered).padding
-    padding = _find_out(model, run, longest, noise)
+    padding = _find_out(model, states, longest, noise)
     with contextlib.suppress(OSError):  # found out again, then
         write_json(path, {"padding": padding})
     return padding
@@ -64,7 +242,7 @@ def _memory(model: Model, key: dict[str, Any]) -> Path:
     return cached("padding", f"{hash_of({**whose, **key})}.json")
 
 
-def _find_out(model: Model, run: Run, longest: int, noise: float) -> bool:
+def _find_out(model: Model, states: States, longest: int, noise: float) -> bool:
     def close(found: NDArray[np.float32], expected: NDArray[np.float32]) -> bool:
         moved = np.linalg.norm(found - expected, axis=-1)
         return bool((moved <= noise * np.linalg.norm(expected, axis=-1)).all())  # what is no number has moved
@@ -74,11 +252,11 @@ def _find_out(model: Model, run: Run, longest: int, noise: float) -> bool:
     texts = [random.integers(vocabulary, size=length) for length in (longest, min(_SHORT, longest), longest - 1)]
     long, short, other = (np.where(ids == pad_id, (pad_id + 1) % vocabulary, ids) for ids in texts)
     other = other[: len(short)]
-    first_long = _first_run(model, run, long)  # before a shorter one: some change for good when they see one
-    first_short = _first_run(model, run, short)
-    together = run(*pad([long, short], pad_id))
-    abreast = run(*pad([short, other], pad_id))[0] if len(other) == len(short) else first_short
-    again_short, again_long = run(*pad([short], pad_id))[0], run(*pad([long], pad_id))[0]
+    first_long = _first_states(model, states, long)  # before a shorter one: some change for good when they see one
+    first_short = _first_states(model, states, short)
+    together = states(*pad([long, short], pad_id))
+    abreast = states(*pad([short, other], pad_id))[0] if len(other) == len(short) else first_short
+    again_short, again_long = states(*pad([short], pad_id))[0], states(*pad([long], pad_id))[0]
     same = close(again_short, first_short) and close(again_long, first_long)
     if not same or not close(abreast, first_short):
         raise ModelError(
@@ -88,9 +266,9 @@ def _find_out(model: Model, run: Run, longest: int, noise: float) -> bool:
     return close(together[0], first_long) and close(together[1, : len(short)], first_short)
 
 
-def _first_run(model: Model, run: Run, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+def _first_states(model: Model, states: States, ids: Ints) -> NDArray[np.float32]:
     try:
-        states: NDArray[np.float32] = run(*pad([ids], model.config.pad_id))[0]
+        found: NDArray[np.float32] = states(*pad([ids], model.config.pad_id))[0]
     except NunerEmbedError:
         raise
     except Exception as error:  # of each architecture its own
@@ -99,26 +277,4 @@ def _first_run(model: Model, run: Run, ids: NDArray[np.int64]) -> NDArray[np.flo
             f"{model.name} is a {model.config.model_type} that does not run as a text encoder on {len(ids)} tokens "
             f"({reason})"
         ) from None
-    return states
-
-
-class ByLength:
-    """A runtime that runs the texts of a batch by their lengths, so that none is padded; see `Runtime`."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self.name = runtime.name
-        self.device = runtime.device
-        self.streams = runtime.streams
-        self.dim = runtime.dim
-        self.description = f"{runtime.description}, texts of one length at a time"
-        self.numerics = runtime.numerics
-
-    def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
-        """See `Runtime.run`; padding's rows are zero."""
-        lengths = attention_mask.sum(axis=1)
-        states = np.zeros((*input_ids.shape, self.dim), np.float32)
-        for length in np.unique(lengths):
-            rows = np.flatnonzero(lengths == length)
-            states[rows, :length] = self._runtime.run(input_ids[rows, :length], attention_mask[rows, :length])
-        return states
+    return found

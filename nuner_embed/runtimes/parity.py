@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.metadata import convert
-from nuner_embed.runtimes.base import Runtime
+from nuner_embed.runtimes.base import Precision, Runtime
 from nuner_embed.runtimes.reference import Reference
 
 # Batch budgets in tokens that a CPU's speed is measured with, from small caches to processors with matrix units;
 # benchmarks/encode.py has the table.
 BUDGETS = (256, 512, 2048)
 NEIGHBOURS = 10
+_COMPARED_AT_ONCE = 1024  # tokens
 # A speed is the best of so many passes, fewer if they have taken so long.
 _PASSES, _SECONDS = 3, 0.4
 
@@ -98,7 +99,7 @@ class Measurement:
     """
 
     runtime: str
-    precision: str
+    precision: Precision
     description: str
     agreement: Agreement | None
     tokens_per_second: dict[int, float]
@@ -131,19 +132,17 @@ class Measurement:
 
 
 def compare(runtime: Runtime, reference: Reference) -> Agreement:
-    """Runs the reference's windows in every grouping and compares token by token."""
-    cosines, worst, sorted_states = [], 0.0, reference.states
-    for name, batches in reference.groupings().items():
-        states = reference.embed(runtime, batches)
-        if states.shape != reference.states.shape:
-            raise ValueError(f"{states.shape[1]} dimensions where the source has {reference.states.shape[1]}")
-        cosines.append(np.sum(_unit(states) * _unit(reference.states), axis=1))
-        worst = float(np.maximum(worst, np.abs(states - reference.states).max()))  # which keeps what is no number
-        if name == "sorted":
-            sorted_states = states
+    """Runs the reference's windows alone, sorted by length and badly padded, and compares token by token."""
+    expected = reference.states
+    if runtime.dim != expected.shape[1]:
+        raise ValueError(f"{runtime.dim} dimensions where the source has {expected.shape[1]}")
+    by_length = runtime.rows(reference.batch(), _COMPARED_AT_ONCE)
+    cosines, worst = [], 0.0
+    for states in (reference.alone(runtime), by_length, reference.paired(runtime)):
+        cosines.append(np.sum(_unit(states) * _unit(expected), axis=1))
+        worst = float(np.maximum(worst, np.abs(states - expected).max()))  # which keeps what is no number
     cosine = np.concatenate(cosines)
-    overlap = neighbour_overlap(reference.states, sorted_states)
-    return Agreement(float(cosine.min()), float(cosine.mean()), worst, overlap)
+    return Agreement(float(cosine.min()), float(cosine.mean()), worst, neighbour_overlap(expected, by_length))
 
 
 def neighbour_overlap(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
@@ -163,11 +162,11 @@ def neighbour_overlap(expected: NDArray[np.float32], found: NDArray[np.float32])
 
 def speed(runtime: Runtime, reference: Reference, batch_tokens: int) -> float:
     """Tokens a second, special ones included, in batches as a job makes them: the best of some passes."""
-    batches = reference.sorted_batches(batch_tokens)
+    batch = reference.batch()
     best, until = np.inf, time.perf_counter() + _SECONDS
     for _ in range(_PASSES):
         began = time.perf_counter()
-        reference.embed(runtime, batches)
+        runtime.rows(batch, batch_tokens)
         ended = time.perf_counter()
         best = min(best, ended - began)
         if ended > until:

@@ -2,7 +2,7 @@
 
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import prod
 from pathlib import Path
 from typing import IO, Any, Self
@@ -14,7 +14,7 @@ from nuner_embed.errors import ModelError
 from nuner_embed.files import atomic_write, opened_at_once
 from nuner_embed.limits import REFERENCE_BYTES
 from nuner_embed.models.tokenizer import TextTokenizer
-from nuner_embed.runtimes.base import Runtime, cut_batches, pad, run_in_order
+from nuner_embed.runtimes.base import Runtime, WindowBatch
 
 _TOKENS = 2000
 
@@ -53,38 +53,41 @@ class Reference:
         specials = np.array([len(tokenizer.prefix), len(tokenizer.suffix)], np.int64)
         empty = np.empty((0, source.dim), np.float32)
         reference = cls(np.concatenate(windows), lengths, specials, np.array(pad_id, np.int64), empty)
-        states = reference.embed(source, [[window] for window in range(len(windows))])
-        return cls(reference.ids, lengths, specials, reference.pad_id, states)
+        return replace(reference, states=reference.alone(source))
 
     @property
     def tokens(self) -> int:
         """All tokens, special ones included."""
         return len(self.ids)
 
-    def groupings(self) -> dict[str, list[list[int]]]:
-        """Ways to batch the windows, by name: alone, sorted by length, and the longest padded against the shortest."""
-        w = len(self.lengths)
-        return {
-            "alone": [[window] for window in range(w)],
-            "sorted": self.sorted_batches(1024),
-            "paired": [sorted({window, w - 1 - window}) for window in range((w + 1) // 2)],
-        }
-
-    def sorted_batches(self, batch_tokens: int) -> list[list[int]]:
-        """Batches of windows of like length, as a job makes them."""
-        return [list(range(first, end)) for first, end in cut_batches(self.lengths, 0, batch_tokens)]
-
-    def embed(self, runtime: Runtime, batches: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """The states of all tokens but the special ones, (t, dim), run in these batches of windows."""
-        before, after = self.specials
-        inner = self.lengths - before - after
-        place = np.concatenate([[0], np.cumsum(inner)])
-        states = np.empty((int(place[-1]), runtime.dim), np.float32)
+    def batch(self, some: Sequence[int] | None = None) -> WindowBatch:
+        """Some windows in the order given, None for all, with each token but the special ones as a row."""
+        chosen = np.arange(len(self.lengths)) if some is None else np.asarray(some, np.int64)
         bounds = np.concatenate([[0], np.cumsum(self.lengths)])
-        padded = (pad([self.ids[bounds[w] : bounds[w + 1]] for w in batch], int(self.pad_id)) for batch in batches)
-        for batch, result in zip(batches, run_in_order(runtime, padded), strict=True):
-            for row, w in enumerate(batch):
-                states[place[w] : place[w + 1]] = result[row, before : before + inner[w]]
+        lengths = self.lengths[chosen]
+        before, inner = self.specials[0], lengths - self.specials.sum()
+        first = np.arange(int(inner.sum())) - np.repeat(np.cumsum(inner) - inner, inner) + before
+        return WindowBatch(
+            ids=np.concatenate([self.ids[bounds[w] : bounds[w + 1]] for w in chosen]),
+            bounds=np.concatenate([[0], np.cumsum(lengths)]),
+            window=np.repeat(np.arange(len(chosen)), inner),
+            first=first,
+            last=first + 1,
+        )
+
+    def alone(self, runtime: Runtime) -> NDArray[np.float32]:
+        """What a runtime gives for all tokens but the special ones, (t, dim), each window alone."""
+        return runtime.rows(self.batch(), 1)
+
+    def paired(self, runtime: Runtime) -> NDArray[np.float32]:
+        """As `alone`, the longest window beside the shortest and so on, so that there is much padding."""
+        w = len(self.lengths)
+        tokens = self.lengths - self.specials.sum()
+        place = np.concatenate([[0], np.cumsum(tokens)])
+        states = np.empty((int(place[-1]), runtime.dim), np.float32)
+        for pair in (sorted({window, w - 1 - window}) for window in range((w + 1) // 2)):
+            found = runtime.rows(self.batch(pair), 2 * int(self.lengths[pair[0]]))
+            states[np.concatenate([np.arange(place[i], place[i + 1]) for i in pair])] = found
         return states
 
     def save(self, path: Path) -> None:

@@ -1,15 +1,29 @@
-"""Which runtime is the fastest here, of those that compute what the source computes."""
+"""Which runtime is the fastest here, of those that compute what the source computes.
 
+Whatever is installed here and could run an exported model is measured on the reference within it, once a machine.
+"""
+
+import contextlib
+import importlib.metadata
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-from nuner_embed.errors import RuntimeUnavailable
-from nuner_embed.models.resolver import Model
-from nuner_embed.runtimes.base import Precision, RuntimeName, RuntimeOptions
-from nuner_embed.runtimes.measurements import CUDA_BATCH_TOKENS, measure, on_cuda, remembered
-from nuner_embed.runtimes.parity import BUDGETS, GATES, Measurement
-from nuner_embed.runtimes.registry import installed, require_fitting
+from nuner_embed.cache import cached
+from nuner_embed.errors import NunerEmbedError, RuntimeUnavailable
+from nuner_embed.files import hash_of, read_bytes, read_json, sha256_of, write_json
+from nuner_embed.limits import JSON_FILE_BYTES
+from nuner_embed.machine import cpu_name
+from nuner_embed.models.onnx_export import FUSED_FOLDER, graph_files
+from nuner_embed.models.resolver import GraphModel
+from nuner_embed.runtimes.base import CUDA_BATCH_TOKENS, Precision, RuntimeName, RuntimeOptions
+from nuner_embed.runtimes.parity import BUDGETS, GATES, Measurement, compare, speed
+from nuner_embed.runtimes.reference import Reference
+from nuner_embed.runtimes.registry import entry_of, load_runtime, require_fitting, running
 
+SCHEMA_VERSION = 1
 _LOG = logging.getLogger(__name__)
 
 
@@ -20,15 +34,15 @@ class Choice:
     Attributes:
         runtime: its name.
         precision: of the arithmetic.
-        batch_tokens: tokens a batch may hold.
+        batch_tokens: tokens a batch may hold; None for the runtime's own budget.
     """
 
     runtime: RuntimeName
     precision: Precision
-    batch_tokens: int
+    batch_tokens: int | None
 
 
-def choose(model: Model, runtime: RuntimeName, options: RuntimeOptions, batch_tokens: int | None) -> Choice:
+def choose(model: GraphModel, runtime: RuntimeName, options: RuntimeOptions, batch_tokens: int | None) -> Choice:
     """Fills in what was left open with what is fastest on this machine among what passes its gate.
 
     Everything that could run is measured once on the reference within the exported directory, some seconds, and
@@ -39,14 +53,14 @@ def choose(model: Model, runtime: RuntimeName, options: RuntimeOptions, batch_to
         RuntimeUnavailable: nothing that fits passes its gate, or what was asked for is not installed.
         ModelError: the directory has no reference.
     """
-    assert model.export is not None
     if runtime != "auto":
         require_fitting(model, runtime)
-    if runtime == "openvino" and options.device == "cuda":
-        raise RuntimeUnavailable("the openvino runtime runs on the CPU, not on cuda; say --device cpu")
-    if runtime != "openvino" and on_cuda(options.device):
+        if options.device not in ("auto", *entry_of(runtime).devices):
+            raise RuntimeUnavailable(f"the {runtime} runtime runs on the CPU, not on cuda; say --device cpu")
+    on_cuda = _cuda_runtime(runtime, options.device)
+    if on_cuda:
         precision = model.export.arithmetic if options.precision == "auto" else options.precision
-        return Choice("onnx", precision, batch_tokens or CUDA_BATCH_TOKENS)
+        return Choice(on_cuda, precision, batch_tokens)
     if runtime != "auto" and options.precision != "auto" and batch_tokens:
         return Choice(runtime, options.precision, batch_tokens)
     if model.export.source is None and not model.reference.is_file():
@@ -71,19 +85,19 @@ def choose(model: Model, runtime: RuntimeName, options: RuntimeOptions, batch_to
             "fastest here: %s %s, %.0f tokens/s in batches of %d (%s)",
             best.runtime, best.precision, best.best[1], best.best[0], ", ".join(others),
         )  # fmt: skip
-    return Choice(best.runtime, best.precision, batch_tokens or best.best[0])  # type: ignore[arg-type]
+    return Choice(best.runtime, best.precision, batch_tokens or best.best[0])
 
 
-def _unverified(model: Model, runtime: RuntimeName, options: RuntimeOptions, batch_tokens: int | None) -> Choice:
-    assert model.export is not None
+def _unverified(model: GraphModel, runtime: RuntimeName, options: RuntimeOptions, batch_tokens: int | None) -> Choice:
     _LOG.warning(
         "%s was never compared with its source; nuner-embed verify %s --source MODEL compares them",
         model.name,
         model.name,
     )
-    name: RuntimeName = "openvino" if runtime == "auto" and not installed("onnx") else require_fitting(model, runtime)
+    here = [name for name, entry in running("graph").items() if entry.installed]
+    name = here[0] if runtime == "auto" and here else require_fitting(model, runtime)
     precision = model.export.arithmetic if options.precision == "auto" else options.precision
-    return Choice(name, precision, batch_tokens or BUDGETS[1])
+    return Choice(name, precision, batch_tokens)
 
 
 def _pace(row: Measurement) -> str:
@@ -96,3 +110,141 @@ def _failure(row: Measurement) -> str:
     if row.agreement is None:
         return f"{row.runtime} does not run: {row.description}"
     return f"{row.runtime} in {row.precision} fails its gate ({GATES[row.precision]}): {row.agreement}"
+
+
+def measure(model: GraphModel, options: RuntimeOptions, reference: Reference | None = None) -> list[Measurement]:
+    """Measures everything installed here that could run an exported model, one after the other.
+
+    Args:
+        model: an exported directory.
+        options: `precision` is not looked at.
+        reference: what its source computes; None for what the directory holds. Only that is remembered.
+
+    Raises:
+        ModelError: the directory has no reference.
+    """
+    own = reference is None
+    reference = reference or Reference.load(model.reference, model.config.vocabulary)
+    candidates = list(_candidates(model, options))
+    if not candidates:
+        require_fitting(model, "auto")
+    rows = []
+    for number, (runtime, chosen) in enumerate(candidates, start=1):
+        _LOG.info("measuring %s in %s (%d of %d) ...", runtime, chosen.precision, number, len(candidates))
+        try:
+            rows.append(_measure(model, runtime, chosen, reference))
+        except Exception as error:  # a broken installation fails in any way it likes, and the others go on
+            own = False  # it may be otherwise the next time
+            rows.append(_failed(model, runtime, chosen, error))
+    if own:
+        try:
+            write_json(_memory(model, options), [row.to_dict() for row in rows])
+        except (OSError, NunerEmbedError) as error:
+            _LOG.info("these figures are not kept, and will be measured again the next time: %s", error)
+    return rows
+
+
+def _candidates(model: GraphModel, options: RuntimeOptions) -> Iterator[tuple[RuntimeName, RuntimeOptions]]:
+    for name, entry in running("graph").items():
+        if not entry.installed or (options.device == "cuda" and "cuda" not in entry.devices):
+            continue
+        able: tuple[Precision, ...] = (model.export.arithmetic,)
+        with contextlib.suppress(Exception):  # a broken one is measured as one that does not run
+            able = entry.load().precisions(model)
+        device = options.device if "cuda" in entry.devices else "cpu"
+        for precision in able:
+            yield name, replace(options, device=device, precision=precision)
+
+
+def _measure(
+    model: GraphModel,
+    name: RuntimeName,
+    options: RuntimeOptions,
+    reference: Reference,
+    budgets: tuple[int, ...] = BUDGETS,
+) -> Measurement:
+    runtime = load_runtime(model, model.recipe, name, options)
+    agreement = compare(runtime, reference)
+    if runtime.device == "cuda":
+        budgets = (CUDA_BATCH_TOKENS,)
+    return Measurement(
+        runtime=name,
+        precision=options.precision,
+        description=runtime.description,
+        agreement=agreement,
+        tokens_per_second={budget: speed(runtime, reference, budget) for budget in budgets},
+        passed=agreement.passes(GATES[options.precision]),
+        bytes=_weight(model),
+    )
+
+
+def _failed(model: GraphModel, name: RuntimeName, options: RuntimeOptions, error: Exception) -> Measurement:
+    reason = " ".join(f"{error}".split()) or type(error).__name__
+    return Measurement(name, options.precision, reason, None, {}, False, _weight(model))
+
+
+def _weight(model: GraphModel) -> int:
+    return sum(path.stat().st_size for path in graph_files(model.graph))
+
+
+def measure_unfused(model: GraphModel, options: RuntimeOptions, reference: Reference) -> Measurement:
+    """As `measure`, for the plain graph in onnxruntime, which runs where there is no fused copy; at one budget."""
+    chosen = replace(options, precision=model.export.arithmetic, graph=model.export.graph_sha256)
+    try:
+        return replace(_measure(model, "onnx", chosen, reference, BUDGETS[1:2]), runtime="onnx unfused")
+    except Exception as error:  # as in measure
+        return replace(_failed(model, "onnx", chosen, error), runtime="onnx unfused")
+
+
+def _cuda_runtime(runtime: RuntimeName, device: str) -> RuntimeName | None:
+    """What runs an exported model on CUDA: the runtime asked for, or the first; None where the CPU is to run it.
+
+    CUDA is asked for, or left open where the runtime was built with it.
+    """
+    able = {name: entry for name, entry in running("graph").items() if "cuda" in entry.devices}
+    for name, entry in able.items():
+        if runtime in ("auto", name) and (
+            device == "cuda" or (device == "auto" and entry.installed and entry.load().has_cuda())
+        ):
+            return name
+    return None
+
+
+def remembered(model: GraphModel, options: RuntimeOptions) -> list[Measurement] | None:
+    """What was measured for this file with these versions, threads and processor before; None if nothing was."""
+    try:
+        rows = read_json(_memory(model, options))
+        return [Measurement.from_dict(row) for row in rows] if isinstance(rows, list) else None
+    except (OSError, NunerEmbedError, ValueError):  # nothing, or something damaged: it is measured anew
+        return None
+
+
+def _memory(model: GraphModel, options: RuntimeOptions) -> Path:
+    key: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "graph": model.export.graph_sha256,
+        "fused": sorted(_text(path) for path in (model.directory / FUSED_FOLDER).glob("*.json")),
+        "versions": {name: _version(next(iter(entry.modules))) for name, entry in running("graph").items()},
+        "device": "cuda" if _cuda_runtime("auto", options.device) else "cpu",
+        "cpu": cpu_name(),
+        "threads": options.thread_count,
+    }
+    if model.export.source is None:  # whose reference is made by verify, and not once for all
+        key["reference"] = sha256_of(model.reference)
+    return cached("runtimes", f"{hash_of(key)}.json")
+
+
+def _text(path: Path) -> str:
+    """A small file's text; none where it is damaged."""
+    try:
+        return read_bytes(path, JSON_FILE_BYTES).decode()
+    except (OSError, ValueError):
+        return ""
+
+
+def _version(module: str) -> str | None:
+    """The version of the installed wheel that ships a module; onnxruntime comes in several."""
+    for name in (module, f"{module}-gpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    return None

@@ -1,35 +1,38 @@
 """PyTorch and transformers: runs a Hugging Face directory as it is."""
 
+import contextlib
 import inspect
+import logging
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
+from transformers.utils import logging as transformers_logging
 
 from nuner_embed.errors import ModelError, OutOfMemory, RuntimeUnavailable
 from nuner_embed.machine import cpu_name
 from nuner_embed.models.recipe import Recipe
-from nuner_embed.models.resolver import Model
+from nuner_embed.models.resolver import Model, TransformersModel
 from nuner_embed.models.weights import require_plausible
-from nuner_embed.runtimes.base import RuntimeOptions
-from nuner_embed.runtimes.network_config import network_config
-from nuner_embed.runtimes.padding import takes_padding
-from nuner_embed.runtimes.quiet import quiet_transformers
+from nuner_embed.runtimes.base import CUDA_BATCH_TOKENS, RuntimeOptions, memory_errors
+from nuner_embed.runtimes.network_config import network_config, one_line
+from nuner_embed.runtimes.padding import ONE_LENGTH, Ints, PaddedRuntime, takes_padding
 
+# Measured by benchmarks/encode.py: small batches stay in a CPU's cache.
+_BATCH_TOKENS = {"cpu": 1024, "cuda": CUDA_BATCH_TOKENS}
 _DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _LOADING = threading.Lock()  # transformers changes torch while it loads, for all threads
-_MEMORY_WORDS = ("can't allocate memory", "not enough memory", "out of memory")
 
 
-class TorchRuntime:
+class TorchRuntime(PaddedRuntime):
     """A transformer of the Hugging Face library; see `Runtime`.
 
     Attributes:
-        network: it.
-        padding: whether texts of different lengths may share a batch.
+        network: the transformer.
 
     Raises:
         RuntimeUnavailable: no CUDA where it was asked for, or fp16 asked for on a CPU.
@@ -37,51 +40,88 @@ class TorchRuntime:
     """
 
     name = "torch"
-    streams = 1
 
-    def __init__(self, model: Model, recipe: Recipe, options: RuntimeOptions) -> None:
+    def __init__(self, model: TransformersModel, recipe: Recipe, options: RuntimeOptions) -> None:
         self.device = _choose_device(options.device)
-        precision = "f32" if options.precision == "auto" else options.precision
-        if precision not in _DTYPES:
-            raise RuntimeUnavailable(f"torch runs in {', '.join(_DTYPES)}, not in {precision}")
-        if precision == "fp16" and self.device == "cpu":
+        self.precision = "f32" if options.precision == "auto" else options.precision
+        if self.precision not in _DTYPES:
+            raise RuntimeUnavailable(f"torch runs in {', '.join(_DTYPES)}, not in {self.precision}")
+        if self.precision == "fp16" and self.device == "cpu":
             raise RuntimeUnavailable("fp16 runs on a GPU only; on a CPU say --precision bf16 or f32")
         if self.device == "cpu":
             torch.set_num_threads(options.thread_count)
         self.network = SelectedLayers(load_network(model).to(self.device), recipe.layers).eval()
         self.dim = model.config.hidden_size * len(recipe.layers)
+        self.batch_tokens = _BATCH_TOKENS[self.device]
+        self.pad_id = model.config.pad_id
         versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
         kept = {"layers": recipe.layers, "versions": versions, "device": self.device}
-        self.padding = takes_padding(model, self.run, recipe.max_length, kept)  # in float32, whose noise is small
-        self.network.to(_DTYPES[precision])
-        self.description = f"torch {torch.__version__}, {self.device}, {precision}, {options.thread_count} threads"
-        self.numerics: dict[str, Any] = {
+        self.padding = takes_padding(model, self.states, recipe.max_length, kept)  # in float32, whose noise is small
+        self.network.to(_DTYPES[self.precision])
+        self.description = f"torch {torch.__version__}, {self.device}, {self.precision}, {options.thread_count} threads"
+        if not self.padding:
+            self.description += ONE_LENGTH
+        self.numerics = {
             "runtime": self.name,
             "version": versions,
             "file": model.weights_sha256,
             "device": torch.cuda.get_device_name() if self.device == "cuda" else "cpu",
             "cpu": cpu_name(),
-            "precision": precision,
+            "precision": self.precision,
             "threads": options.thread_count,
         }
 
-    @torch.inference_mode()  # type: ignore[untyped-decorator]
-    def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
-        """See `Runtime.run`."""
+    def states(self, input_ids: Ints, attention_mask: Ints) -> NDArray[np.float32]:
+        """See `PaddedRuntime.states`."""
+        with self._running():
+            states: NDArray[np.float32] = self._run(input_ids, attention_mask).float().cpu().numpy()
+        return states
+
+    def pooled(
+        self, input_ids: Ints, attention_mask: Ints, window: Ints, first: Ints, last: Ints
+    ) -> NDArray[np.float32]:
+        """See `PaddedRuntime.pooled`; of a GPU's hidden states only the rows travel to the host.
+
+        On a CPU NumPy adds, in whose order of adding the bits of all stores were made so far.
+        """
+        if self.device == "cpu":
+            return super().pooled(input_ids, attention_mask, window, first, last)
+        with self._running():
+            return pool_on_device(self._run(input_ids, attention_mask), window, first, last)
+
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[None]:
         try:
-            states = self.network(
-                torch.from_numpy(input_ids).to(self.device), torch.from_numpy(attention_mask).to(self.device)
-            )
-            result: NDArray[np.float32] = states.float().cpu().numpy()
-        except (RuntimeError, MemoryError) as error:
-            if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-                word in str(error) for word in _MEMORY_WORDS
-            ):
-                if self.device == "cuda":
-                    torch.cuda.empty_cache()
-                raise OutOfMemory(str(error).splitlines()[0]) from error
+            with torch.inference_mode(), memory_errors():
+                yield
+        except OutOfMemory:
+            if self.device == "cuda":
+                torch.cuda.empty_cache()
             raise
-        return result
+
+    def _run(self, input_ids: Ints, attention_mask: Ints) -> Any:
+        return self.network(*(torch.from_numpy(given).to(self.device) for given in (input_ids, attention_mask)))
+
+
+def pool_on_device(states: torch.Tensor, window: Ints, first: Ints, last: Ints) -> NDArray[np.float32]:
+    """As `padding.pool`, where the states (batch, length, dim) are; only the rows (m, dim) come to the host.
+
+    Tokens are added one after the other, all rows' second tokens at once, then all third ones. So the result does not
+    change from run to run, as it would with the atomic additions of `index_add_`, and no more than the rows is held
+    beside the states.
+    """
+    sizes = last - first
+    order = np.argsort(-sizes, kind="stable")  # so that the rows that have an nth token come first
+    window, first, sizes = window[order], first[order], sizes[order]
+    windows, places = (torch.from_numpy(given).to(states.device) for given in (window, first))
+    sums = states[windows, places].float()
+    for step in range(1, int(sizes.max(initial=1))):
+        longer = int(np.searchsorted(-sizes, -step, side="left"))  # rows of more than `step` tokens
+        sums[:longer] += states[windows[:longer], places[:longer] + step].float()
+    sums /= torch.from_numpy(sizes).to(states.device)[:, None]
+    pooled = np.empty(tuple(sums.shape), np.float32)
+    pooled[order] = sums.cpu().numpy()
+    return pooled
 
 
 class SelectedLayers(torch.nn.Module):  # type: ignore[misc]
@@ -134,7 +174,7 @@ def load_network(model: Model, *, attention: str | None = None) -> Any:
                 **keywords,
             )
     except Exception as error:  # safetensors, torch and transformers raise kinds of their own for a broken file
-        raise ModelError(f"{model.name} cannot be loaded: {_one_line(error)}") from None
+        raise ModelError(f"{model.name} cannot be loaded: {one_line(error)}") from None
     wanting = [*report["missing_keys"], *(str(key[0]) for key in report["mismatched_keys"])]
     if wanting:
         raise ModelError(
@@ -144,8 +184,24 @@ def load_network(model: Model, *, attention: str | None = None) -> Any:
     return network.eval()
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Transformers without its own words: what matters of them is raised as an error here.
+
+    Keeps warnings and progress bars of transformers off stderr, and leaves both as they were found.
+    """
+    log = logging.getLogger("transformers")
+    level = log.level
+    bars = transformers_logging.is_progress_bar_enabled()
+    log.setLevel(logging.ERROR)
+    if bars:
+        transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
 
 
 def _choose_device(asked: str) -> str:

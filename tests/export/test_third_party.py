@@ -4,6 +4,7 @@ import importlib.util
 import logging
 import shutil
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ from nuner_embed.encoders.loader import ModelSpec
 from nuner_embed.errors import ExportError, ModelError, RuntimeUnavailable
 from nuner_embed.models.onnx_export import Export
 from nuner_embed.models.resolver import locate
+from nuner_embed.runtimes.registry import RUNTIMES
 
 OPTIMUM_ONNX = bool(importlib.util.find_spec("optimum")) and bool(importlib.util.find_spec("optimum.onnxruntime"))
 DOCUMENTS = [Document("a", "the ferry left at seven"), Document("b", "Zürich " * 20), Document("c", "at")]
@@ -163,7 +165,7 @@ def test_weights_are_run_by_torch_and_their_graph_where_it_is_asked_for(bert, gr
     put(graph, directory, "onnx/model.onnx")
     assert ModelSpec(str(directory)).load().runtime.name == "torch"
     assert ModelSpec(str(directory), runtime="onnx").load().runtime.name == "onnx"
-    monkeypatch.setattr("nuner_embed.encoders.loader.torch_is_installed", lambda: False)
+    monkeypatch.setitem(RUNTIMES, "torch", replace(RUNTIMES["torch"], modules={"torch_that_is_not_here": "train"}))
     assert ModelSpec(str(directory)).load().runtime.name == "onnx"
 
 

@@ -51,7 +51,7 @@ def texts(hits):
 def test_a_names_vector_is_the_mean_of_its_tokens():
     encoder = concepts().encoder
     ids = encoder.tokenizer.encode(["red ferry"])[0][0]
-    expected = encoder.runtime.run(np.array([ids]), np.ones((1, len(ids)), np.int64))[0].mean(axis=0)
+    expected = encoder.runtime.states(np.array([ids]), np.ones((1, len(ids)), np.int64))[0].mean(axis=0)
     vectors = concepts().encode(["boat", "red ferry", *(["a"] * 40)])
     assert np.allclose(vectors[1], expected / np.linalg.norm(expected), atol=1e-6)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1)

@@ -16,6 +16,8 @@ from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import OutOfMemory
 from nuner_embed.models.recipe import Recipe
 from nuner_embed.models.tokenizer import TextTokenizer
+from nuner_embed.runtimes.base import Precision
+from nuner_embed.runtimes.padding import PaddedRuntime
 
 SHARED_DATA = Path(os.environ.get("NUNER_EMBED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -103,7 +105,7 @@ TOKENIZERS = {
 }
 
 
-class HashRuntime:
+class HashRuntime(PaddedRuntime):
     """Vectors that depend on the token ids alone: same token, same vector, wherever it stands.
 
     Args:
@@ -116,6 +118,8 @@ class HashRuntime:
 
     name = "hash"
     device = "cpu"
+    precision: Precision = "f32"
+    batch_tokens = 512
 
     def __init__(
         self,
@@ -132,9 +136,9 @@ class HashRuntime:
         self.positional = positional
         self.batches: list[tuple[int, ...]] = []
         self.description = "hash"
-        self.numerics: dict[str, Any] = {"runtime": "hash", "threads": 4, "precision": "f32", "dim": dim}
+        self.numerics = {"runtime": "hash", "threads": 4, "precision": "f32", "dim": dim}
 
-    def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
+    def states(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
         if self.memory is not None and input_ids.size > self.memory:
             raise OutOfMemory(f"{input_ids.size} tokens")
         time.sleep(self.seconds)

@@ -23,14 +23,14 @@ class ContextSpec(HashSpec):
 
     def load(self, workers: int = 1) -> TextEncoder:
         encoder = super().load(workers)
-        plain = encoder.runtime.run
+        plain = encoder.runtime.states
 
-        def run(ids: Any, mask: Any) -> Any:
+        def states(ids: Any, mask: Any) -> Any:
             position = np.arange(ids.shape[1])[None, :, None]
             wave = np.arange(1, self.dim + 1) * (ids[:, :, None] % 97 + 1.7 * np.roll(ids, 1, axis=1)[:, :, None])
             return plain(ids, mask) + 0.7 * np.sin(wave + position).astype(np.float32)
 
-        encoder.runtime.run = run  # type: ignore[method-assign]
+        encoder.runtime.states = states  # type: ignore[method-assign]
         return encoder
 
 

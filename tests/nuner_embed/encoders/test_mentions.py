@@ -22,7 +22,7 @@ SPEC = HashSpec(dim=16)
 def vector(word):
     encoder = SPEC.load()
     ids = encoder.tokenizer.encode([word])[0][0]
-    return encoder.runtime.run(np.array([ids]), np.ones((1, len(ids)), np.int64))[0, 0]
+    return encoder.runtime.states(np.array([ids]), np.ones((1, len(ids)), np.int64))[0, 0]
 
 
 def detector(types=("ENTITY",), words=("ferry",), **changes):
@@ -109,7 +109,7 @@ def test_a_mention_that_the_end_cuts_is_counted(tmp_path):
     tokens = SPEC.load().tokenizer.encode([text])[0][0]
     assert len(tokens) > 30
     word = tokens[29]
-    seen = SPEC.load().runtime.run(np.array([[word]]), np.ones((1, 1), np.int64))[0]
+    seen = SPEC.load().runtime.states(np.array([[word]]), np.ones((1, 1), np.int64))[0]
     weights = ProbeWeights(
         np.arange(2), np.vstack([np.zeros(16), 40 * np.linalg.pinv(seen).T]).astype(np.float32), np.array([0.0, -20.0])
     )

@@ -5,11 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nuner_embed.documents import Document, Span
-from nuner_embed.encoders.text import Encoder, pool
+from nuner_embed.encoders.base import Encoder
 from nuner_embed.encoders.tokens import tokenize
 from nuner_embed.errors import ModelError, OutOfMemory
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.runtimes.base import Runtime
+from nuner_embed.runtimes.padding import pool
 
 WORDS = ["the", "ferry", "left", "Zürich", "at", "seven", "😀", "prescribed", "Volkova-Reyes", "."]
 TEXTS = st.lists(st.sampled_from(WORDS), max_size=60).map(" ".join)
@@ -41,9 +42,9 @@ def test_special_tokens_surround_every_window(any_tokenizer):
     seen = []
 
     class Watching(HashRuntime):
-        def run(self, input_ids, attention_mask):
+        def states(self, input_ids, attention_mask):
             seen.extend(row[mask == 1].tolist() for row, mask in zip(input_ids, attention_mask, strict=True))
-            return super().run(input_ids, attention_mask)
+            return super().states(input_ids, attention_mask)
 
     encoder = hash_encoder(any_tokenizer, Watching())
     encoder.encode([Document("a", "the ferry left at seven " * 12)])

@@ -215,11 +215,11 @@ def test_memory_that_ran_out_is_on_record(corpus_file, tmp_path):
 def test_numbers_that_a_dtype_cannot_hold(corpus_file, tmp_path, monkeypatch):
     from fakes import HashRuntime
 
-    run = HashRuntime.run
-    monkeypatch.setattr(HashRuntime, "run", lambda self, *batch: run(self, *batch) * 1e6)
+    states = HashRuntime.states
+    monkeypatch.setattr(HashRuntime, "states", lambda self, *batch: states(self, *batch) * 1e6)
     with pytest.raises(StoreError, match="too large for float16; use --dtype float32"):
         job(corpus_file, tmp_path / "s")
-    monkeypatch.setattr(HashRuntime, "run", lambda self, *batch: run(self, *batch) * np.float32(np.nan))
+    monkeypatch.setattr(HashRuntime, "states", lambda self, *batch: states(self, *batch) * np.float32(np.nan))
     with pytest.raises(StoreError, match="not finite"):
         job(corpus_file, tmp_path / "n")
 

@@ -12,7 +12,6 @@ from nuner_embed import Document, export_onnx, load_encoder
 from nuner_embed.errors import ExportError, ModelError
 from nuner_embed.models.resolver import locate
 from nuner_embed.runtimes import padding, registry
-from nuner_embed.runtimes.padding import ByLength
 
 MAJOR = int(transformers.__version__.split(".")[0])
 TRACED_BY_5 = pytest.mark.skipif(MAJOR != 4, reason="torch can trace them in transformers 5")
@@ -83,17 +82,16 @@ def assert_alone_equals_together(encoder):
 
 def raw_padding_difference(encoder):
     """How far the first token's vector moves by padding in the network itself, 1 - cosine."""
-    network = encoder.runtime._runtime if isinstance(encoder.runtime, ByLength) else encoder.runtime
     ids = np.array([[2, 9, 10, 11, 3]])
     padded, mask = np.pad(ids, ((0, 0), (0, 20))), np.pad(np.ones_like(ids), ((0, 0), (0, 20)))
-    a, b = network.run(ids, np.ones_like(ids))[0], network.run(padded, mask)[0, :5]
+    a, b = encoder.runtime.states(ids, np.ones_like(ids))[0], encoder.runtime.states(padded, mask)[0, :5]
     return float((1 - (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).max())
 
 
 @pytest.mark.parametrize("family", UNMASKED)
 def test_what_feels_its_padding_runs_texts_of_one_length(family, tmp_path):
     encoder = load_encoder(str(make(tmp_path / family, *UNMASKED[family])))
-    assert isinstance(encoder.runtime, ByLength)
+    assert not encoder.runtime.padding
     assert raw_padding_difference(encoder) > 1e-5  # which would be lost otherwise
     assert_alone_equals_together(encoder)
 
@@ -101,7 +99,7 @@ def test_what_feels_its_padding_runs_texts_of_one_length(family, tmp_path):
 @pytest.mark.parametrize("family", MASKED)
 def test_what_masks_its_padding_keeps_its_batches(family, tmp_path):
     encoder = load_encoder(str(make(tmp_path / family, *MASKED[family])))
-    assert not isinstance(encoder.runtime, ByLength)
+    assert encoder.runtime.padding
     assert raw_padding_difference(encoder) < 1e-5
     assert_alone_equals_together(encoder)
 
@@ -109,15 +107,15 @@ def test_what_masks_its_padding_keeps_its_batches(family, tmp_path):
 @pytest.mark.parametrize("family", [*FAMILIES, *UNFUSED_FAMILIES])
 def test_the_usual_families_keep_their_batches(family, tmp_path):
     encoder = load_encoder(str(tiny_model(family, tmp_path / family)))
-    assert not isinstance(encoder.runtime, ByLength)
+    assert encoder.runtime.padding
     assert_alone_equals_together(encoder)
 
 
 def test_a_text_in_bf16_is_judged_in_float32(tmp_path):
     """The noise of bf16 would hide what padding does, or be taken for it."""
-    assert not isinstance(load_encoder(str(tiny_model("bert", tmp_path / "bert")), precision="bf16").runtime, ByLength)
+    assert load_encoder(str(tiny_model("bert", tmp_path / "bert")), precision="bf16").runtime.padding
     padding_matters = make(tmp_path / "convbert", *UNMASKED["convbert"])
-    assert isinstance(load_encoder(str(padding_matters), precision="bf16").runtime, ByLength)
+    assert not load_encoder(str(padding_matters), precision="bf16").runtime.padding
 
 
 def test_big_bird_ends_where_it_would_attend_to_blocks(tmp_path):
@@ -131,7 +129,7 @@ def test_big_bird_ends_where_it_would_attend_to_blocks(tmp_path):
     network = transformers.AutoModel.from_pretrained(directory, add_pooling_layer=False).eval()
     with torch.inference_mode():
         right = network(torch.from_numpy(ids)).last_hidden_state.numpy()
-    np.testing.assert_allclose(load_encoder(str(directory)).runtime.run(ids, np.ones_like(ids)), right, atol=1e-5)
+    np.testing.assert_allclose(load_encoder(str(directory)).runtime.states(ids, np.ones_like(ids)), right, atol=1e-5)
 
 
 def test_what_gives_other_vectors_the_second_time_is_refused(tmp_path):
@@ -165,9 +163,9 @@ def test_a_switch_at_a_length_is_seen(limit, tmp_path):
 def test_it_is_found_out_once(tmp_path, monkeypatch):
     monkeypatch.setenv("NUNER_EMBED_CACHE", str(tmp_path / "cache"))
     directory = make(tmp_path / "convbert", *UNMASKED["convbert"])
-    assert isinstance(load_encoder(str(directory)).runtime, ByLength)
+    assert not load_encoder(str(directory)).runtime.padding
     monkeypatch.setattr(padding, "_find_out", lambda *_: pytest.fail("found out again"))
-    assert isinstance(load_encoder(str(directory)).runtime, ByLength)
+    assert not load_encoder(str(directory)).runtime.padding
     with pytest.raises(pytest.fail.Exception):
         load_encoder(str(directory), max_length=40, stride=8)  # longer windows are another question
 
@@ -179,7 +177,7 @@ def test_a_finding_that_cannot_be_read_is_found_out_again(tmp_path, monkeypatch)
     (found,) = (tmp_path / "cache" / "padding").iterdir()
     for broken in ("", "[1]", '{"padding"'):
         found.write_text(broken)
-        assert isinstance(load_encoder(model).runtime, ByLength)
+        assert not load_encoder(model).runtime.padding
     assert json.loads(found.read_text()) == {"padding": False}
 
 
@@ -190,7 +188,7 @@ def test_an_export_carries_what_was_found(family, tmp_path):
     assert json.loads((tmp_path / "out" / "export.json").read_text())["padding"] is False
     expected = load_encoder(str(source)).encode(DOCUMENTS)
     for runtime in ("onnx", "openvino"):
-        if not registry.installed(runtime):
+        if not registry.RUNTIMES[runtime].installed:
             continue
         encoder = load_encoder(str(tmp_path / "out"), runtime=runtime, precision="f32")
         assert_alone_equals_together(encoder)
@@ -209,7 +207,7 @@ def test_a_graph_that_does_not_say_is_tried(family, by_length, tmp_path):
     assert facts.pop("padding") is not by_length
     (tmp_path / "out" / "export.json").write_text(json.dumps(facts))
     encoder = load_encoder(str(tmp_path / "out"), runtime="onnx")
-    assert isinstance(encoder.runtime, ByLength) is by_length
+    assert encoder.runtime.padding is not by_length
     assert_alone_equals_together(encoder)
 
 

@@ -85,7 +85,7 @@ def test_models_load_in_several_threads(bert):
 def test_the_longest_window_runs(source):
     encoder = load_encoder(str(source), max_length=40, stride=4)
     ids = np.full((1, 40), 9, dtype=np.int64)
-    assert encoder.runtime.run(ids, np.ones_like(ids)).shape == (1, 40, 16)
+    assert encoder.runtime.states(ids, np.ones_like(ids)).shape == (1, 40, 16)
 
 
 def test_layers_are_concatenated(bert):
@@ -180,7 +180,7 @@ def test_the_last_layer_is_what_the_network_gives(tmp_path):
     ids = np.full((1, 40), 9, dtype=np.int64)
     with torch.inference_mode():
         expected = network(input_ids=torch.from_numpy(ids)).last_hidden_state.numpy()
-    np.testing.assert_allclose(encoder.runtime.run(ids, np.ones_like(ids)), expected, atol=1e-5)
+    np.testing.assert_allclose(encoder.runtime.states(ids, np.ones_like(ids)), expected, atol=1e-5)
 
 
 def test_layers_as_a_list_and_from_the_first(bert, tmp_path):

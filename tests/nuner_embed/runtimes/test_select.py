@@ -13,12 +13,11 @@ from nuner_embed import Document, export_onnx, load_encoder
 from nuner_embed.encoders.loader import ModelSpec
 from nuner_embed.errors import OutOfMemory, RuntimeUnavailable
 from nuner_embed.models.resolver import locate
-from nuner_embed.runtimes import measurements, select
-from nuner_embed.runtimes.base import RuntimeOptions, pad, run_in_order
-from nuner_embed.runtimes.measurements import measure, remembered
+from nuner_embed.runtimes import select
+from nuner_embed.runtimes.base import RuntimeOptions, WindowBatch
 from nuner_embed.runtimes.parity import GATES, Agreement, Measurement, compare, neighbour_overlap, speed
 from nuner_embed.runtimes.reference import Reference
-from nuner_embed.runtimes.select import choose
+from nuner_embed.runtimes.select import choose, measure, remembered
 
 DOCUMENTS = [Document(str(i), "the ferry left at seven " * (1 + i % 7)) for i in range(60)]
 
@@ -98,7 +97,7 @@ def test_measured_once(made, cache, monkeypatch, caplog):
     assert remembered(model, RuntimeOptions()) == rows
     assert all(row.passed and set(row.tokens_per_second) == {256, 512, 2048} for row in rows)
     assert remembered(model, RuntimeOptions(threads=1)) is None
-    monkeypatch.setattr(measurements, "cpu_name", lambda: "another processor")
+    monkeypatch.setattr(select, "cpu_name", lambda: "another processor")
     assert remembered(model, RuntimeOptions()) is None
     monkeypatch.undo()
     monkeypatch.setenv("NUNER_EMBED_CACHE", str(cache))
@@ -148,7 +147,6 @@ def test_openvino_elsewhere(made):
 
 
 def test_a_runtime_that_is_not_installed(made, monkeypatch):
-    monkeypatch.setattr(measurements, "installed", lambda name: name == "onnx")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "openvino" else object())
     with pytest.raises(RuntimeUnavailable, match=r"openvino is not installed; pip install .*\[openvino\]'"):
         load_encoder(str(made), runtime="openvino")
@@ -160,7 +158,7 @@ def test_bf16_is_measured_where_the_processor_has_units_for_it(made, monkeypatch
 
     monkeypatch.setattr(openvino, "has_bf16", lambda: units)
     with monkeypatch.context() as patch:  # nothing is run: this processor may have no such units
-        patch.setattr(measurements, "load_runtime", None)
+        patch.setattr(select, "load_runtime", None)
         rows = measure(locate(str(made)), RuntimeOptions())
     assert [row.precision for row in rows if row.runtime == "openvino"] == able
     if not units:
@@ -191,7 +189,7 @@ def test_a_broken_runtime_leaves_the_others(made, cache, monkeypatch, where, uni
     if where == "importing":
         monkeypatch.setitem(sys.modules, "nuner_embed.runtimes.openvino", None)
     else:
-        monkeypatch.setattr(openvino.OpenVinoRuntime, "__init__" if where == "loading" else "run", fail)
+        monkeypatch.setattr(openvino.OpenVinoRuntime, "__init__" if where == "loading" else "states", fail)
     assert load_encoder(str(made)).runtime.name == "onnx"
     broken = [row for row in measure(locate(str(made)), RuntimeOptions()) if row.runtime == "openvino"]
     able = ["f32", "bf16"] if units and where != "importing" else ["f32"]  # what cannot be imported cannot be asked
@@ -207,7 +205,7 @@ def test_what_did_not_run_is_not_remembered(made, cache, monkeypatch):
     def fail(*_):
         raise OutOfMemory("for now")
 
-    monkeypatch.setattr(openvino.OpenVinoRuntime, "run", fail)
+    monkeypatch.setattr(openvino.OpenVinoRuntime, "states", fail)
     measure(locate(str(made)), RuntimeOptions())
     assert remembered(locate(str(made)), RuntimeOptions()) is None
 
@@ -216,16 +214,17 @@ def test_the_first_call_is_made_alone(made, monkeypatch):
     """NumPy's bindings are set up by the first call; two streams that did so at once would wait for each other."""
     from nuner_embed.runtimes.openvino import OpenVinoRuntime
 
-    run, threads = OpenVinoRuntime.run, []
+    states, threads = OpenVinoRuntime.states, []
 
     def recorded(self, ids, mask):
         threads.append(threading.current_thread())
-        return run(self, ids, mask)
+        return states(self, ids, mask)
 
-    monkeypatch.setattr(OpenVinoRuntime, "run", recorded)
-    runtime = OpenVinoRuntime(locate(str(made)), RuntimeOptions(threads=2))
+    monkeypatch.setattr(OpenVinoRuntime, "states", recorded)
+    model = locate(str(made))
+    runtime = OpenVinoRuntime(model, model.recipe, RuntimeOptions(threads=2))
     assert threads == [threading.main_thread()]
-    list(run_in_order(runtime, [pad([np.arange(4)], 0)] * 6))
+    runtime.rows(WindowBatch(np.arange(24) % 4, 4 * np.arange(7), np.arange(6), np.zeros(6, int), np.ones(6, int)), 1)
     assert threading.main_thread() not in threads[1:]
 
 
@@ -267,8 +266,8 @@ def test_the_reference_travels(tmp_path):
     assert agreement.min_cosine == pytest.approx(1)
     assert agreement.neighbour_overlap == 1.0
     assert speed(runtime, loaded, 64) > 0
-    for batches in loaded.groupings().values():
-        assert sorted(window for batch in batches for window in batch) == list(range(len(loaded.lengths)))
+    for states in (loaded.alone(runtime), loaded.paired(runtime)):
+        np.testing.assert_array_equal(states, loaded.states)
 
 
 def test_overlap_against_a_loop():
@@ -283,11 +282,3 @@ def test_overlap_against_a_loop():
     shared = [len(x & y) / 10 for x, y in zip(neighbours(a), neighbours(b), strict=True)]
     assert neighbour_overlap(a, b) == pytest.approx(np.mean(shared))
     assert neighbour_overlap(a, a) == 1.0
-
-
-@pytest.mark.parametrize("streams", [1, 3])
-def test_results_come_in_order(streams):
-    batches = [pad([np.arange(1, 2 + i % 5)], 0) for i in range(20)]
-    expected = [HashRuntime().run(*batch) for batch in batches]
-    for a, b in zip(run_in_order(HashRuntime(streams=streams, seconds=0.001), batches), expected, strict=True):
-        np.testing.assert_array_equal(a, b)

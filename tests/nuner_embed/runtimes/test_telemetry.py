@@ -12,8 +12,7 @@ def test_openvino_is_imported_without_its_telemetry_and_without_a_home(tmp_path)
     code = """
 import os, pathlib, sys
 from nuner_embed.runtimes import openvino
-from nuner_embed.runtimes.telemetry import import_openvino
-assert openvino.ov is import_openvino() is sys.modules["openvino"]
+assert openvino.ov is openvino.import_openvino() is sys.modules["openvino"]
 assert not [name for name in sys.modules if name.startswith("openvino_telemetry")]
 print(openvino.ov.Core().available_devices)
 """

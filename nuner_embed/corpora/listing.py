@@ -10,7 +10,9 @@ from nuner_embed.corpora import compression
 from nuner_embed.corpora.base import KNOWN_SUFFIXES, SUFFIXES, Source
 from nuner_embed.errors import CorpusError
 
-_KNOWN_IN_DIRECTORIES = ", ".join(suffix for suffix, one in SUFFIXES.items() if one.in_directories)
+_IN_DIRECTORIES = ", ".join(
+    suffix if one.in_directories else f"{suffix} with --format {one.name}" for suffix, one in SUFFIXES.items()
+)
 _LOG = logging.getLogger(__name__)
 
 
@@ -35,7 +37,7 @@ def list_files(arguments: Paths, format: str | None, exclude: Sequence[Path]) ->
             if not found:
                 is_store = _is_store(entry.name for entry in path.iterdir())
                 stores = "; what lies in a store is left out" if is_store else ""
-                reason = f"no corpus in this directory{stores}; known suffixes: {_KNOWN_IN_DIRECTORIES}"
+                reason = f"no corpus in this directory{stores}; known suffixes: {_IN_DIRECTORIES}"
                 raise CorpusError(str(argument), None, reason)
             files += found
         elif not path.is_file():

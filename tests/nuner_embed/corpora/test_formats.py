@@ -163,7 +163,7 @@ def test_the_files_of_a_directory(tmp_path, name):
     if FORMATS[name].in_directories:
         assert first_words(Corpus([tmp_path])) == PLACES
     else:
-        with pytest.raises(CorpusError, match="no corpus in this directory"):
+        with pytest.raises(CorpusError, match=f"no corpus in this directory; .* with --format {name}"):
             Corpus([tmp_path])
 
 

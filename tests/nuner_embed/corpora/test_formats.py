@@ -14,7 +14,6 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from backports import zstd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +22,11 @@ from nuner_embed.corpora.base import FORMATS, SUFFIXES, WriteOptions
 from nuner_embed.corpora.records import Reject
 from nuner_embed.errors import CorpusError
 from nuner_embed.tags import _SEVERAL
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 WORDS = [
     "Oslo", "ferry", "e\u0301te\u0301", "नमस्ते", "東京", "👩\u200d🚀", "🚢🚢", "#", "#1", "_", "-", "O", "B-x", "|", '"',

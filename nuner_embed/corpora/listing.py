@@ -1,4 +1,4 @@
-"""From the paths a user gives to the files of a corpus."""
+"""Finds the files of a corpus from the paths that a user gives."""
 
 import logging
 import os
@@ -96,7 +96,7 @@ def _is_store(names: Iterable[str]) -> bool:
 
 
 def _unreadable(error: OSError) -> None:
-    """Left alone, os.walk passes over a directory that it may not list, and its documents are missing."""
+    """Raises the error of a directory that cannot be listed, which os.walk would skip with all its documents."""
     raise CorpusError(str(error.filename), None, f"cannot be read: {error.strerror}; mend it or name other paths")
 
 
@@ -116,7 +116,7 @@ def _in_directory(directory: Path, format: str | None, exclude: Sequence[Path]) 
 
 
 def _folders(directory: Path, exclude: Sequence[Path]) -> Iterator[tuple[Path, list[str]]]:
-    """A directory and its folders, each with the names of its files: those to which links lead last, each once."""
+    """A directory and its sub-folders with the names of their files, each folder once, linked folders last."""
     top = directory.resolve()
     seen: set[Path] = set()
     roots = [directory]
@@ -136,7 +136,7 @@ def _folders(directory: Path, exclude: Sequence[Path]) -> Iterator[tuple[Path, l
 
 
 def _can_be_read_twice(path: Path) -> bool:
-    """Whether it is no pipe, socket or device; a link to nothing counts, so that opening it says so."""
+    """Whether a path is not a pipe, socket or device; a broken link counts, so that opening it gives the error."""
     if path.is_file() or not path.exists():
         return True
     _LOG.warning("%s is left out: not a regular file, and a corpus is read more than once", path)

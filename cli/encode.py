@@ -58,8 +58,6 @@ if TYPE_CHECKING:
     help="How probable it must be that a word is part of a mention.  [default: 0.5]",
 )
 @reading_options
-@click.option("--text-column", default="text", show_default=True, help="Parquet column of the texts.")
-@click.option("--id-column", help="Parquet column of the ids.  [default: id, if there is one]")
 @click.option(
     "--pooling",
     type=click.Choice(["first", "last", "mean"]),
@@ -161,11 +159,11 @@ def encode(
     file = store if store.suffix == ".parquet" else None
     if "-" in corpus:  # said before standard input is read to its end
         note("standard input cannot be read twice: if this job is interrupted, it must start over")
-    of_corpus = {name: options.pop(name) for name in ("text_column", "id_column", "on_error")}
     with contextlib.ExitStack() as stack:
         if file is not None:
             store = stack.enter_context(store_beside(file, force=options["force"]))
-        source = nuner_embed.Corpus(list(corpus), **reading, exclude=[store, file or store], **of_corpus)
+        reading |= {"on_error": options.pop("on_error"), "exclude": [store, file or store]}
+        source = nuner_embed.Corpus(list(corpus), **reading)
         with source, JobReporter(None if file else store) as reporter:
             if options["rows"] == "mention" and mentions != "given":
                 explicit = bool(detector or threshold)

@@ -190,8 +190,9 @@ def reading_options(command: Command) -> Command:
     @functools.wraps(command)
     def with_reading(*arguments: Any, format_: str | None, **options: Any) -> Any:
         reading = {name: options.pop(name) for name in ("word_column", "tag_column", "tag_names")}
-        if (max_line_mib := options.pop("max_line_mib")) is not None:
-            reading["max_line_mib"] = max_line_mib
+        for name in ("text_column", "id_column", "max_line_mib"):
+            if (value := options.pop(name)) is not None:
+                reading[name] = value
         return command(*arguments, reading={"format": format_, **reading}, **options)
 
     for option in (
@@ -199,7 +200,7 @@ def reading_options(command: Command) -> Command:
             "--max-line-mib",
             type=click.IntRange(1, 2048),
             metavar="MIB",
-            help=f"Of a line or sentence, unpacked; longer ones are bad records.  [default: {LINE_MIB}]",
+            help=f"Of a line, sentence or task, unpacked; longer ones are bad records.  [default: {LINE_MIB}]",
         ),
         click.option(
             "--tag-names",
@@ -207,6 +208,17 @@ def reading_options(command: Command) -> Command:
             callback=lambda context, _, value: _names_or_file(context, value),
             help="What the numbers mean that stand for tags or labels in the corpus, from 0 on; a file has a name a "
             "line.",
+        ),
+        click.option(
+            "--id-column",
+            metavar="NAME",
+            help="Which column of Parquet files, or key in Label Studio's data, holds the id.  [default: id, if there "
+            "is one]",
+        ),
+        click.option(
+            "--text-column",
+            metavar="NAME",
+            help="Which column of Parquet files, or key in Label Studio's data, holds the text.  [default: text]",
         ),
         click.option(
             "--tag-column",

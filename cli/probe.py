@@ -119,8 +119,8 @@ def train(
     require_replaceable(output, PROBE, force=force)  # said before anything is read
     if concepts:
         _require_default(
-            "k", "seed", "types", "short_types", "background", "c", "class_weight", "format_", "word_column",
-            "tag_column", "tag_names",
+            "k", "seed", "types", "short_types", "background", "c", "class_weight", "format_", "text_column",
+            "id_column", "word_column", "tag_column", "tag_names", "max_line_mib",
         )  # fmt: skip
         tagger = _of_concepts(concepts, model, threads, threshold)
         tagger.save(output)

@@ -110,7 +110,8 @@ def search(
     if sum(bool(value) for value in (query is not None, like, queries, concepts)) != 1:
         raise click.UsageError("give one of QUERY, --like FILE, --concept NAME and --queries FILE")
     if like is None and any(value not in (None, ()) for value in reading.values()):
-        raise click.UsageError("--format, --word-column, --tag-column and --tag-names go with --like FILE")
+        name = next(name for name, value in reading.items() if value not in (None, ()))
+        raise click.UsageError(f"--{name.replace('_', '-')} goes with --like FILE")
     if min_score is not None and math.isnan(min_score):
         raise click.UsageError("--min-score is a number")
     if unwanted and not concepts:

@@ -133,7 +133,7 @@ def _write_csv(documents: Iterable["Document"], options: WriteOptions) -> Iterat
 
 
 def csv_rows(document: "Document") -> str:
-    """A row for each mention of a document, columns as in `_CSV_HEAD`; a spreadsheet takes no cell for a formula."""
+    """A row for each mention of a document, columns as in `_CSV_HEAD`, safe from formulas in spreadsheets."""
     return "".join(
         csv_line(
             (document.id, s.start, s.end, document.text[s.start : s.end], s.label,
@@ -165,7 +165,7 @@ class Highlights:
             self._console.print(self.text(document), soft_wrap=True)
 
     def text(self, document: "Document") -> "Text":
-        """A document with its mentions set off; of overlapping ones the first."""
+        """A document with its mentions set off; of overlapping mentions the first."""
         from rich.text import Text
 
         parts: list[Any] = []

@@ -40,7 +40,8 @@ DRAWS_MOST: Final = 10_000
 # What every reader of JSON takes for a whole number.
 SEED_MOST: Final = 2**63 - 1
 
-# A line of a corpus, decompressed: the Bible has 4 MB. Of 32 MiB of JSON, Python makes some 2 GB at worst.
+# A line of a corpus, or a task of Label Studio, decompressed: the Bible has 4 MB. Of 32 MiB of JSON, Python makes some
+# 2 GB at worst.
 # `Corpus(max_line_mib=...)` and --max-line-mib allow more: text8, for one, is 100 MB without a line's end.
 LINE_MIB: Final = 32
 # Words, a line each, between two blank lines of a column file; the longest sentence at hand has 1,100.

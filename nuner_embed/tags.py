@@ -1,4 +1,4 @@
-"""Tags, one a word: which scheme they follow, and how they become spans and back."""
+"""Tags, one a word: finds their scheme, and converts them to spans and back."""
 
 import re
 from bisect import bisect_left, bisect_right
@@ -98,7 +98,7 @@ _PREFIXED: Final = tuple(
 
 
 def find_scheme(sequences: Iterable[Sequence[str]]) -> TagScheme | None:
-    """Tells from many tags which scheme they follow; None if no word is in a mention, which says nothing.
+    """Finds the scheme that many tags follow; None if no word is in a mention, so that nothing can be told.
 
     Type names may look like tags: "B-cell" beside "T-cell" is a type, beside "I-cell" a tag. So the whole set
     decides, and where tags stand: a tag that continues the one before (B-x, I-x) tells prefixes from types.
@@ -134,7 +134,7 @@ def _bare_scheme(counts: Counter[str], outside: str) -> TagScheme:
 
 
 class _Evidence:
-    """What speaks for one way to take tags apart into prefixes and types."""
+    """The evidence for one way to split tags into prefixes and types."""
 
     def __init__(self, scheme: TagScheme, sequences: Sequence[Sequence[str]], counts: Counter[str]) -> None:
         self.scheme, self._sequences, self._counts = scheme, sequences, counts
@@ -146,11 +146,11 @@ class _Evidence:
 
     @property
     def weight(self) -> tuple[bool, int]:
-        """Sorts the likelier way last."""
+        """Sorts by likelihood, the likeliest last."""
         return self._continued, self._occurrences
 
     def is_prefixed(self) -> bool:
-        """Whether the tags are prefixes and types, rather than types that look so.
+        """Whether the tags are prefixes and types, rather than types that look like these.
 
         Raises:
             ValueError: both may be.
@@ -219,7 +219,7 @@ def _ambiguous(tags: Iterable[str]) -> ValueError:
 
 
 def tags_to_spans(tags: Sequence[str], words: Sequence[tuple[int, int]], scheme: TagScheme) -> tuple[Span, ...]:
-    """Reads tags as spans over the words' characters.
+    """Converts tags to spans over the words' characters.
 
     A continuation that continues nothing opens a span, as conlleval reads it; in a plain scheme, adjacent words
     of one type are one span. Spans of a bare scheme have no label.
@@ -259,14 +259,14 @@ def tags_to_spans(tags: Sequence[str], words: Sequence[tuple[int, int]], scheme:
 
 
 def _require_no_prefixes(tags: Sequence[str]) -> None:
-    """Two schemes may have been put together; no type "B-x" stands right before a type "I-x"."""
+    """Refuses a type "B-x" right before a type "I-x": files of two schemes may have been joined."""
     for tag, following in pairwise(tags):
         if tag[:1] == "B" and following[:1] == "I" and tag[1:] == following[1:] and tag[1:2] in _SEPARATORS:
             raise ValueError(f"expected {PLAIN.expected}, as in the corpus's other sentences, found {_shown(tag)}")
 
 
 def spans_to_tags(spans: Iterable[Span], words: Sequence[tuple[int, int]]) -> list[str]:
-    """Writes spans as BIO tags, one a word; where spans overlap, the one that stands first in the input wins.
+    """Converts spans to BIO tags, one a word; of overlapping spans the first in the input wins.
 
     A word belongs to a span if it shares a character with it. Unlabelled spans read as `ENTITY`.
     """
@@ -289,7 +289,7 @@ def spans_to_tags(spans: Iterable[Span], words: Sequence[tuple[int, int]]) -> li
 
 
 def _tags_of_odd_words(spans: Iterable[Span], words: Sequence[tuple[int, int]]) -> list[str]:
-    """The same for words that overlap or stand in another order, which no corpus gives, but a program may."""
+    """The same for words that overlap or are out of order, which corpora never hold but programs may pass."""
     tags = [OUTSIDE] * len(words)
     for span in spans:
         inside = [i for i, (start, end) in enumerate(words) if start < span.end and end > span.start]

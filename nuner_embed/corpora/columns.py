@@ -1,4 +1,4 @@
-"""A word a line, in columns: which field holds the word and which the tag, found by what the fields hold."""
+"""Files with a word a line, in columns: the values of the fields tell which holds the word and which the tag."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -165,7 +165,7 @@ class _Finder:
         )
 
     def _names_fields(self, row: Row) -> bool:
-        """Whether the first line is a header: by the names that such lines have, or those that the user says."""
+        """Whether the first line is a header: whether it has usual names of fields, or those that the user gives."""
         names = {name.strip().lower() for name in row}
         if len(row) != self._fields:
             return False
@@ -185,7 +185,7 @@ class _Finder:
         return said - 1
 
     def _find_tag(self, word: int | None) -> int | None:
-        """The field that holds tags; None where no field is left that might."""
+        """The field that holds tags; None if no field can hold any."""
         if self._differ:
             return _ENTITY
         if self._fields == 1:
@@ -232,7 +232,7 @@ class _Finder:
         return 0
 
     def _is_no_word(self, column: int) -> bool:
-        """Whether a field holds numbers, or what is the same in line after line, such as a document's name."""
+        """Whether a field holds numbers, or repeats one value line after line, such as a document's name."""
         return repeats(self._by_sentence(column)) or all(map(str.isdecimal, self._values(column)))
 
     def _require_blank_lines(self) -> None:
@@ -241,7 +241,7 @@ class _Finder:
             raise self._uncertain("a field tells sentences apart, and blank lines should")
 
     def _fields_before_word(self) -> int:
-        """How many fields come before the word: its number, and before that what is the same in a whole sentence."""
+        """Number of fields before the word: the word's number, and before it fields that a sentence has in common."""
         for column in range(self._fields):
             if counts_words(self._by_sentence(column)):
                 return column + 1
@@ -263,7 +263,7 @@ class _Finder:
         return set(values) <= _PLACEHOLDERS or holds_tags(values)
 
     def _require_one_field(self) -> None:
-        """Refuses fields that commas or the like part."""
+        """Refuses files whose fields are separated by commas and the like."""
         rows = [row[0] for rows in self._sentences for row in rows]
         for mark in ",;|":
             last = [row.rpartition(mark)[2] for row in rows if mark in row[1:]]

@@ -38,7 +38,7 @@ def open_bytes(path: Path, name: str) -> Iterator[IO[bytes]]:
 
 
 class _Empty(EOFError):
-    """A compressed file of no bytes, which the readers of gzip take for an empty text."""
+    """A compressed file has no bytes; gzip would read it as an empty text."""
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def _open(path: Path, name: str) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _open_zstd(path: Path, name: str) -> Iterator[IO[bytes]]:
-    """Opens a zstd file that looks back up to 256 MiB: a few kilobytes may ask for two gibibytes of memory."""
+    """Opens a zstd file with a window of at most 256 MiB; a file of a few kilobytes may ask for two gibibytes."""
     if sys.version_info >= (3, 14):
         from compression import zstd
     else:

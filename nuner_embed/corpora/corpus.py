@@ -1,4 +1,4 @@
-"""A corpus: files in, documents out, as often as they are asked for."""
+"""A corpus: the documents of some files, which can be read as often as needed."""
 
 import contextlib
 import logging
@@ -39,13 +39,13 @@ class Survey:
     """What one pass over a corpus found.
 
     Attributes:
-        documents: how many.
-        rejects: bad records among them, left out; always 0 where these are errors.
+        documents: number of documents.
+        rejects: number of bad records, which were left out; 0 where bad records are errors.
         characters: of all texts.
         annotated_characters: of the texts with at least one span.
-        spans: annotated mentions.
-        annotated: documents with at least one span.
-        sha256: of all documents' contents.
+        spans: number of annotated mentions.
+        annotated: number of documents with at least one span.
+        sha256: hash of all documents' contents.
         sample: up to 512 documents, evenly spread.
     """
 
@@ -75,7 +75,7 @@ class Corpus:
         word_column: which field of a line holds the word in column files (`conll`): its number from 1, or its name in
             the file's first line; None to find it by what the fields hold.
         tag_column: which field holds the tag, likewise; "none" for words without tags.
-        on_error: what becomes of bad records.
+        on_error: what to do with bad records.
         exclude: directories to leave out.
         max_line_mib: a line of more mebibytes, decompressed, is a bad record.
         marked: read "A ferry to [[Oslo|city]]" in `.txt` files as a text with a span; brackets are text otherwise.
@@ -139,12 +139,12 @@ class Corpus:
         self.close()
 
     def close(self) -> None:
-        """Removes what was spooled from standard input."""
+        """Removes the copy of standard input."""
         if self._spool is not None:
             self._finalizer()
 
     def survey(self, progress: Callable[[int], None] = lambda documents: None) -> Survey:
-        """Reads everything once: counts, hashes, samples, finds duplicate ids. The result is kept.
+        """Reads the corpus once: counts, hashes and samples documents, and finds duplicate ids. The result is kept.
 
         Args:
             progress: called now and then with the number of documents seen.
@@ -167,7 +167,7 @@ class Corpus:
         return self._survey
 
     def __iter__(self) -> Iterator[Document | Reject]:
-        """All documents in order, with rejects in their places where these are skipped.
+        """All documents in order; where bad records are skipped, a `Reject` stands in the place of each.
 
         Raises:
             CorpusError: a bad record, unless they are skipped.
@@ -237,7 +237,7 @@ class Corpus:
 
 
 class _Sample:
-    """Every n-th document, n doubling as often as needed to keep the sample small."""
+    """Every n-th document; n doubles whenever the sample grows too large."""
 
     def __init__(self) -> None:
         self.documents: list[Document] = []
@@ -259,7 +259,7 @@ class _Sample:
 
 
 def _spool_standard_input() -> IO[bytes]:
-    """What comes in, in a file without a name, which is gone with this process whatever ends it."""
+    """Standard input, copied to a file without a name, which the system removes however this process ends."""
     if sys.stdin is None:  # a service or a windowed program may have none
         raise CorpusError(STANDARD_INPUT, None, "there is no standard input; name a file")
     unnamed = Path(_DESCRIPTORS).is_dir()

@@ -1,4 +1,4 @@
-"""Duplicate ids, found with eight bytes a document."""
+"""Finds duplicate ids with eight bytes of memory a document."""
 
 import hashlib
 from array import array
@@ -20,7 +20,7 @@ class IdCensus:
         self._hashes = array("Q")
 
     def add(self, identity: str) -> None:
-        """Counts one more."""
+        """Adds an id."""
         self._hashes.append(id_hash(identity))
 
     def repeated(self) -> frozenset[int]:
@@ -40,7 +40,7 @@ class DuplicateFinder:
         self._seen: dict[str, str] = {}
 
     def reason(self, identity: str, where: str) -> str | None:
-        """Why this document may not carry its id, or None."""
+        """Why a document's id is refused, or None."""
         if not self._repeated or id_hash(identity) not in self._repeated:
             return None
         first = self._seen.get(identity)

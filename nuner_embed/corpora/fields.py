@@ -21,7 +21,7 @@ Row = list[str]
 
 
 def split_line(line: str, separator: str | None) -> Row:
-    """A line's fields, which tabs part, or blanks where the separator is None; the last of too many holds the rest."""
+    """Splits a line into fields at tabs, or at runs of blanks if the separator is None; at most `LINE_FIELDS` times."""
     if separator is not None or line.isascii():
         return line.split(separator, LINE_FIELDS)
     return _BLANKS.split(line.strip(" \t"), LINE_FIELDS)  # str.split would part words at no-break spaces
@@ -38,7 +38,7 @@ def find_separator(lines: Sequence[str]) -> str | None:
 
 
 def parted(separator: str | None) -> str:
-    """What fields are called in messages."""
+    """How messages name the fields of a separator."""
     return "tab-separated" if separator else "blank-separated"
 
 
@@ -86,7 +86,7 @@ def holds_chunks(values: Sequence[str]) -> bool:
 
 
 def counts_words(sentences: Sequence[Sequence[str]]) -> bool:
-    """Whether a column counts the words of each sentence, from any number."""
+    """Whether a column numbers the words of each sentence, from any first number."""
     for values in sentences:
         if not all(map(_COUNT.fullmatch, values)):
             return False
@@ -96,13 +96,13 @@ def counts_words(sentences: Sequence[Sequence[str]]) -> bool:
 
 
 def repeats(sentences: Sequence[Sequence[str]]) -> bool:
-    """Whether most values of a column are those of the line before, as words hardly are."""
+    """Whether most values of a column equal the value of the line before, which is rare among words."""
     pairs = [a == b for values in sentences for a, b in pairwise(values)]
     return bool(pairs) and sum(pairs) * 2 >= len(pairs)
 
 
 def is_constant(sentences: Sequence[Sequence[str]]) -> bool:
-    """Whether a column is the same in all lines of every sentence, and that is no chance."""
+    """Whether a column is constant within every sentence, in enough lines to be no coincidence."""
     several = [values for values in sentences if len(values) > 1]
     if not all(len(set(values)) == 1 for values in several):
         return False

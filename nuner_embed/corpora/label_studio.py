@@ -22,6 +22,7 @@ from nuner_embed.limits import MIB
 _EXPECTED = 'an array of Label Studio\'s tasks, each an object with "data" (the export named JSON, not JSON-MIN)'
 _OTHERS = "records of other kinds go one a line into a .jsonl"
 _PIECE = 1 << 18
+_KEPT = 2000  # characters of a task that is rejected
 _BLANKS = " \t\n\r"
 _BLANKS_AND_MARK = _BLANKS + "\ufeff"
 _SEVERAL = "of several annotations of a task the one marked as ground truth is read, or the first"
@@ -41,10 +42,11 @@ def read(source: Source, options: ReadOptions) -> Iterator[Item]:
     """
     reader = _Reader(source.name, options)
     with source.open() as stream:
-        for number, task in enumerate(_elements(stream, source.name, options.line_bytes), start=1):
+        elements = _elements(stream, source.name, options.line_bytes)
+        for number, (task, raw) in enumerate(elements, start=1):
             if number == 1 and not (isinstance(task, dict) and isinstance(task.get("data"), dict)):
                 raise CorpusError(source.name, None, f"expected {_EXPECTED}, found {shown(task)}; {_OTHERS}")
-            yield reader.item(number, task)
+            yield reader.item(number, task, raw)
 
 
 class _Reader:
@@ -53,11 +55,10 @@ class _Reader:
         self._options = options
         self._seen: set[str] = set()  # "annotations" and "predictions", once mentions were read from these
 
-    def item(self, number: int, task: Any) -> Item:
+    def item(self, number: int, task: Any, raw: str) -> Item:
         try:
             return number, self._document(task, f"{self._name}:{number}")
         except (ValueError, RecursionError) as error:
-            raw = json.dumps(task, ensure_ascii=False)
             return reject(self._name, number, f"task {number}: {error}", raw)
 
     def _document(self, task: Any, where: str) -> Document:
@@ -170,8 +171,8 @@ def _bare(text: str) -> str:
     return "".join(text.replace("\\n", "").split())
 
 
-def _elements(stream: IO[bytes], name: str, limit: int) -> Iterator[Any]:
-    """The elements of a JSON array one after the other, of which none needs more than `limit` bytes or so.
+def _elements(stream: IO[bytes], name: str, limit: int) -> Iterator[tuple[Any, str]]:
+    """The elements of a JSON array one after the other, each with the beginning of its text.
 
     Raises:
         CorpusError: no array, broken JSON, or an element that is too long.
@@ -230,8 +231,8 @@ class _Buffer:
         """The next characters."""
         return self._text[self._place : self._place + most]
 
-    def value(self) -> Any:
-        """Takes a value."""
+    def value(self) -> tuple[Any, str]:
+        """Takes a value, and says how it is written, the first characters of it at least."""
         self.next_character()
         while True:
             try:
@@ -239,9 +240,10 @@ class _Buffer:
                 if end - self._place > self._limit:
                     raise self._too_long()
                 if end < len(self._text) or self._ended:  # else a number may go on
+                    raw = self._text[self._place : min(end, self._place + _KEPT)]
                     self._line += self._text.count("\n", self._place, end)
                     self._place = end
-                    return value
+                    return value, raw
             except json.JSONDecodeError as error:
                 if self._ended:
                     raise self.broken(error.msg, error.pos) from None

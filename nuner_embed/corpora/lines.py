@@ -1,4 +1,4 @@
-"""Lines of text out of bytes."""
+"""Reads lines of text from bytes."""
 
 from collections.abc import Iterator
 from typing import IO
@@ -14,7 +14,7 @@ _SHOWN = 2000  # bytes of a line that cannot be read
 def read_lines(
     stream: IO[bytes], name: str, *, carriage_returns: bool = False, limit: int = LINE_MIB * MIB
 ) -> Iterator[tuple[int, str] | Item]:
-    """Numbered lines without their ends; a line that is no UTF-8, or is too long, becomes a reject.
+    """Numbered lines without their ends; a line that is not UTF-8 or too long becomes a reject.
 
     A line feed ends a line, and one carriage return before it belongs to it; all else is text, but for byte order
     marks at the start of a line: where files were joined, each began with its own.
@@ -48,7 +48,7 @@ def _without_marks(line: str, *, first: bool) -> str:
 
 
 def _lines(stream: IO[bytes], limit: int) -> Iterator[tuple[bytes, bool]]:
-    """Lines without their line feeds, and whether each is whole; of a longer one than the limit only its beginning.
+    """Lines without their line feeds, and whether each is whole; a line beyond the limit is cut to its beginning.
 
     Read in pieces, since a line's end may never come: 80 kB of a compressed file may hold gigabytes of one line.
     """

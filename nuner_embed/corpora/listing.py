@@ -1,4 +1,4 @@
-"""From the paths a user gives to the files of a corpus."""
+"""Finds the files of a corpus from the paths that a user gives."""
 
 import logging
 import os
@@ -10,7 +10,9 @@ from nuner_embed.corpora import compression
 from nuner_embed.corpora.base import KNOWN_SUFFIXES, SUFFIXES, Source
 from nuner_embed.errors import CorpusError
 
-_KNOWN_IN_DIRECTORIES = ", ".join(suffix for suffix, one in SUFFIXES.items() if one.in_directories)
+_IN_DIRECTORIES = ", ".join(
+    suffix if one.in_directories else f"{suffix} with --format {one.name}" for suffix, one in SUFFIXES.items()
+)
 _LOG = logging.getLogger(__name__)
 
 
@@ -35,7 +37,7 @@ def list_files(arguments: Paths, format: str | None, exclude: Sequence[Path]) ->
             if not found:
                 is_store = _is_store(entry.name for entry in path.iterdir())
                 stores = "; what lies in a store is left out" if is_store else ""
-                reason = f"no corpus in this directory{stores}; known suffixes: {_KNOWN_IN_DIRECTORIES}"
+                reason = f"no corpus in this directory{stores}; known suffixes: {_IN_DIRECTORIES}"
                 raise CorpusError(str(argument), None, reason)
             files += found
         elif not path.is_file():
@@ -94,7 +96,7 @@ def _is_store(names: Iterable[str]) -> bool:
 
 
 def _unreadable(error: OSError) -> None:
-    """Left alone, os.walk passes over a directory that it may not list, and its documents are missing."""
+    """Raises the error of a directory that cannot be listed, which os.walk would skip with all its documents."""
     raise CorpusError(str(error.filename), None, f"cannot be read: {error.strerror}; mend it or name other paths")
 
 
@@ -114,7 +116,7 @@ def _in_directory(directory: Path, format: str | None, exclude: Sequence[Path]) 
 
 
 def _folders(directory: Path, exclude: Sequence[Path]) -> Iterator[tuple[Path, list[str]]]:
-    """A directory and its folders, each with the names of its files: those to which links lead last, each once."""
+    """A directory and its sub-folders with the names of their files, each folder once, linked folders last."""
     top = directory.resolve()
     seen: set[Path] = set()
     roots = [directory]
@@ -134,7 +136,7 @@ def _folders(directory: Path, exclude: Sequence[Path]) -> Iterator[tuple[Path, l
 
 
 def _can_be_read_twice(path: Path) -> bool:
-    """Whether it is no pipe, socket or device; a link to nothing counts, so that opening it says so."""
+    """Whether a path is not a pipe, socket or device; a broken link counts, so that opening it gives the error."""
     if path.is_file() or not path.exists():
         return True
     _LOG.warning("%s is left out: not a regular file, and a corpus is read more than once", path)

@@ -1,4 +1,4 @@
-"""Objects, JSON lines or rows of a table, as documents, with mentions under the names that tools give them."""
+"""Objects (JSON lines or rows of a table) as documents, with mentions under the keys that common tools use."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ def read_objects(
 
 
 def _some(records: Iterator[Record | Item]) -> Iterator[Record | Item]:
-    """The next records, as many as are looked at together: a hundred, or fewer if these are long."""
+    """The next hundred records, or fewer if they are long."""
     characters = 0
     for record in islice(records, _LOOKED_AT):
         yield record
@@ -84,7 +84,7 @@ def _some(records: Iterator[Record | Item]) -> Iterator[Record | Item]:
 
 
 class _Reader:
-    """Reads the records of one file: what was read in one under some name must be readable in the others."""
+    """Reads the records of one file; a key that held annotations in one record must hold readable ones in all."""
 
     def __init__(self, name: str, options: ReadOptions, names: Mapping[str, Sequence[str]]) -> None:
         self.schemes: dict[str, TagScheme] = {}
@@ -161,7 +161,7 @@ class _Reader:
         return Document(str(identity), text, words, spans)
 
     def _chosen(self, value: dict[str, Any]) -> tuple[str | None, Form | None]:
-        """Under which key the annotations stand, and in which form."""
+        """The key of the annotations, and their form."""
         for key in ANNOTATION_KEYS if isinstance(value, dict) else ():
             form = self._form(key, value) if value.get(key) else None
             if form:
@@ -182,7 +182,7 @@ class _Reader:
         return "spans" if key == "ner" and is_span_list(held) else None  # GLiNER's, which count tokens
 
     def _judge(self, value: dict[str, Any], read: str | None, where: str) -> None:
-        """Takes down what looks like annotations and is not read, each key when it first holds something."""
+        """Notes the keys that look like annotations and are not read, each when it first holds a value."""
         unread = []
         for key, held in value.items():
             if not held or key in self._judged or key in ("id", "text", *TOKEN_KEYS):
@@ -206,7 +206,7 @@ class _Reader:
     def _of_words(
         self, spans: Sequence[Span], words: Sequence[tuple[int, int]], key: str, *, joined: bool
     ) -> tuple[Span, ...]:
-        """Spans of characters, whatever those that were read count; in a record with a text of its own, characters."""
+        """Spans in characters; the spans of a record may count tokens where it has no text of its own."""
         if not joined and key != "ner":
             return tuple(spans)
         if key not in self._counting:
@@ -244,7 +244,7 @@ class _Reader:
 
 
 def _token_key(value: dict[str, Any]) -> str:
-    """Under which key the tokens stand; "" for none."""
+    """The key of the tokens; "" for none."""
     return next((key for key in TOKEN_KEYS if isinstance(value.get(key), list)), "tokens" if "tokens" in value else "")
 
 
@@ -293,5 +293,5 @@ def _look_like_annotations(key: str, value: Any, record: dict[str, Any]) -> bool
 
 
 def is_tag_name(key: str) -> bool:
-    """Whether a key or column is called as tags are."""
+    """Whether the name of a key or column is one that tags usually have."""
     return any(part in key.lower() for part in ("tag", "label", "ner"))

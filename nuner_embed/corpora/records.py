@@ -1,4 +1,4 @@
-"""What a reader yields: documents, and records that are none."""
+"""What a reader yields: documents, and rejects in the place of bad records."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ def shown(value: object) -> str:
 
 
 def _pieces(value: object, most: int) -> Iterator[str]:
-    """What `repr` gives, or its beginning of at least `most` characters: the value may be large, and deep."""
+    """`repr` of a value in pieces, cut after about `most` characters, since the value may be large and deep."""
     if isinstance(value, str | bytes):
         yield repr(value[:most])
         return

@@ -32,7 +32,7 @@ def is_span_list(value: Any) -> bool:
 
 
 def _is_triple(value: Any) -> bool:
-    """Whether it is a list of start, end and perhaps a label."""
+    """Whether a value is a list of start, end and perhaps a label."""
     return isinstance(value, list) and len(value) in (2, 3)
 
 
@@ -57,7 +57,7 @@ def parse_spans(value: Any, key: str = "spans", named: Named = lambda label: lab
 
 
 def find_counting(found: Sequence[tuple[Sequence[Span], Places]], key: str) -> Counting:
-    """Tells what the spans of some records count which have tokens and no text.
+    """Finds out what spans count, from some records that have tokens and no text.
 
     Args:
         found: spans, and the places of the tokens in the text that these make with blanks between them.
@@ -85,7 +85,7 @@ def find_counting(found: Sequence[tuple[Sequence[Span], Places]], key: str) -> C
 
 
 def to_characters(spans: Sequence[Span], words: Places, counting: Counting, key: str) -> tuple[Span, ...]:
-    """Spans that count what `counting` says as spans of characters.
+    """Converts spans that count what `counting` says to spans of characters.
 
     Raises:
         ValueError: a span beyond the tokens.
@@ -102,7 +102,7 @@ def to_characters(spans: Sequence[Span], words: Places, counting: Counting, key:
 
 
 def unread_labels(value: Any) -> list[str]:
-    """Keys of span objects without a label that may hold one."""
+    """Keys of span objects that may hold a label under a name that is not known."""
     item = value[0] if isinstance(value, list) and value else value
     if not isinstance(item, dict) or any(key in item for key in LABELS):
         return []

@@ -1,7 +1,7 @@
 """The pretrain job: an annotated corpus and a base model in, a text encoder and a concept encoder out."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -53,16 +53,13 @@ def pretrain(
     *,
     base: str = DEFAULT_BASE,
     probe_set: TypedSet | None = None,
-    format: str | None = None,
-    word_column: int | str | None = None,
-    tag_column: int | str | None = None,
-    tag_names: Sequence[str] = (),
     device: str = "auto",
     threads: int = 0,
     cache: bool = True,
     force: bool = False,
     progress: Progress = lambda what, done, total: None,
     note: Callable[[str], None] = lambda text: None,
+    **reading: Any,
 ) -> dict[str, Any]:
     """Pre-trains a text encoder, and a concept encoder with it, on an annotated corpus.
 
@@ -74,15 +71,13 @@ def pretrain(
         settings: all values; the preset `small` by default.
         base: both encoders begin as this model.
         probe_set: a typed set for a quick probe at every validation.
-        format: of the corpus, in place of the suffixes.
-        word_column, tag_column: of column files, as `Corpus` takes them.
-        tag_names: see `Corpus`.
         device: "auto", "cpu" or "cuda".
         threads: of torch on a CPU; 0 for one a core.
         cache: keep what the frozen layers make of every text in a file instead of computing it in every epoch.
         force: start over, whatever `output` holds of an earlier run.
         progress: is told `(what, done, total)`.
         note: is told what people should know.
+        reading: further options of `Corpus` for the data, such as `format` and `tag_names`.
 
     Returns:
         What `pretrain.json` holds: base, data, settings, and how it ended.
@@ -108,9 +103,6 @@ def pretrain(
     probe = plan_quick_probe(probe_set) if probe_set else None  # what cannot be drawn is said at once
     with _threads(threads or cores()), held(directory, accelerator, force=force) as work:
         tokenizer = TextTokenizer.from_directory(model.directory)
-        reading = {
-            "format": format, "word_column": word_column, "tag_column": tag_column, "tag_names": tag_names,
-        }  # fmt: skip
         prepared = prepare(data, reading, tokenizer, settings, max_length, progress)
         made = {
             # a directory by the last part of its path: what is written may be given away

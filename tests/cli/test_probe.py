@@ -85,6 +85,31 @@ def test_conll_comes_out_as_it_went_in(folder, tmp_path):
     assert (tmp_path / "found.conll").read_text() == TRAIN
 
 
+def places(document):
+    return document.id, document.text, [(span.start, span.end, span.label) for span in document.spans]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".conllu"])
+def test_what_every_format_gets_is_a_corpus_again(folder, tmp_path, suffix):
+    (tmp_path / "t.txt").write_text("the  ferry left Kiel\n😀 a raft in New York\n")
+    done = run("probe", "predict", folder / "p", "t.txt", "-o", f"found{suffix}", cwd=tmp_path, check=0)
+    run("probe", "predict", folder / "p", "t.txt", "-o", "found.jsonl", cwd=tmp_path, check=0)
+    assert ("Label Studio" in done.stderr) == (suffix == ".json")
+    of_lines, documents = Corpus([tmp_path / "found.jsonl"]), Corpus([tmp_path / f"found{suffix}"])
+    assert [places(document) for document in documents] == [places(document) for document in of_lines]
+    if suffix == ".json":
+        assert '"model_version": "nuner-embed p"' in (tmp_path / "found.json").read_text()
+
+
+def test_help_names_every_format(folder):
+    said = " ".join(run("probe", "predict", "--help", check=0).stdout.split())
+    assert "[txt|jsonl|conll|conllu|parquet|label-studio]" in said
+    assert (
+        "a .conll file with BIO tags, a .conllu file with BIO tags in its last field, or a .json file to correct"
+        in said
+    )
+
+
 def test_highlights_and_json_on_standard_output(folder):
     done = run("probe", "predict", "p", "-", cwd=folder, stdin="the ferry left Kiel at \x1b[31mseven\n", check=0)
     assert done.stdout == "the [ferry|boat] left [Kiel|city] at \N{REPLACEMENT CHARACTER}[31mseven\n"

@@ -14,7 +14,6 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from backports import zstd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +22,11 @@ from nuner_embed.corpora.base import FORMATS, SUFFIXES, WriteOptions
 from nuner_embed.corpora.records import Reject
 from nuner_embed.errors import CorpusError
 from nuner_embed.tags import _SEVERAL
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 WORDS = [
     "Oslo", "ferry", "e\u0301te\u0301", "नमस्ते", "東京", "👩\u200d🚀", "🚢🚢", "#", "#1", "_", "-", "O", "B-x", "|", '"',
@@ -163,7 +167,7 @@ def test_the_files_of_a_directory(tmp_path, name):
     if FORMATS[name].in_directories:
         assert first_words(Corpus([tmp_path])) == PLACES
     else:
-        with pytest.raises(CorpusError, match="no corpus in this directory"):
+        with pytest.raises(CorpusError, match=f"no corpus in this directory; .* with --format {name}"):
             Corpus([tmp_path])
 
 

@@ -4,14 +4,16 @@ import gzip
 import json
 import random
 import sys
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nuner_embed import Corpus
+from nuner_embed import Corpus, Document, Span
 from nuner_embed.annotation.conversion import convert_replies
 from nuner_embed.annotation.ledger import KeptReply, open_ledger, read_ledger
+from nuner_embed.corpora.base import FORMATS, WriteOptions
 from nuner_embed.errors import NunerEmbedError
 
 if sys.version_info >= (3, 14):
@@ -30,6 +32,11 @@ COLUMNS = b"-DOCSTART- O\n\nThe\tO\nferry\tB-boat\n\nOld\tB-city\nKiel\tI-city\n
 CONLLU = "".join(
     f"{i}\t{word}\t{word}\tX\tX\t_\t0\tdep\t_\tNER=B-x\n" for i, word in enumerate(["The", "ferry", "left"], 1)
 ).encode()
+DOCUMENT = Document("a", "The  ferry left Kiel.", spans=(Span(5, 10, "boat", 0.5), Span(16, 20, "city")))
+OWN_CONLLU, TASKS = (
+    "".join(FORMATS[name].write([DOCUMENT, replace(DOCUMENT, id="b")], WriteOptions())).encode()
+    for name in ("conllu", "label-studio")
+)
 REPLIES = b'{"id": 1, "text": "The ferry left Kiel.", "reply": "ferry <> boat <> x\\nKiel <> city"}\n' * 3
 CSV = b"input,output\n\"The ferry left\",\"['ferry <> boat', 'left <> act']\"\nKiel,\"['Kiel <> city']\"\n"
 LEDGER = "ledger"
@@ -39,6 +46,9 @@ FILES = {
     "b.conll": b"The|O ferry|B-boat\nKiel|B-city sleeps|O\n",
     "c.conll": b"The DT (NP* *\nferry NN *) (BOAT)\n\nKiel NNP (NP*) (CITY)\n",
     "a.conllu": CONLLU,
+    "b.conllu": OWN_CONLLU,
+    "a.json": TASKS,
+    "a.json.zst": zstd.compress(TASKS),
     "a.txt": "The ferry left [[Kiel|city]].\nÆ\n".encode(),
     "a.jsonl.gz": gzip.compress(JSONL, mtime=0),
     "a.tsv.zst": zstd.compress(COLUMNS),

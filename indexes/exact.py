@@ -38,17 +38,20 @@ def nearest(
     end = len(vectors) if end is None else end
     places = None if keep is None else np.flatnonzero(keep[:end])
     count = end if places is None else len(places)
+    k = min(k, count)
+    if not k or not len(queries):
+        return np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
     parts = [
-        _nearest(vectors, queries[first : first + _QUERIES], min(k, count), places, count)
-        for first in range(0, max(1, len(queries)), _QUERIES)
+        _nearest(vectors, queries[first : first + _QUERIES], k, places, count)
+        for first in range(0, len(queries), _QUERIES)
     ]
     return np.concatenate([scores for scores, _ in parts]), np.concatenate([found for _, found in parts])
 
 
 def _nearest(vectors: Vectors, queries: Floats, k: int, places: Ints | None, count: int) -> tuple[Floats, Ints]:
     scores, found = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-    block = max(1024, min(CHUNK_ROWS, _BLOCK_BYTES // (4 * max(1, len(queries)))))
-    for first in range(0, count if k else 0, block):
+    block = _block_rows(len(queries))
+    for first in range(0, count, block):
         last = min(first + block, count)
         here = np.arange(first, last) if places is None else places[first:last]
         rows = np.ascontiguousarray(vectors.matrix[first:last], np.float32) if places is None else vectors.take(here)
@@ -57,6 +60,11 @@ def _nearest(vectors: Vectors, queries: Floats, k: int, places: Ints | None, cou
             products -= np.einsum("nd,nd->n", rows, rows) / 2
         scores, found = _merged(scores, found, products, here, k)
     return best(_scores(vectors, queries, found), found, k)
+
+
+def _block_rows(queries: int) -> int:
+    """The number of rows whose scores with the queries are held in memory at a time."""
+    return max(1024, min(CHUNK_ROWS, _BLOCK_BYTES // (4 * queries)))
 
 
 def _merged(scores: Floats, found: Ints, products: Floats, here: Ints, k: int) -> tuple[Floats, Ints]:
@@ -81,7 +89,7 @@ def _merged(scores: Floats, found: Ints, products: Floats, here: Ints, k: int) -
 def _scores(vectors: Vectors, queries: Floats, places: Ints) -> Floats:
     """Each query's scores with the rows at its places, (q, k), computed pair by pair."""
     scores = np.empty(places.shape, np.float32)
-    some = max(1, CHUNK_ROWS // max(1, places.shape[1]))
+    some = max(1, CHUNK_ROWS // places.shape[1])
     for first in range(0, len(queries), some):
         here = slice(first, first + some)
         near = vectors.take(places[here].ravel()).reshape(*places[here].shape, vectors.dim)

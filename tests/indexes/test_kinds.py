@@ -3,6 +3,7 @@
 import faiss
 import numpy as np
 import pytest
+from oracle import all_scores, best_scores
 from stores import make_store
 
 from nuner_embed.indexes import Index
@@ -41,15 +42,6 @@ def store(tmp_path_factory):
     return store
 
 
-def best_scores(vectors, queries, metric, allowed):
-    x, q = vectors.astype(np.float64), queries.astype(np.float64)
-    if metric == "cosine":
-        x, q = (m / np.linalg.norm(m, axis=1, keepdims=True) for m in (x, q))
-    scores = -np.linalg.norm(q[:, None] - x[None], axis=2) if metric == "l2" else q @ x.T
-    scores[:, ~allowed] = -np.inf
-    return scores, -np.sort(-scores, axis=1)[:, :10]
-
-
 @pytest.mark.parametrize(("factory", "metric"), BUILT)
 def test_what_is_built_is_searched_and_filtered(store, tmp_path, monkeypatch, factory, metric):
     monkeypatch.setattr(backend, "SCAN_ROWS", 0)  # filters go to FAISS wherever FAISS takes them
@@ -60,7 +52,8 @@ def test_what_is_built_is_searched_and_filtered(store, tmp_path, monkeypatch, fa
         if allowed is None:
             allowed = store.table()["token"].to_numpy() % 2 == 0
         hits = index.search(queries, 10, filter=condition)
-        scores, truth = best_scores(vectors, queries, metric, allowed)
+        scores = all_scores(vectors, queries, metric)
+        truth = best_scores(vectors, queries, metric, 10, allowed)
         assert hits.ids.shape == (20, 10)
         assert allowed[hits.ids].all()
         np.testing.assert_allclose(np.take_along_axis(scores, hits.ids, axis=1), hits.scores, atol=1e-3)

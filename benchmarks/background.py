@@ -24,7 +24,7 @@ from scipy.special import expit, logit
 
 from nuner_embed import Corpus, LinearProbe, load_encoder
 from nuner_embed.bundled import DOCUMENTS, SENTENCES
-from nuner_embed.corpora.annotated import read_annotated
+from nuner_embed.corpora.corpus import read_annotated
 from nuner_embed.documents import Document
 from nuner_embed.evaluation.metrics import Scores
 from nuner_embed.heads.background import BACKGROUND_WORDS

@@ -14,7 +14,7 @@ import numpy as np
 from common import WORK, data_file, exported, keep, machine
 
 from nuner_embed import ConceptEncoder, Index, encode
-from nuner_embed.corpora.annotated import read_annotated
+from nuner_embed.corpora.corpus import read_annotated
 from nuner_embed.evaluation.concept_map import count_concepts
 from nuner_embed.indexes.vectors import Floats
 

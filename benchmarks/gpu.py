@@ -20,10 +20,11 @@ from common import WORK, data_file, keep, machine
 
 from nuner_embed import Document, Protocol, encode, export_onnx, load_encoder, read_set, verify
 from nuner_embed.encoders.text import TextEncoder
-from nuner_embed.encoders.tokens import TokenTable
+from nuner_embed.encoders.tokens import tokenize
 from nuner_embed.evaluation.fewshot import measure
 from nuner_embed.evaluation.protocol import needed, plan
 from nuner_embed.heads.features import FeatureCache
+from nuner_embed.tables import TokenTable
 
 BUDGETS = (4096, 16384, 65536, 262144)
 ROUNDS = 3
@@ -54,8 +55,8 @@ def main() -> None:
         "onnx fp16": load_encoder(str(work / "fp16"), runtime="onnx", device="cuda"),
     }
     source = load_encoder(arguments.model, runtime="torch", device="cpu")
-    table = TokenTable.tokenize(documents, source.tokenizer, "token")
-    few = TokenTable.tokenize(documents[:: max(1, len(documents) // 300)], source.tokenizer, "token")
+    table = tokenize(documents, source.tokenizer, "token")
+    few = tokenize(documents[:: max(1, len(documents) // 300)], source.tokenizer, "token")
     reference = source.encode_rows(few, "token").vectors
     result["runtimes"] = {
         name: {**agreement(encoder, few, reference), **speeds(encoder, table)} for name, encoder in encoders.items()

@@ -25,14 +25,15 @@ from common import RESULTS, WORK, data_file, keep, machine
 
 from nuner_embed import Index, Store, encode, export_onnx
 from nuner_embed.indexes import SearchParameters
-from nuner_embed.indexes.kinds import parameters, refining
+from nuner_embed.indexes.exact import nearest
+from nuner_embed.indexes.faiss.factory import parameters_of, refining
 from nuner_embed.indexes.vectors import prepared
 from nuner_embed.machine import cores
 
 FOLDER = WORK / "index"
 EVERY, WORDS = 13, 1_010_000
 QUERIES, AT, BATCH = 2_000, 10, 32
-# probes, HNSW's queue, candidates: whichever of them the kind that was chosen has
+# nprobe, ef_search, k_factor: whichever of them the kind that was chosen has
 SETTINGS = [
     (8, 16, 8), (16, 32, 8), (16, 48, 12), (24, 64, 12), (32, 96, 12), (16, 48, 16), (20, 64, 16), (24, 96, 16),
     (32, 128, 16), (48, 192, 16), (32, 128, 24), (64, 256, 24), (96, 512, 32),
@@ -140,10 +141,10 @@ def ours(base: np.ndarray, queries: np.ndarray, truth: np.ndarray) -> dict[str, 
     index = Index.build(FOLDER / "store", path)
     seconds = time.perf_counter() - began
     (segment,) = index.bundle.segments
-    settings = [SearchParameters(probes, effort, candidates) for probes, effort, candidates in SETTINGS]
+    settings = [SearchParameters(nprobe=nprobe, ef_search=ef, k_factor=factor) for nprobe, ef, factor in SETTINGS]
 
     def searching(opened: Index) -> Search:
-        return lambda some, how: opened.search(some, AT, how=how).ids
+        return lambda some, parameters: opened.search(some, AT, parameters=parameters).ids
 
     curve = sweep(base, queries, truth, searching(index), [None, *settings])
     files = [path for path in (path / "segments").rglob("*") if path.is_file()]
@@ -163,13 +164,13 @@ def ours(base: np.ndarray, queries: np.ndarray, truth: np.ndarray) -> dict[str, 
 def layer(base: np.ndarray, queries: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
     """Our search against the very FAISS objects beneath it, batch by batch in turns; the best of 15 of each batch."""
     index = Index.open(FOLDER / "index")
-    searcher = index._state.segments[0].searcher
-    how = index.bundle.segments[0].how
+    backend = index._state.segments[0].backend
+    parameters = index.bundle.segments[0].parameters
     batches = [queries[a : a + BATCH] for a in range(0, len(queries), BATCH)]
     seconds = {name: np.full(len(batches), np.inf) for name in ("raw", "ours")}
-    raw = searcher._refined or searcher.index
-    params = parameters(searcher.index, how, None)
-    params = refining(params, how.candidates) if searcher._refined else params
+    raw = backend.refined or backend.index
+    params = parameters_of(backend.index, parameters, None)
+    params = refining(params, parameters.k_factor) if backend.refined else params
     searches = {"raw": lambda some: raw.search(some, AT, params=params), "ours": lambda some: index.search(some, AT)}
     for _ in range(15):
         for number, batch in enumerate(batches):
@@ -188,7 +189,7 @@ def filters(base: np.ndarray, queries: np.ndarray, truth: np.ndarray) -> list[di
     rows = []
     for condition in ("true", "word % 2 = 0", "word % 10 = 3", "word % 30 = 3", "word % 300 = 3"):
         keep = np.isin(segment.ids, index.ids(condition))
-        exact = segment.vectors.neighbours(some, AT, segment.order.marked(keep))[0][:, -1:]
+        exact = nearest(segment.vectors, some, AT, segment.order.marked(keep))[0][:, -1:]
         began = time.perf_counter()
         found = np.concatenate(
             [index.search(some[a : a + BATCH], AT, filter=condition).scores for a in range(0, 320, BATCH)]

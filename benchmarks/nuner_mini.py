@@ -25,7 +25,7 @@ import numpy as np
 from common import RESULTS, ROOT, WORK, data_file
 
 from nuner_embed.cli.progress import RowProgress, note
-from nuner_embed.corpora.annotated import read_annotated
+from nuner_embed.corpora.corpus import read_annotated
 from nuner_embed.documents import Document, Span
 from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.loader import load_encoder

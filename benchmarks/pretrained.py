@@ -26,7 +26,7 @@ from recipe import DEEPER
 
 from nuner_embed import Protocol, evaluate_fewshot, read_set
 from nuner_embed.cli.progress import RowProgress, note
-from nuner_embed.corpora.annotated import read_annotated
+from nuner_embed.corpora.corpus import read_annotated
 from nuner_embed.documents import Document, Span
 from nuner_embed.evaluation.comparison import AVERAGE, Grid
 from nuner_embed.evaluation.fewshot import Cell

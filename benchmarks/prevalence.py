@@ -23,7 +23,7 @@ from scipy.special import logit, softmax
 from sklearn.metrics import average_precision_score
 
 from nuner_embed import LinearProbe, load_encoder
-from nuner_embed.corpora.annotated import read_annotated
+from nuner_embed.corpora.corpus import read_annotated
 from nuner_embed.documents import Document
 from nuner_embed.heads.features import FeatureCache
 from nuner_embed.heads.labelled_words import WordFeatures, count_mentions, runs_of

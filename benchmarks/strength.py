@@ -16,7 +16,7 @@ from common import WORK, data_file, keep, machine
 from threadpoolctl import threadpool_limits
 
 from nuner_embed import LinearProbe, export_onnx, load_encoder
-from nuner_embed.corpora.annotated import read_annotated
+from nuner_embed.corpora.corpus import read_annotated
 from nuner_embed.documents import Document
 from nuner_embed.evaluation.fewshot import score_probes
 from nuner_embed.heads.features import FeatureCache

@@ -21,7 +21,7 @@ from strength import SETS as DEVELOPMENT
 from strength import is_held_out
 
 from nuner_embed import load_detector, load_encoder
-from nuner_embed.corpora.annotated import read_annotated
+from nuner_embed.corpora.corpus import read_annotated
 from nuner_embed.documents import Document
 from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.text import TextEncoder

@@ -41,7 +41,7 @@ def calibrate(
     --min-score means something.
     """
     from nuner_embed.cli.progress import RowProgress, conclude
-    from nuner_embed.corpora.annotated import read_annotated
+    from nuner_embed.corpora.corpus import read_annotated
     from nuner_embed.encoders.concepts import ConceptEncoder
     from nuner_embed.encoders.loader import load_encoder
     from nuner_embed.errors import ModelError
@@ -90,7 +90,7 @@ def map_(model: str, data: tuple[str, ...], output: Path, most: int, reading: di
     One page that needs no network, to zoom into and to look things up, and a picture beside it.
     """
     from nuner_embed.cli.progress import conclude, note
-    from nuner_embed.corpora.annotated import read_annotated
+    from nuner_embed.corpora.corpus import read_annotated
     from nuner_embed.encoders.concepts import ConceptEncoder
     from nuner_embed.errors import ModelError
     from nuner_embed.evaluation.concept_map import count_concepts, lay_out, require_own

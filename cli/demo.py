@@ -33,7 +33,7 @@ def demo(output: Path) -> None:
     from nuner_embed.cli.sample_searches import SEARCHES
     from nuner_embed.cli.sample_texts import found_in
     from nuner_embed.cli.tagged import Highlights
-    from nuner_embed.corpora.annotated import read_annotated
+    from nuner_embed.corpora.corpus import read_annotated
     from nuner_embed.encoders.concepts import ConceptEncoder
     from nuner_embed.encoders.loader import load_encoder
     from nuner_embed.errors import ExportError
@@ -41,7 +41,7 @@ def demo(output: Path) -> None:
     from nuner_embed.files import atomic_write, write_json
     from nuner_embed.heads.detector import load_detector
     from nuner_embed.indexes import Index
-    from nuner_embed.jobs.call import encode
+    from nuner_embed.jobs.encode import encode
 
     if not is_free(output):
         require_ours(output, DEMO)

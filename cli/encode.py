@@ -150,6 +150,7 @@ def encode(
     """
     import nuner_embed
     from nuner_embed.cli.progress import JobReporter, note
+    from nuner_embed.jobs.options import JobOptions
     from nuner_embed.store.parquet_file import store_beside
 
     if options["rows"] != "mention" and (mentions != "auto" or detector or threshold):
@@ -169,7 +170,8 @@ def encode(
             if options["rows"] == "mention" and mentions != "given":
                 explicit = bool(detector or threshold)
                 options["detector"] = _detector(source, mentions, explicit, detector or options["model"], threshold)
-            made = nuner_embed.encode(source, store, also_file=file is not None, reporter=reporter, **options)
+            job = JobOptions.of(also_file=file is not None, **options)
+            made = nuner_embed.encode(source, store, job, reporter=reporter)
         if file is not None:
             nuner_embed.write_parquet(made, file)
     if file is not None:

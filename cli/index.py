@@ -19,11 +19,12 @@ from nuner_embed.cli.options import (
     size,
     threads_option,
 )
+from nuner_embed.indexes.base import AUTO, BACKENDS, KINDS
 from nuner_embed.limits import ID_LINE_BYTES
 
 if TYPE_CHECKING:
     from nuner_embed.indexes import Index
-    from nuner_embed.indexes.entries import SegmentEntry
+    from nuner_embed.indexes.bundle import SegmentEntry
 
 _index_argument = click.argument("index", type=click.Path(path_type=Path))
 _gpu_option = click.option("--gpu", is_flag=True, help="Train inverted lists on a GPU; searches run on the CPU.")
@@ -56,9 +57,10 @@ def index() -> None:
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Directory of the index.")
 @click.option(
     "--kind",
-    metavar="flat|hnsw|ivf|ivf_pq|auto|FACTORY",
-    help="flat looks at every row and misses none; auto measures each kind on a sample and builds the fastest that "
-    "fits; FACTORY is a FAISS factory string.  [default: flat below 200,000 rows, auto from there on]",
+    metavar="|".join([*KINDS, AUTO, "FACTORY"]),
+    help="; ".join(backend.help for backend in BACKENDS.values())
+    + "; auto measures each FAISS kind on a sample and builds the fastest that fits.  "
+    "[default: flat below 200,000 rows, auto from there on]",
 )
 @click.option("--metric", type=click.Choice(["cosine", "dot", "l2"]), default="cosine", show_default=True)
 @click.option(
@@ -68,7 +70,7 @@ def index() -> None:
     show_default=True,
     help="Share of the ten nearest rows that a search is to find.",
 )
-@click.option("--max-memory", type=Bytes(), metavar="SIZE", help="FAISS may hold so much in memory, such as 500MB.")
+@click.option("--max-memory", type=Bytes(), metavar="SIZE", help="The index may hold so much in memory, such as 500MB.")
 @threads_option
 @_gpu_option
 @click.option("--force", is_flag=True, help="Replace an index that is there.")
@@ -289,7 +291,8 @@ def _show_segment(segment: "SegmentEntry") -> None:
     elif found.recall:
         measured = "exact"
     rate = f", {found.queries_per_second:,.0f} queries/s" if found.queries_per_second else ""
-    tried = ", ".join(f"{name} {value}" for name, value in segment.how.to_dict().items() if value > 1) or "probes 1"
+    wanted = {name: getattr(segment.parameters, name) for name in segment.parameters.__struct_fields__}
+    tried = ", ".join(f"{name} {value}" for name, value in wanted.items() if value > 1) or "nprobe 1"
     lines = [
         f"segment {segment.name}: {counted(segment.rows, 'row')}, {segment.factory}, {size(segment.bytes_resident)}",
         f"  {measured}{rate}: {found.why}",

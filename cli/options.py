@@ -11,6 +11,7 @@ import click
 
 from nuner_embed.cli import streams
 from nuner_embed.cli.inputs import note_read
+from nuner_embed.corpora.base import FORMATS
 from nuner_embed.files import expand
 from nuner_embed.heads.defaults import DEFAULT_C, DEFAULT_CLASS_WEIGHT
 from nuner_embed.limits import FILTER_SECONDS, LINE_MIB, SHOTS_MOST
@@ -46,6 +47,14 @@ class FileToWrite(click.Path):
         if isinstance(path, Path) and not path.parent.is_dir():
             self.fail(f"there is no folder {path.parent} to write {path.name} into", param, ctx)
         return path
+
+
+def tagged_output_option(default: str) -> Callable[[Command], Command]:
+    """The option -o of a command that finds mentions, which without it does what `default` says."""
+    written = [f"a {one.suffixes[0]} file {one.written}" for one in FORMATS.values() if one.written]
+    *others, last = ["a .csv file with a row a mention", *written]
+    text = f"Where to write: {', '.join(others)}, or {last}.  [default: {default}]"
+    return click.option("-o", "--output", type=FileToWrite(), help=text)
 
 
 def split_names(value: str) -> tuple[str, ...]:
@@ -215,7 +224,7 @@ def reading_options(command: Command) -> Command:
         click.option(
             "--format",
             "format_",
-            type=click.Choice(["txt", "jsonl", "conll", "parquet"]),
+            type=click.Choice(list(FORMATS)),
             help="Of the corpus.  [default: by suffix; standard input is txt]",
         ),
     ):

@@ -8,7 +8,6 @@ from click.core import ParameterSource
 
 from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import (
-    FileToWrite,
     c_option,
     class_weight_option,
     counted,
@@ -18,6 +17,7 @@ from nuner_embed.cli.options import (
     print_facts,
     print_json,
     reading_options,
+    tagged_output_option,
     threads_option,
     types_option,
 )
@@ -105,7 +105,7 @@ def train(
 
     from nuner_embed.artifacts import require_replaceable
     from nuner_embed.cli.progress import RowProgress, conclude, note
-    from nuner_embed.corpora.annotated import read_annotated
+    from nuner_embed.corpora.corpus import read_annotated
     from nuner_embed.encoders.loader import load_encoder
     from nuner_embed.heads.io import PROBE
     from nuner_embed.heads.labelled_words import shortened
@@ -210,13 +210,7 @@ _threshold_option = click.option(
 @probe.command(epilog="Example: nuner-embed probe predict probe texts.txt -o found.jsonl")
 @click.argument("probe_", metavar="PROBE", type=click.Path(path_type=Path))
 @click.argument("corpus", nargs=-1, required=True)
-@click.option(
-    "-o",
-    "--output",
-    type=FileToWrite(),
-    help="A .jsonl file with spans, a .csv file with a row a mention, or a .conll file with BIO tags.  "
-    "[default: highlights on the terminal]",
-)
+@tagged_output_option("highlights on the terminal")
 @_threshold_option
 @click.option("--model", help="The encoder.  [default: where it was when the probe was trained]")
 @reading_options
@@ -240,7 +234,7 @@ def predict(
     if output is not None and as_json:
         raise click.UsageError("-o names a file; leave it out for --json")
     require_apart(output, [probe_, *corpus, model])
-    with Corpus(corpus, **reading) as opened, writer(output, as_json=as_json) as write:
+    with Corpus(corpus, **reading) as opened, writer(output, f"nuner-embed {probe_.name}", as_json=as_json) as write:
         opened.survey()  # bad records are seen before the encoder is loaded
         tagger = Tagger.open(probe_, model=model, threads=threads)
         asked = threshold or _threshold_for(tagger, opened.survey().sample)
@@ -289,7 +283,7 @@ def evaluate(
     """Compare what PROBE finds with what is annotated in DATA."""
     from nuner_embed.cli.progress import RowProgress, conclude
     from nuner_embed.cli.scores import show_scores
-    from nuner_embed.corpora.annotated import read_annotated
+    from nuner_embed.corpora.corpus import read_annotated
     from nuner_embed.evaluation.probe_scores import comparable_types, score_tagger
     from nuner_embed.heads.io import read_probe
     from nuner_embed.heads.tagger import Tagger

@@ -106,7 +106,6 @@ def search(
     from nuner_embed.cli import hits
     from nuner_embed.cli.progress import RowProgress, note
     from nuner_embed.indexes import Index, at_least, find
-    from nuner_embed.indexes.builder import threads as faiss_threads
 
     if sum(bool(value) for value in (query is not None, like, queries, concepts)) != 1:
         raise click.UsageError("give one of QUERY, --like FILE, --concept NAME and --queries FILE")
@@ -124,7 +123,7 @@ def search(
         raise click.UsageError("-o writes Parquet; leave it out for --json or --csv")
     require_apart(output, [index, like, queries, model])
     opening = Index.open(index, filter_seconds=filter_seconds)
-    with opening as opened, faiss_threads(threads), RowProgress("queries") as progress:
+    with opening as opened, opened.threads(threads), RowProgress("queries") as progress:
         if filter_ is not None:
             opened.check_filter(filter_)
         if not len(opened):
@@ -168,7 +167,7 @@ def _asked(query: str | None, like: str | None, queries: str | None, reading: di
     from nuner_embed.documents import Document
     from nuner_embed.errors import CorpusError
     from nuner_embed.indexes import marked_document
-    from nuner_embed.indexes.query_file import read_queries
+    from nuner_embed.indexes.queries import read_queries
 
     if query is not None:
         return [_Asked(query, query, [marked_document(query)])]

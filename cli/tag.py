@@ -6,20 +6,20 @@ from typing import Any
 import click
 
 from nuner_embed.cli.inputs import require_apart
-from nuner_embed.cli.options import FileToWrite, model_option, named_types_option, reading_options, threads_option
+from nuner_embed.cli.options import (
+    model_option,
+    named_types_option,
+    reading_options,
+    tagged_output_option,
+    threads_option,
+)
 from nuner_embed.heads.defaults import NAMED_THRESHOLD
 
 
 @click.command(epilog="Example: nuner-embed tag notes.txt --types city,person -o spans.jsonl")
 @click.argument("texts", nargs=-1, required=True)
 @named_types_option("--types", "Names of types, as one would say them.", required=True)
-@click.option(
-    "-o",
-    "--output",
-    type=FileToWrite(),
-    help="A .jsonl file with spans, a .csv file with a row a mention, or a .conll file with BIO tags.  "
-    "[default: JSONL on standard output]",
-)
+@tagged_output_option("JSONL on standard output")
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -53,7 +53,10 @@ def tag(
     from nuner_embed.cli.tagged import conclude_tagging, tag_corpus, writer
     from nuner_embed.heads.named import NamedTypeTagger
 
-    with Corpus(texts, **reading) as corpus, writer(output, as_json=as_json or output is None) as write:
+    with (
+        Corpus(texts, **reading) as corpus,
+        writer(output, f"nuner-embed {Path(model).name}", as_json=as_json or output is None) as write,
+    ):
         corpus.survey()  # bad records are seen before the encoders are loaded
         try:
             tagger = NamedTypeTagger.open(types, model=model, threshold=threshold, detector=detector, threads=threads)

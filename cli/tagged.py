@@ -1,8 +1,8 @@
-"""Documents with found mentions: as JSONL, as CoNLL, as CSV, or as highlights for people."""
+"""Documents with found mentions: in a file of a corpus format, as CSV, or as highlights for people."""
 
 import contextlib
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import click
 
 from nuner_embed.cli import streams
 from nuner_embed.cli.hits import csv_line
+from nuner_embed.corpora.base import SUFFIXES, WriteOptions, Writer
 from nuner_embed.printable import json_text, printable, readable
 
 if TYPE_CHECKING:
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
     from nuner_embed.corpora.corpus import Corpus
     from nuner_embed.documents import Document
 
-Write = Callable[[Sequence["Document"]], None]
+Write = Callable[[Iterable["Document"]], None]
 Tag = Callable[[Sequence["Document"]], Sequence["Document"]]
 _AT_ONCE = 512
+_CSV = ".csv"
 _CSV_HEAD = ("document_id", "start", "end", "text", "label", "score")
-_CONLL = (".conll", ".bio", ".iob", ".tsv")
 # legible on light and on dark grounds
 _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 
@@ -33,25 +34,27 @@ def tag_corpus(corpus: "Corpus", tag: Tag, write: Write) -> int:
     Args:
         corpus: its own spans are not looked at.
         tag: finds the mentions.
-        write: takes what was tagged, see `writer`.
+        write: takes the tagged documents, see `writer`.
     """
     from nuner_embed.cli.progress import RowProgress
     from nuner_embed.documents import Document
 
     total = corpus.survey().documents
-    mentions = done = 0
+    mentions = 0
+
+    def tagged(progress: RowProgress) -> "Iterator[Document]":
+        nonlocal mentions
+        documents = (item for item in corpus if isinstance(item, Document))
+        done = 0
+        while group := list(islice(documents, _AT_ONCE)):
+            for document in tag(group):
+                mentions += len(document.spans)
+                yield document
+            done += len(group)
+            progress("tagging", done, total)
+
     with RowProgress("documents") as progress:
-        group: list[Document] = []
-        for item in corpus:
-            if isinstance(item, Document):
-                group.append(item)
-            if len(group) == _AT_ONCE or done + len(group) == total:
-                found = tag(group)
-                write(found)
-                mentions += sum(len(document.spans) for document in found)
-                done += len(group)
-                progress("tagging", done, total)
-                group = []
+        write(tagged(progress))
     return mentions
 
 
@@ -69,8 +72,10 @@ def conclude_tagging(read: Sequence[str], corpus: "Corpus", mentions: int, outpu
 
     if output is None:
         then = "-o spans.jsonl, spans.csv or spans.conll keeps them in a file"
-    elif output.suffix == ".csv":
+    elif output.suffix == _CSV:
         then = f"open {output} in a spreadsheet"
+    elif output.suffix == ".json":
+        then = f"import {output} into a project of Label Studio, and correct there what was found"
     else:
         then = f"nuner-embed encode {output} -o store --rows mention"
     conclude(
@@ -81,77 +86,50 @@ def conclude_tagging(read: Sequence[str], corpus: "Corpus", mentions: int, outpu
 
 
 @contextlib.contextmanager
-def writer(output: Path | None, *, as_json: bool) -> Iterator[Write]:
-    """Where tagged documents go, a group at a time: a file that appears once all is written, or standard output."""
+def writer(output: Path | None, model: str = "nuner-embed", *, as_json: bool) -> Iterator[Write]:
+    """Where tagged documents go, all at once: a file that appears once all is written, or standard output.
+
+    Args:
+        output: the file; None for standard output.
+        model: what found the mentions, for formats that have a place for its name.
+        as_json: print JSONL, not highlights.
+    """
     if output is None:
         yield _print_jsonl if as_json else Highlights().show
         return
     if as_json:
         raise click.UsageError("-o names a file; leave it out for --json")
-    lines = _line_format(output)
     from nuner_embed.cli.options import counted
     from nuner_embed.cli.progress import note
     from nuner_embed.files import atomic_write
 
-    empty = 0
+    left_out: list[str] = []
+    write = _format_writer(output)
+    options = WriteOptions(model, lambda document: left_out.append(document.id))
     with atomic_write(output) as stream:
-        if lines is csv_rows:
-            stream.write(csv_line(_CSV_HEAD).encode())
 
-        def write(documents: Sequence["Document"]) -> None:
-            nonlocal empty
-            for document in documents:
-                text = lines(document)
-                empty += not text
+        def write_all(documents: Iterable["Document"]) -> None:
+            for text in write(documents, options):
                 stream.write(text.encode())
 
-        yield write
-    if empty and lines is conll_block:
-        note(f"{counted(empty, 'document')} without a word left out: CoNLL has no place for them")
+        yield write_all
+    if left_out:
+        note(f"{counted(len(left_out), 'document')} without a word left out: CoNLL has no place for them")
 
 
-def _line_format(path: Path) -> Callable[["Document"], str]:
-    if path.suffix in _CONLL:
-        return conll_block
-    if path.suffix == ".csv":
-        return csv_rows
-    if path.suffix == ".jsonl":
-        return lambda document: json_line(document) + "\n"
-    raise click.UsageError(f"-o {path}: the name must end in .jsonl, .csv or in one of {', '.join(_CONLL)}")
+def _format_writer(path: Path) -> Writer:
+    if path.suffix == _CSV:
+        return _write_csv
+    known = SUFFIXES.get(path.suffix)
+    if known is None or not known.written:
+        suffixes = [suffix for suffix, one in SUFFIXES.items() if one.written]
+        raise click.UsageError(f"-o {path}: the name must end in one of {', '.join([_CSV, *suffixes])}")
+    return known.write
 
 
-def json_line(document: "Document") -> str:
-    """A document as a line of JSONL."""
-    return json.dumps(_record(document), ensure_ascii=False)
-
-
-def _record(document: "Document") -> dict[str, Any]:
-    spans = [
-        {"start": s.start, "end": s.end, "text": document.text[s.start : s.end], "label": s.label}
-        | ({} if s.score is None else {"score": round(s.score, 4)})
-        for s in document.spans
-    ]
-    return {"id": document.id, "text": document.text, "spans": spans}
-
-
-def conll_block(document: "Document") -> str:
-    """A document as lines of word, tab and BIO tag, and an empty line; nothing for one without words.
-
-    Raises:
-        ProbeError: a label that no line of CoNLL can hold.
-    """
-    from nuner_embed.errors import ProbeError
-    from nuner_embed.tags import spans_to_tags
-    from nuner_embed.words import split_words
-
-    for span in document.spans:
-        if span.label and not span.label.isprintable():
-            raise ProbeError(f"the type {span.label!r} holds what CoNLL cannot; write a .jsonl file")
-
-    words = list(document.words) if document.words is not None else split_words(document.text)
-    tags = spans_to_tags(document.spans, words)
-    lines = [f"{document.text[start:end]}\t{tag}\n" for (start, end), tag in zip(words, tags, strict=True)]
-    return "".join(lines) + "\n" if lines else ""
+def _write_csv(documents: Iterable["Document"], options: WriteOptions) -> Iterator[str]:
+    yield csv_line(_CSV_HEAD)
+    yield from map(csv_rows, documents)
 
 
 def csv_rows(document: "Document") -> str:
@@ -165,9 +143,11 @@ def csv_rows(document: "Document") -> str:
     )  # fmt: skip
 
 
-def _print_jsonl(documents: Sequence["Document"]) -> None:
+def _print_jsonl(documents: Iterable["Document"]) -> None:
+    from nuner_embed.corpora.jsonl import json_record
+
     for document in documents:
-        streams.write(json_text(_record(document)) + "\n")
+        streams.write(json_text(json_record(document)) + "\n")
 
 
 class Highlights:
@@ -179,7 +159,7 @@ class Highlights:
         self._console = result_console()
         self._colours: dict[str, str] = {}
 
-    def show(self, documents: Sequence["Document"]) -> None:
+    def show(self, documents: Iterable["Document"]) -> None:
         """Prints some documents, a line each."""
         for document in documents:
             self._console.print(self.text(document), soft_wrap=True)

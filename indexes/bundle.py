@@ -1,25 +1,26 @@
-"""The manifest of an index: which segments there are, what is deleted, and what the vectors mean."""
+"""The manifest of an index: its segments, what is deleted, and what the vectors mean."""
 
 import hashlib
 import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, cast
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.arrays import parse_array, write_array
-from nuner_embed.encoders.tokens import Granularity
 from nuner_embed.errors import IndexBundleError
 from nuner_embed.files import atomic_write, hash_of, read_bytes, sha256_of, write_json
-from nuner_embed.indexes.entries import Factory, SegmentEntry
+from nuner_embed.indexes.base import SearchParameters, backend_of
+from nuner_embed.indexes.segment_rows import documents_file, rows_file
 from nuner_embed.indexes.vectors import Metric
 from nuner_embed.limits import MIB, VECTOR_WIDTH
-from nuner_embed.metadata import Count, Positive, Sha256, convert, read_object
+from nuner_embed.metadata import Count, Fraction, Positive, Sha256, convert, read_object
 from nuner_embed.models.recipe import Recipe
 from nuner_embed.store.shard import Dtype
+from nuner_embed.tables import Granularity
 
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -27,6 +28,134 @@ SEGMENTS_FOLDER = "segments"
 LOCK_FILE = ".lock"
 TOMBSTONES = re.compile(r"tombstones-[0-9]{6,12}\.npy")
 _CURE = "build the index again"
+VECTORS_FILE = "vectors.npy"
+IDS_FILE = "ids.npy"
+LATE_FILE = "late.npy"
+# Names of segments' folders are numbers of five digits, and of more after the 99,999th.
+SEGMENT_NAME = re.compile(r"[0-9]{5,9}")
+
+SegmentName = Annotated[str, msgspec.Meta(pattern=f"^{SEGMENT_NAME.pattern}$")]
+Factory = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+_NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """A file as it was written.
+
+    Attributes:
+        sha256: of its bytes.
+        bytes: how many.
+    """
+
+    sha256: Sha256
+    bytes: Count
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """How many of the nearest ten rows a search finds.
+
+    Attributes:
+        recall: mean share of a query's ten nearest rows that is found, a fraction of 1; None where it was not measured.
+        low: lower end of its 95% interval.
+        high: upper end.
+        queries: how many it was measured with: rows drawn at random and not in the index at the time.
+        queries_per_second: of that measurement, in batches of 64.
+        target: what was asked for.
+        reached: whether the queries that the setting was chosen with found so much, less a standard error; None where
+            it was not measured.
+        why: what it rests on.
+    """
+
+    recall: Fraction | None
+    low: Fraction | None
+    high: Fraction | None
+    queries: Count
+    queries_per_second: _NotNegative | None
+    target: Fraction
+    reached: bool | None
+    why: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What was measured of one kind, and what that lets expect of all rows.
+
+    Attributes:
+        kind: one of the default backend's.
+        sample_rows: the number of rows that it was built over.
+        recall: at 10, a fraction of 1.
+        queries_per_second: over the sample.
+        build_seconds: over the sample.
+        expected_queries_per_second: over all rows; time grows with rows as it did from the smaller sample to this.
+        expected_bytes: that the backend would hold in memory for all rows.
+        fits: whether recall and memory are as asked for.
+    """
+
+    kind: str
+    sample_rows: Count
+    recall: Fraction
+    queries_per_second: _NotNegative
+    build_seconds: _NotNegative
+    expected_queries_per_second: _NotNegative
+    expected_bytes: Count
+    fits: bool
+
+
+class SegmentEntry(msgspec.Struct, frozen=True, kw_only=True, rename={"parameters": "how"}):
+    """A segment as the manifest describes it.
+
+    Attributes:
+        name: of its folder.
+        rows: the number of rows.
+        parts: the number of pairs of files with rows and documents.
+        kind: what was built: one of `base.KINDS`, or another string that the default backend takes.
+        factory: the same in the backend's own words, such as a FAISS factory string.
+        why: the reason for the kind.
+        trials: what was measured of every kind; none where the kind was given.
+        parameters: of a search that is given no others.
+        recall: what was measured when the segment was built.
+        bytes_resident: that the backend holds in memory.
+        files: each file by its name.
+    """
+
+    name: SegmentName
+    rows: Positive
+    parts: Positive
+    kind: Factory
+    factory: Factory
+    why: str
+    trials: tuple[Trial, ...]
+    parameters: SearchParameters
+    recall: Recall
+    bytes_resident: Count
+    files: dict[str, FileFacts]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The values by the keys of the manifest."""
+        return cast(dict[str, Any], msgspec.to_builtins(self))
+
+    @property
+    def backend_file(self) -> str | None:
+        """The name of the file of the segment's backend; None where it has none."""
+        return backend_of(self.kind).file
+
+    def require_all_files(self) -> None:
+        """Refuses an entry that names other files than a segment consists of.
+
+        Raises:
+            ValueError: it does.
+        """
+        expected = {VECTORS_FILE, IDS_FILE, LATE_FILE} | ({self.backend_file} if self.backend_file else set())
+        if len(self.files) == len(expected) + 2 * self.parts:  # before a number of parts is believed
+            expected |= {name(part) for part in range(self.parts) for name in (rows_file, documents_file)}
+        if expected != set(self.files):
+            raise ValueError(f"segment {self.name} does not consist of the files that {self.parts} parts make")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +173,7 @@ class Bundle:
         metric: of the search.
         kind: as it was asked for; None where none was.
         target_recall: at 10, a fraction of 1; every segment is tuned to it.
-        max_memory: bytes that FAISS may hold in memory for all segments; None for any.
+        max_memory: bytes that all segments may hold in memory; None for any number.
         segments: the parts, oldest first.
         stores: fingerprints of the stores that were added.
         next_id: of the row that will be added next; ids are never used again.
@@ -77,7 +206,7 @@ class Bundle:
 
     def write(self, directory: Path) -> None:
         """Makes this the state of the index, atomically."""
-        values = {"schema_version": SCHEMA_VERSION, **asdict(self)}
+        values = {"schema_version": SCHEMA_VERSION, **msgspec.to_builtins(self)}
         write_json(directory / MANIFEST_FILE, {**values, "sha256": hash_of(values)})
 
     @classmethod
@@ -129,12 +258,12 @@ class Bundle:
 
     @property
     def rows(self) -> int:
-        """How many may be found."""
+        """The number of rows that may be found."""
         return sum(segment.rows for segment in self.segments) - self.removed
 
     @property
     def bytes_resident(self) -> int:
-        """What FAISS holds in memory for all segments."""
+        """Bytes that all segments hold in memory."""
         return sum(segment.bytes_resident for segment in self.segments)
 
     def removed_ids(self, directory: Path) -> NDArray[np.int64]:

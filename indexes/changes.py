@@ -1,36 +1,86 @@
 """Writing the next state of an index: segments made of stores, and of what is left of other segments."""
 
+import contextlib
+import os
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from nuner_embed.artifacts import is_free, replacing
 from nuner_embed.errors import IndexBundleError, StoreError, StoreMismatch
 from nuner_embed.files import hash_of, naming
-from nuner_embed.indexes.builder import Part, Plan, Work, write_segment
+from nuner_embed.indexes.builder import Part, write_segment
 from nuner_embed.indexes.bundle import Bundle
-from nuner_embed.indexes.directory import new_segment, parts_folder
+from nuner_embed.indexes.directory import KIND, changing_alone, new_segment, parts_folder, successor
+from nuner_embed.indexes.plan import Plan, Work
 from nuner_embed.indexes.segment import Segment
-from nuner_embed.indexes.vectors import Metric, prepared
+from nuner_embed.indexes.vectors import CHUNK_ROWS, Metric, prepared, require_metric
 from nuner_embed.store.reader import Shard, Store
-from nuner_embed.store.shard import GROUP_ROWS
+from nuner_embed.store.shard import GROUP_ROWS, Dtype
+from nuner_embed.tables import Granularity
 
 
 class NumericsDiffer(UserWarning):
     """Vectors of one meaning were computed by different runtimes or settings; scores differ in their last digits."""
 
 
-_CHUNK_ROWS = 65_536
 # Parts of a compacted segment hold at least so many rows, but for the last.
 _PART_ROWS = 100_000
+
+
+def empty_bundle(
+    stores: Sequence[Store], kind: str | None, metric: Metric, target_recall: float, max_memory: int | None
+) -> Bundle:
+    """The manifest of an index over stores that holds no row yet; the stores' meaning is taken from the first.
+
+    Raises:
+        ValueError: there is no store, no such metric, or no such recall.
+    """
+    if not stores:
+        raise ValueError("no store to build an index of")
+    if not 0 < target_recall <= 1:
+        raise ValueError(f"target_recall must be above 0 and at most 1, not {target_recall}")
+    require_metric(metric)
+    first = stores[0]
+    granularity: Granularity = next(name for name in get_args(Granularity) if name == first.granularity)
+    dtype: Dtype = next(name for name in get_args(Dtype) if name == first.dtype)
+    return Bundle(
+        model=first.manifest["model"],
+        semantic_hash=first.semantic_hash,
+        numeric_hashes=(),
+        recipe=first.recipe.to_dict(),
+        granularity=granularity,
+        dim=first.dim,
+        dtype=dtype,
+        metric=metric,
+        kind=kind,
+        target_recall=target_recall,
+        max_memory=max_memory,
+    )
+
+
+def create(directory: Path, bundle: Bundle, stores: Sequence[Store], work: Work, *, force: bool) -> None:
+    """Builds an index beside its place, and gives it its name when it is whole, in the place of another one too.
+
+    Raises:
+        IndexBundleError: the directory is taken; or see `with_stores`.
+        IndexLocked: another process is building the index, or changing the one that is to be replaced.
+    """
+    real = Path(os.path.realpath(directory))
+    with contextlib.ExitStack() as until_published, replacing(real, KIND, force=force) as folder:
+        if not is_free(real):  # whoever changes the old one keeps it from being replaced, and the reverse
+            until_published.enter_context(changing_alone(real))
+            bundle = successor(real, bundle)
+        with_stores(folder, bundle, stores, work).write(folder)
 
 
 def with_stores(directory: Path, bundle: Bundle, stores: Sequence[Store], work: Work, *, again: bool = False) -> Bundle:
@@ -41,7 +91,7 @@ def with_stores(directory: Path, bundle: Bundle, stores: Sequence[Store], work: 
     Raises:
         StoreMismatch: a store does not mean what the index means.
         IndexBundleError: there is no row, or the store was added before.
-        ValueError: see `building.write_segment`.
+        ValueError: see `builder.write_segment`.
     """
     for store in stores:
         _require_same(bundle, store)
@@ -113,8 +163,8 @@ def _plan(bundle: Bundle, resident: int, work: Work, *, or_flat: bool) -> Plan:
 
 
 def _chunks(shard: Shard, metric: Metric) -> Iterator[NDArray[np.floating[Any]]]:
-    for first in range(0, shard.rows, _CHUNK_ROWS):
-        chunk = prepared(shard.vectors[first : first + _CHUNK_ROWS], metric)
+    for first in range(0, shard.rows, CHUNK_ROWS):
+        chunk = prepared(shard.vectors[first : first + CHUNK_ROWS], metric)
         if not np.isfinite(chunk).all():
             raise StoreError(f"{shard.path('npy')} holds a number that is not finite; encode the corpus again")
         yield chunk
@@ -168,5 +218,5 @@ def _write_parts(folder: Path, kept: list[tuple[Segment, NDArray[np.int64]]]) ->
 
 def _stored(segment: Segment, rows: NDArray[np.int64]) -> Iterator[NDArray[np.floating[Any]]]:
     places = segment.order.places(rows)
-    for first in range(0, len(rows), _CHUNK_ROWS):
-        yield segment.vectors.matrix[places[first : first + _CHUNK_ROWS]]
+    for first in range(0, len(rows), CHUNK_ROWS):
+        yield segment.vectors.matrix[places[first : first + CHUNK_ROWS]]

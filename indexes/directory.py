@@ -1,4 +1,4 @@
-"""Whose a directory of an index is, who may change it, and what writers that died left in it."""
+"""The directory of an index: which files belong to it, its lock, and what killed writers left in it."""
 
 import contextlib
 import re
@@ -9,14 +9,22 @@ from pathlib import Path
 from nuner_embed.artifacts import Kind, lock, require_no_links
 from nuner_embed.errors import IndexBundleError, IndexLocked
 from nuner_embed.files import remove_abandoned, sync_folder
-from nuner_embed.indexes.bundle import LOCK_FILE, MANIFEST_FILE, SEGMENTS_FOLDER, TOMBSTONES, Bundle
-from nuner_embed.indexes.entries import FAISS_FILE, IDS_FILE, LATE_FILE, SEGMENT_NAME, VECTORS_FILE
-
-_PARTS_SUFFIX = ".parts"  # of the folder in which compaction gathers rows
-_SEGMENT_FILE = re.compile(
-    "|".join(map(re.escape, (FAISS_FILE, VECTORS_FILE, IDS_FILE, LATE_FILE)))
-    + r"|(?:rows|documents)-[0-9]{5,9}\.parquet"
+from nuner_embed.indexes.base import BACKENDS
+from nuner_embed.indexes.bundle import (
+    IDS_FILE,
+    LATE_FILE,
+    LOCK_FILE,
+    MANIFEST_FILE,
+    SEGMENT_NAME,
+    SEGMENTS_FOLDER,
+    TOMBSTONES,
+    VECTORS_FILE,
+    Bundle,
 )
+
+_FILES = (*(backend.file for backend in BACKENDS.values() if backend.file), VECTORS_FILE, IDS_FILE, LATE_FILE)
+_PARTS_SUFFIX = ".parts"  # of the folder in which compaction gathers rows
+_SEGMENT_FILE = re.compile("|".join(map(re.escape, _FILES)) + r"|(?:rows|documents)-[0-9]{5,9}\.parquet")
 _PART_FILE = re.compile(r"[0-9]{1,9}(?:\.documents)?\.parquet")
 _TEMPORARY = re.compile(rf"\.(?:{re.escape(MANIFEST_FILE)}|{TOMBSTONES.pattern})\.[0-9a-f]{{16}}\.tmp")
 _DIGITS = ["[0-9]" * width for width in range(5, 10)]
@@ -32,9 +40,7 @@ KIND = Kind(
         *(
             f"{SEGMENTS_FOLDER}/{digits}/{name}"
             for digits in _DIGITS
-            for name in (
-                FAISS_FILE, VECTORS_FILE, IDS_FILE, LATE_FILE, "rows-[0-9]*.parquet", "documents-[0-9]*.parquet"
-            )
+            for name in (*_FILES, "rows-[0-9]*.parquet", "documents-[0-9]*.parquet")
         ),
         *(f"{SEGMENTS_FOLDER}/{digits}{_PARTS_SUFFIX}/[0-9]*.parquet" for digits in _DIGITS),
     ),

@@ -1,32 +1,28 @@
-"""The index: FAISS over the rows of stores, alive and honest."""
+"""An index over the rows of stores: opened, searched, changed and verified."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self, get_args
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from nuner_embed.artifacts import is_free, replacing
-from nuner_embed.encoders.tokens import Granularity
 from nuner_embed.errors import IndexBundleError
 from nuner_embed.files import expand
-from nuner_embed.indexes import changes, verification
-from nuner_embed.indexes.builder import Progress, Work, silent
+from nuner_embed.indexes import changes
+from nuner_embed.indexes.base import Progress, SearchParameters, silent
 from nuner_embed.indexes.bundle import Bundle
-from nuner_embed.indexes.directory import KIND, changing_alone, clear_strays, successor
+from nuner_embed.indexes.directory import changing_alone, clear_strays
 from nuner_embed.indexes.filter import require_condition
-from nuner_embed.indexes.kinds import SearchParameters
-from nuner_embed.indexes.state import State, allowed, load, whole_numbers
-from nuner_embed.indexes.vectors import Floats, Metric, best, faiss_metric, prepared
+from nuner_embed.indexes.plan import Work
+from nuner_embed.indexes.state import State, allowed, load, problems, whole_numbers
+from nuner_embed.indexes.vectors import Floats, Metric, best, prepared
 from nuner_embed.limits import FILTER_SECONDS
 from nuner_embed.store.reader import Store
-from nuner_embed.store.shard import Dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +87,15 @@ class Index:
         Args:
             stores: complete stores or their directories; nothing of them is needed afterwards.
             path: a directory that does not exist yet, or a link to one.
-            kind: "flat", "hnsw", "ivf", "ivf_pq", a FAISS factory string, or "auto": whatever measures fastest. None is
+            kind: one of `base.KINDS`, a FAISS factory string, or "auto": the FAISS kind that measures fastest. None is
                 "flat" below 200,000 rows, and "auto" from there on or where flat does not fit into `max_memory`.
             metric: "cosine", "dot" or "l2".
             target_recall: of the ten nearest rows, the share that a search is to find; a fraction of 1.
-            max_memory: bytes that FAISS may hold in memory; None for any.
+            max_memory: bytes that the index may hold in memory; None for any number.
             threads: 0 for one a core.
             gpu: train inverted lists on a GPU.
             force: replace an index that is there; whoever opens it meanwhile gets the old one or the new one.
-            progress: is told what is done, how many rows of it, and of how many.
+            progress: see `base.Progress`.
 
         Raises:
             IndexBundleError: the directory is taken, there is no row, or nothing fits into the memory.
@@ -109,29 +105,9 @@ class Index:
         """
         given = [stores] if isinstance(stores, Store | str | Path) else list(stores)
         opened = [store if isinstance(store, Store) else Store.open(store) for store in given]
-        if not opened:
-            raise ValueError("no store to build an index of")
-        if not 0 < target_recall <= 1:
-            raise ValueError(f"target_recall must be above 0 and at most 1, not {target_recall}")
-        faiss_metric(metric)
-        first, directory = opened[0], expand(path)
-        granularity: Granularity = next(name for name in get_args(Granularity) if name == first.granularity)
-        dtype: Dtype = next(name for name in get_args(Dtype) if name == first.dtype)
-        bundle = Bundle(
-            model=first.manifest["model"],
-            semantic_hash=first.semantic_hash,
-            numeric_hashes=(),
-            recipe=first.recipe.to_dict(),
-            granularity=granularity,
-            dim=first.dim,
-            dtype=dtype,
-            metric=metric,
-            kind=kind,
-            target_recall=target_recall,
-            max_memory=max_memory,
-        )
-        work = Work(threads, gpu, progress)
-        _make(directory, bundle, opened, work, force=force)
+        bundle = changes.empty_bundle(opened, kind, metric, target_recall, max_memory)
+        directory = expand(path)
+        changes.create(directory, bundle, opened, Work(threads, gpu, progress), force=force)
         return cls.open(directory)
 
     def close(self) -> None:
@@ -180,6 +156,14 @@ class Index:
         """Looks at what others changed."""
         self._now = load(self.path)
 
+    @contextlib.contextmanager
+    def threads(self, count: int) -> Iterator[None]:
+        """Searches use so many threads while the context lasts; 0 leaves the number as it is."""
+        with contextlib.ExitStack() as limits:
+            for backend in {type(segment.backend) for segment in self._state.segments}:
+                limits.enter_context(backend.threads(count))
+            yield
+
     def search(
         self,
         queries: ArrayLike,
@@ -187,7 +171,7 @@ class Index:
         *,
         filter: str | None = None,
         among: ArrayLike | None = None,
-        how: SearchParameters | None = None,
+        parameters: SearchParameters | None = None,
     ) -> Hits:
         """The k best rows for each query.
 
@@ -196,7 +180,7 @@ class Index:
             k: how many; fewer come back where the index, or what the filter leaves of it, holds fewer.
             filter: an SQL condition over the rows' columns, such as "label = 'river'"; see `filtering.mark`.
             among: ids that may be found, in any order; None for all.
-            how: how hard to try, in place of what each segment was tuned to.
+            parameters: of the search, in place of those that each segment was tuned to.
 
         Raises:
             IndexBundleError: the filter is no condition over the rows' columns, or takes longer than it may.
@@ -205,7 +189,7 @@ class Index:
         state = self._state
         wanted = self._prepared(queries, k)
         segments = zip(state.segments, allowed(state, filter, among, self.filter_seconds), strict=True)
-        found = [segment.search(wanted, k, how, keep) for segment, keep in segments]
+        found = [segment.search(wanted, k, parameters, keep) for segment, keep in segments]
         if len(found) == 1:
             return Hits(*found[0])
         nothing = np.empty((len(wanted), 0))
@@ -345,7 +329,7 @@ class Index:
         """Reads every byte again and tries searches whose answers are known; returns what is wrong, a line each."""
         while True:
             state = self._state
-            found = verification.problems(self.path, state.bundle, state.segments)
+            found = problems(self.path, state)
             if not found or Bundle.read(self.path) == state.bundle:
                 return found
             self.refresh()  # another process changed the index meanwhile: what was read is gone
@@ -376,13 +360,3 @@ class Index:
         replace(bundle, generation=bundle.generation + 1).write(self.path)
         self.refresh()
         clear_strays(self.path, self._state.bundle)
-
-
-def _make(directory: Path, bundle: Bundle, stores: Sequence[Store], work: Work, *, force: bool) -> None:
-    """Builds an index beside its place, and gives it its name when it is whole, in the place of another one too."""
-    real = Path(os.path.realpath(directory))
-    with contextlib.ExitStack() as until_published, replacing(real, KIND, force=force) as folder:
-        if not is_free(real):  # whoever changes the old one keeps it from being replaced, and the reverse
-            until_published.enter_context(changing_alone(real))
-            bundle = successor(real, bundle)
-        changes.with_stores(folder, bundle, stores, work).write(folder)

@@ -1,19 +1,28 @@
-"""From a mention in its context, or from examples, to the vector that is searched for."""
+"""From a mention in its context, or from examples, to the vector that is searched for; and files of queries."""
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.arguments import Texts, as_documents
-from nuner_embed.corpora.marked import unmark
+from nuner_embed.corpora.lines import read_lines
+from nuner_embed.corpora.records import Reject
+from nuner_embed.corpora.txt import unmark
 from nuner_embed.documents import Document, Span, is_text
-from nuner_embed.encoders.text import TextEncoder
-from nuner_embed.encoders.tokens import Granularity, TokenTable
-from nuner_embed.errors import IndexBundleError, StoreMismatch
+from nuner_embed.errors import CorpusError, IndexBundleError, NunerEmbedError, StoreMismatch
+from nuner_embed.files import expand
 from nuner_embed.indexes.index import Index
 from nuner_embed.indexes.vectors import Floats, prepared
+from nuner_embed.metadata import parse
+from nuner_embed.tables import Granularity
+
+if TYPE_CHECKING:
+    from nuner_embed.encoders.text import TextEncoder
 
 NEGATIVE = "-"
 # From so many examples on, how rows vary is taken into account.
@@ -52,7 +61,7 @@ def as_marked_documents(texts: Texts) -> list[Document]:
     return as_documents(texts, lambda identity, text: marked_document(text, identity))
 
 
-def embed_mentions(index: Index, encoder: TextEncoder, documents: Texts) -> Floats:
+def embed_mentions(index: Index, encoder: "TextEncoder", documents: Texts) -> Floats:
     """A vector for each span of the documents, in order, pooled as the index's rows are: (spans, dim) float32.
 
     For an index of words or tokens it is the mean of those that share characters with the span.
@@ -66,10 +75,12 @@ def embed_mentions(index: Index, encoder: TextEncoder, documents: Texts) -> Floa
         StoreMismatch: the encoder is not the one that the index was made with.
         IndexBundleError: a span that no token stands for.
     """
+    from nuner_embed.encoders.tokens import tokenize  # a search by vectors needs no tokenizer
+
     require_encoder(index, encoder)
     documents = as_marked_documents(documents)
     granularity: Granularity = next(name for name in get_args(Granularity) if name == index.bundle.granularity)
-    table = TokenTable.tokenize(documents, encoder.tokenizer, granularity)
+    table = tokenize(documents, encoder.tokenizer, granularity)
     embedded = encoder.encode_rows(table, granularity)
     rows = embedded.rows
     bounds = np.searchsorted(rows.document, np.arange(len(documents) + 1))
@@ -89,7 +100,7 @@ def embed_mentions(index: Index, encoder: TextEncoder, documents: Texts) -> Floa
     return prepared(found, "cosine") if encoder.recipe.normalize else found
 
 
-def require_encoder(index: Index, encoder: TextEncoder) -> None:
+def require_encoder(index: Index, encoder: "TextEncoder") -> None:
     """Refuses an encoder whose vectors do not mean what the index's do.
 
     Raises:
@@ -135,7 +146,7 @@ class Examples:
         return (centre - away).astype(np.float32), "centroid"
 
 
-def examples_of(index: Index, encoder: TextEncoder, documents: Texts) -> Examples:
+def examples_of(index: Index, encoder: "TextEncoder", documents: Texts) -> Examples:
     """The spans of some documents as examples; those labelled "-" are negatives. Texts are read as by `embed_mentions`.
 
     Raises:
@@ -178,3 +189,63 @@ class Discriminant:
         if float(np.square(apart).sum()) <= _ALIKE * self._length:
             return None
         return np.linalg.solve(self._shrunk, apart).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query of a file.
+
+    Attributes:
+        id: as the file gives it, or FILE:LINE.
+        query: as it stands there, with its brackets.
+        document: its text, with the mention as its span.
+    """
+
+    id: str
+    query: str
+    document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line of a `.jsonl`."""
+
+    query: str
+    id: str | int | float | None = None
+
+
+def read_queries(path: str | Path) -> Iterator[Query]:
+    """Reads a `.txt` with a query a line, or a `.jsonl` with `{"id"?, "query"}` a line; blank lines are left out.
+
+    Raises:
+        CorpusError: a line that is none; names it.
+    """
+    file = expand(path)
+    if file.suffix not in (".txt", ".jsonl"):
+        raise CorpusError(str(path), None, 'queries come as .txt, a query a line, or as .jsonl with {"query": ...}')
+    try:
+        stream = file.open("rb")
+    except OSError as error:
+        raise CorpusError(str(path), None, f"cannot be read: {error.strerror}") from None
+    with stream:
+        for number, line in read_lines(stream, str(path)):
+            if isinstance(line, Reject):
+                raise CorpusError(str(path), number, line.reason)
+            if isinstance(line, str) and line.strip():
+                yield _query(str(path), number, line, as_json=file.suffix == ".jsonl")
+
+
+def _query(name: str, number: int, line: str, *, as_json: bool) -> Query:
+    identity = f"{name}:{number}"
+    text = line
+    try:
+        if as_json:
+            record = parse(line, _Line)
+            text, identity = record.query, identity if record.id is None else str(record.id)
+        return Query(identity, text, marked_document(text, identity))
+    except json.JSONDecodeError as error:
+        raise CorpusError(name, number, f"broken JSON at character {error.colno}: {error.msg}") from None
+    except ValueError as error:
+        raise CorpusError(name, number, f'expected an object with "query", a string, and "id" ({error})') from None
+    except NunerEmbedError as error:
+        raise CorpusError(name, number, str(error)) from None

@@ -1,4 +1,4 @@
-"""How well a search finds, measured with rows that are not in the index, and how hard it must try to find enough."""
+"""The recall of a search, measured with rows that are not in the index, and the parameters that reach a target."""
 
 import time
 from collections.abc import Callable
@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nuner_embed.indexes.entries import Recall
-from nuner_embed.indexes.kinds import SearchParameters, easier_to_harder, finds_all
-from nuner_embed.indexes.order import Ints, Order
-from nuner_embed.indexes.segment import Searcher
-from nuner_embed.indexes.vectors import Floats
+from nuner_embed.indexes.base import EXHAUSTIVE, Backend, SearchParameters
+from nuner_embed.indexes.bundle import Recall
+from nuner_embed.indexes.exact import nearest
+from nuner_embed.indexes.vectors import Floats, Ints, Order
 
 AT = 10
 _HELD_OUT = 1000
@@ -31,54 +30,54 @@ def hold_out(rows: int, seed: int = 0) -> Ints:
     return np.sort(np.random.default_rng(seed).choice(rows, count, replace=False)).astype(np.int64)
 
 
-def tune(searcher: Searcher, order: Order, target: float) -> tuple[SearchParameters, Recall]:
-    """Finds the fastest setting that reaches a recall, and measures that with other queries.
+def tune(backend: Backend, order: Order, target: float) -> tuple[SearchParameters, Recall]:
+    """Finds the fastest parameters that reach a recall, and measures that recall with other queries.
 
     Args:
-        searcher: over the rows that were not held out.
-        order: says which were.
+        backend: over the rows that were not held out.
+        order: of the rows, which says which were held out.
         target: recall at 10, a fraction of 1.
     """
     late = len(order.late)
-    queries = searcher.vectors.take(np.arange(order.early, order.size))
-    if finds_all(searcher.index):
-        how = SearchParameters(1, 1, 1)
-        rate = _measure(lambda some: searcher.search(some, AT, how)[0], queries, np.zeros(late))[1] if late else None
-        return how, Recall(1.0, 1.0, 1.0, 0, rate, target, True, "every row is looked at")
+    queries = backend.vectors.take(np.arange(order.early, order.size))
+
+    def measure(parameters: SearchParameters, chosen: NDArray[np.bool_]) -> tuple[Floats, float]:
+        return _measure(lambda some: backend.search(some, AT, parameters)[0], queries[chosen], truth[chosen])
+
+    if backend.is_exhaustive:
+        truth = np.zeros(late, np.float32)
+        rate = measure(EXHAUSTIVE, np.ones(late, bool))[1] if late else None
+        return EXHAUSTIVE, Recall(1.0, 1.0, 1.0, 0, rate, target, True, "every row is looked at")
     if not late:
-        hardest = list(easier_to_harder(searcher.index))[-1][-1]
+        hardest = list(backend.settings())[-1][-1]
         return hardest, Recall(None, None, None, 0, None, target, None, "too few rows to hold any out; tries hardest")
-    truth = searcher.vectors.neighbours(queries, AT, end=order.early)[0][:, -1]
+    truth = nearest(backend.vectors, queries, AT, end=order.early)[0][:, -1]
     half = np.arange(late) % 2 == 0
-
-    def measure(how: SearchParameters, chosen: NDArray[np.bool_]) -> tuple[Floats, float]:
-        return _measure(lambda some: searcher.search(some, AT, how)[0], queries[chosen], truth[chosen])
-
-    how, reached = _fastest(searcher, lambda how: measure(how, half), target)
-    found, rate = measure(how, ~half)
+    parameters, reached = _fastest(backend, lambda parameters: measure(parameters, half), target)
+    found, rate = measure(parameters, ~half)
     mean, spread = float(found.mean()), 1.96 * float(found.std(ddof=1)) / len(found) ** 0.5
     low, high = max(0.0, mean - spread), min(1.0, mean + spread)
     why = "rows that were held out" if reached else "rows that were held out; no setting reaches the target"
-    return how, Recall(mean, low, high, len(found), rate, target, reached, why)
+    return parameters, Recall(mean, low, high, len(found), rate, target, reached, why)
 
 
 def _fastest(
-    searcher: Searcher, measure: Callable[[SearchParameters], tuple[Floats, float]], target: float
+    backend: Backend, measure: Callable[[SearchParameters], tuple[Floats, float]], target: float
 ) -> tuple[SearchParameters, bool]:
-    """The fastest setting whose recall, less a standard error, reaches the target; else the one that finds most."""
+    """The fastest parameters whose recall, less a standard error, reaches the target; else those that find most."""
     fastest, best_rate = None, 0.0
     most, best_recall = SearchParameters(), -1.0
-    for family in easier_to_harder(searcher.index):
+    for family in backend.settings():
         before = -1.0
-        for how in family:
-            found, rate = measure(how)
+        for parameters in family:
+            found, rate = measure(parameters)
             mean, error = float(found.mean()), float(found.std(ddof=1)) / len(found) ** 0.5
             if mean > best_recall:
-                most, best_recall = how, mean
+                most, best_recall = parameters, mean
             if mean - error >= target:
-                rate = max(rate, measure(how)[1])  # what else the machine does only slows a search down
+                rate = max(rate, measure(parameters)[1])  # what else the machine does only slows a search down
                 if rate > best_rate:
-                    fastest, best_rate = how, rate
+                    fastest, best_rate = parameters, rate
                 break
             if rate < best_rate or (before >= 0 and mean - before < 0.001 and mean < target - 0.02):
                 break  # slower already than what reaches it, or never getting there

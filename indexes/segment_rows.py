@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nuner_embed.encoders.tokens import Granularity
 from nuner_embed.errors import IndexBundleError
-from nuner_embed.indexes.order import Ints
+from nuner_embed.indexes.vectors import Ints
 from nuner_embed.store.shard import row_schema
+from nuner_embed.tables import Granularity
 
 _DOCUMENTS = pa.schema({"document_id": pa.string(), "text": pa.string()})
 _REQUIRED = frozenset({"document_id", "start", "end", "text"})

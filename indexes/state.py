@@ -10,14 +10,18 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from nuner_embed.errors import IndexBundleError
+from nuner_embed.files import sha256_of
 from nuner_embed.indexes.bundle import SEGMENTS_FOLDER, Bundle
+from nuner_embed.indexes.exact import nearest
 from nuner_embed.indexes.filter import mark
+from nuner_embed.indexes.recall import AT, recall_of
 from nuner_embed.indexes.segment import Segment
 from nuner_embed.store.shard import row_schema
 
 Marks = NDArray[np.bool_]
 _LARGEST = 2**63 - 1
 _FILTERS = 8  # that are remembered, at a byte a row each
+_CHECKED = 200  # rows that a verification searches for
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,3 +123,47 @@ def _filtered(state: State, condition: str, seconds: float) -> tuple[Marks, ...]
             state.filtered.clear()
         state.filtered[condition] = found
     return found
+
+
+def problems(directory: Path, state: State) -> list[str]:
+    """What is wrong with an opened index, a line each: bytes that changed, and rows that are not found any more."""
+    bundle, segments = state.bundle, state.segments
+    found = [line for segment in segments for line in _changed(segment)]
+    try:
+        removed = bundle.removed_ids(directory)
+    except IndexBundleError as error:
+        return [*found, str(error)]
+    if found:
+        return found
+    ids = np.concatenate([np.empty(0, np.int64), *(segment.ids for segment in segments)])
+    if (np.diff(ids) <= 0).any() or (len(ids) and ids[-1] >= bundle.next_id):
+        found.append("ids do not rise from segment to segment, or exceed the last that was given")
+    if not np.isin(removed, ids).all():
+        found.append(f"{bundle.tombstones} names rows that are in no segment")
+    return [*found, *(line for segment in segments for line in _lost(segment))]
+
+
+def _changed(segment: Segment) -> Iterator[str]:
+    """Reads every byte again."""
+    for name, facts in segment.entry.files.items():
+        try:
+            same = sha256_of(segment.folder / name) == facts.sha256
+        except OSError as error:
+            yield f"{segment.folder.name}/{name} cannot be read ({error.strerror})"
+            continue
+        if not same:
+            yield f"{segment.folder.name}/{name} is not what was written (sha256 differs)"
+
+
+def _lost(segment: Segment) -> Iterator[str]:
+    """Searches for rows of the index by their own vectors; these are found at least as well as others."""
+    count = min(_CHECKED, len(segment.ids))
+    places = np.random.default_rng(1).choice(len(segment.ids), count, replace=False)
+    queries = segment.vectors.take(places)
+    k = min(AT, len(segment.ids))
+    truth = nearest(segment.vectors, queries, k)[0][:, -1]
+    recall = recall_of(segment.backend.search(queries, k, segment.entry.parameters)[0], truth)
+    mean, error = float(recall.mean()), float(recall.std()) / count**0.5
+    low = segment.entry.recall.low
+    if low is not None and mean + 3 * error < low:
+        yield f"{segment.folder.name} finds {mean:.3f} of the nearest rows; {low:.3f} were measured when it was built"

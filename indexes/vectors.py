@@ -1,38 +1,35 @@
-"""The vectors behind an index, memory-mapped, and the scores between them."""
+"""The vectors of a segment: their order, their preparation for a metric, and the file that they are mapped from."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.arrays import map_array, write_header, write_numbers
 from nuner_embed.errors import IndexBundleError
 from nuner_embed.files import naming
-from nuner_embed.indexes.order import Ints, Order
 
 Metric = Literal["cosine", "dot", "l2"]
 Floats = NDArray[np.float32]
-_CHUNK_ROWS = 65536
-# FAISS's type stubs do not know what its Python layer adds.
-_FAISS: Any = faiss
+Ints = NDArray[np.int64]
+CHUNK_ROWS = 65_536  # that are held in memory at a time
 
 
-def faiss_metric(metric: Metric) -> int:
-    """FAISS's number for a metric; cosine is the inner product of unit vectors.
+def require_metric(metric: str) -> None:
+    """Refuses an unknown metric.
 
     Raises:
-        ValueError: no such metric.
+        ValueError: there is no such metric.
     """
     if metric not in get_args(Metric):
         raise ValueError(f"metric must be {', '.join(get_args(Metric))}, not {metric!r}")
-    return int(faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT)
 
 
 def prepared(vectors: NDArray[np.floating[Any]], metric: Metric) -> Floats:
-    """Vectors as FAISS sees them: float32, contiguous, of unit length for cosine."""
+    """Vectors as a backend takes them: float32, contiguous, of unit length for cosine."""
     found = np.ascontiguousarray(vectors, dtype=np.float32)
     if metric == "cosine":
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
@@ -40,13 +37,56 @@ def prepared(vectors: NDArray[np.floating[Any]], metric: Metric) -> Floats:
     return found
 
 
-def scores_of(distances: Floats, metric: Metric) -> Floats:
-    """Scores, where higher is better, from FAISS's distances: for l2 the negative distance."""
-    return -np.sqrt(np.maximum(distances, 0)) if metric == "l2" else distances
+def best(scores: Floats, places: Ints, k: int) -> tuple[Floats, Ints]:
+    """The k highest scores of each query and their places, best first; equal scores by place."""
+    order = np.lexsort((places, -scores), axis=1)[:, :k]
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(places, order, axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The places of a segment's rows: in the order of the stores, but for the rows that were held out, which come last.
+
+    Attributes:
+        size: the number of rows.
+        late: the rows that were held out while recall was measured, and added last; ascending.
+    """
+
+    size: int
+    late: Ints
+
+    @property
+    def early(self) -> int:
+        """The number of rows that were not held out."""
+        return self.size - len(self.late)
+
+    def rows(self, places: Ints) -> Ints:
+        """The rows at places of any shape."""
+        if not len(self.late):
+            return places
+        # among the early rows, each late one before a row has moved it a place forward
+        gaps = self.late - np.arange(len(self.late))
+        rows = places + np.searchsorted(gaps, places, side="right")
+        last = places >= self.early
+        rows[last] = self.late[places[last] - self.early]
+        return rows
+
+    def places(self, rows: Ints) -> Ints:
+        """The places of rows."""
+        if not len(self.late):
+            return rows
+        before = np.searchsorted(self.late, rows)
+        held = before < len(self.late)
+        held[held] = self.late[before[held]] == rows[held]
+        return np.where(held, self.early + before, rows - before)
+
+    def marked(self, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """A mark for each row, (size,), as a mark for each place."""
+        return np.concatenate([np.delete(rows, self.late), rows[self.late]]) if len(self.late) else rows
 
 
 def write_vectors(path: Path, chunks: Iterable[NDArray[np.floating[Any]]], order: Order, dim: int, dtype: str) -> None:
-    """Writes rows that come a chunk at a time as a matrix in FAISS's order.
+    """Writes rows that come a chunk at a time as a matrix, in the order of their places.
 
     Raises:
         OSError: the disk is full, say; names the file. A sparse file mapped into memory would end the process instead.
@@ -66,11 +106,11 @@ def write_vectors(path: Path, chunks: Iterable[NDArray[np.floating[Any]]], order
 
 
 class Vectors:
-    """Vectors as FAISS sees them, read where they lie on the disk.
+    """The vectors of a segment, prepared for a metric and mapped from their file.
 
     Attributes:
         matrix: (n, dim), float16 or float32, contiguous.
-        metric: what they are compared by.
+        metric: by which they are compared.
     """
 
     def __init__(self, matrix: NDArray[np.floating[Any]], metric: Metric) -> None:
@@ -97,81 +137,14 @@ class Vectors:
 
     @property
     def dim(self) -> int:
-        """Width of the vectors."""
+        """The width of a vector."""
         return int(self.matrix.shape[1])
 
-    def as_index(self) -> Any:
-        """A FAISS index that compares with these very bytes, without a copy; it must not outlive us.
-
-        Its worth is in `faiss.IndexRefine`, which looks at those vectors that another index names.
-        """
-        bits = _FAISS.ScalarQuantizer.QT_fp16
-        index = (
-            _FAISS.IndexScalarQuantizer(self.dim, bits, faiss_metric(self.metric))
-            if self.matrix.dtype == np.float16
-            else _FAISS.IndexFlat(self.dim, faiss_metric(self.metric))
-        )
-        if len(self):
-            flat = self.matrix.view(np.uint8).reshape(-1)
-            nobody = _FAISS.MaybeOwnedVectorUInt8().owner  # FAISS is not to free what numpy has mapped
-            index.codes = _FAISS.MaybeOwnedVectorUInt8.create_view(_FAISS.swig_ptr(flat), flat.nbytes, nobody)
-            index.ntotal = len(self)
-        return index
-
     def take(self, places: Ints) -> Floats:
-        """Some of them, (len(places), dim)."""
+        """The vectors at some places, (len(places), dim)."""
         return np.ascontiguousarray(self.matrix[places], dtype=np.float32)
 
     def chunks(self, begin: int, end: int) -> Iterator[Floats]:
-        """Those from one place to another, some at a time."""
-        for first in range(begin, end, _CHUNK_ROWS):
-            yield np.ascontiguousarray(self.matrix[first : min(end, first + _CHUNK_ROWS)], dtype=np.float32)
-
-    def scan(
-        self, queries: Floats, k: int, keep: NDArray[np.bool_] | None = None, end: int | None = None
-    ) -> tuple[Floats, Ints]:
-        """The k best of each query by looking at all before `end`, or at those of them that `keep` marks.
-
-        Args:
-            queries: prepared, (q, dim).
-            k: at most as many as there are.
-            keep: (n,), or None for all.
-            end: or None for all.
-
-        Returns:
-            Scores and places, (q, k), best first.
-        """
-        if keep is not None and (marked := np.flatnonzero(keep)).size <= _CHUNK_ROWS:
-            return self._knn(queries, self.take(marked), k, marked)
-        scores, places = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-        first = 0
-        for chunk in self.chunks(0, len(self) if end is None else end):
-            here = np.arange(first, first + len(chunk))
-            first += len(chunk)
-            if keep is not None:
-                chosen = keep[here]
-                here, chunk = here[chosen], chunk[chosen]
-            if len(here):
-                found = self._knn(queries, chunk, min(k, len(here)), here)
-                scores, places = best(np.hstack([scores, found[0]]), np.hstack([places, found[1]]), k)
-        return scores, places
-
-    def neighbours(
-        self, queries: Floats, k: int, keep: NDArray[np.bool_] | None = None, end: int | None = None
-    ) -> tuple[Floats, Ints]:
-        """As `scan`, with scores that are right to the last digit: FAISS takes l2 apart, which near 0 leaves little."""
-        scores, places = self.scan(queries, k, keep, end)
-        if self.metric == "l2" and places.size:
-            near = self.take(places.ravel()).reshape(*places.shape, self.dim)
-            scores, places = best(-np.linalg.norm(queries[:, None] - near, axis=2), places, k)
-        return scores, places
-
-    def _knn(self, queries: Floats, vectors: Floats, k: int, places: Ints) -> tuple[Floats, Ints]:
-        distances, found = faiss.knn(queries, vectors, k, metric=faiss_metric(self.metric))
-        return scores_of(distances, self.metric), places[found]
-
-
-def best(scores: Floats, places: Ints, k: int) -> tuple[Floats, Ints]:
-    """The k highest scores of each row with their places, best first; ties by place."""
-    order = np.lexsort((places, -scores), axis=1)[:, :k]
-    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(places, order, axis=1)
+        """The vectors from one place to another, some at a time."""
+        for first in range(begin, end, CHUNK_ROWS):
+            yield np.ascontiguousarray(self.matrix[first : min(end, first + CHUNK_ROWS)], dtype=np.float32)

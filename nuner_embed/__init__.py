@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nuner_embed.encoders.base import Encoder
     from nuner_embed.encoders.concepts import ConceptEncoder
     from nuner_embed.encoders.loader import load_encoder
-    from nuner_embed.encoders.text import TextEncoder, TokenEmbeddings
+    from nuner_embed.encoders.text import TextEncoder
     from nuner_embed.errors import NunerEmbedError
     from nuner_embed.evaluation.fewshot_run import evaluate_fewshot, read_set
     from nuner_embed.evaluation.probe_scores import score_tagger
@@ -35,13 +35,14 @@ if TYPE_CHECKING:
     from nuner_embed.heads.probe import train_probe
     from nuner_embed.heads.tagger import Tagger
     from nuner_embed.indexes import Index, embed_mentions, examples_of, find, find_concepts, marked_document
-    from nuner_embed.jobs.call import encode
+    from nuner_embed.jobs.encode import encode
     from nuner_embed.models.recipe import Recipe
     from nuner_embed.models.snapshot import save_model
     from nuner_embed.pretraining.run import pretrain
     from nuner_embed.pretraining.settings import Settings
     from nuner_embed.store.parquet_file import write_parquet
     from nuner_embed.store.reader import Store
+    from nuner_embed.tables import TokenEmbeddings
 
 __version__ = "0.1.0"
 
@@ -67,7 +68,7 @@ _HOMES = {
     "annotate": "nuner_embed.annotation.job",
     "convert_replies": "nuner_embed.annotation.conversion",
     "embed_mentions": "nuner_embed.indexes",
-    "encode": "nuner_embed.jobs.call",
+    "encode": "nuner_embed.jobs.encode",
     "evaluate_fewshot": "nuner_embed.evaluation.fewshot_run",
     "examples_of": "nuner_embed.indexes",
     "export_onnx": "nuner_embed.export",

@@ -1,5 +1,6 @@
 """Documents, spans and words: character offsets into the original text are the truth everywhere."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -71,20 +72,47 @@ def _require_encodable(value: str, name: str) -> None:
         raise ValueError(f"the {name} holds a lone surrogate at character {error.start}, which is not text") from None
 
 
-def join_words(words: Sequence[str], spaces: Sequence[bool] | None = None) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """Joins words by single spaces; returns the text and each word's `(start, end)` in it.
+def join_words(
+    words: Sequence[str], gaps: Sequence[str] | None = None, before: str = ""
+) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """Joins words to a text; returns it and each word's `(start, end)` in it.
 
     Args:
         words: of one text.
-        spaces: whether a space follows each word; what is said of the last does not count. None for all.
+        gaps: what follows each word; what follows the last one is left out. None for single spaces.
+        before: what precedes the first word.
     """
     offsets = []
-    parts = []
-    position = 0
-    for word, space in zip(words, spaces or [True] * len(words), strict=True):
-        offsets.append((position, position + len(word)))
-        parts += [word, " "] if space else [word]
-        position += len(word) + space
-    if parts and parts[-1] == " ":
-        parts.pop()
-    return "".join(parts), tuple(offsets)
+    position = len(before)
+    if gaps is None:
+        for word in words:
+            end = position + len(word)
+            offsets.append((position, end))
+            position = end + 1
+        return before + " ".join(words), tuple(offsets)
+    parts = [before]
+    for word, gap in zip(words, gaps, strict=True):
+        end = position + len(word)
+        offsets.append((position, end))
+        parts += (word, gap)
+        position = end + len(gap)
+    return "".join(parts[:-1] if words else parts), tuple(offsets)
+
+
+class ContentHash:
+    """SHA-256 over the ids, texts, words and spans of documents, in order."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def add(self, document: Document) -> None:
+        """Takes one more document into the hash."""
+        parts: tuple[object, ...] = (document.id, document.text, document.words)
+        parts += tuple((span.start, span.end, span.label, span.score) for span in document.spans)
+        encoded = repr(parts).encode("ascii", "backslashreplace")
+        self._hash.update(len(encoded).to_bytes(8, "little"))
+        self._hash.update(encoded)
+
+    def hexdigest(self) -> str:
+        """The hash so far, in hex."""
+        return self._hash.hexdigest()

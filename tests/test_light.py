@@ -6,6 +6,7 @@ import textwrap
 
 import pytest
 from fakes import tiny_model
+from stores import make_store
 
 from nuner_embed import export_onnx
 from nuner_embed.installation import install_command
@@ -95,6 +96,24 @@ def test_replies_that_are_there_need_no_llm(tmp_path):
     assert "annotations      1, from 1 line" in done.stdout
     done = run_blocked(code, *files, "--llm", "m")
     assert f"asking an LLM needs the openai package; {install_command('annotate')}" in done.stderr
+
+
+def test_a_store_opens_without_an_encoder(tmp_path):
+    made = make_store(tmp_path / "s", 1, documents=3)
+    code = """
+    import sys, nuner_embed
+    store = nuner_embed.Store.open(sys.argv[1])
+    assert not store.verify()
+    print(len(store.vectors([0, 1])), store.table().num_rows, *sys.modules)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), made.path], capture_output=True, text=True, check=True
+    )
+    taken, rows, *modules = done.stdout.split()
+    assert (int(taken), int(rows)) == (2, len(made))
+    heavy = {"tokenizers", "onnxruntime", "openvino", "torch", "transformers", "faiss", "pandas"}
+    rooms = ("nuner_embed.encoders", "nuner_embed.runtimes", "nuner_embed.jobs")
+    assert not [name for name in modules if name in heavy or name.startswith(rooms)]
 
 
 def test_importing_the_package_loads_nothing_heavy():

@@ -14,7 +14,7 @@ from typing import IO, Any
 from nuner_embed.arguments import Paths, as_paths
 from nuner_embed.corpora.compression import SUFFIXES, open_bytes
 from nuner_embed.corpora.corpus import STANDARD_INPUT
-from nuner_embed.corpora.decoding import read_lines
+from nuner_embed.corpora.lines import read_lines
 from nuner_embed.corpora.parquet import open_parquet, parquet_rows
 from nuner_embed.corpora.records import Reject, shown
 from nuner_embed.documents import is_text

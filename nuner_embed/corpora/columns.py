@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from nuner_embed.corpora.base import ReadOptions
 from nuner_embed.corpora.fields import (
     NO_TAGS,
-    ColumnChoice,
     Row,
     counts_words,
     find_separator,
@@ -21,7 +21,7 @@ from nuner_embed.corpora.fields import (
     seen,
     split_line,
 )
-from nuner_embed.corpora.sentences import BadLine, NumberedLine, TaggedWord
+from nuner_embed.corpora.sentences import BadLine, NumberedLine, Sentence, TaggedWord
 from nuner_embed.tags import BIO, OUTSIDE, TagScheme
 
 _WORD_NAMES = frozenset(["word", "words", "token", "tokens", "form", "text"])
@@ -77,7 +77,7 @@ class Columns:
         is_tag = tag == OUTSIDE or tag in self.tags or is_prefixed(tag)
         return not is_tag and ("=" in line or ":" in line)
 
-    def words(self, lines: Sequence[NumberedLine]) -> list[TaggedWord]:
+    def sentence(self, lines: Sequence[NumberedLine]) -> Sentence:
         """The words of a sentence's lines."""
         words = []
         inside = None  # the type of the bracket that is open
@@ -93,7 +93,7 @@ class Columns:
         if inside is not None:
             number, line = lines[-1]
             raise BadLine.unlike(number, line, f'"*)", which closes "({inside}*", before the sentence ends')
-        return words
+        return Sentence(words)
 
     def _fits(self, row: Row) -> bool:
         return len(row) >= self.fields if self.differ else len(row) == self.fields
@@ -111,18 +111,18 @@ def _without_bracket(tag: str, inside: str | None, number: int, line: str) -> tu
     return f"B-{kind}", None if tag.endswith(")") else kind
 
 
-def find_columns(blocks: Sequence[Sequence[str]], choice: ColumnChoice) -> Columns:
+def find_columns(blocks: Sequence[Sequence[str]], options: ReadOptions) -> Columns:
     """Looks at some sentences, each a list of lines without comments.
 
     Raises:
-        ValueError: it is not certain which fields hold words and tags, or the choice names what is not there.
+        ValueError: it is not certain which fields hold words and tags, or the user names what is not there.
     """
-    return _Finder(blocks, choice).find()
+    return _Finder(blocks, options).find()
 
 
 class _Finder:
-    def __init__(self, blocks: Sequence[Sequence[str]], choice: ColumnChoice) -> None:
-        self._choice = choice
+    def __init__(self, blocks: Sequence[Sequence[str]], options: ReadOptions) -> None:
+        self._said_word, self._said_tag = options.word_column, options.tag_column
         self._separator = find_separator([line for block in blocks for line in block])
         self._all = [[split_line(line, self._separator) for line in block] for block in blocks]
         counts = Counter(len(row) for rows in self._all for row in rows)
@@ -139,9 +139,9 @@ class _Finder:
         self._keep(lambda row: len(row) == self._fields and row is not self._header)
 
     def find(self) -> Columns:
-        tag = self._chosen(self._choice.tag, "--tag-column")
-        word = self._chosen(self._choice.word, "--word-column")
-        if self._choice.tag is None:
+        tag = self._chosen(self._said_tag, "--tag-column")
+        word = self._chosen(self._said_word, "--word-column")
+        if self._said_tag is None:
             tag = self._find_tag(word)
         if word is None:
             word = self._find_word(tag)
@@ -169,7 +169,7 @@ class _Finder:
         names = {name.strip().lower() for name in row}
         if len(row) != self._fields:
             return False
-        said = {name.lower() for name in (self._choice.word, self._choice.tag) if isinstance(name, str)} - {NO_TAGS}
+        said = {name.lower() for name in (self._said_word, self._said_tag) if isinstance(name, str)} - {NO_TAGS}
         return said <= names if said else bool(_WORD_NAMES & names) and bool(_TAG_NAMES & names)
 
     def _chosen(self, said: int | str | None, option: str) -> int | None:

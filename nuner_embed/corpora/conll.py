@@ -1,135 +1,105 @@
-"""`.conll`, `.conllu`, `.bio`, `.iob`, `.iob2`, `.tsv`: words with tags, a word a line or a sentence a line."""
+"""`.conll`, `.bio`, `.iob`, `.iob2`, `.tsv`: words with tags, a word a line or a sentence a line."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
-from typing import IO
+from dataclasses import dataclass
 
+from nuner_embed.corpora.base import ReadOptions, Source, WriteOptions
 from nuner_embed.corpora.columns import find_columns
 from nuner_embed.corpora.conllu import find_conllu
-from nuner_embed.corpora.decoding import read_lines
-from nuner_embed.corpora.fields import ColumnChoice
-from nuner_embed.corpora.one_line import find_one_line
-from nuner_embed.corpora.records import Item, Reject
-from nuner_embed.corpora.sentences import BadLine, Layout, Line, TaggedWord, sentence_blocks, starts_document
-from nuner_embed.documents import Document, join_words
+from nuner_embed.corpora.fields import holds_tags, split_words
+from nuner_embed.corpora.records import Item
+from nuner_embed.corpora.sentences import (
+    BadLine,
+    Layout,
+    NumberedLine,
+    Sentence,
+    TaggedWord,
+    blocks_of,
+    read_sentences,
+    words_for_lines,
+)
+from nuner_embed.documents import Document
 from nuner_embed.errors import CorpusError
-from nuner_embed.limits import LINE_MIB, MIB
-from nuner_embed.tags import OUTSIDE, TagScheme, find_scheme, tags_to_spans
+from nuner_embed.tags import TagScheme, spans_to_tags
 
-_SENTENCES_LOOKED_AT = 100
-_LINES_LOOKED_AT = 5000
-_WORDS_LOOKED_AT = 1_000_000
-
-_Words = list[TaggedWord]
-_Sentence = tuple[int, _Words | Reject]
+_BAR = "|"
+_MOST_BARS = 2
 
 
-def read_conll(stream: IO[bytes], name: str, choice: ColumnChoice, limit: int = LINE_MIB * MIB) -> Iterator[Item]:
-    """Every sentence; ids carry the line of its first word.
-
-    Raises:
-        CorpusError: it is not certain which fields hold words and tags, or how the tags are meant.
-    """
-    lines = read_lines(stream, name, carriage_returns=True, limit=limit)
-    head = _head(lines, limit)
-    try:
-        layout = find_layout(head, choice)
-    except ValueError as error:
-        raise CorpusError(name, None, str(error)) from None
-    sentences = _sentences(chain(head, lines), layout, name, limit)
-    scheme = layout.scheme
-    while scheme is None and (some := list(_some(sentences))):
-        scheme = _find_scheme(some, name)
-        for sentence in some:
-            yield _document(sentence, scheme, name)
-    for sentence in sentences:
-        yield _document(sentence, scheme, name)
+def read(source: Source, options: ReadOptions) -> Iterator[Item]:
+    """Every sentence, in whatever layout the file's first lines show, CoNLL-U among them; see `read_sentences`."""
+    return read_sentences(source, options, find_layout)
 
 
-def find_layout(lines: Iterable[Line], choice: ColumnChoice) -> Layout:
+def find_layout(lines: Sequence[str], options: ReadOptions) -> Layout:
     """Looks at a file's first lines.
 
     Raises:
         ValueError: it is not certain which fields hold words and tags.
     """
-    blocks: list[list[str]] = [[]]
-    for _, line in lines:
-        if not isinstance(line, str) or line.startswith("#"):  # comments, or a few words fewer to look at
+    blocks = blocks_of(lines)
+    flat = [line for block in blocks for line in block]
+    return find_conllu(lines, options) or _find_one_line(flat, options) or find_columns(blocks, options)
+
+
+@dataclass(frozen=True, slots=True)
+class OneLine:
+    """A sentence a line, each word with its tag behind a bar: `The|O ferry|B-BOAT` or `ferry|NN|B-BOAT`.
+
+    Attributes:
+        bars: vertical bars a word; what precedes the last of them but `bars` is the word, what follows the last is
+            the tag.
+    """
+
+    bars: int
+    one_line: bool = True
+    scheme: TagScheme | None = None
+
+    def is_comment(self, line: str) -> bool:
+        """Whether a line begins as a comment does and is no sentence."""
+        return line.startswith("#") and not all(piece.count(_BAR) >= self.bars for piece in split_words(line))
+
+    def sentence(self, lines: Sequence[NumberedLine]) -> Sentence:
+        """The words of a line."""
+        ((number, line),) = lines
+        found = []
+        for piece in split_words(line):
+            word, *others = piece.rsplit(_BAR, self.bars)
+            if len(others) != self.bars or not word:
+                like = _BAR.join(["ferry", *["x"] * self.bars])
+                raise BadLine.unlike(number, piece, f"words such as {like} with blanks between them")
+            found.append(TaggedWord(number, word, others[-1]))
+        return Sentence(found)
+
+
+def _find_one_line(lines: Sequence[str], options: ReadOptions) -> OneLine | None:
+    """The layout of some lines without comments, if it is this one."""
+    if options.word_column is not None or options.tag_column is not None:
+        return None
+    sentences = [split_words(line) for line in lines]
+    for bars in range(1, _MOST_BARS + 1):
+        fitting = [pieces for pieces in sentences if all(piece.rstrip(_BAR).count(_BAR) == bars for piece in pieces)]
+        tags = [piece.rpartition(_BAR)[2] for pieces in fitting for piece in pieces]
+        if len(fitting) * 2 > len(sentences) and holds_tags(tags):
+            return OneLine(bars)
+    return None
+
+
+def write(documents: Iterable[Document], options: WriteOptions) -> Iterator[str]:
+    """A line a word, with a tab and a BIO tag, and an empty line behind each document; ids are left out.
+
+    Raises:
+        CorpusError: a label that no line can hold.
+    """
+    for document in documents:
+        for span in document.spans:
+            if span.label and not span.label.isprintable():
+                reason = f"the type {span.label!r} holds what CoNLL cannot; write a .jsonl file"
+                raise CorpusError(document.id, None, reason)
+        words = words_for_lines(document)
+        if not words:
+            options.left_out(document)
             continue
-        if not line.strip() or starts_document(line):
-            blocks.append([])
-        else:
-            blocks[-1].append(line)
-    blocks = [block for block in blocks if block]
-    return (
-        find_conllu(blocks, choice)
-        or find_one_line([line for block in blocks for line in block], choice)
-        or find_columns(blocks, choice)
-    )
-
-
-def _some(sentences: Iterator[_Sentence]) -> Iterator[_Sentence]:
-    """The next sentences, as many as are looked at together: a hundred, or fewer if these are long."""
-    words = 0
-    for sentence in islice(sentences, _SENTENCES_LOOKED_AT):
-        yield sentence
-        words += 0 if isinstance(sentence[1], Reject) else len(sentence[1])
-        if words > _WORDS_LOOKED_AT:
-            return
-
-
-def _head(lines: Iterator[Line], limit: int) -> list[Line]:
-    head: list[Line] = []
-    sentences = characters = 0
-    for number, line in islice(lines, _LINES_LOOKED_AT):
-        head.append((number, line))  # type: ignore[arg-type]
-        sentences += isinstance(line, str) and not line.strip()
-        characters += len(line) if isinstance(line, str) else 0
-        if sentences >= _SENTENCES_LOOKED_AT or characters > limit:
-            break
-    return head
-
-
-def _sentences(lines: Iterable[Line], layout: Layout, name: str, limit: int) -> Iterator[_Sentence]:
-    for block in sentence_blocks(lines, layout, name, limit):
-        first = block[0][0]
-        unread = next(((number, line) for number, line in block if isinstance(line, Reject)), None)
-        if unread is not None:
-            yield unread
-            continue
-        try:
-            yield first, layout.words([(number, line) for number, line in block if isinstance(line, str)])
-        except BadLine as error:
-            yield _left_out(name, error, first)
-
-
-def _left_out(name: str, error: BadLine, first: int) -> tuple[int, Reject]:
-    reason = f"{error}; the block from line {first} is left out"
-    return error.number, Reject(name, error.number, reason, error.line[:2000])
-
-
-def _find_scheme(sentences: Iterable[_Sentence], name: str) -> TagScheme | None:
-    """The scheme of all tags, as the first sentences with mentions show it."""
-    try:
-        return find_scheme(_tags(words) for _, words in sentences if not isinstance(words, Reject))
-    except ValueError as error:
-        raise CorpusError(name, None, str(error)) from None
-
-
-def _tags(words: Sequence[TaggedWord]) -> list[str]:
-    return [word.tag for word in words if word.tag is not None]
-
-
-def _document(sentence: _Sentence, scheme: TagScheme | None, name: str) -> Item:
-    first, words = sentence
-    if isinstance(words, Reject):
-        return first, words
-    text, offsets = join_words([word.text for word in words], [word.space_after for word in words])
-    tags = _tags(words)
-    scheme = scheme or TagScheme("plain", outside="o" if "o" in tags else OUTSIDE)  # no mention so far
-    try:
-        spans = tags_to_spans(tags, offsets, scheme) if tags else ()
-    except ValueError as error:
-        bad = next((word for word in words if not scheme.reads(word.tag or "")), words[0])
-        return _left_out(name, BadLine(bad.line, f"{bad.text} {bad.tag}", str(error)), first)
-    return first, Document(f"{name}:{first}", text, offsets, spans)
+        tags = spans_to_tags(document.spans, words)
+        lines = [f"{document.text[start:end]}\t{tag}\n" for (start, end), tag in zip(words, tags, strict=True)]
+        yield "".join(lines) + "\n"

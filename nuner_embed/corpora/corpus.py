@@ -10,28 +10,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Literal, Self
+from typing import IO, Any, Literal, Self
 
 from nuner_embed.arguments import Paths, as_names, as_paths
-from nuner_embed.corpora.compression import open_bytes
-from nuner_embed.corpora.conll import read_conll
-from nuner_embed.corpora.digest import ContentHash
+from nuner_embed.corpora.base import FORMATS, ReadOptions, Source, known_format
 from nuner_embed.corpora.duplicates import DuplicateFinder, IdCensus
-from nuner_embed.corpora.fields import ColumnChoice
-from nuner_embed.corpora.jsonl import read_jsonl
-from nuner_embed.corpora.listing import FORMATS, CorpusFile, list_files
-from nuner_embed.corpora.marked import read_marked_lines
-from nuner_embed.corpora.objects import ANNOTATION_KEYS, Annotations
-from nuner_embed.corpora.parquet import read_parquet
-from nuner_embed.corpora.records import Item, Reject
-from nuner_embed.corpora.text_lines import read_text_lines
-from nuner_embed.documents import Document
+from nuner_embed.corpora.listing import list_files
+from nuner_embed.corpora.objects import ANNOTATION_KEYS
+from nuner_embed.corpora.records import Reject
+from nuner_embed.documents import ContentHash, Document
 from nuner_embed.errors import CorpusError
-from nuner_embed.limits import LINE_MIB, MIB
+from nuner_embed.limits import LINE_MIB
 from nuner_embed.printable import printable
 
 OnError = Literal["fail", "skip"]
 STANDARD_INPUT = "-"
+_PLAIN = ("txt",)
 _DESCRIPTORS = "/proc/self/fd"  # each name opens an open file again, from its beginning
 _SAMPLE_DOCUMENTS = 512
 _SAMPLE_CHARACTERS = 2_000_000
@@ -75,8 +69,8 @@ class Corpus:
         paths: files, directories, or "-"; one or several.
         format: a key of `FORMATS` for all of them, in place of their suffixes; of a directory all files are read then
             that are not hidden.
-        text_column: of Parquet files.
-        id_column: of Parquet files; None for `id` if there is one.
+        text_column: of Parquet files, or of the `data` of Label Studio's tasks.
+        id_column: likewise; None for `id` if there is one.
         tag_names: the names of tags or labels that are numbers, in order; Parquet files may hold such names.
         word_column: which field of a line holds the word in column files (`conll`): its number from 1, or its name in
             the file's first line; None to find it by what the fields hold.
@@ -106,14 +100,20 @@ class Corpus:
         marked: bool = False,
         max_line_mib: int = LINE_MIB,
     ) -> None:
-        if format is not None and format not in FORMATS:
-            raise ValueError(f"format must be one of {', '.join(FORMATS)}, not {format!r}")
+        if format is not None:
+            known_format(format)
         if on_error not in ("fail", "skip"):
             raise ValueError(f'on_error must be "fail" or "skip", not {on_error!r}')
-        self._text_column, self._id_column, self._on_error = text_column, id_column, on_error
-        self._annotations = Annotations(as_names(tag_names))
-        self._columns = ColumnChoice(word_column, tag_column)
-        self._marked, self._limit = marked, max_line_mib * MIB
+        self._on_error = on_error
+        self._options = ReadOptions(
+            text_column=text_column,
+            id_column=id_column,
+            tag_names=tuple(as_names(tag_names)),
+            word_column=word_column,
+            tag_column=tag_column,
+            marked=marked,
+            max_line_mib=max_line_mib,
+        )
         self._survey: Survey | None = None
         self._repeated: frozenset[int] = frozenset()
         self._spool: IO[bytes] | None = None
@@ -126,7 +126,7 @@ class Corpus:
             self._finalizer = weakref.finalize(self, self._spool.close)
             named = isinstance(self._spool.name, str)
             opened = Path(self._spool.name if named else f"{_DESCRIPTORS}/{self._spool.fileno()}")
-            self.files: tuple[CorpusFile, ...] = (CorpusFile(opened, STANDARD_INPUT, format or "txt"),)
+            self.files: tuple[Source, ...] = (Source(opened, STANDARD_INPUT, format or "txt"),)
         else:
             self.files = list_files(paths, format, exclude)
 
@@ -162,7 +162,7 @@ class Corpus:
                 names = ", ".join(file.name for file in self.files[:3])
                 rejected = f", only {survey.rejects} records that were rejected" if survey.rejects else ""
                 raise CorpusError(names, None, f"the corpus holds no documents{rejected}")
-            self._name_unread()
+            self._pass_on_remarks()
             self._survey = survey
         return self._survey
 
@@ -175,8 +175,9 @@ class Corpus:
         self.survey()
         return self._read()
 
-    def _name_unread(self) -> None:
-        unread = [printable(f"{key[:_LONGEST_KEY]} ({where})") for key, where in self._annotations.unread.items()]
+    def _pass_on_remarks(self) -> None:
+        """Warns of what readers left unread, or read in a way that the user should know of."""
+        unread = [printable(f"{key[:_LONGEST_KEY]} ({where})") for key, where in self._options.unread.items()]
         if unread:
             keys = ", ".join(ANNOTATION_KEYS)
             _LOG.warning(
@@ -184,6 +185,8 @@ class Corpus:
                 ", ".join(unread),
                 keys,
             )
+        for remark, where in self._options.remarks.items():
+            _LOG.warning("%s (first at %s)", remark, printable(where))
 
     def _pass(self, progress: Callable[[int], None], census: IdCensus) -> Survey:
         documents = rejects = characters = spans = annotated = annotated_characters = 0
@@ -217,7 +220,7 @@ class Corpus:
         finder = DuplicateFinder(self._repeated)
         for file in self.files:
             try:
-                for line, item in self._items(file):
+                for line, item in FORMATS[file.format].read(file, self._options):
                     if isinstance(item, Document):
                         reason = finder.reason(item.id, f"{file.name}:{line}")
                         if reason is None:
@@ -231,18 +234,6 @@ class Corpus:
                 if self._on_error == "fail":
                     raise
                 yield Reject(error.source, error.line, error.reason)
-
-    def _items(self, file: CorpusFile) -> Iterator[Item]:
-        if file.format == "parquet":
-            yield from read_parquet(file.path, file.name, self._text_column, self._id_column, self._annotations)
-            return
-        with open_bytes(file.path, file.name) as stream:
-            if file.format == "jsonl":
-                yield from read_jsonl(stream, file.name, self._annotations, self._limit)
-            elif file.format == "conll":
-                yield from read_conll(stream, file.name, self._columns, self._limit)
-            else:
-                yield from (read_marked_lines if self._marked else read_text_lines)(stream, file.name, self._limit)
 
 
 class _Sample:
@@ -286,3 +277,31 @@ def _spool_standard_input() -> IO[bytes]:
             raise CorpusError(STANDARD_INPUT, None, reason) from None
         raise
     return spool
+
+
+def read_annotated(paths: Paths, format: str | None = None, **reading: Any) -> tuple[tuple[Document, ...], str]:
+    """The documents of a corpus with spans or BIO tags, and the hash of their contents.
+
+    In a `.txt` mentions stand in double brackets with their label behind a bar: "A ferry to [[Oslo|city]]".
+
+    Args:
+        paths: files, directories, or "-".
+        format: see `Corpus`.
+        reading: further options of `Corpus`, such as `tag_names`.
+
+    Raises:
+        CorpusError: it cannot be read, or holds no annotated mention.
+    """
+    with Corpus(paths, format=format, marked=True, **reading) as corpus:
+        survey = corpus.survey()
+        if not survey.spans:
+            plain = any(file.format in _PLAIN for file in corpus.files)
+            hint = (
+                " (a .txt is read as a text a line, with mentions marked as in 'A ferry to [[Oslo|city]]'; "
+                "--format conll reads it as words and tags)"
+                if plain
+                else ""
+            )
+            name = ", ".join(map(str, as_paths(paths)))
+            raise CorpusError(name, None, f"holds no annotated mention; spans or BIO tags are needed here{hint}")
+        return tuple(item for item in corpus if isinstance(item, Document)), survey.sha256

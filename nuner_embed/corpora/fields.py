@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 from nuner_embed.corpora.records import shown
@@ -19,19 +18,6 @@ _CHUNKS = frozenset(["NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "
 _LEAST_OUTSIDE = 0.1  # of the words; types without prefixes are known by the words outside
 
 Row = list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnChoice:
-    """Which fields of a line the user says to read, each by its number from 1, by its name, or None.
-
-    Attributes:
-        word: of the words.
-        tag: of the tags; "none" for words without tags.
-    """
-
-    word: int | str | None = None
-    tag: int | str | None = None
 
 
 def split_line(line: str, separator: str | None) -> Row:

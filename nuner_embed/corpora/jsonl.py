@@ -1,24 +1,26 @@
 """`.jsonl`: a JSON object a line."""
 
 import json
-from collections.abc import Iterator
-from typing import IO
+from collections.abc import Iterable, Iterator
+from typing import IO, Any
 
-from nuner_embed.corpora.decoding import read_lines
-from nuner_embed.corpora.objects import Annotations, Record, read_objects
+from nuner_embed.corpora.base import ReadOptions, Source, WriteOptions
+from nuner_embed.corpora.lines import read_lines
+from nuner_embed.corpora.objects import Record, read_objects
 from nuner_embed.corpora.records import Item, reject
-from nuner_embed.limits import LINE_MIB, MIB
+from nuner_embed.documents import Document
 
 _EXPECTED = "each line must be one whole object"
 
 
-def read_jsonl(stream: IO[bytes], name: str, annotations: Annotations, limit: int = LINE_MIB * MIB) -> Iterator[Item]:
+def read(source: Source, options: ReadOptions) -> Iterator[Item]:
     """Every line that is not blank; see `read_objects` for the keys.
 
     Raises:
         CorpusError: the tags can be read in more than one way.
     """
-    return read_objects(_objects(stream, name, limit), name, annotations)
+    with source.open() as stream:
+        yield from read_objects(_objects(stream, source.name, options.line_bytes), source.name, options)
 
 
 def _objects(stream: IO[bytes], name: str, limit: int) -> Iterator[Record | Item]:
@@ -36,3 +38,19 @@ def _objects(stream: IO[bytes], name: str, limit: int) -> Iterator[Record | Item
             yield reject(name, number, f"JSON nested too deeply; {_EXPECTED}", line)
         except ValueError as error:
             yield reject(name, number, str(error), line)
+
+
+def write(documents: Iterable[Document], options: WriteOptions) -> Iterator[str]:
+    """A line a document, with its mentions and their texts; words are left out."""
+    for document in documents:
+        yield json.dumps(json_record(document), ensure_ascii=False) + "\n"
+
+
+def json_record(document: Document) -> dict[str, Any]:
+    """A document as the object of its line."""
+    spans = [
+        {"start": s.start, "end": s.end, "text": document.text[s.start : s.end], "label": s.label}
+        | ({} if s.score is None else {"score": round(s.score, 4)})
+        for s in document.spans
+    ]
+    return {"id": document.id, "text": document.text, "spans": spans}

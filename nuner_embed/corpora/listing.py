@@ -3,79 +3,57 @@
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from nuner_embed.arguments import Paths, StrPath, as_paths
-from nuner_embed.corpora.compression import SUFFIXES
+from nuner_embed.corpora import compression
+from nuner_embed.corpora.base import KNOWN_SUFFIXES, SUFFIXES, Source
 from nuner_embed.errors import CorpusError
 
-FORMATS = {
-    "txt": (".txt",),
-    "jsonl": (".jsonl",),
-    "conll": (".conll", ".conllu", ".bio", ".iob", ".iob2", ".tsv"),
-    "parquet": (".parquet",),
-}
-_BY_SUFFIX = {suffix: name for name, suffixes in FORMATS.items() for suffix in suffixes}
-_KNOWN = ", ".join(_BY_SUFFIX)
+_KNOWN_IN_DIRECTORIES = ", ".join(suffix for suffix, one in SUFFIXES.items() if one.in_directories)
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class CorpusFile:
-    """One file of a corpus.
-
-    Attributes:
-        path: where it lies.
-        name: what ids are made of: relative to the argument that named it.
-        format: a key of `FORMATS`.
-    """
-
-    path: Path
-    name: str
-    format: str
-
-
-def list_files(arguments: Paths, format_: str | None, exclude: Sequence[Path]) -> tuple[CorpusFile, ...]:
+def list_files(arguments: Paths, format: str | None, exclude: Sequence[Path]) -> tuple[Source, ...]:
     """The files that some paths mean, in the order given, those of a directory by name.
 
     Args:
-        arguments: files, and directories: of a directory every file of a known suffix, or with `format_` every file,
-            hidden ones left out, in its sub-folders too, which may be links. A file to which several names in a
+        arguments: files, and directories: of a directory every file of a suffix known there, or with `format` every
+            file, hidden ones left out, in its sub-folders too, which may be links. A file to which several names in a
             directory lead is listed once.
-        format_: a key of `FORMATS` for all files, in place of their suffixes.
+        format: a key of `FORMATS` for all files, in place of their suffixes.
         exclude: directories to leave out.
 
     Raises:
         CorpusError: a path that is missing, of no known suffix, named twice, or a directory without corpora.
     """
-    files: list[CorpusFile] = []
+    files: list[Source] = []
     for argument in as_paths(arguments):
         path = _existing(argument)
         if path.is_dir():
-            found = list(_in_directory(path, format_, [place.resolve() for place in exclude]))
+            found = list(_in_directory(path, format, [place.resolve() for place in exclude]))
             if not found:
                 is_store = _is_store(entry.name for entry in path.iterdir())
                 stores = "; what lies in a store is left out" if is_store else ""
-                reason = f"no corpus in this directory{stores}; known suffixes: {_KNOWN}"
+                reason = f"no corpus in this directory{stores}; known suffixes: {_KNOWN_IN_DIRECTORIES}"
                 raise CorpusError(str(argument), None, reason)
             files += found
         elif not path.is_file():
             reason = "not a regular file, and a corpus is read more than once; pipe it in and say - instead"
             raise CorpusError(str(argument), None, reason)
         else:
-            known = format_ or format_of(path)
-            if known is None:
-                reason = f"unknown suffix; known are {_KNOWN}, each also .gz or .zst; or say --format"
+            name = format or _format_of(path)
+            if name is None:
+                reason = f"unknown suffix; known are {KNOWN_SUFFIXES}, each also .gz or .zst; or say --format"
                 raise CorpusError(str(argument), None, reason)
-            files.append(CorpusFile(path, path.name, known))
+            files.append(Source(path, path.name, name))
     if not files:
         raise ValueError("name at least one file or directory")
     _require_good_names(files)
     return tuple(files)
 
 
-def _require_good_names(files: Sequence[CorpusFile]) -> None:
+def _require_good_names(files: Sequence[Source]) -> None:
     names: dict[Path, str] = {}
     for file in files:
         if not file.name.isascii() and any("\ud800" <= character <= "\udfff" for character in file.name):
@@ -103,11 +81,12 @@ def _existing(argument: StrPath) -> Path:
     raise CorpusError(str(argument), None, "no such file or directory")
 
 
-def format_of(path: Path) -> str | None:
-    """A file's format by its suffix, looking through compression."""
-    if path.suffix.lower() in SUFFIXES:
+def _format_of(path: Path, *, in_directory: bool = False) -> str | None:
+    """The name of a file's format by its suffix, looking through compression."""
+    if path.suffix.lower() in compression.SUFFIXES:
         path = path.with_suffix("")
-    return _BY_SUFFIX.get(path.suffix.lower())
+    known = SUFFIXES.get(path.suffix.lower())
+    return None if known is None or (in_directory and not known.in_directories) else known.name
 
 
 def _is_store(names: Iterable[str]) -> bool:
@@ -119,18 +98,19 @@ def _unreadable(error: OSError) -> None:
     raise CorpusError(str(error.filename), None, f"cannot be read: {error.strerror}; mend it or name other paths")
 
 
-def _in_directory(directory: Path, format_: str | None, exclude: Sequence[Path]) -> Iterator[CorpusFile]:
-    found: dict[Path, Path] = {}
+def _in_directory(directory: Path, format: str | None, exclude: Sequence[Path]) -> Iterator[Source]:
+    found: dict[Path, tuple[Path, str]] = {}
     for here, names in _folders(directory, exclude):
         for name in names:
             path = here / name
-            if name.startswith(".") or not (format_ or format_of(path)) or not _can_be_read_twice(path):
+            known = format or _format_of(path, in_directory=True)
+            if name.startswith(".") or known is None or not _can_be_read_twice(path):
                 continue
             real = path.resolve()
-            if real not in found or found[real].is_symlink():
-                found[real] = path
-    for path in sorted(found.values(), key=lambda path: path.relative_to(directory).as_posix()):
-        yield CorpusFile(path, path.relative_to(directory).as_posix(), format_ or format_of(path) or "")
+            if real not in found or found[real][0].is_symlink():
+                found[real] = path, known
+    named = ((path.relative_to(directory).as_posix(), path, known) for path, known in found.values())
+    yield from (Source(path, name, known) for name, path, known in sorted(named))
 
 
 def _folders(directory: Path, exclude: Sequence[Path]) -> Iterator[tuple[Path, list[str]]]:

@@ -1,10 +1,12 @@
 """Objects, JSON lines or rows of a table, as documents, with mentions under the names that tools give them."""
 
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Final, Literal
 
+from nuner_embed.corpora.base import ReadOptions
 from nuner_embed.corpora.records import Item, reject, shown
 from nuner_embed.corpora.span_lists import (
     LABELS,
@@ -26,6 +28,7 @@ _TAG_KEYS = frozenset({"ner_tags", "ner", "label", "labels", "tags"})
 _MEAN_NOTHING_ELSE = frozenset({"spans", "entities", "ents", "ner_tags", "ner"})
 _LOOKED_AT = 100  # records of a file, until some hold tags
 _CHARACTERS_LOOKED_AT = 32_000_000
+_NO_NAMES: Final[Mapping[str, Sequence[str]]] = MappingProxyType({})
 Form = Literal["spans", "tags"]
 
 
@@ -46,29 +49,21 @@ class Record:
     place: str = ""
 
 
-@dataclass
-class Annotations:
-    """What is known of the annotations of a corpus beyond its records.
+def read_objects(
+    records: Iterator[Record | Item], name: str, options: ReadOptions, names: Mapping[str, Sequence[str]] = _NO_NAMES
+) -> Iterator[Item]:
+    """The records of one file as documents; rejects among the records are passed on.
 
-    Attributes:
-        names: of the numbers that stand for tags or labels, in order; those of all files.
-        by_key: such names as a file gives itself, for each key.
-        unread: keys that look like annotations and are not read, and where each stood first; grows while files are
-            read.
-    """
-
-    names: Sequence[str] = ()
-    by_key: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    unread: MutableMapping[str, str] = field(default_factory=dict)
-
-
-def read_objects(records: Iterator[Record | Item], name: str, annotations: Annotations) -> Iterator[Item]:
-    """The records of one file as documents; what are rejects already are passed on.
+    Args:
+        records: of the file.
+        name: of the file.
+        options: of the corpus.
+        names: what numbers mean as tags or labels, for each key of which the file itself says so.
 
     Raises:
         CorpusError: its tags can be read in more than one way.
     """
-    reader = _Reader(name, annotations)
+    reader = _Reader(name, options, names)
     while not reader.schemes and (some := list(_some(records))):
         try:
             reader.look_at([record.value for record in some if isinstance(record, Record)])
@@ -91,10 +86,10 @@ def _some(records: Iterator[Record | Item]) -> Iterator[Record | Item]:
 class _Reader:
     """Reads the records of one file: what was read in one under some name must be readable in the others."""
 
-    def __init__(self, name: str, annotations: Annotations) -> None:
+    def __init__(self, name: str, options: ReadOptions, names: Mapping[str, Sequence[str]]) -> None:
         self.schemes: dict[str, TagScheme] = {}
         self._name = name
-        self._annotations = annotations
+        self._tag_names, self._own_names, self._unread = options.tag_names, names, options.unread
         self._forms: dict[str, Form] = {}
         self._counting: dict[str, Counting] = {"ner": "tokens"}
         self._judged: set[str] = set()
@@ -198,7 +193,7 @@ class _Reader:
             elif key not in self._forms and _look_like_annotations(key, held, value):
                 unread.append(key)
         for key in unread:
-            self._annotations.unread.setdefault(key, where)
+            self._unread.setdefault(key, where)
 
     def _from_tags(self, value: dict[str, Any], key: str, words: Sequence[tuple[int, int]]) -> tuple[Span, ...]:
         tags = self._tags(value, key)
@@ -232,7 +227,7 @@ class _Reader:
         return any(type(tags[0]) is int for tags in held if tags and _are_tags(tags))
 
     def _names(self, key: str) -> Sequence[str]:
-        return self._annotations.names or self._annotations.by_key.get(key, ())
+        return self._tag_names or self._own_names.get(key, ())
 
     def _named(self, label: Any, key: str) -> Any:
         if type(label) is not int:

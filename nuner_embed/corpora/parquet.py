@@ -3,13 +3,14 @@
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import IO, Any
 
+from nuner_embed.corpora.base import ReadOptions, Source
 from nuner_embed.corpora.compression import SUFFIXES, open_bytes
-from nuner_embed.corpora.objects import ANNOTATION_KEYS, TOKEN_KEYS, Annotations, Record, is_tag_name, read_objects
+from nuner_embed.corpora.objects import ANNOTATION_KEYS, TOKEN_KEYS, Record, is_tag_name, read_objects
 from nuner_embed.corpora.records import Item, reject
 from nuner_embed.corpora.span_lists import LABELS
 from nuner_embed.errors import CorpusError
@@ -35,9 +36,7 @@ class OpenParquet:
     source: Any
 
 
-def read_parquet(
-    path: Path, name: str, text_column: str, id_column: str | None, annotations: Annotations
-) -> Iterator[Item]:
+def read(source: Source, options: ReadOptions) -> Iterator[Item]:
     """Every row; ids are those of the id column, `id` if there is one, else FILE:ROW.
 
     What numbers mean as tags or labels is taken from the features that the `datasets` library writes into the file.
@@ -45,11 +44,11 @@ def read_parquet(
     Raises:
         CorpusError: not a Parquet file, a column is missing, or the tags can be read in more than one way.
     """
-    with open_parquet(path, name) as opened:
+    with open_parquet(source.path, source.name) as opened:
         schema = opened.file.schema_arrow
-        columns = _columns(schema, name, text_column, id_column)
-        held = replace(annotations, by_key=class_names(schema.metadata or {}))
-        yield from read_objects(_records(opened, name, columns), name, held)
+        columns = _columns(schema, source.name, options.text_column, options.id_column)
+        records = _records(opened, source.name, columns)
+        yield from read_objects(records, source.name, options, class_names(schema.metadata or {}))
 
 
 @contextmanager

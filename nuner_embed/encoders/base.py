@@ -5,10 +5,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from nuner_embed.arguments import Texts
 from nuner_embed.documents import Document
-from nuner_embed.encoders.text import RowEmbeddings, TokenEmbeddings
-from nuner_embed.encoders.tokens import Granularity, TokenTable
-from nuner_embed.encoders.windows import Overflow
 from nuner_embed.models.recipe import Recipe
+from nuner_embed.tables import Granularity, Overflow, RowEmbeddings, TokenEmbeddings, TokenTable
 
 
 @runtime_checkable

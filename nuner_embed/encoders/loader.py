@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, get_args
 
-from nuner_embed.encoders.text import TextEncoder, semantic_hash
+from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import ModelError, StoreMismatch
 from nuner_embed.machine import threads_for
 from nuner_embed.models.known import DEFAULT_MODEL
-from nuner_embed.models.recipe import Recipe
+from nuner_embed.models.recipe import Recipe, semantic_hash
 from nuner_embed.models.resolver import GraphModel, Model, TransformersModel, graph_beside, locate
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.printable import printable

@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.documents import Span
-from nuner_embed.encoders.rows import RowTable, make_rows
-from nuner_embed.encoders.text import RowEmbeddings, TextEncoder, unit
-from nuner_embed.encoders.tokens import Ints, TokenTable
-from nuner_embed.encoders.windows import Overflow
+from nuner_embed.encoders.rows import make_rows
+from nuner_embed.encoders.text import TextEncoder, unit
 from nuner_embed.runtimes.padding import pool
+from nuner_embed.tables import Ints, Overflow, RowEmbeddings, RowTable, TokenTable
 
 
 @dataclass(frozen=True, slots=True)

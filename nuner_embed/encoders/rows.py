@@ -1,44 +1,11 @@
 """Which rows a store gets from a document: its tokens, its words or its mentions."""
 
-from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nuner_embed.encoders.tokens import Granularity, Ints, TokenTable
 from nuner_embed.models.recipe import Pooling
-
-
-@dataclass(frozen=True, slots=True)
-class RowTable:
-    """Rows over a token table, in document order.
-
-    Attributes:
-        document: index of each row's document, (m,).
-        start: first character in the text, (m,).
-        end: one past the last, (m,).
-        index: the how-many-th token, word or span of its document, (m,).
-        first: first token that the row's embedding is the mean of, as an index into the token table, (m,).
-        last: one past the last such token, (m,).
-        untokenized: words or mentions of each document that no token stands for (a lone zero-width
-            character, say) and that get no row, (d,).
-    """
-
-    document: Ints
-    start: Ints
-    end: Ints
-    index: Ints
-    first: Ints
-    last: Ints
-    untokenized: Ints
-
-    def keep(self, mask: NDArray[np.bool_]) -> "RowTable":
-        """The rows where the mask is true."""
-        return RowTable(
-            self.document[mask], self.start[mask], self.end[mask], self.index[mask],
-            self.first[mask], self.last[mask], self.untokenized,
-        )  # fmt: skip
+from nuner_embed.tables import Granularity, Ints, RowTable, TokenTable
 
 
 def count_rows(table: TokenTable, granularity: Granularity) -> Ints:

@@ -8,78 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.arguments import Texts, as_documents
-from nuner_embed.documents import Document, Span
-from nuner_embed.encoders.rows import RowTable, make_rows
-from nuner_embed.encoders.tokens import Granularity, Ints, TokenTable
-from nuner_embed.encoders.windows import Overflow, Placement, place
+from nuner_embed.documents import Document
+from nuner_embed.encoders.rows import make_rows
+from nuner_embed.encoders.tokens import tokenize
+from nuner_embed.encoders.windows import place
 from nuner_embed.errors import ModelError
 from nuner_embed.files import hash_of
-from nuner_embed.models.recipe import Recipe
+from nuner_embed.models.recipe import Recipe, semantic_hash
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.runtimes.base import Pass, Runtime, WindowBatch
-
-
-@dataclass(frozen=True, slots=True)
-class TokenEmbeddings:
-    """One document's tokens.
-
-    Attributes:
-        document_id: whose they are.
-        offsets: `text[start:end]` of each token, (n, 2).
-        vectors: (n, dim) float32.
-    """
-
-    document_id: str
-    offsets: Ints
-    vectors: NDArray[np.float32]
-
-    def __repr__(self) -> str:
-        return f"TokenEmbeddings({self.document_id!r}, {len(self.offsets)} tokens, dim {self.vectors.shape[1]})"
-
-
-@dataclass(slots=True)
-class RunStatistics:
-    """What it took to encode some rows.
-
-    Attributes:
-        tokens: tokens that went through the encoder, special tokens and overlaps included.
-        padding: padding tokens that went with them.
-        batch_tokens: the batch budget at the end.
-        reduced: whether memory ran out and the budget is smaller than at the start.
-    """
-
-    tokens: int = 0
-    padding: int = 0
-    batch_tokens: int = 0
-    reduced: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RowEmbeddings:
-    """The rows of some documents, embedded.
-
-    Attributes:
-        rows: what the rows are, m of them.
-        vectors: (m, dim), float32 until they are cast for storing.
-        placement: the windows they were taken from.
-        dropped_tokens: tokens of each document beyond the window, where texts are truncated, (d,).
-        dropped_rows: rows of each document beyond it, (d,).
-        statistics: of the run.
-        found: the span that each row is, where mentions were not given but found.
-    """
-
-    rows: RowTable
-    vectors: NDArray[np.floating[Any]]
-    placement: Placement
-    dropped_tokens: Ints
-    dropped_rows: Ints
-    statistics: RunStatistics
-    found: tuple[Span, ...] | None = None
-
-
-def semantic_hash(weights: str, config: str, tokenizer: str, recipe: dict[str, Any]) -> str:
-    """The hash of all that decides what an embedding means: three other hashes, and a recipe as JSON values."""
-    return hash_of({"weights": weights, "config": config, "tokenizer": tokenizer, "recipe": recipe})
+from nuner_embed.tables import (
+    Granularity,
+    Overflow,
+    Placement,
+    RowEmbeddings,
+    RunStatistics,
+    TokenEmbeddings,
+    TokenTable,
+)
 
 
 @dataclass
@@ -135,7 +81,7 @@ class TextEncoder:
 
     def tokenize(self, documents: Sequence[Document], granularity: Granularity) -> TokenTable:
         """See `Encoder.tokenize`."""
-        return TokenTable.tokenize(documents, self.tokenizer, granularity)
+        return tokenize(documents, self.tokenizer, granularity)
 
     def encode(self, documents: Texts) -> list[TokenEmbeddings]:
         """Token embeddings of whole texts in input order; long ones are windowed.

@@ -1,47 +1,8 @@
 """Windows over texts that are longer than the encoder's input."""
 
-from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
 
-from nuner_embed.encoders.tokens import Ints
-
-Overflow = Literal["window", "truncate", "error"]
-
-
-@dataclass(frozen=True, slots=True)
-class Windows:
-    """Stretches of tokens that are encoded together.
-
-    Attributes:
-        start: first token, as an index into the token table, (w,).
-        length: tokens, special tokens not counted, (w,).
-    """
-
-    start: Ints
-    length: Ints
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Which window each stretch of tokens is taken from.
-
-    Attributes:
-        windows: all windows, those of one document in order, windows made for single mentions last.
-        counts: how many windows each document's text needs, (d,).
-        window: index into `windows` for each stretch, (m,).
-        first: first token of the stretch within its window, (m,).
-        last: one past its last token within its window, (m,).
-        cut: stretches of which only the first tokens are used, (m,) bool.
-    """
-
-    windows: Windows
-    counts: Ints
-    window: Ints
-    first: Ints
-    last: Ints
-    cut: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+from nuner_embed.tables import Ints, Placement, Windows
 
 
 def count_windows(sizes: Ints, capacity: int, stride: int) -> Ints:

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from nuner_embed.documents import Document, Span
 from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.text import TextEncoder, unit
-from nuner_embed.encoders.tokens import TokenTable
+from nuner_embed.encoders.tokens import tokenize
 from nuner_embed.errors import ModelError
 from nuner_embed.models.concept_facts import Calibration
 
@@ -122,7 +122,7 @@ def compare(
         ModelError: no type has ten mentions, or only one has.
     """
     kept, types, holds = _mentions(documents, seed, concepts.takes)
-    table = TokenTable.tokenize(kept, encoder.tokenizer, "mention")
+    table = tokenize(kept, encoder.tokenizer, "mention")
     vectors = np.empty((len(holds), encoder.dim), np.float32)
     seen = np.zeros(len(holds), bool)
     begin = np.cumsum([0, *(len(document.spans) for document in kept)])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nuner_embed.arguments import as_names
-from nuner_embed.corpora.annotated import read_annotated
+from nuner_embed.corpora.corpus import read_annotated
 from nuner_embed.documents import Document
 from nuner_embed.encoders.loader import load_encoder
 from nuner_embed.evaluation.comparison import AVERAGE

@@ -16,8 +16,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nuner_embed.encoders.tokens import Ints
 from nuner_embed.heads.labelled_words import NONE, SCHEME, Runs, WordLabels
+from nuner_embed.tables import Ints
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ import numpy as np
 
 from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.encoders.text import TextEncoder
-from nuner_embed.encoders.tokens import Ints
 from nuner_embed.errors import ProbeError
 from nuner_embed.files import expand
 from nuner_embed.heads.features import FeatureCache, Progress, feature_folder, silent
 from nuner_embed.heads.linear import Floats
 from nuner_embed.store.layout import MANIFEST_FILE
 from nuner_embed.store.reader import Store
+from nuner_embed.tables import Ints
 
 BACKGROUND_WORDS: Final = 4000
 

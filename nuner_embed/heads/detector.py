@@ -9,7 +9,6 @@ from typing import Any, Final
 import numpy as np
 
 from nuner_embed.encoders.mentions import Found
-from nuner_embed.encoders.tokens import Ints
 from nuner_embed.errors import ProbeError
 from nuner_embed.files import expand
 from nuner_embed.heads.function_words import TRIMMING, trim
@@ -18,6 +17,7 @@ from nuner_embed.heads.labelled_words import UNLABELLED, Runs, runs_of
 from nuner_embed.heads.linear import Floats, ProbeWeights
 from nuner_embed.models.companions import DETECTOR_FOLDER
 from nuner_embed.models.resolver import locate
+from nuner_embed.tables import Ints
 
 DEFAULT_THRESHOLD: Final = 0.5  # for recall; 0.8 for browsing: benchmarks/detector.py, results/detector.md
 

@@ -15,7 +15,7 @@ import numpy as np
 from nuner_embed.cache import cached
 from nuner_embed.documents import Document
 from nuner_embed.encoders.text import TextEncoder
-from nuner_embed.encoders.tokens import TokenTable
+from nuner_embed.encoders.tokens import tokenize
 from nuner_embed.errors import ProbeError
 from nuner_embed.files import canonical_json
 from nuner_embed.heads.labelled_words import WordFeatures
@@ -46,7 +46,7 @@ def embed_words(encoder: TextEncoder, documents: Sequence[Document]) -> WordFeat
     Raises:
         OutOfMemory: one window alone does not fit.
     """
-    table = TokenTable.tokenize(documents, encoder.tokenizer, "word")
+    table = tokenize(documents, encoder.tokenizer, "word")
     embedded = encoder.encode_rows(table, "word")
     rows = embedded.rows
     bounds = np.searchsorted(rows.document, np.arange(len(documents) + 1))

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.documents import Document
-from nuner_embed.encoders.tokens import Ints
 from nuner_embed.errors import ProbeError
+from nuner_embed.tables import Ints
 from nuner_embed.tags import OUTSIDE, spans_to_tags
 from nuner_embed.words import split_words
 

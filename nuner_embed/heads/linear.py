@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nuner_embed.encoders.tokens import Ints
 from nuner_embed.errors import ProbeError
+from nuner_embed.tables import Ints
 
 Floats = NDArray[np.floating[Any]]
 

@@ -13,7 +13,7 @@ from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.loader import load_encoder
 from nuner_embed.encoders.mentions import Detector, embed_detected
 from nuner_embed.encoders.text import TextEncoder, unit
-from nuner_embed.encoders.tokens import TokenTable
+from nuner_embed.encoders.tokens import tokenize
 from nuner_embed.errors import ProbeError
 from nuner_embed.heads.defaults import NAMED_THRESHOLD
 from nuner_embed.heads.detector import load_detector
@@ -100,7 +100,7 @@ class NamedTypeTagger:
             OutOfMemory: one window alone does not fit.
         """
         documents = as_documents(documents)
-        table = TokenTable.tokenize(documents, self.encoder.tokenizer, "word")
+        table = tokenize(documents, self.encoder.tokenizer, "word")
         mentions = embed_detected(self.encoder, table, self.detector)
         vectors = np.asarray(mentions.vectors, np.float32)
         if self.concepts.metric == "cosine":

@@ -6,10 +6,10 @@ from typing import Literal
 
 from nuner_embed.arguments import Texts, as_documents, as_names
 from nuner_embed.documents import Document
-from nuner_embed.encoders.tokens import Ints
 from nuner_embed.errors import ProbeError
 from nuner_embed.heads.labelled_words import comma_hint, count_matrix, count_mentions, shortened, types_among
 from nuner_embed.heads.sampling import draw_k, short_types
+from nuner_embed.tables import Ints
 
 ShortTypes = Literal["fail", "drop", "keep"]
 

@@ -11,7 +11,6 @@ from nuner_embed.arguments import Texts, as_documents
 from nuner_embed.documents import Document, Span
 from nuner_embed.encoders.loader import load_encoder, load_named_encoder
 from nuner_embed.encoders.text import TextEncoder
-from nuner_embed.encoders.tokens import Ints
 from nuner_embed.errors import ModelError, ProbeError
 from nuner_embed.files import expand
 from nuner_embed.heads.defaults import EVEN_THRESHOLD
@@ -20,6 +19,7 @@ from nuner_embed.heads.io import ProbeFacts, read_probe, save_probe
 from nuner_embed.heads.labelled_words import WordFeatures, runs_of, shortened
 from nuner_embed.heads.linear import Floats, ProbeWeights
 from nuner_embed.heads.prevalence import prevalence_sample, rare_threshold
+from nuner_embed.tables import Ints
 
 _AT_ONCE = 64
 

@@ -5,34 +5,76 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from nuner_embed.corpora.corpus import Corpus, Survey
-from nuner_embed.corpora.digest import ContentHash
+from nuner_embed.arguments import Paths, StrPath
+from nuner_embed.corpora.corpus import Corpus, OnError, Survey
 from nuner_embed.corpora.records import Reject
-from nuner_embed.documents import Document
+from nuner_embed.documents import ContentHash, Document
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import StoreError, StoreLocked, StoreMismatch
-from nuner_embed.jobs.engines.workers import Workers
-from nuner_embed.jobs.options import EncoderSpec, JobOptions
+from nuner_embed.files import expand
+from nuner_embed.jobs.engines.base import ShardTask, WrittenShard
+from nuner_embed.jobs.engines.registry import engine_of
+from nuner_embed.jobs.options import JobOptions
 from nuner_embed.jobs.plan import cut_shards, estimate
 from nuner_embed.jobs.reporter import Plan, Reporter, Summary
-from nuner_embed.store.journal import Journal
-from nuner_embed.store.layout import MANIFEST_FILE, Suffix, remove_contents, shard_files
-from nuner_embed.store.lock import writer_lock
+from nuner_embed.store.journal import Journal, RejectFile
+from nuner_embed.store.layout import MANIFEST_FILE, remove_contents, shard_files
 from nuner_embed.store.manifest import Manifest, StoredManifest, read_manifest
-from nuner_embed.store.ownership import require_ours
-from nuner_embed.store.rejects import RejectFile
-from nuner_embed.store.shard import ShardEntry
+from nuner_embed.store.ownership import require_ours, writer_lock
+from nuner_embed.store.reader import Store
 
 # Left free on the disk beyond what the store will weigh.
 _SPARE_BYTES = 64 << 20
 
 
-def run_job(
-    corpus: Corpus, directory: Path, spec: EncoderSpec, options: JobOptions, reporter: Reporter | None = None
-) -> Summary:
+def encode(
+    corpus: Paths | Corpus,
+    store: StrPath,
+    options: JobOptions | None = None,
+    *,
+    on_error: OnError = "fail",
+    reporter: Reporter | None = None,
+    **values: Any,
+) -> Store:
+    """Encodes a corpus into a store; called again after an interruption, it finishes the job.
+
+    Args:
+        corpus: files and directories, or a `Corpus` made of them.
+        store: directory of the store.
+        options: what to do and with which model; None for `JobOptions.of(**values)`.
+        on_error: "skip" lists bad records in `rejects.jsonl` and goes on; a `Corpus` brings its own policy.
+        reporter: is told what happens.
+        values: `model`, `rows`, `runtime`, `device`, `precision`, `threads`, `batch_tokens`, `overflow`, `dtype`,
+            `shard_rows`, `workers`, `force`, `detector`, `also_file`, and parts of the recipe; see `JobOptions.of`.
+
+    Returns:
+        The complete store, open for reading.
+
+    Raises:
+        NunerEmbedError: see `run_job`.
+        TypeError, ValueError: an unknown keyword or value.
+    """
+    directory = expand(store)
+    if directory.suffix == ".parquet":
+        raise StoreError(f"{directory} names a file, and a store is a directory; write_parquet makes a file of a store")
+    if options is None:
+        options = JobOptions.of(**values)
+    elif values:
+        raise TypeError(f"give {', '.join(values)} within the options, not beside them")
+    if isinstance(corpus, Corpus):
+        run_job(corpus, directory, options, reporter)
+    else:
+        with Corpus(corpus, on_error=on_error, exclude=[directory]) as opened:
+            run_job(opened, directory, options, reporter)
+    return Store.open(directory)
+
+
+def run_job(corpus: Corpus, directory: Path, options: JobOptions, reporter: Reporter | None = None) -> Summary:
     """Encodes a corpus into a store, or finishes a store that an earlier run began.
 
     Raises:
@@ -51,36 +93,13 @@ def run_job(
             stack.enter_context(writer_lock(directory))
             require_ours(directory, force=options.force)
             begun = _begun(directory, options)
-        spec = spec.pinned(begun.numerics) if begun else spec
+        spec = options.spec.pinned(begun.numerics) if begun else options.spec
         encoder = spec.load(options.workers)
+        options = replace(options, spec=spec.pinned(encoder.numerics))  # other processes load what was loaded here
         reporter.notice(f"runtime: {encoder.runtime.description}, batches of {encoder.batch_tokens} tokens")
         survey = corpus.survey(reporter.surveying)
-        if options.granularity == "mention" and not survey.spans and not options.detector:
-            raise StoreError(
-                "the corpus has no spans, so rows of mentions would make an empty store; --mentions detect finds some, "
-                "or use --rows word"
-            )
-        if options.granularity == "mention" and not options.detector and survey.annotated < survey.documents:
-            reporter.notice(
-                f"mentions: the spans of {survey.annotated:,} of {survey.documents:,} documents; the others have none "
-                "and make no rows (--mentions detect looks for mentions in all)"
-            )
-        if options.detector and options.detector.semantic_hash != encoder.semantic_hash:
-            raise StoreError(
-                f"the mention detector reads the words of another model or recipe "
-                f"({options.detector.semantic_hash[:12]}) than {encoder.source} ({encoder.semantic_hash[:12]})"
-            )
-        manifest = Manifest.of(
-            encoder,
-            granularity=options.granularity,
-            detector=options.detector.facts if options.detector else None,
-            overflow=options.overflow,
-            dtype=options.dtype,
-            shard_rows=options.shard_rows,
-            corpus_sha256=survey.sha256,
-            corpus_documents=survey.documents,
-            resumable=not corpus.from_stdin,
-        )
+        _require_mentions(survey, encoder, options, reporter)
+        manifest = _manifest(corpus, survey, encoder, options)
         if begun:
             manifest.require_same(begun, directory)
             _require_same_corpus(corpus, survey, begun, Journal.read(directory), directory)
@@ -90,7 +109,48 @@ def run_job(
                 raise StoreLocked(f"{directory} was begun by another process just now; run the command again")
             require_ours(directory, force=options.force)
         with _want_told(directory):
-            return _Job(corpus, survey, directory, spec, encoder, manifest, options, reporter).run(begun)
+            return _Job(corpus, survey, directory, encoder, manifest, options, reporter).run(begun)
+
+
+def _require_mentions(survey: Survey, encoder: TextEncoder, options: JobOptions, reporter: Reporter) -> None:
+    """Refuses a job whose rows are mentions of which there are none, or that another model's detector would find."""
+    if options.granularity == "mention" and not survey.spans and not options.detector:
+        raise StoreError(
+            "the corpus has no spans, so rows of mentions would make an empty store; --mentions detect finds some, "
+            "or use --rows word"
+        )
+    if options.granularity == "mention" and not options.detector and survey.annotated < survey.documents:
+        reporter.notice(
+            f"mentions: the spans of {survey.annotated:,} of {survey.documents:,} documents; the others have none "
+            "and make no rows (--mentions detect looks for mentions in all)"
+        )
+    if options.detector and options.detector.semantic_hash != encoder.semantic_hash:
+        raise StoreError(
+            f"the mention detector reads the words of another model or recipe "
+            f"({options.detector.semantic_hash[:12]}) than {encoder.source} ({encoder.semantic_hash[:12]})"
+        )
+
+
+def _manifest(corpus: Corpus, survey: Survey, encoder: TextEncoder, options: JobOptions) -> Manifest:
+    """What is pinned when the job starts."""
+    return Manifest(
+        model=encoder.source,
+        semantic_hash=encoder.semantic_hash,
+        recipe=encoder.recipe.to_dict(),
+        weights_sha256=encoder.weights_sha256,
+        config_sha256=encoder.config_sha256,
+        tokenizer_sha256=encoder.tokenizer.sha256,
+        numerics=encoder.numerics,
+        granularity=options.granularity,
+        detector=options.detector.facts if options.detector else None,
+        overflow=options.overflow,
+        dim=encoder.dim,
+        dtype=options.dtype,
+        shard_rows=options.shard_rows,
+        corpus_sha256=survey.sha256,
+        corpus_documents=survey.documents,
+        resumable=not corpus.from_stdin,
+    )
 
 
 def _begun(directory: Path, options: JobOptions) -> StoredManifest | None:
@@ -111,7 +171,6 @@ class _Job:
         corpus: Corpus,
         survey: Survey,
         directory: Path,
-        spec: EncoderSpec,
         encoder: TextEncoder,
         manifest: Manifest,
         options: JobOptions,
@@ -120,7 +179,6 @@ class _Job:
         self.corpus = corpus
         self.survey = survey
         self.directory = directory
-        self.spec = spec.pinned(encoder.numerics)  # what other processes load is what was loaded here
         self.encoder = encoder
         self.manifest = manifest
         self.options = options
@@ -183,20 +241,19 @@ class _Job:
         options = self.options
         done = len(journal.entries)
 
-        def commit(entry: ShardEntry, coverage: list[str], paths: dict[Suffix, Path]) -> None:
-            journal.commit(entry, coverage, paths)
+        def commit(shard: WrittenShard) -> None:
+            entry = shard.entry
+            journal.commit(entry, shard.coverage, shard.paths)
             self.reporter.shard(entry.name, entry.documents, entry.rows)
 
-        with (
-            RejectFile(self.directory) as rejects,
-            Workers(self.directory, self.spec, self.encoder, options, self.reporter) as workers,
-        ):
+        with RejectFile(self.directory) as rejects:
             documents = self._documents(rejects)
             changed = _changed_shard(documents, journal)
             if changed:  # between an earlier run's survey and its reading, and back again
                 raise StoreMismatch(f"{self.directory} was written from other documents {changed}; --force starts over")
-            tables = cut_shards(documents, self.encoder, options.tokenized, options.overflow, options.shard_rows)
-            workers.encode(tables, done, commit)
+            tables = cut_shards(documents, self.encoder, options)
+            engine = engine_of(options, self.encoder, self.reporter)
+            engine.run(ShardTask(self.directory, options, first=done), tables, commit)
         return sum(entry.tokens for entry in journal.entries[done:]), rejects.sha256
 
     def _documents(self, rejects: RejectFile) -> Iterator[Document]:

@@ -1,20 +1,20 @@
-"""What a job is told."""
+"""What a job is told: one object, from the command line to the shard."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol, Self, get_args
 
+from nuner_embed.encoders.loader import ModelSpec
 from nuner_embed.encoders.mentions import Detector
 from nuner_embed.encoders.text import TextEncoder
-from nuner_embed.encoders.tokens import Granularity
-from nuner_embed.encoders.windows import Overflow
 from nuner_embed.store.shard import Dtype
+from nuner_embed.tables import Granularity, Overflow
 
 
 class EncoderSpec(Protocol):
-    """How to load the encoder, here or in another process; can be pickled."""
+    """How to load the encoder, here or in another process; can be pickled. `ModelSpec` is one."""
 
     def load(self, workers: int = 1) -> TextEncoder:
-        """Loads it; threads that were left open are the cores, divided by the workers."""
+        """Loads the encoder; threads that were left open are the cores, divided by the workers."""
         ...
 
     def pinned(self, numerics: dict[str, Any]) -> Self:
@@ -24,19 +24,28 @@ class EncoderSpec(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """What the job is to do.
+    """What a job is to do, and with which encoder.
 
     Attributes:
-        granularity: what becomes a row.
-        overflow: what happens to texts longer than a window.
+        spec: loads the encoder.
+        granularity: what becomes a row: "token", "word" or "mention" (the spans of the corpus, or what `detector`
+            finds).
+        overflow: "window" encodes long texts in overlapping windows, "truncate" drops what is beyond the first window
+            (recorded in `coverage.jsonl`), "error" refuses long texts.
         dtype: of the stored vectors.
-        shard_rows: rows after which a shard is closed.
+        shard_rows: rows after which a shard is closed; memory is bounded by this number.
         workers: processes that encode, each a shard at a time.
-        force: start over, whatever the directory's store holds.
-        detector: finds the mentions that become rows, in place of those that the corpus gives.
-        also_file: one file of the rows is going to be written beside the store; the disk must have room for both.
+        force: start over, whatever store the directory holds.
+        detector: finds the mentions that become rows, in place of the corpus's own; `nuner_embed.load_detector` gives
+            a model's own detector, or makes one of a probe.
+        also_file: one file of the rows is going to be written beside the store; a disk without room for both is
+            refused.
+
+    Raises:
+        ValueError: a value that makes no sense.
     """
 
+    spec: EncoderSpec
     granularity: Granularity = "word"
     overflow: Overflow = "window"
     dtype: Dtype = "float16"
@@ -55,6 +64,21 @@ class JobOptions:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.detector is not None and self.granularity != "mention":
             raise ValueError(f"a detector finds mentions; with rows of {self.granularity}s there is nothing to find")
+
+    @classmethod
+    def of(cls, *, rows: Granularity = "word", **values: Any) -> Self:
+        """Options from one list of keywords.
+
+        Args:
+            rows: `granularity`, as the command line calls it.
+            values: fields of `JobOptions` and of `ModelSpec`; any other is a part of the recipe (`layers`, `pooling`,
+                `normalize`, `max_length`, `stride`), in place of the model's own.
+        """
+        own = {field.name for field in fields(cls)} - {"spec", "granularity"}
+        of_model = {field.name for field in fields(ModelSpec)} - {"recipe", "semantic_hash", "graph"}
+        job = {name: values.pop(name) for name in own & set(values)}
+        model = {name: values.pop(name) for name in of_model & set(values)}
+        return cls(ModelSpec(**model, recipe=values), rows, **job)
 
     @property
     def tokenized(self) -> Granularity:

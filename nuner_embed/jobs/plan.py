@@ -10,10 +10,11 @@ from nuner_embed.corpora.corpus import Survey
 from nuner_embed.documents import Document
 from nuner_embed.encoders.rows import count_rows
 from nuner_embed.encoders.text import TextEncoder
-from nuner_embed.encoders.tokens import Granularity, TokenTable
-from nuner_embed.encoders.windows import Overflow, count_windows
+from nuner_embed.encoders.tokens import tokenize
+from nuner_embed.encoders.windows import count_windows
 from nuner_embed.errors import StoreError
 from nuner_embed.jobs.options import JobOptions
+from nuner_embed.tables import TokenTable
 
 _CHUNK_DOCUMENTS = 256
 _CHUNK_CHARACTERS = 1 << 20
@@ -25,26 +26,21 @@ _TABLE_BYTES_A_ROW = 16
 _MENTIONS_A_WORD = 0.3
 
 
-def cut_shards(
-    documents: Iterable[Document],
-    encoder: TextEncoder,
-    granularity: Granularity,
-    overflow: Overflow,
-    shard_rows: int,
-) -> Iterator[TokenTable]:
-    """Tokenizes documents and groups them, in order, into shards of about `shard_rows` rows.
+def cut_shards(documents: Iterable[Document], encoder: TextEncoder, options: JobOptions) -> Iterator[TokenTable]:
+    """Tokenizes documents and groups them, in order, into shards of about `options.shard_rows` rows.
 
     A shard is closed by the document that fills it, so where it ends depends on the documents since the last one
     alone. Documents with few or no rows count by their tokens, so that memory stays bounded.
 
     Raises:
-        StoreError: a text is longer than a window and `overflow` is "error".
+        StoreError: a text is longer than a window and the overflow is "error".
     """
+    granularity, shard_rows = options.tokenized, options.shard_rows
     parts: list[TokenTable] = []
     weight = 0
     for chunk in _chunks(documents):
-        table = TokenTable.tokenize(chunk, encoder.tokenizer, granularity)
-        if overflow == "error":
+        table = tokenize(chunk, encoder.tokenizer, granularity)
+        if options.overflow == "error":
             _require_short(table, encoder.capacity)
         rows = count_rows(table, granularity)
         sums = np.cumsum(np.maximum(np.maximum(rows, -(-table.counts // _TOKENS_A_ROW)), 1))
@@ -104,7 +100,7 @@ def estimate(survey: Survey, encoder: TextEncoder, options: JobOptions) -> Estim
     characters = rows = tokens = 0
     sample = iter(survey.sample)
     while chunk := list(islice(sample, _CHUNK_DOCUMENTS)):
-        table = TokenTable.tokenize(chunk, encoder.tokenizer, options.tokenized)
+        table = tokenize(chunk, encoder.tokenizer, options.tokenized)
         sizes = np.minimum(table.counts, encoder.capacity) if options.overflow == "truncate" else table.counts
         windows = count_windows(sizes, encoder.capacity, encoder.recipe.stride)
         overlaps = np.maximum(windows - 1, 0) * encoder.recipe.stride

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
+from nuner_embed.files import hash_of
 from nuner_embed.metadata import convert
 
 Pooling = Literal["first", "last", "mean"]
@@ -73,3 +74,8 @@ class Recipe:
         if unknown:
             raise ValueError(f"a recipe knows no {', '.join(sorted(unknown))}")
         return convert(values, cls)
+
+
+def semantic_hash(weights: str, config: str, tokenizer: str, recipe: dict[str, Any]) -> str:
+    """The hash of all that decides what an embedding means: three other hashes, and a recipe as JSON values."""
+    return hash_of({"weights": weights, "config": config, "tokenizer": tokenizer, "recipe": recipe})

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nuner_embed.encoders.tokens import Ints
 from nuner_embed.pretraining.examples import Examples
+from nuner_embed.tables import Ints
 
 # Batches among which pieces are sorted by length, where padding costs: a few percent are left of it.
 _POOL_BATCHES = 50

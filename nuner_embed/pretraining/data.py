@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from nuner_embed.arguments import Paths, as_paths
 from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.documents import Document
-from nuner_embed.encoders.tokens import Ints
 from nuner_embed.errors import PretrainingError
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.pretraining.examples import Examples, concepts_of, make_examples, tags_of
 from nuner_embed.pretraining.selection import draw_texts, hold_out, keep_top_concepts, merge_labels
 from nuner_embed.pretraining.settings import Settings
+from nuner_embed.tables import Ints
 
 # Longest concept name; the longest of the 34,470 in our data has 16 tokens.
 _CONCEPT_TOKENS = 64

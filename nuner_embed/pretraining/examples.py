@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.documents import Document
-from nuner_embed.encoders.tokens import Ints, TokenTable
+from nuner_embed.encoders.tokens import tokenize
 from nuner_embed.models.tokenizer import TextTokenizer
+from nuner_embed.tables import Ints
 from nuner_embed.tags import spans_to_tags
 
 _DOCUMENTS_AT_ONCE = 4096
@@ -146,7 +147,7 @@ def _part(
     numbers: dict[str, int],
     first_token_only: bool,
 ) -> _Part:
-    table = TokenTable.tokenize(documents, tokenizer, "token")
+    table = tokenize(documents, tokenizer, "token")
     ranges = [(d, *one) for d, document in enumerate(documents) for one in labelled(document)]
     document, start, end = (np.array([one[i] for one in ranges], np.int64) for i in range(3))
     label = np.array([numbers.setdefault(one[3], len(numbers)) for one in ranges], np.int64)

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nuner_embed.encoders.tokens import Ints
 from nuner_embed.pretraining.batches import Batch
 from nuner_embed.pretraining.flat import Run
 from nuner_embed.pretraining.halves import Flat, Halves, Padded
 from nuner_embed.pretraining.states import FrozenStates
 from nuner_embed.runtimes.padding import cut_batches, pad
+from nuner_embed.tables import Ints
 
 # Concepts are a few tokens long: encoded in groups of like length, they carry little padding.
 _GROUP_TOKENS = 512

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from nuner_embed.encoders.tokens import Ints
 from nuner_embed.pretraining.examples import Examples
+from nuner_embed.tables import Ints
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: spreads seeds over all bits
 

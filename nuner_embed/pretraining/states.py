@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from nuner_embed.arrays import map_array
-from nuner_embed.encoders.tokens import Ints
 from nuner_embed.errors import PretrainingError
 from nuner_embed.files import hash_of, read_json, write_json
 from nuner_embed.metadata import Count, Sha256, convert
 from nuner_embed.pretraining.halves import Halves
 from nuner_embed.runtimes.padding import cut_batches, pad
+from nuner_embed.tables import Ints
 
 _PIECES_AT_ONCE = 4096
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768}

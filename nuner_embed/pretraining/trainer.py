@@ -14,7 +14,6 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from nuner_embed.encoders.tokens import Ints
 from nuner_embed.errors import PretrainingError
 from nuner_embed.files import atomic_write
 from nuner_embed.pretraining.batches import make_batch, plan_epoch
@@ -25,6 +24,7 @@ from nuner_embed.pretraining.history import Row, Sums, to_csv
 from nuner_embed.pretraining.optimizer import Progressed, load_state, make_optimizer, rate_at, save_state, set_rate
 from nuner_embed.pretraining.run_files import METRICS_FILE
 from nuner_embed.pretraining.settings import Settings
+from nuner_embed.tables import Ints
 
 _SECONDS_BETWEEN_STATES = 120.0
 _ROWS_AN_EPOCH = 20

@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 
 from nuner_embed import metadata
 from nuner_embed.corpora.records import Reject
-from nuner_embed.encoders.text import semantic_hash
 from nuner_embed.errors import StoreError
 from nuner_embed.files import hash_of, json_bytes, read_bytes, sha256_of
 from nuner_embed.limits import JSON_FILE_BYTES, LIST_LINE_BYTES
+from nuner_embed.models.recipe import semantic_hash
 from nuner_embed.printable import printable
 from nuner_embed.store.journal import ENTRY_HASH, Journal, JournalLine, read_lines
 from nuner_embed.store.layout import COVERAGE_FILE, JOURNAL_FILE, MANIFEST_FILE, REJECTS_FILE, SUFFIXES

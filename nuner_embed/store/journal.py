@@ -1,17 +1,28 @@
-"""The journal: which shards there are."""
+"""The lists of a store: the journal of its shards, and the records that were left out."""
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from nuner_embed import metadata
+from nuner_embed.corpora.records import Reject
 from nuner_embed.errors import StoreError
 from nuner_embed.files import hash_of, naming, open_own, read_bytes, sync, sync_folder
 from nuner_embed.limits import JOURNAL_BYTES
 from nuner_embed.metadata import Count, Sha256
 from nuner_embed.printable import printable
-from nuner_embed.store.layout import COVERAGE_FILE, JOURNAL_FILE, SUFFIXES, Suffix, shard_files, shard_name
+from nuner_embed.store.layout import (
+    COVERAGE_FILE,
+    JOURNAL_FILE,
+    REJECTS_FILE,
+    SUFFIXES,
+    Suffix,
+    shard_files,
+    shard_name,
+)
 from nuner_embed.store.shard import ShardEntry
 
 # The hash of an entry's other values.
@@ -159,3 +170,47 @@ def read_lines(directory: Path) -> list[bytes]:
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise StoreError(f"{path} cannot be read ({reason}); --force starts over") from None
+
+
+class RejectFile:
+    """`rejects.jsonl` of a store, written anew by every run, since every run reads the corpus from its start.
+
+    There is no file where there is no reject.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / REJECTS_FILE
+        self._path.unlink(missing_ok=True)
+        self._lines: list[str] = []
+        self._written = 0
+        self._hash = hashlib.sha256()
+
+    def __enter__(self) -> Self:
+        return self
+
+    @property
+    def sha256(self) -> str | None:
+        """The SHA-256 of the file, once the block has ended; None where there is no reject."""
+        return self._hash.hexdigest() if self._written else None
+
+    def add(self, reject: Reject) -> None:
+        """Writes one more."""
+        self._lines.append(json.dumps(asdict(reject)) + "\n")
+        if len(self._lines) >= 1000:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._lines:
+            data = "".join(self._lines).encode()
+            with naming(self._path), open_own(self._path, "ab") as stream:
+                stream.write(data)
+                sync(stream)
+            self._hash.update(data)
+            self._written += len(self._lines)
+            self._lines.clear()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None or issubclass(kind, Exception):
+            self._flush()

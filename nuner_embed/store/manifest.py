@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import Annotated, Any
 
 import msgspec
 
 from nuner_embed import metadata
-from nuner_embed.encoders.tokens import Granularity
-from nuner_embed.encoders.windows import Overflow
 from nuner_embed.errors import StoreError, StoreMismatch
 from nuner_embed.files import hash_of, write_json
 from nuner_embed.limits import VECTOR_WIDTH
@@ -18,9 +16,7 @@ from nuner_embed.models.recipe import Recipe
 from nuner_embed.printable import printable
 from nuner_embed.store.layout import MANIFEST_FILE, shard_name
 from nuner_embed.store.shard import Dtype, Hashes, ShardEntry, Sizes, require_files_of
-
-if TYPE_CHECKING:
-    from nuner_embed.encoders.text import TextEncoder
+from nuner_embed.tables import Granularity, Overflow
 
 SCHEMA_VERSION = 4
 # The hash of a manifest's other values.
@@ -87,21 +83,6 @@ class Manifest:
     corpus_sha256: Sha256
     corpus_documents: Count
     resumable: bool
-
-    @classmethod
-    def of(cls, encoder: "TextEncoder", **rest: Any) -> Self:
-        """The manifest of a job with this encoder."""
-        return cls(
-            model=encoder.source,
-            semantic_hash=encoder.semantic_hash,
-            recipe=encoder.recipe.to_dict(),
-            weights_sha256=encoder.weights_sha256,
-            config_sha256=encoder.config_sha256,
-            tokenizer_sha256=encoder.tokenizer.sha256,
-            numerics=encoder.numerics,
-            dim=encoder.dim,
-            **rest,
-        )
 
     def write(self, directory: Path) -> None:
         """Writes `manifest.json` of a store that has no shard yet, atomically."""

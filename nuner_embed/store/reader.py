@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from nuner_embed.arrays import map_array
-from nuner_embed.encoders.tokens import Granularity
 from nuner_embed.errors import StoreError
 from nuner_embed.files import expand
 from nuner_embed.models.recipe import Recipe
@@ -20,6 +19,7 @@ from nuner_embed.store.journal import Journal
 from nuner_embed.store.layout import SUFFIXES, Suffix
 from nuner_embed.store.manifest import checked, read_values
 from nuner_embed.store.shard import Dtype, Hashes, Sizes, document_schema, row_schema
+from nuner_embed.tables import Granularity
 
 # A `.npy` file begins with a header of 128 bytes; NumPy may write a longer one some day.
 _LONGEST_HEADER = 4096

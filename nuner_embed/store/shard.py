@@ -12,17 +12,15 @@ import pyarrow.parquet as pq
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from nuner_embed.corpora.digest import ContentHash
-from nuner_embed.documents import Document, Span
-from nuner_embed.encoders.rows import RowTable
-from nuner_embed.encoders.tokens import Granularity, TokenTable
+from nuner_embed.documents import ContentHash, Document, Span
 from nuner_embed.errors import StoreError
 from nuner_embed.files import naming, open_own, sha256_of, sync
 from nuner_embed.metadata import Count, Positive, Sha256
 from nuner_embed.store.layout import SUFFIXES, Suffix, temporary_path
+from nuner_embed.tables import Granularity, RowTable, TokenTable
 
 if TYPE_CHECKING:
-    from nuner_embed.encoders.text import RowEmbeddings
+    from nuner_embed.tables import RowEmbeddings
 
 Dtype = Literal["float16", "float32"]
 # A reader that looks up some rows reads the groups that they are in, no more.

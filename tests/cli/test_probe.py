@@ -9,7 +9,7 @@ from command import run
 from nuner_embed import Corpus, Document, Span
 from nuner_embed.cli.scores import show_scores
 from nuner_embed.cli.tagged import writer
-from nuner_embed.errors import ProbeError
+from nuner_embed.errors import CorpusError
 from nuner_embed.evaluation.metrics import Counts, Scores
 from nuner_embed.heads.tagger import Tagger
 
@@ -192,7 +192,7 @@ def test_conll_has_no_place_for_empty_texts_and_odd_labels(tmp_path):
     assert (tmp_path / "f.conll").read_text() == "ferry\tB-boat\n\n"
     odd = Document("a", "ferry", spans=(Span(0, 5, "a\tb"),))
     with (
-        pytest.raises(ProbeError, match="holds what CoNLL cannot"),
+        pytest.raises(CorpusError, match="holds what CoNLL cannot"),
         writer(tmp_path / "g.conll", as_json=False) as write,
     ):
         write([odd])
@@ -225,7 +225,7 @@ def test_twice_is_refused_and_force_replaces(folder, tmp_path):
         (["train", "train.conll", "-o", "test.conll"], 1, "test.conll is a file; name a directory for a probe"),
         (["train", "train.conll", "-o", "x", "--C", "nan"], 2, "Invalid value for '--C'"),
         (["predict", "nowhere", "train.conll"], 1, "nowhere holds no probe (no probe.json); nuner-embed probe train"),
-        (["predict", "p", "train.conll", "-o", "found.txt"], 2, "must end in .jsonl, .csv or in one of .conll"),
+        (["predict", "p", "train.conll", "-o", "found.txt"], 2, "must end in one of .csv, .jsonl, .conll"),
         (["predict", "p", "train.conll", "--model", "gone"], 1, "gone"),
         (["evaluate", "p", "river.conll"], 1, "holds the types river, which the probe does not know; it knows boat"),
         (["evaluate", "p", "none.conll"], 1, "none.conll: holds no annotated mention"),

@@ -1,5 +1,6 @@
 """What the README tells people to type works, in the order in which it says so."""
 
+import os
 import re
 import subprocess
 import sys
@@ -13,21 +14,32 @@ README = (ROOT / "README.md").read_text()
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with the corpus that the first commands mean."""
-    folder = tmp_path_factory.mktemp("readme")
-    (folder / "corpus.jsonl").write_text(
-        '{"text": "The ferry left Port Ellery.", "spans": [{"start": 15, "end": 26, "label": "harbour"}]}\n'
-    )
-    return folder
+    return tmp_path_factory.mktemp("readme")
 
 
 @pytest.mark.slow
 def test_the_console_snippets(folder):
-    scripts = f"PATH={Path(sys.executable).parent}:$PATH\nset -e\n"
-    commands = [line[2:] for block in re.findall(r"```console\n(.*?)```", README, re.S) for line in block.splitlines()]
-    assert any(command.startswith("nuner-embed encode") for command in commands)
-    done = subprocess.run(["bash", "-c", scripts + "\n".join(commands)], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    """Every command works, and prints what stands below the command, but for numbers and the width of columns."""
+    lines = [line for block in re.findall(r"```console\n(.*?)```", README, re.S) for line in block.splitlines()]
+    commands = [line.startswith("$ ") for line in lines]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    assert commands[0]
+    assert sum(commands) < len(commands)
+    for line, is_command in zip(lines, commands, strict=True):
+        if is_command:
+            done = subprocess.run(
+                ["bash", "-o", "pipefail", "-c", line[2:]],
+                cwd=folder, capture_output=True, text=True, env={**os.environ, "PATH": path},
+            )  # fmt: skip
+            assert done.returncode == 0, (line, done.stderr)
+            printed = {_without_numbers(one) for one in done.stdout.splitlines()}
+        else:
+            assert _without_numbers(line) in printed, (line, done.stdout)
+
+
+def _without_numbers(line):
+    """A line of output whose numbers may differ in their last digits on another processor."""
+    return re.sub(r"\d+\.\d+", "0.0", " ".join(line.split()))
 
 
 @pytest.mark.slow
@@ -35,7 +47,7 @@ def test_the_python_snippets(folder):
     test_the_console_snippets_ran = folder / "model" / "export.json"
     assert test_the_console_snippets_ran.exists()
     snippets = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert len(snippets) == 5
+    assert len(snippets) == 4
     done = subprocess.run([sys.executable, "-c", "\n".join(snippets)], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "(1, 384)" in done.stdout

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,9 +36,7 @@ JOBS = {
     "evaluate": "evaluate fewshot --model m --set sea train.conll train.conll --k 1,2 --draws 20 -o r",
 }
 
-SWEEP = pytest.mark.skipif(
-    not os.environ.get("NUNER_EMBED_SWEEPS"), reason="sweeps over moments take minutes each: set NUNER_EMBED_SWEEPS"
-)
+MOMENTS = int(os.environ.get("NUNER_EMBED_MOMENTS", "3"))  # of a job, at which a signal comes
 
 
 def start(command, folder, code=SCRIPT, **environment):
@@ -136,27 +135,44 @@ def test_nohup_is_heeded(folder):
 
 
 @pytest.mark.slow
-@SWEEP
 @pytest.mark.parametrize("job", JOBS)
 def test_at_some_moments_of_each_job(folder, job):
     """Once, twice at once, and twice with more than a second between; the same command finishes what was begun."""
     tiny_model("bert", folder / "base")
     chance = random.Random(job)
-    step = float(os.environ.get("NUNER_EMBED_SIGNAL_STEP", "0.4"))
     with serve(lambda text: "Oslo <> city") as llm:
         llm.seconds = 0.3
         command = JOBS[job].replace("URL", llm.url)
+        before = set(folder.iterdir())
+        began = time.monotonic()
+        finish(command, folder)
+        seconds = time.monotonic() - began
+        clear(folder, before)
         came = 0
-        for i in range(round(3 / step) + 1):
+        for i in range(MOMENTS):
             number = SIGNALS[i % 3]
             process = start(command, folder, OPENAI_API_KEY="none")
-            time.sleep(i * step + chance.uniform(0, step))
+            time.sleep(chance.uniform(i, i + 1) / MOMENTS * seconds * 0.8)
             process.send_signal(number)
             if i % 2:
                 time.sleep(chance.choice([0.01, 0.3, 1.3]))
                 process.send_signal(number)
-            came += end(process, number)
-        assert came > 1
-        process = start(command, folder, OPENAI_API_KEY="none")
-        _, err = process.communicate(timeout=300)
-        assert process.returncode == 0, err
+            if end(process, number):
+                came += 1
+            else:  # the job was at its end
+                clear(folder, before)
+        assert came
+        finish(command, folder)
+
+
+def clear(folder, before):
+    """Removes what a job made."""
+    for path in set(folder.iterdir()) - before:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def finish(command, folder):
+    """Runs a command to its end."""
+    process = start(command, folder, OPENAI_API_KEY="none")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err

@@ -127,7 +127,7 @@ def test_a_threshold_is_a_probability(default_model):
     [
         (["notes.txt"], 2, "Missing option '--types'"),
         (["notes.txt", "--types", "city,"], 2, "'city,' is not a list of different names"),
-        (["notes.txt", "--types", "city", "-o", "spans.xml"], 2, "the name must end in .jsonl, .csv or in one of"),
+        (["notes.txt", "--types", "city", "-o", "spans.xml"], 2, "the name must end in one of .csv, .jsonl"),
         (["notes.txt", "--types", "city", "-o", "spans.csv", "--json"], 2, "leave it out for --json"),
         (["notes.txt", "--types", "ci\udc80ty"], 2, "holds a lone surrogate"),
         (["notes.txt", "--types", "city", "--threshold", "2"], 2, "Invalid value for '--threshold'"),

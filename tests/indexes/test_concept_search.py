@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
     (folder / "c.jsonl").write_text("".join(lines))
     for name, layers in (("rows", (-1,)), ("first", (-2,))):
         spec = HashSpec(dim=16, layers=layers)
-        run_job(Corpus([folder / "c.jsonl"]), folder / name, spec, JobOptions(granularity="mention"))
+        run_job(Corpus([folder / "c.jsonl"]), folder / name, JobOptions(spec, granularity="mention"))
     return folder
 
 
@@ -99,7 +99,7 @@ def test_of_one_text_the_best_row_is_kept(folder):
     """The two red ferries differ in case alone; by the direction of both names the other one may come first."""
     lines = [{"text": text, "spans": [{"start": 0, "end": len(text)}]} for text in (*TEXTS, "The RED ferry", "RED")]
     (folder / "u.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    run_job(Corpus([folder / "u.jsonl"]), folder / "u", HashSpec(dim=16), JobOptions(granularity="mention"))
+    run_job(Corpus([folder / "u.jsonl"]), folder / "u", JobOptions(HashSpec(dim=16), granularity="mention"))
     index = Index.build(folder / "u", folder / "u-index")
     every = find_concepts(index, concepts(CALIBRATED), ["red"], ["old"], k=20).to_pylist()
     some = find_concepts(index, concepts(CALIBRATED), ["red"], ["old"], k=20, unique="surface").to_pylist()

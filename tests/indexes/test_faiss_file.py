@@ -12,8 +12,8 @@ from stores import make_store
 
 from nuner_embed.errors import IndexBundleError
 from nuner_embed.indexes import Index
-from nuner_embed.indexes.faiss_file import read_faiss, write_faiss
-from nuner_embed.indexes.kinds import make
+from nuner_embed.indexes.faiss.factory import make
+from nuner_embed.indexes.faiss.file import read_faiss, write_faiss
 
 DIM, ROWS, IP = 16, 300, faiss.METRIC_INNER_PRODUCT
 VECTORS = np.random.default_rng(0).standard_normal((ROWS, DIM)).astype(np.float32)

@@ -13,8 +13,8 @@ from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.documents import Document, Span
 from nuner_embed.errors import CorpusError, IndexBundleError, StoreMismatch
 from nuner_embed.indexes import Examples, Index, embed_mentions, examples_of, find, marked_document
-from nuner_embed.indexes.hits import _around
-from nuner_embed.indexes.query_file import read_queries
+from nuner_embed.indexes.queries import read_queries
+from nuner_embed.indexes.retrieval import _around
 from nuner_embed.jobs.encode import run_job
 from nuner_embed.jobs.options import JobOptions
 from nuner_embed.store.reader import Store
@@ -44,7 +44,7 @@ def indexes(tmp_path_factory):
     corpus = corpus_file(folder)
     made = {}
     for rows in ("token", "word", "mention"):
-        run_job(Corpus([corpus]), folder / rows, HashSpec(dim=16), JobOptions(granularity=rows))
+        run_job(Corpus([corpus]), folder / rows, JobOptions(HashSpec(dim=16), granularity=rows))
         made[rows] = Index.build(folder / rows, folder / f"{rows}-index")
     return made
 
@@ -103,7 +103,7 @@ def test_unique(indexes):
 def test_unique_goes_on_until_there_are_k(tmp_path):
     """Many rows share a text: what is fetched first does not do."""
     (tmp_path / "c.txt").write_text(" ".join(["ferry"] * 300 + ["Zürich", "an", "in"]) + "\n")
-    run_job(Corpus([tmp_path / "c.txt"]), tmp_path / "s", ContextSpec(dim=16), JobOptions(granularity="word"))
+    run_job(Corpus([tmp_path / "c.txt"]), tmp_path / "s", JobOptions(ContextSpec(dim=16), granularity="word"))
     index = Index.build(tmp_path / "s", tmp_path / "i")
     hits = find(index, index.vectors([0]), 3, unique="surface")
     assert hits.num_rows == 3
@@ -284,7 +284,7 @@ def test_from_five_examples_on_a_linear_scorer_ignores_what_all_rows_share(tmp_p
 
 def _index_of(folder, texts):
     (folder / "c.txt").write_text("".join(f"{text}\n" for text in texts))
-    run_job(Corpus([folder / "c.txt"]), folder / "s", HashSpec(dim=16), JobOptions(granularity="word"))
+    run_job(Corpus([folder / "c.txt"]), folder / "s", JobOptions(HashSpec(dim=16), granularity="word"))
     return Index.build(folder / "s", folder / "i")
 
 

@@ -14,16 +14,16 @@ from stores import make_store
 from nuner_embed.artifacts import replacing
 from nuner_embed.errors import IndexBundleError, IndexLocked, StoreError, StoreMismatch
 from nuner_embed.files import hash_of
-from nuner_embed.indexes import segment
+from nuner_embed.indexes.base import SearchParameters
 from nuner_embed.indexes.directory import KIND
+from nuner_embed.indexes.faiss import backend
 from nuner_embed.indexes.index import Index
-from nuner_embed.indexes.kinds import SearchParameters
 from nuner_embed.store.reader import Store
 
 KINDS = ["flat", "hnsw", "ivf", "ivf_pq", "IVF16,SQ8"]
 CASES = [(kind, metric) for kind in KINDS for metric in ("cosine", "dot", "l2")]
 TOLERANCE = 4e-4  # the index keeps unit vectors in float16
-HARD = SearchParameters(probes=10_000, effort=2_000, candidates=10_000)
+HARD = SearchParameters(nprobe=10_000, ef_search=2_000, k_factor=10_000)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def built(request, stores, tmp_path_factory):
 @pytest.fixture(params=[20_000, 0], ids=["scanned", "in FAISS"])
 def scan_rows(request, monkeypatch):
     """Filters that leave little are answered without FAISS; without that, FAISS's selectors are what is tested."""
-    monkeypatch.setattr(segment, "SCAN_ROWS", request.param)
+    monkeypatch.setattr(backend, "SCAN_ROWS", request.param)
 
 
 def oracle(vectors, queries, metric, k, allowed):
@@ -64,7 +64,7 @@ def check(index, vectors, ids, metric, k=10, among=None, removed=(), filter=None
         allowed &= np.isin(ids, among)
     if matching is not None:
         allowed &= matching
-    hits = index.search(queries, k, among=among, filter=filter, how=HARD)
+    hits = index.search(queries, k, among=among, filter=filter, parameters=HARD)
     scores, expected = oracle(vectors, queries, metric, k, allowed)
     assert hits.scores.shape == hits.ids.shape == expected.shape
     np.testing.assert_allclose(hits.scores, expected, atol=TOLERANCE)
@@ -152,9 +152,9 @@ def test_to_the_last_row(stores, tmp_path):
 
 def test_an_easy_search_still_returns_k(stores, tmp_path):
     """Lists that hold too little are not the user's problem: FAISS's -1 never leaves."""
-    easy = SearchParameters(probes=1, effort=1, candidates=1)
+    easy = SearchParameters(nprobe=1, ef_search=1, k_factor=1)
     index = Index.build(stores[0], tmp_path / "index", kind="ivf")
-    hits = index.search(np.random.default_rng(0).standard_normal((9, 16)), k=500, how=easy)
+    hits = index.search(np.random.default_rng(0).standard_normal((9, 16)), k=500, parameters=easy)
     assert hits.ids.shape == (9, 500)
     assert hits.ids.min() >= 0
 
@@ -184,7 +184,7 @@ def test_what_does_not_fit(stores, tmp_path):
     assert not (tmp_path / "both").exists()
     with pytest.raises(IndexBundleError, match="holds an index; name another directory, or replace it with --force"):
         Index.build(stores[0], tmp_path / "index")
-    with pytest.raises(ValueError, match="neither auto, flat, hnsw, ivf, ivf_pq nor a FAISS factory string"):
+    with pytest.raises(ValueError, match="neither auto, flat, hnsw, ivf, ivf_pq, numpy nor a FAISS factory string"):
         Index.build(stores[0], tmp_path / "x", kind="nonsense")
     with pytest.raises(ValueError, match="metric must be cosine, dot, l2"):
         Index.build(stores[0], tmp_path / "x", metric="hamming")
@@ -245,7 +245,7 @@ def test_a_store_of_float32(tmp_path, kind):
     """FAISS compares with float32 where it lies, too."""
     store = make_store(tmp_path / "s", 1, dtype="float32")
     index = Index.build(store, tmp_path / "index", kind=kind)
-    found = index.search(all_vectors(store)[:50], 1, how=HARD)
+    found = index.search(all_vectors(store)[:50], 1, parameters=HARD)
     np.testing.assert_allclose(found.scores[:, 0], 1, atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(index.vectors(index.ids()), axis=1), 1, atol=1e-6)
     assert index.vectors([3]).dtype == np.float32

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from stores import make_store
 
-from nuner_embed.indexes import Index, segment
-from nuner_embed.indexes.kinds import is_exact, make
+from nuner_embed.indexes import Index
+from nuner_embed.indexes.faiss import backend
+from nuner_embed.indexes.faiss.factory import is_exact, make
 
 # Of every family that FAISS's factory knows; 4-bit quantisers, which train quickly.
 COSINE = [
@@ -51,7 +52,7 @@ def best_scores(vectors, queries, metric, allowed):
 
 @pytest.mark.parametrize(("factory", "metric"), BUILT)
 def test_what_is_built_is_searched_and_filtered(store, tmp_path, monkeypatch, factory, metric):
-    monkeypatch.setattr(segment, "SCAN_ROWS", 0)  # filters go to FAISS wherever FAISS takes them
+    monkeypatch.setattr(backend, "SCAN_ROWS", 0)  # filters go to FAISS wherever FAISS takes them
     index = Index.build(store, tmp_path / "index", kind=factory, metric=metric)
     vectors = store.vectors(np.arange(len(store)))
     queries = np.random.default_rng(0).standard_normal((20, 16)).astype(np.float32)
@@ -128,7 +129,7 @@ def test_what_loses_something_is_ranked_again_and_measured(tmp_path, factory):
     index = Index.build(store, tmp_path / "index", kind=factory, target_recall=0.9)
     (built,) = index.bundle.segments
     assert built.recall.queries >= 50
-    assert built.how.candidates > 1
+    assert built.parameters.k_factor > 1
     assert built.recall.recall < 1 or "held out" in built.recall.why
     exact = Index.build(store, tmp_path / "exact")
     queries = make_store(tmp_path / "b", 4, documents=1).vectors(np.arange(100)).astype(np.float32)

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from stores import make_store
 
 from nuner_embed.errors import IndexBundleError
-from nuner_embed.indexes import Index, kind_choice, quantizer, segment
-from nuner_embed.indexes.order import Order
+from nuner_embed.indexes import Index, SearchParameters, plan
+from nuner_embed.indexes.faiss import backend
+from nuner_embed.indexes.plan import Plan
 from nuner_embed.indexes.recall import hold_out
+from nuner_embed.indexes.vectors import Order
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +76,14 @@ def test_a_harder_target_makes_it_try_harder(store, tmp_path):
         Index.build(store, tmp_path / str(target), kind="ivf", target_recall=target).bundle.segments[0]
         for target in (0.5, 0.999)
     )
-    assert easy.how.probes < hard.how.probes
+    assert easy.parameters.nprobe < hard.parameters.nprobe
     assert easy.recall.recall < hard.recall.recall
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
 def test_a_filter_costs_no_recall(store, fresh, tmp_path, monkeypatch, kind):
     """FAISS meets fewer rows that may be found, so it looks at more."""
-    monkeypatch.setattr(segment, "SCAN_ROWS", 0)
+    monkeypatch.setattr(backend, "SCAN_ROWS", 0)
     index = Index.build(store, tmp_path / "index", kind=kind)
     exact = Index.build(store, tmp_path / "exact", kind="flat")
     condition = "token % 20 = 3"
@@ -94,7 +97,7 @@ def test_too_few_rows_to_measure(tmp_path):
     assert 1000 < len(store) < 2000
     (segment,) = Index.build(store, tmp_path / "index", kind="ivf").bundle.segments
     assert segment.recall.recall is None
-    assert segment.how.probes == int(segment.factory.removeprefix("IVF").removesuffix(",Flat"))  # all of them
+    assert segment.parameters.nprobe == int(segment.factory.removeprefix("IVF").removesuffix(",Flat"))  # all of them
     (segment,) = Index.build(store, tmp_path / "flat").bundle.segments
     assert (segment.kind, segment.recall.recall) == ("flat", 1.0)
 
@@ -103,7 +106,7 @@ def test_too_few_rows_to_measure(tmp_path):
 def samples(monkeypatch):
     """Samples that leave something to extrapolate."""
     for name, value in (("SMALL", 1000), ("_SAMPLE", 8000), ("_SMALLER", 4000)):
-        monkeypatch.setattr(kind_choice, name, value)
+        monkeypatch.setattr(plan, name, value)
 
 
 @pytest.mark.usefixtures("samples")
@@ -155,9 +158,9 @@ def test_a_gpu_finds_the_centres(store, tmp_path, monkeypatch):
         asked.append(index)
         return index
 
-    monkeypatch.setattr(quantizer._FAISS, "StandardGpuResources", object, raising=False)
-    monkeypatch.setattr(quantizer._FAISS, "get_num_gpus", lambda: 1)
-    monkeypatch.setattr(quantizer._FAISS, "index_cpu_to_all_gpus", to_gpu, raising=False)
+    monkeypatch.setattr(backend._FAISS, "StandardGpuResources", object, raising=False)
+    monkeypatch.setattr(backend._FAISS, "get_num_gpus", lambda: 1)
+    monkeypatch.setattr(backend._FAISS, "index_cpu_to_all_gpus", to_gpu, raising=False)
     index = Index.build(store, tmp_path / "index", kind="ivf_pq", gpu=True)
     assert len(asked) == 1
     assert asked[0].ntotal == int(index.bundle.segments[0].factory.split(",")[0].removeprefix("IVF"))
@@ -170,14 +173,10 @@ def test_verify_sees_lost_recall(store, tmp_path, monkeypatch):
     """A search that finds less than was measured, though every byte is right."""
     index = Index.build(store, tmp_path / "index", kind="ivf", target_recall=0.99)
     segment = index._state.segments[0]
-    how = type(segment.entry.how)(probes=1, effort=1, candidates=1)
-    monkeypatch.setattr(segment, "entry", type(segment.entry)(**{**_fields(segment.entry), "how": how}))
+    easy = SearchParameters(nprobe=1, ef_search=1, k_factor=1)
+    monkeypatch.setattr(segment, "entry", replace(segment.entry, parameters=easy))
     (problem,) = index.verify()
     assert "of the nearest rows; 0.9" in problem
-
-
-def _fields(entry):
-    return {name: getattr(entry, name) for name in entry.__slots__}
 
 
 def test_few_rows_are_flat_unless_another_kind_is_asked_for(store, tmp_path, monkeypatch):
@@ -190,9 +189,10 @@ def test_few_rows_are_flat_unless_another_kind_is_asked_for(store, tmp_path, mon
     index.add(store, again=True)
     index.compact()  # twice as many rows are still few
     assert [segment.kind for segment in index.bundle.segments] == ["flat"]
-    monkeypatch.setattr(kind_choice, "FLAT_BELOW", len(store))
-    assert len(kind_choice.choose(None, *_asked(index, store))[2]) == 4  # from so many rows on, all kinds are measured
-    assert kind_choice.choose("ivf", *_asked(index, store)) == ("ivf", "asked for", ())
+    monkeypatch.setattr(plan, "FLAT_BELOW", len(store))
+    vectors = index._state.segments[0].vectors
+    assert len(plan.choose(Plan(None, "cosine", 0.9), vectors)[2]) == 4  # from so many rows on, all kinds are measured
+    assert plan.choose(Plan("ivf", "cosine", 0.9), vectors) == ("ivf", "asked for", ())
 
 
 def test_flat_that_does_not_fit_into_memory_is_measured_against_others(store, tmp_path, samples):
@@ -202,7 +202,3 @@ def test_flat_that_does_not_fit_into_memory_is_measured_against_others(store, tm
     few = make_store(tmp_path / "few", 4, documents=1)
     with pytest.raises(IndexBundleError, match="rows take 0.0 MB, and of so few no kind takes less"):
         Index.build(few, tmp_path / "x", max_memory=1000)
-
-
-def _asked(index, store):
-    return index._state.segments[0].vectors, len(store), "cosine", 0.9, None

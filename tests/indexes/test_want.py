@@ -99,7 +99,7 @@ def test_no_memory_for_an_index(stores, tmp_path, monkeypatch):
     def read(*arguments):
         raise MemoryError("std::bad_alloc")
 
-    monkeypatch.setattr("nuner_embed.indexes.faiss_file._read", read)
+    monkeypatch.setattr("nuner_embed.indexes.faiss.file._read", read)
     with pytest.raises(IndexBundleError, match=r"there is not enough memory to open .*index.faiss \([0-9,]+ bytes\)"):
         Index.open(index.path)
 

@@ -170,7 +170,7 @@ def looked_at_one_by_one(spans, words):
     shuffled=st.booleans(),
 )
 def test_spans_anywhere_are_what_looking_at_each_word_gives(words, ends, spaces, shuffled):
-    _, offsets = join_words(words, spaces[: len(words)])
+    _, offsets = join_words(words, [" " if space else "" for space in spaces[: len(words)]])
     if shuffled:  # of which only a program makes documents
         offsets = tuple(reversed(offsets))
     spans = [Span(start, start + length, label) for start, length, label in ends]

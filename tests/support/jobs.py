@@ -44,7 +44,7 @@ class StopAfter(Reporter):
 def job(corpus, store, reporter=None, spec=None, on_error="fail", **options):
     options = {"shard_rows": 500, **options}
     with Corpus([corpus], on_error=on_error) as source:
-        return run_job(source, Path(store), spec or HashSpec(), JobOptions(**options), reporter)
+        return run_job(source, Path(store), JobOptions(spec or HashSpec(), **options), reporter)
 
 
 def fingerprint(store):

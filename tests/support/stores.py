@@ -43,6 +43,6 @@ def make_store(
     lines = [" ".join("".join(chance.choices(_SYLLABLES, k=3)) for _ in range(40)) for _ in range(documents)]
     corpus.write_text("\n".join(lines) + "\n")
     run_job(
-        Corpus([corpus]), path, ContextSpec(dim=16, **spec), JobOptions(granularity=rows, shard_rows=2000, dtype=dtype)
+        Corpus([corpus]), path, JobOptions(ContextSpec(dim=16, **spec), granularity=rows, shard_rows=2000, dtype=dtype)
     )
     return Store.open(path)

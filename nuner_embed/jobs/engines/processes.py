@@ -1,4 +1,4 @@
-"""How worker processes are started, and why one ended."""
+"""The engine that encodes in processes of its own: how they are started, fed and ended, and why one ended."""
 
 import contextlib
 import ctypes
@@ -6,13 +6,120 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
+
+from nuner_embed.encoders.text import TextEncoder
+from nuner_embed.errors import StoreError
+from nuner_embed.jobs.engines.base import ShardTask, WrittenShard
+from nuner_embed.jobs.reporter import Reporter
+from nuner_embed.tables import TokenTable
 
 _MAIN = "__main__"
 _ONE_AT_A_TIME = threading.Lock()
 _PR_SET_PDEATHSIG = 1
+
+
+class ProcessEngine:
+    """Encodes in `task.options.workers` processes, each a shard at a time.
+
+    Args:
+        reporter: is told of every shard's tokens.
+    """
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+
+    def run(self, task: ShardTask, tables: Iterable[TokenTable], commit: Callable[[WrittenShard], None]) -> None:
+        """See `Engine.run`."""
+        context = WorkerContext((task.options.spec, task.options))
+        # Workers end when the pipe does: closed here, or with this process. An Event would wait for the dead.
+        reader, pipe = context.Pipe(duplex=False)
+        pool = ProcessPoolExecutor(
+            task.options.workers, mp_context=context, initializer=_start, initargs=(task, reader)
+        )
+        try:
+            self._feed(pool, task, tables, commit)
+        except BaseException as error:
+            pipe.close()
+            if isinstance(error, BrokenProcessPool):
+                raise StoreError(context.why_one_ended()) from None
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+            pipe.close()
+            reader.close()
+
+    def _feed(
+        self,
+        pool: ProcessPoolExecutor,
+        task: ShardTask,
+        tables: Iterable[TokenTable],
+        commit: Callable[[WrittenShard], None],
+    ) -> None:
+        """Hands out tables, one more than there are workers, and commits in order what comes back."""
+        pending: deque[Future[WrittenShard]] = deque()
+
+        def commit_next() -> None:
+            written = pending.popleft().result()
+            self._reporter.tokens(written.entry.tokens)
+            commit(written)
+
+        for index, table in enumerate(tables, start=task.first):
+            pending.append(_submit(pool, table, index))
+            if len(pending) > task.options.workers:
+                commit_next()
+        while pending:
+            commit_next()
+
+
+def _submit(pool: ProcessPoolExecutor, table: TokenTable, index: int) -> Future[WrittenShard]:
+    try:
+        return pool.submit(_encode_here, table, index)
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        # The pool, finding a dead worker, closed its wake-up pipe in the middle of this call.
+        raise BrokenProcessPool(str(error)) from error
+
+
+class _Worker:
+    """What a worker process keeps between shards."""
+
+    task: ShardTask
+    encoder: TextEncoder
+    failed: Exception | None = None
+
+
+def _start(task: ShardTask, pipe: Connection) -> None:
+    """Loads the encoder, and ends this process as soon as its parent says so or is gone, however the parent went.
+
+    What goes wrong is told with the first shard: the pool itself would tell the parent only that this process ended.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+
+    def end_with_the_pipe() -> None:
+        pipe.poll(None)
+        os._exit(1)
+
+    threading.Thread(target=end_with_the_pipe, daemon=True).start()
+    _Worker.task = task
+    try:
+        _Worker.encoder = task.options.spec.load()
+    except Exception as error:
+        _Worker.failed = error
+
+
+def _encode_here(table: TokenTable, index: int) -> WrittenShard:
+    if _Worker.failed is not None:
+        raise _Worker.failed
+    embedded = _Worker.task.encode(_Worker.encoder, table, index, lambda tokens: None)
+    return _Worker.task.write(table, embedded, index)
 
 
 class WorkerContext(SpawnContext):

@@ -4,52 +4,13 @@ import gzip
 import random
 
 import pytest
+from column_files import FERRY, LETTERS, PLACES, SHORT, WORDS, found, in_columns, read, table
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nuner_embed import Document, Span
 from nuner_embed.corpora.corpus import Corpus
-from nuner_embed.corpora.records import Reject
 from nuner_embed.errors import CorpusError
-
-
-def read(path, content, **options):
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with Corpus([path], format="conll", **options) as corpus:
-        return list(corpus)
-
-
-def found(path, content, **options):
-    """Each document's words, and its mentions as `(text, label)`."""
-    documents = read(path, content, **options)
-    return [
-        (
-            [document.text[start:end] for start, end in document.words],
-            [(document.text[span.start : span.end], span.label) for span in document.spans],
-        )
-        for document in documents
-    ]
-
-
-def table(*sentences, separator="\t"):
-    """Lines of sentences, each given as lines of fields with blanks between them."""
-    return "\n".join("\n".join(separator.join(row.split(" ")) for row in rows) + "\n" for rows in sentences)
-
-
-FERRY = (["The", "ferry", "Ellery", "Star", "left", "Oslo"], [("Ellery Star", "ship"), ("Oslo", "city")])
-SHORT = (["Mara", "stayed"], [("Mara", "person")])
-WORDS = [list(FERRY[0]), list(SHORT[0])]
-TAGS = [["O", "O", "B-ship", "I-ship", "O", "B-city"], ["B-person", "O"]]
-
-
-def in_columns(make_row, separator="\t", tags=TAGS):
-    """The two sentences, a row a word, as `make_row(number, word, tag)` has it."""
-    blocks = []
-    for words, labels in zip(WORDS, tags, strict=True):
-        rows = [make_row(i, word, tag) for i, (word, tag) in enumerate(zip(words, labels, strict=True), start=1)]
-        blocks.append("\n".join(separator.join(row) for row in rows))
-    return "\n\n".join(blocks) + "\n"
-
 
 LAYOUTS = {
     "word first, tag last": lambda i, w, t: [w, t],
@@ -93,131 +54,6 @@ def test_multiconer(tmp_path, separator):
     content = "\n\n\n".join(f"{head}\n{block}" for head, block in zip(heads, lines, strict=True))
     assert found(tmp_path / "c.conll", content) == [FERRY, SHORT]
     assert [document.id for document in read(tmp_path / "c.conll", content)] == ["c.conll:2", "c.conll:11"]
-
-
-CONLLU = """# newdoc id = 7
-# sent_id = 7-1
-# text = Vámonos al "mar", dijo Mara.
-1-2\tVámonos\t_\t_\t_\t_\t_\t_\t_\t_
-1\tVamos\tir\tVERB\t_\tMood=Imp\t0\troot\t_\t_
-2\tnos\tnosotros\tPRON\t_\t_\t1\tobj\t_\t_
-3-4\tal\t_\t_\t_\t_\t_\t_\t_\t_
-3\ta\ta\tADP\t_\t_\t6\tcase\t_\t_
-4\tel\tel\tDET\t_\t_\t6\tdet\t_\t_
-5\t"\t"\tPUNCT\t_\t_\t6\tpunct\t_\tSpaceAfter=No
-6\tmar\tmar\tNOUN\t_\t_\t1\tobl\t_\tGloss=sea|SpaceAfter=No
-7\t"\t"\tPUNCT\t_\t_\t6\tpunct\t_\tSpaceAfter=No
-8\t,\t,\tPUNCT\t_\t_\t1\tpunct\t_\t_
-8.1\tella\tella\tPRON\t_\t_\t_\t_\t9:nsubj\t_
-9\tdijo\tdecir\tVERB\t_\t_\t1\tparataxis\t_\t_
-10\tMara\tMara\tPROPN\t_\t_\t9\tnsubj\t_\tSpaceAfter=No
-11\t.\t.\tPUNCT\t_\t_\t1\tpunct\t_\tSpaceAfter=No
-
-# sent_id = 7-2
-# text = Vale
-1\tVale\tvale\tINTJ\t_\t_\t0\troot\t_\t_
-"""
-
-
-def test_conllu_gives_the_words_and_the_text_as_it_was(tmp_path):
-    first, second = read(tmp_path / "c.conllu", CONLLU)
-    assert first.text == 'Vámonos al "mar", dijo Mara.'
-    words = ["Vámonos", "al", '"', "mar", '"', ",", "dijo", "Mara", "."]
-    assert [first.text[start:end] for start, end in first.words] == words
-    assert first.spans == ()
-    assert (first.id, second.id, second.text) == ("c.conllu:4", "c.conllu:21", "Vale")
-
-
-@pytest.mark.parametrize("key", ["NER", "ner", "NE"])
-def test_conllu_with_tags_in_the_last_field(tmp_path, key):
-    rows = [
-        "1 Mara Mara PROPN _ _ 2 nsubj _ {}=S-PER",
-        "2 left leave VERB _ _ 0 root _ _",
-        "3-4 Newport _ _ _ _ _ _ _ SpaceAfter=No",
-        "3 New New PROPN _ _ 2 obj _ {}=B-LOC",
-        "4 port port PROPN _ _ 3 flat _ {}=E-LOC",
-        "5 . . PUNCT _ _ 2 punct _ {}=O",
-    ]
-    content = table([row.format(key) for row in rows])
-    assert found(tmp_path / "c.conllu", content) == [
-        (["Mara", "left", "Newport", "."], [("Mara", "PER"), ("Newport", "LOC")])
-    ]
-    assert found(tmp_path / "c.conllu", content, tag_column="none") == [(["Mara", "left", "Newport", "."], [])]
-    assert found(tmp_path / "c.conllu", content, tag_column=key)[0][1] == [("Mara", "PER"), ("Newport", "LOC")]
-
-
-def test_conllu_fields_that_the_user_names(tmp_path):
-    first, _ = read(
-        tmp_path / "c.conllu", CONLLU.replace("1-2\tVámonos\t_", "1-2\tVámonos\tVamos"), word_column="lemma"
-    )
-    assert first.text.startswith("Vamos ")
-    first, _ = read(tmp_path / "c.conllu", CONLLU, tag_column=4)
-    assert {span.label for span in first.spans} == {"PUNCT", "NOUN", "VERB", "PROPN", "ADP"}
-    with pytest.raises(CorpusError, match=r"CoNLL-U has the fields 1 to 10, id, form, .*, not 'ner'; found 10"):
-        read(tmp_path / "c.conllu", CONLLU, tag_column="ner")
-
-
-def test_a_conllu_line_that_does_not_fit(tmp_path):
-    broken = CONLLU.replace("9\tdijo\tdecir\tVERB\t_\t_\t1\tparataxis\t_\t_", "9\tdijo")
-    with pytest.raises(CorpusError, match=r"c.conllu:15: expected the 10 fields of CoNLL-U.*found '9\\tdijo'"):
-        read(tmp_path / "c.conllu", broken)
-    bad, good = read(tmp_path / "c.conllu", broken, on_error="skip")
-    assert isinstance(bad, Reject)
-    assert good.text == "Vale"
-
-
-def ontonotes(entities, predicates=(1, 0)):
-    blocks = []
-    for words, tags, verbs in zip(WORDS, entities, predicates, strict=True):
-        rows = [
-            ["bc/cctv/00/cctv_0000", "0", str(i), word, "NN", "(TOP(S*" if not i else "*", "-", "-", "-", "Ann", tag]
-            + (["(V*)" if i == 1 else "*"] * verbs) + ["-"]
-            for i, (word, tag) in enumerate(zip(words, tags, strict=True))
-        ]  # fmt: skip
-        blocks.append("\n".join("   ".join(row) for row in rows))
-    return "#begin document (bc/cctv/00/cctv_0000); part 000\n" + "\n\n".join(blocks) + "\n\n#end document\n"
-
-
-def test_conll_2012(tmp_path):
-    content = ontonotes([["*", "*", "(ship*", "*)", "*", "(city)"], ["(person)", "*"]])
-    assert found(tmp_path / "c.conll", content) == [FERRY, SHORT]
-    assert found(tmp_path / "c.conll", ontonotes([["*"] * 6, ["*"] * 2])) == [(FERRY[0], []), (SHORT[0], [])]
-
-
-@pytest.mark.parametrize(
-    ("tags", "line", "expected"),
-    [
-        (["*", "*", "(ship*", "*", "*", "*"], 7, r'"\*\)", which closes "\(ship\*"'),
-        (["*", "*", "(ship*", "(city)", "*)", "*"], 5, "no bracket within another"),
-        (["*", "*", "*)", "*", "*", "*"], 4, "no bracket within another"),
-    ],
-)
-def test_brackets_that_do_not_close_are_no_mentions(tmp_path, tags, line, expected):
-    content = ontonotes([tags, ["(person)", "*"]])
-    with pytest.raises(CorpusError, match=rf"c.conll:{line}: expected .*{expected}"):
-        read(tmp_path / "c.conll", content)
-    assert [type(item) for item in read(tmp_path / "c.conll", content, on_error="skip")] == [Reject, Document]
-
-
-def test_brackets_in_two_columns(tmp_path):
-    tags = [["*", "*", "(ship*", "*)", "*", "(city*)"], ["(person)", "*"]]
-    assert found(tmp_path / "c.conll", in_columns(lambda i, w, t: [w, t], tags=tags)) == [FERRY, SHORT]
-
-
-@pytest.mark.parametrize("extra", ["", "|NN"])
-def test_a_sentence_a_line_with_bars(tmp_path, extra):
-    lines = [
-        " ".join(f"{word}{extra}|{tag}" for word, tag in zip(words, tags, strict=True))
-        for words, tags in zip(WORDS, TAGS, strict=True)
-    ]
-    for end in ("\n", "\n\n", "\r\n", "\r"):
-        assert found(tmp_path / "c.iob", end.join(lines)) == [FERRY, SHORT]
-    assert [document.id for document in read(tmp_path / "c.iob", "\n".join(lines))] == ["c.iob:1", "c.iob:2"]
-    bars = [f"a||{extra}|O", *lines]
-    assert found(tmp_path / "c.iob", "\n".join(bars))[0] == (["a||"], [])
-    broken = "\n".join([*lines, "Mara left|O"])
-    with pytest.raises(CorpusError, match=r"c.iob:3: expected words such as ferry\|x.* found 'Mara'"):
-        read(tmp_path / "c.iob", broken)
 
 
 @pytest.mark.parametrize("names", ["text label", "Token NER", "word tag", "tokens ner_tags"])
@@ -429,12 +265,6 @@ def test_several_tags_of_a_word_are_no_type(tmp_path):
         read(tmp_path / "c.tsv", table(["New B-city", "York I-city", "Oslo B-city|B-port"]))
 
 
-LETTERS = st.text(st.characters(categories=["L"]), min_size=2, max_size=6).filter(lambda word: len(word.split()) == 1)
-PLACES = st.lists(
-    st.tuples(st.integers(1, 3), st.sampled_from([None, None, "place", "art_work", "b-side"])), max_size=6
-)
-
-
 @given(
     sentences=st.lists(PLACES.filter(bool), min_size=1, max_size=4),
     word=LETTERS,
@@ -462,53 +292,3 @@ def test_mentions_written_in_any_layout_and_scheme_read_back(
         blocks.append(end.join(separator.join(row) for row in rows))
     path = tmp_path_factory.mktemp("c") / "c.conll"
     assert found(path, (end * 2).join(blocks)) == expected
-
-
-@given(
-    words=st.lists(st.tuples(LETTERS, st.booleans(), st.integers(1, 3), st.booleans()), min_size=1, max_size=6),
-    key=st.sampled_from(["NER", "ner"]),
-)
-def test_conllu_gives_back_any_text(tmp_path_factory, words, key):
-    """Words with or without a blank behind them, of one or several parts, in a mention or not."""
-    lines, text, mentions, number = [], "", [], 0
-    for i, (word, space, parts, is_mention) in enumerate(words):
-        tag = f"{key}=B-t{i}|" if is_mention else ""
-        glue = "SpaceAfter=No" if not space else "_"
-        first = number + 1
-        if parts > 1:
-            lines.append([f"{first}-{number + parts}", word, *["_"] * 7, glue])
-        for _ in range(parts):
-            number += 1
-            lines.append([str(number), word if parts == 1 else "part", *["_"] * 7, tag + glue])
-        lines.append([f"{number}.1", "unsaid", *["_"] * 8])
-        if is_mention:
-            mentions.append((len(text), len(text) + len(word), f"t{i}"))
-        text += word + (" " if space and i + 1 < len(words) else "")
-    path = tmp_path_factory.mktemp("c") / "c.conllu"
-    (document,) = read(path, "# text = " + text + "\n" + "\n".join("\t".join(line) for line in lines))
-    assert document.text == text
-    assert [document.text[start:end] for start, end in document.words] == [word for word, *_ in words]
-    assert [(span.start, span.end, span.label) for span in document.spans] == mentions
-
-
-@given(sentences=st.lists(PLACES.filter(bool), min_size=1, max_size=4), single=st.sampled_from(["({})", "({}*)"]))
-def test_mentions_written_in_brackets_or_in_a_line_a_sentence_read_back(tmp_path_factory, sentences, single):
-    expected, tables, lines = [], [], []
-    for runs in ([(1, None), (2, "place")], *sentences):
-        words, mentions, rows, pieces = [], [], [], []
-        for length, label in runs:
-            some = [f"w{len(words) + i}" for i in range(length)]
-            words += some
-            brackets = ["*"] * length
-            if label:
-                mentions.append((" ".join(some), label))
-                brackets = [f"({label}*", *["*"] * (length - 2), "*)"] if length > 1 else [single.format(label)]
-            rows += [f"{word}\t{bracket}" for word, bracket in zip(some, brackets, strict=True)]
-            tags = ["O"] * length if label is None else [f"{'BI'[i > 0]}-{label}" for i in range(length)]
-            pieces += [f"{word}|{tag}" for word, tag in zip(some, tags, strict=True)]
-        expected.append((words, mentions))
-        tables.append("\n".join(rows))
-        lines.append(" ".join(pieces))
-    folder = tmp_path_factory.mktemp("c")
-    assert found(folder / "c.conll", "\n\n".join(tables)) == expected
-    assert found(folder / "c.iob", "\n".join(lines)) == expected

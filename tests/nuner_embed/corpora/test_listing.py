@@ -8,8 +8,7 @@ import sys
 import pytest
 
 from nuner_embed import Document
-from nuner_embed.corpora.annotated import read_annotated
-from nuner_embed.corpora.corpus import Corpus
+from nuner_embed.corpora.corpus import Corpus, read_annotated
 from nuner_embed.corpora.records import Reject
 from nuner_embed.errors import CorpusError
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from nuner_embed.corpora.annotated import read_annotated
-from nuner_embed.corpora.corpus import Corpus
+from nuner_embed.corpora.corpus import Corpus, read_annotated
 from nuner_embed.errors import CorpusError
 
 

@@ -42,7 +42,7 @@ def corpus(tmp_path_factory):
 
 
 def job(corpus, directory, spec=SPEC, **options):
-    run_job(Corpus([corpus]), directory, spec, JobOptions(**{"granularity": "mention", **options}))
+    run_job(Corpus([corpus]), directory, JobOptions(spec, **{"granularity": "mention", **options}))
     return Store.open(directory)
 
 
@@ -91,7 +91,7 @@ def test_a_store_remembers_its_detector(tmp_path, corpus):
     with pytest.raises(StoreError, match="--mentions detect finds some"):
         job(corpus, tmp_path / "u")
     with pytest.raises(ValueError, match="with rows of words there is nothing to find"):
-        JobOptions(granularity="word", detector=detector())
+        JobOptions(HashSpec(), granularity="word", detector=detector())
 
 
 def test_truncated_texts(tmp_path, corpus):

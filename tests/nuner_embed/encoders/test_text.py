@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from nuner_embed.documents import Document, Span
 from nuner_embed.encoders.base import Encoder
-from nuner_embed.encoders.tokens import TokenTable
+from nuner_embed.encoders.tokens import tokenize
 from nuner_embed.errors import ModelError, OutOfMemory
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.runtimes.base import Runtime
@@ -33,7 +33,7 @@ def test_results_stand_in_input_order_whatever_the_batches(any_tokenizer, texts,
     documents = documents_of(texts)
     found = encoder.encode(documents)
     assert [result.document_id for result in found] == [document.id for document in documents]
-    table = TokenTable.tokenize(documents, any_tokenizer, "token")
+    table = tokenize(documents, any_tokenizer, "token")
     expected = np.sin(table.ids[:, None].astype(np.int64) * np.arange(1, 9)).astype(np.float32)
     np.testing.assert_array_equal(np.concatenate([result.vectors for result in found]), expected)
 
@@ -69,7 +69,7 @@ def test_a_text_that_fits_is_one_window_and_a_longer_one_agrees_where_context_do
 def test_a_mention_takes_all_its_tokens_from_one_window():
     text = "the ferry left at seven " * 20
     spans = tuple(Span(i, min(i + 37, len(text)), "x") for i in range(0, len(text) - 1, 7))
-    table = TokenTable.tokenize([Document("a", text, spans=spans)], hash_encoder().tokenizer, "mention")
+    table = tokenize([Document("a", text, spans=spans)], hash_encoder().tokenizer, "mention")
     runtime = HashRuntime(positional=True)
     encoder = hash_encoder(runtime=runtime)
     embedded = encoder.encode_rows(table, "mention")
@@ -83,7 +83,7 @@ def test_windows_without_rows_are_not_run():
     runtime = HashRuntime()
     encoder = hash_encoder(runtime=runtime)
     text = "the ferry left at seven " * 40
-    table = TokenTable.tokenize([Document("a", text, spans=(Span(0, 3, "x"),))], encoder.tokenizer, "mention")
+    table = tokenize([Document("a", text, spans=(Span(0, 3, "x"),))], encoder.tokenizer, "mention")
     embedded = encoder.encode_rows(table, "mention")
     assert embedded.placement.counts[0] > 5
     assert [shape[0] for shape in runtime.batches] == [1]
@@ -92,7 +92,7 @@ def test_windows_without_rows_are_not_run():
 def test_truncation_drops_and_counts_what_is_beyond():
     encoder = hash_encoder()
     text = "seven " * 50
-    table = TokenTable.tokenize([Document("a", text), Document("b", "seven")], encoder.tokenizer, "word")
+    table = tokenize([Document("a", text), Document("b", "seven")], encoder.tokenizer, "word")
     embedded = encoder.encode_rows(table, "word", "truncate")
     kept = int((embedded.rows.document == 0).sum())
     assert embedded.dropped_rows.tolist() == [50 - kept, 0]
@@ -113,7 +113,7 @@ def test_batches_are_sorted_by_length_and_hold_the_budget():
 @pytest.mark.parametrize("memory", [None, 100, 60])
 def test_streams_change_nothing(memory):
     """Batches that run side by side end in the same rows, also where memory runs out among them."""
-    table = TokenTable.tokenize(
+    table = tokenize(
         [Document(str(i), "the ferry left at seven " * (1 + i % 9)) for i in range(40)], wordpiece(), "word"
     )
     results = []
@@ -134,7 +134,7 @@ def test_when_memory_runs_out_the_budget_halves_and_nothing_is_lost():
     plenty = hash_encoder(batch_tokens=4096).encode(documents_of(texts))
     runtime = HashRuntime(memory=100)
     scarce = hash_encoder(runtime=runtime, batch_tokens=4096)
-    table = TokenTable.tokenize(documents_of(texts), scarce.tokenizer, "token")
+    table = tokenize(documents_of(texts), scarce.tokenizer, "token")
     embedded = scarce.encode_rows(table, "token")
     np.testing.assert_array_equal(embedded.vectors, np.concatenate([result.vectors for result in plenty]))
     assert embedded.statistics.reduced

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from nuner_embed.documents import Document, Span, join_words
 from nuner_embed.encoders.rows import make_rows
-from nuner_embed.encoders.tokens import TokenTable
+from nuner_embed.encoders.tokens import tokenize
 from nuner_embed.models.tokenizer import TextTokenizer
+from nuner_embed.tables import TokenTable
 from nuner_embed.words import split_words
 
 ODD = [
@@ -23,7 +24,7 @@ TEXTS = st.lists(PIECES, max_size=10).map("".join)
 @given(texts=st.lists(TEXTS, min_size=1, max_size=4))
 def test_offsets_slice_the_original_text(any_tokenizer, texts):
     documents = [Document(str(i), text) for i, text in enumerate(texts)]
-    table = TokenTable.tokenize(documents, any_tokenizer, "token")
+    table = tokenize(documents, any_tokenizer, "token")
     for i, document in enumerate(documents):
         a, b = table.bounds[i], table.bounds[i + 1]
         for start, end in zip(table.starts[a:b], table.ends[a:b], strict=True):
@@ -36,7 +37,7 @@ def test_offsets_slice_the_original_text(any_tokenizer, texts):
 @given(texts=st.lists(TEXTS, min_size=1, max_size=4))
 def test_words_are_visible_and_get_the_tokens_they_share_characters_with(any_tokenizer, texts):
     documents = [Document(str(i), text) for i, text in enumerate(texts)]
-    table = TokenTable.tokenize(documents, any_tokenizer, "word")
+    table = tokenize(documents, any_tokenizer, "word")
     rows = make_rows(table, "word", "mean")
     words = [(d, a, b) for d, document in enumerate(documents) for a, b in split_words(document.text)]
     assert len(words) == len(rows.document) + rows.untokenized.sum()
@@ -52,7 +53,7 @@ def test_words_are_visible_and_get_the_tokens_they_share_characters_with(any_tok
 @given(text=TEXTS, data=st.data())
 def test_splitting_and_joining_tables_changes_nothing(any_tokenizer, text, data):
     documents = [Document(str(i), text[i:]) for i in range(data.draw(st.integers(1, 5)))]
-    whole = TokenTable.tokenize(documents, any_tokenizer, "word")
+    whole = tokenize(documents, any_tokenizer, "word")
     cut = data.draw(st.integers(0, len(documents)))
     again = TokenTable.concatenate([whole.slice(0, cut), whole.slice(cut, len(documents))])
     for name in ("ids", "starts", "ends", "bounds"):
@@ -63,7 +64,7 @@ def test_splitting_and_joining_tables_changes_nothing(any_tokenizer, text, data)
 def test_the_first_word_of_a_byte_level_text_keeps_its_first_character(any_tokenizer):
     text, words = join_words(["Zürich", "naïve", "the", "ferry"])
     document = Document("a", text, words=words)
-    table = TokenTable.tokenize([document], any_tokenizer, "word")
+    table = tokenize([document], any_tokenizer, "word")
     rows = make_rows(table, "word", "mean")
     assert [text[a:b] for a, b in zip(rows.start, rows.end, strict=True)] == ["Zürich", "naïve", "the", "ferry"]
     assert table.starts[rows.first].tolist() == rows.start.tolist()
@@ -72,14 +73,14 @@ def test_the_first_word_of_a_byte_level_text_keeps_its_first_character(any_token
 
 def test_special_tokens_in_a_text_are_only_text(any_tokenizer):
     specials = {*any_tokenizer.prefix, *any_tokenizer.suffix, any_tokenizer.backend.token_to_id("[PAD]")}
-    table = TokenTable.tokenize([Document("a", "[CLS] <s> </s> [SEP] <pad> [PAD]")], any_tokenizer, "token")
+    table = tokenize([Document("a", "[CLS] <s> </s> [SEP] <pad> [PAD]")], any_tokenizer, "token")
     assert not specials & set(table.ids.tolist())
 
 
 def test_a_blank_piece_before_a_word_is_none_of_it(any_tokenizer):
     """SentencePiece writes a word that it has no whole piece for as "▁" and the rest."""
     text = "東京 東京 x 東京"
-    table = TokenTable.tokenize([Document("a", text)], any_tokenizer, "word")
+    table = tokenize([Document("a", text)], any_tokenizer, "word")
     for rows in (make_rows(table, "word", "first"), make_rows(table, "word", "mean")):
         pieces = [any_tokenizer.backend.id_to_token(int(table.ids[i])) for i in rows.first]
         assert not {"▁", "Ġ"} & set(pieces)
@@ -94,14 +95,14 @@ def test_a_special_token_spelt_out_of_unknown_characters_is_text(any_tokenizer):
             [piece if piece not in set("</s>") else piece * 9, score] for piece, score in definition["model"]["vocab"]
         ]
     tokenizer = TextTokenizer.from_definition(definition)
-    table = TokenTable.tokenize([Document("a", text)], tokenizer, "token")
+    table = tokenize([Document("a", text)], tokenizer, "token")
     assert not {*tokenizer.prefix, *tokenizer.suffix} & set(table.ids.tolist())
 
 
 def test_mentions_are_the_given_spans(any_tokenizer):
     text = "the ferry left at seven"
     document = Document("a", text, spans=(Span(4, 14, "x"), Span(4, 9, "y")))
-    rows = make_rows(TokenTable.tokenize([document], any_tokenizer, "mention"), "mention", "first")
+    rows = make_rows(tokenize([document], any_tokenizer, "mention"), "mention", "first")
     assert rows.start.tolist() == [4, 4]
     assert rows.end.tolist() == [14, 9]
     assert rows.index.tolist() == [0, 1]
@@ -109,7 +110,7 @@ def test_mentions_are_the_given_spans(any_tokenizer):
 
 
 def test_pooling_takes_the_first_or_the_last_piece(any_tokenizer):
-    table = TokenTable.tokenize([Document("a", "prescribed Volkova")], any_tokenizer, "word")
+    table = tokenize([Document("a", "prescribed Volkova")], any_tokenizer, "word")
     whole = make_rows(table, "word", "mean")
     first, last = make_rows(table, "word", "first"), make_rows(table, "word", "last")
     assert first.first.tolist() == whole.first.tolist()

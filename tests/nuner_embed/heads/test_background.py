@@ -59,7 +59,7 @@ def test_what_it_learnt_from_stands_in_the_probe(tmp_path, texts):
 
 def test_a_store_gives_the_words_of_its_corpus(tmp_path, texts, monkeypatch):
     encoder = SPEC.load()
-    run_job(Corpus([texts]), tmp_path / "s", SPEC, JobOptions(granularity="word", dtype="float32"))
+    run_job(Corpus([texts]), tmp_path / "s", JobOptions(SPEC, granularity="word", dtype="float32"))
     of_texts = background_words(texts, encoder, cache=tmp_path)
     assert np.array_equal(background_words(tmp_path / "s", encoder), of_texts)
     monkeypatch.setattr(background, "BACKGROUND_WORDS", 50)
@@ -71,8 +71,8 @@ def test_a_store_gives_the_words_of_its_corpus(tmp_path, texts, monkeypatch):
 
 def test_backgrounds_that_are_none(tmp_path, texts):
     encoder = SPEC.load()
-    run_job(Corpus([texts]), tmp_path / "tokens", SPEC, JobOptions(granularity="token"))
-    run_job(Corpus([texts]), tmp_path / "other", HashSpec(dim=32, max_length=24), JobOptions(granularity="word"))
+    run_job(Corpus([texts]), tmp_path / "tokens", JobOptions(SPEC, granularity="token"))
+    run_job(Corpus([texts]), tmp_path / "other", JobOptions(HashSpec(dim=32, max_length=24), granularity="word"))
     for store, holds in (("tokens", "tokens"), ("other", "words")):
         with pytest.raises(ProbeError, match=f"holds {holds} of .* encode with --rows word, or name the corpus"):
             background_words(tmp_path / store, encoder)

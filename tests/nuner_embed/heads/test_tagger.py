@@ -14,15 +14,15 @@ from fakes import HashRuntime, hash_encoder
 from safetensors.numpy import load_file, save_file
 
 from nuner_embed import files, score_tagger, train_probe
-from nuner_embed.corpora.annotated import read_annotated
+from nuner_embed.corpora.corpus import read_annotated
 from nuner_embed.documents import Document, Span
 from nuner_embed.errors import CorpusError, ProbeError
 from nuner_embed.evaluation.metrics import Scores
 from nuner_embed.heads import io
+from nuner_embed.heads import tagger as module
 from nuner_embed.heads.io import PROBE_FILE, read_probe
 from nuner_embed.heads.labelled_words import SCHEME
 from nuner_embed.heads.tagger import Tagger
-from nuner_embed.heads import tagger as module
 
 TIMES = ("seven", "Vol kova")
 BOATS = ("ferry",)

@@ -9,7 +9,7 @@ from jobs import Recording, StopAfter, fingerprint, job, made_up_corpus
 from nuner_embed import Store
 from nuner_embed.errors import CorpusError, StoreError, StoreLocked, StoreMismatch
 from nuner_embed.jobs.reporter import Plan, Reporter
-from nuner_embed.store.lock import writer_lock
+from nuner_embed.store.ownership import writer_lock
 
 
 @pytest.fixture
@@ -267,9 +267,9 @@ def test_a_corpus_that_changes_while_it_is_read(corpus_file, tmp_path):
 
 
 def test_a_full_disk_keeps_what_is_finished(corpus_file, tmp_path, monkeypatch):
-    from nuner_embed.jobs.engines import workers
+    from nuner_embed.jobs.engines import base
 
-    write = workers.write_shard
+    write = base.write_shard
     shards = []
 
     def write_until_full(*arguments):
@@ -278,7 +278,7 @@ def test_a_full_disk_keeps_what_is_finished(corpus_file, tmp_path, monkeypatch):
         shards.append(1)
         return write(*arguments)
 
-    monkeypatch.setattr(workers, "write_shard", write_until_full)
+    monkeypatch.setattr(base, "write_shard", write_until_full)
     with pytest.raises(StoreError, match="No space left on device; what is finished is kept"):
         job(corpus_file, tmp_path / "s")
     monkeypatch.undo()

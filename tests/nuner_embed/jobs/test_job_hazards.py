@@ -18,7 +18,7 @@ from nuner_embed.jobs.encode import run_job
 from nuner_embed.jobs.options import JobOptions
 from nuner_embed.jobs.plan import estimate
 from nuner_embed.jobs.reporter import Reporter
-from nuner_embed.store.lock import writer_lock
+from nuner_embed.store.ownership import writer_lock
 
 
 class Stop(Reporter):
@@ -42,7 +42,7 @@ def corpus_file(tmp_path):
 
 def job(corpus, store, reporter=None, spec=None, on_error="fail", **options):
     with Corpus([corpus], on_error=on_error) as source:
-        return run_job(source, Path(store), spec or HashSpec(), JobOptions(**{"shard_rows": 200, **options}), reporter)
+        return run_job(source, Path(store), JobOptions(spec or HashSpec(), **{"shard_rows": 200, **options}), reporter)
 
 
 def files(store):
@@ -134,7 +134,7 @@ def test_a_disk_that_is_still_full(corpus_file, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr("nuner_embed.store.lock.write_json", full)
+        patch.setattr("nuner_embed.store.ownership.write_json", full)
         with pytest.raises(StoreError, match="cannot be written: No space left on device"):
             job(corpus_file, tmp_path / "s")
     job(corpus_file, tmp_path / "s")
@@ -185,7 +185,7 @@ def test_the_estimate_is_what_runs(tmp_path, rows, overflow):
         for i in range(60):
             text = "the ferry left at seven " * (1 + i % 20)
             stream.write(json.dumps({"text": text, "spans": [{"start": 0, "end": 9}]}) + "\n")
-    options = JobOptions(granularity=rows, overflow=overflow)
+    options = JobOptions(HashSpec(), granularity=rows, overflow=overflow)
     guess = estimate(Corpus([path]).survey(), hash_encoder(), options)
     summary = job(path, tmp_path / "s", granularity=rows, overflow=overflow)
     assert guess.rows == pytest.approx(summary.rows, rel=0.01)

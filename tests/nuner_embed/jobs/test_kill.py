@@ -29,8 +29,8 @@ from nuner_embed.jobs.options import JobOptions
 
 if __name__ == "__main__":
     with Corpus([sys.argv[1]]) as corpus:
-        options = JobOptions(shard_rows=60, workers=int(sys.argv[3]))
-        run_job(corpus, Path(sys.argv[2]), HashSpec(seconds=0.002, threads=1), options)
+        options = JobOptions(HashSpec(seconds=0.002, threads=1), shard_rows=60, workers=int(sys.argv[3]))
+        run_job(corpus, Path(sys.argv[2]), options)
 """
 
 
@@ -55,7 +55,7 @@ def corpus(tmp_path_factory):
 def expected(corpus, tmp_path_factory):
     store = tmp_path_factory.mktemp("whole") / "store"
     with Corpus([corpus]) as source:
-        run_job(source, store, HashSpec(threads=1), JobOptions(shard_rows=60))
+        run_job(source, store, JobOptions(HashSpec(threads=1), shard_rows=60))
     return fingerprint(store)
 
 

@@ -11,7 +11,7 @@ from jobs import fingerprint, job, made_up_corpus
 
 from nuner_embed import Store
 from nuner_embed.errors import StoreError
-from nuner_embed.jobs.engines import workers
+from nuner_embed.jobs.engines import base
 
 
 def _corpus(folder):
@@ -76,7 +76,7 @@ def test_a_store_of_more_shards_than_descriptors(corpus_file, tmp_path):
     ],
 )
 def test_want_in_the_middle_of_a_job(corpus_file, tmp_path, monkeypatch, error, said):
-    write, calls = workers.write_shard, []
+    write, calls = base.write_shard, []
 
     def fails_once(*arguments):
         calls.append(1)
@@ -84,7 +84,7 @@ def test_want_in_the_middle_of_a_job(corpus_file, tmp_path, monkeypatch, error, 
             raise error
         return write(*arguments)
 
-    monkeypatch.setattr(workers, "write_shard", fails_once)
+    monkeypatch.setattr(base, "write_shard", fails_once)
     with pytest.raises(StoreError, match=said):
         job(corpus_file, tmp_path / "s", on_error="skip")
     job(corpus_file, tmp_path / "s", on_error="skip")

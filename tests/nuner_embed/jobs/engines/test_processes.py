@@ -40,7 +40,7 @@ def expected(corpus, tmp_path_factory):
 
 
 def run_script(corpus, folder, spec, given="", *, from_file=True):
-    tests = str(Path(__file__).parents[2] / "support")
+    tests = str(Path(__file__).parents[3] / "support")
     script = UNGUARDED.format(tests=tests, given=given, corpus=str(corpus), store=str(folder / "store"), spec=spec)
     (folder / "script.py").write_text(script)
     command = [sys.executable, str(folder / "script.py")] if from_file else [sys.executable, "-"]

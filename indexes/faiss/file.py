@@ -1,12 +1,29 @@
-"""What a FAISS index consists of, compared part by part with one that was made for the purpose."""
+"""FAISS's own file of a segment: a full disk is reported, and only a file that its factory string explains is read."""
 
+import mmap
+import re
+import struct
+import threading
 from collections.abc import Iterator
-from typing import Any
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any
 
 import faiss
 
+from nuner_embed.errors import IndexBundleError
+from nuner_embed.files import naming
+from nuner_embed.indexes.faiss.factory import make
+from nuner_embed.limits import MIB
+
 # FAISS's type stubs do not know what its Python layer adds.
 _FAISS: Any = faiss
+_LIMIT = threading.Lock()  # FAISS has one limit for all
+# What begins the files of indexes that hold no other index.
+_PLAIN = frozenset({b"IxFI", b"IxF2", b"IxFl", b"IxSQ"})
+_GRAPH = frozenset({b"IHNf", b"IHNs"})
+_NUMBER = re.compile(r"[0-9]+")
+_BITS = re.compile(r"x([0-9]+)")
 # What FAISS writes as something more general than what it had made.
 _WRITTEN_AS = {
     "IndexFlatIP": "IndexFlat",
@@ -24,6 +41,144 @@ _NUMBERS = (
 _WIDTHS = ("d_in", "d_out")
 _QUANTISERS = ("pq", "refine_pq", "sq", "rabitq", "aq")
 _MAPPED = "OnDiskInvertedLists"
+
+
+def write_faiss(index: Any, path: Path) -> None:
+    """Writes a FAISS index.
+
+    Raises:
+        OSError: the disk is full, say; names the file.
+    """
+    with naming(path), path.open("wb") as stream:
+        sink = _Sink(stream)
+        try:
+            _FAISS.write_index(index, _FAISS.PyCallbackIOWriter(sink, 4 * MIB))
+        except Exception:
+            if sink.problem is None:
+                raise
+        if sink.problem is not None:  # FAISS says nothing of what ended its writing
+            raise sink.problem
+
+
+def size_of(index: Any) -> int:
+    """The bytes that `write_faiss` would write."""
+    sizes: list[int] = []
+
+    def count(data: bytes) -> int:
+        sizes.append(len(data))
+        return len(data)
+
+    _FAISS.write_index(index, _FAISS.PyCallbackIOWriter(count, 4 * MIB))
+    return sum(sizes)
+
+
+class _Sink:
+    """Takes what FAISS writes, and remembers what went wrong."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.problem: BaseException | None = None
+
+    def __call__(self, data: bytes) -> int:
+        if self.problem is None:
+            try:
+                self._stream.write(data)
+            except BaseException as problem:
+                self.problem = problem
+                raise
+        return len(data)
+
+
+def read_faiss(path: Path, factory: str, dim: int, rows: int, metric: int) -> Any:
+    """A FAISS index that is what the factory string makes, over so many rows, and nothing else.
+
+    It never opens another file, as one with inverted lists of its own on disk would, and its header cannot claim more
+    memory than its file explains.
+
+    Args:
+        path: of the file.
+        factory: FAISS's string for what it should be.
+        dim: of the vectors.
+        rows: it should hold.
+        metric: FAISS's number of the metric.
+
+    Raises:
+        IndexBundleError: it is damaged, or something else.
+    """
+    try:
+        size = path.stat().st_size
+        _require_small(factory, size)
+        expected = _expected(factory, dim, metric)
+        with _LIMIT:
+            before = _FAISS.get_deserialization_vector_byte_limit()
+            try:
+                _FAISS.set_deserialization_vector_byte_limit(max(MIB, 16 * size))
+                index = _read(path)
+            finally:
+                _FAISS.set_deserialization_vector_byte_limit(before)
+        require_alike(index, expected, rows)
+    except MemoryError:
+        raise IndexBundleError(f"there is not enough memory to open {path} ({path.stat().st_size:,} bytes)") from None
+    except (OSError, RuntimeError, ValueError, AttributeError, struct.error) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise IndexBundleError(f"{path} is no FAISS index as {factory} makes it ({reason}); build it again") from None
+    return index
+
+
+@lru_cache(maxsize=16)
+def _expected(factory: str, dim: int, metric: int) -> Any:
+    """An empty index to compare with; FAISS takes some milliseconds, and an index has one string for many segments."""
+    return make(factory, dim, metric)
+
+
+def _read(path: Path) -> Any:
+    flags = _FAISS.IO_FLAG_READ_ONLY
+    if not _holds_another(path):
+        return _FAISS.read_index(str(path), flags)
+    try:
+        index = _FAISS.read_index(str(path), flags | _FAISS.IO_FLAG_MMAP)  # lists are named, and none is opened yet
+    except RuntimeError:  # some kinds of lists cannot be mapped
+        if _names_a_file(path):
+            raise
+    else:
+        if _opens_elsewhere(index):
+            raise ValueError("it keeps lists in another file")
+        if not _was_mapped(index):
+            return index
+    return _FAISS.read_index(str(path), flags)
+
+
+def _names_a_file(path: Path) -> bool:
+    """Whether what begins lists in another file stands anywhere in a file."""
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return data.find(b"ilod") >= 0
+
+
+def _require_small(factory: str, size: int) -> None:
+    """Refuses a factory string that makes something larger than a file: it comes from a manifest.
+
+    Raises:
+        ValueError: it does.
+    """
+    numbers = [int(number) for number in _NUMBER.findall(factory)]
+    bits = [int(number) for number in _BITS.findall(factory)]
+    if any(number > size for number in numbers) or any(number > 16 and 2 ** min(number, 64) > size for number in bits):
+        raise ValueError("its file is too small for that")
+
+
+def _holds_another(path: Path) -> bool:
+    """Whether an index is of a kind that may hold other indexes and lists, of which some open files."""
+    with path.open("rb") as stream:
+        kind = stream.read(4)
+        if kind not in _GRAPH:
+            return kind not in _PLAIN
+        # a graph: width, size, two numbers without meaning, trained, metric; five lists of the graph; five numbers
+        metric = struct.unpack("<iqqqBi", stream.read(33))[-1]
+        stream.seek(4 if metric > 1 else 0, 1)
+        for width in (8, 4, 4, 8, 4):
+            stream.seek(width * struct.unpack("<Q", stream.read(8))[0], 1)
+        stream.seek(20, 1)
+        return stream.read(4) not in _PLAIN
 
 
 def require_alike(found: Any, expected: Any, rows: int) -> None:
@@ -67,12 +222,12 @@ def _require_codes(found: Any, rows: int) -> None:
         raise ValueError(f"its {_kind(found)} holds {found.codes.size():,} bytes for {rows:,} rows")
 
 
-def opens_elsewhere(index: Any) -> bool:
+def _opens_elsewhere(index: Any) -> bool:
     """Whether some lists of an index, read with FAISS's flag for mapping, lie in a file that it names."""
     return any(lists.filename for lists in _lists_of(index) if type(lists).__name__ == _MAPPED)
 
 
-def was_mapped(index: Any) -> bool:
+def _was_mapped(index: Any) -> bool:
     """Whether an index that was read with FAISS's flag for mapping is not in memory."""
     return any(type(lists).__name__ == _MAPPED for lists in _lists_of(index))
 

@@ -1,12 +1,11 @@
-"""`.txt` with its mentions in double brackets: "A ferry to [[Oslo|city]]", a document a line."""
+"""`.txt`: a document a line, perhaps with its mentions in double brackets: "A ferry to [[Oslo|city]]"."""
 
 from collections.abc import Iterator
-from typing import IO
 
-from nuner_embed.corpora.decoding import read_lines
+from nuner_embed.corpora.base import ReadOptions, Source
+from nuner_embed.corpora.lines import read_lines
 from nuner_embed.corpora.records import Item, reject
 from nuner_embed.documents import Document, Span
-from nuner_embed.limits import LINE_MIB, MIB
 
 _EXAMPLE = "'A ferry to [[Oslo|city]]'"
 
@@ -56,16 +55,24 @@ def _marks(text: str) -> Iterator[tuple[int, int]]:
         place = closed + 2
 
 
-def read_marked_lines(stream: IO[bytes], name: str, limit: int = LINE_MIB * MIB) -> Iterator[Item]:
-    """Every line that is not blank, with a span for each mention; one without a label has none."""
-    for number, line in read_lines(stream, name, limit=limit):
-        if not isinstance(line, str):
-            yield number, line
-        elif line and not line.isspace():
-            try:
-                text, spans = unmark(line, labelled=True)
-            except ValueError as error:
-                reason = f"{error}; expected a text with its mentions marked as in {_EXAMPLE}"
-                yield reject(name, number, reason, line)
-            else:
-                yield number, Document(f"{name}:{number}", text, spans=spans)
+def read(source: Source, options: ReadOptions) -> Iterator[Item]:
+    """Every line that is not blank: as it stands, or with `options.marked` with a span for each marked mention."""
+    parse = _marked if options.marked else _plain
+    with source.open() as stream:
+        for number, line in read_lines(stream, source.name, limit=options.line_bytes):
+            if not isinstance(line, str):
+                yield number, line
+            elif line and not line.isspace():
+                yield parse(source.name, number, line)
+
+
+def _plain(name: str, number: int, line: str) -> Item:
+    return number, Document(f"{name}:{number}", line)
+
+
+def _marked(name: str, number: int, line: str) -> Item:
+    try:
+        text, spans = unmark(line, labelled=True)
+    except ValueError as error:
+        return reject(name, number, f"{error}; expected a text with its mentions marked as in {_EXAMPLE}", line)
+    return number, Document(f"{name}:{number}", text, spans=spans)

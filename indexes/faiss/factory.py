@@ -1,63 +1,37 @@
-"""What FAISS builds for each kind of index, and the parameters that a search of it takes."""
+"""FAISS's factory strings: what each kind builds, which indexes can be searched here, and their search parameters."""
 
 import contextlib
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from nuner_embed.metadata import Positive
+from nuner_embed.indexes.base import KINDS, SearchParameters
+from nuner_embed.indexes.vectors import Metric, require_metric
 
 # FAISS's type stubs do not know what its Python layer adds.
 _FAISS: Any = faiss
-KINDS = ("flat", "hnsw", "ivf", "ivf_pq")
-# Below so many rows an index is flat unless another kind is asked for: a search of all of them loses nothing, and there
-# is nothing to measure first.
-FLAT_BELOW = 200_000
-# Below so many rows auto does not measure: a search of all of them takes less than any structure saves.
-SMALL = 5_000
-# Below so many rows the kinds that have a name are flat: there are too few for a structure.
-_UNSTRUCTURED = 1_000
 # Points that k-means wants for each list, by FAISS's own warning.
-POINTS_A_LIST = 39
+_POINTS_A_LIST = 39
 
 
-@dataclass(frozen=True, slots=True)
-class SearchParameters:
-    """How hard a search tries.
+def faiss_metric(metric: Metric) -> int:
+    """FAISS's number for a metric; cosine is the inner product of unit vectors.
 
-    Attributes:
-        probes: inverted lists that are looked at.
-        effort: HNSW's queue, efSearch.
-        candidates: rows whose stored vectors are compared, as a multiple of k.
+    Raises:
+        ValueError: there is no such metric.
     """
-
-    probes: Positive = 16
-    effort: Positive = 64
-    candidates: Positive = 4
-
-    def harder(self, factor: float) -> Self:
-        """As thorough where only one in `factor` of the rows that FAISS comes across may be found."""
-        return replace(self, probes=math.ceil(self.probes * factor), effort=math.ceil(self.effort * factor))
-
-    def to_dict(self) -> dict[str, int]:
-        """Plain JSON values."""
-        return asdict(self)
-
-
-def too_few_for(kind: str, rows: int) -> bool:
-    """Whether so few rows are kept flat although a kind with a name was asked for."""
-    return kind in KINDS and kind != "flat" and rows < _UNSTRUCTURED
+    require_metric(metric)
+    return int(faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT)
 
 
 def factory_of(kind: str, rows: int, dim: int) -> str:
     """FAISS's factory string for a kind; any other is taken for such a string itself."""
-    lists = max(1, min(round(2 * math.sqrt(rows)), rows // POINTS_A_LIST))
+    lists = max(1, min(round(2 * math.sqrt(rows)), rows // _POINTS_A_LIST))
     if kind == "flat":
         return "Flat"
     if kind == "hnsw":
@@ -160,7 +134,7 @@ def _holds_vectors(index: Any) -> bool:
     return isinstance(index, _FAISS.IndexFlat | _FAISS.IndexIVFFlat | _FAISS.IndexHNSWFlat)
 
 
-def finds_all(index: Any) -> bool:
+def is_exhaustive(index: Any) -> bool:
     """Whether FAISS looks at every row, and at the row itself."""
     return isinstance(_FAISS.downcast_index(index), _FAISS.IndexFlat)
 
@@ -170,7 +144,7 @@ def filters(index: Any) -> bool:
     return not isinstance(_innermost(index), _WITHOUT_FILTER)
 
 
-def parameters(index: Any, how: SearchParameters, keep: NDArray[np.bool_] | None) -> Any:
+def parameters_of(index: Any, wanted: SearchParameters, keep: NDArray[np.bool_] | None) -> Any:
     """FAISS's own search parameters; `keep` restricts the search to the places that it marks, where `filters` says so.
 
     None for an index that takes none. The result holds references to what must outlive the search.
@@ -179,34 +153,35 @@ def parameters(index: Any, how: SearchParameters, keep: NDArray[np.bool_] | None
     if isinstance(_innermost(index), _WITHOUT_PARAMETERS):
         return None
     if isinstance(index, _FAISS.IndexPreTransform):
-        return _FAISS.SearchParametersPreTransform(index_params=parameters(index.index, how, keep))
+        return _FAISS.SearchParametersPreTransform(index_params=parameters_of(index.index, wanted, keep))
     selector = {"sel": _selector(keep)} if keep is not None else {}
     if isinstance(index, _FAISS.IndexIVF):
-        return _FAISS.SearchParametersIVF(nprobe=min(how.probes, index.nlist), **selector)
+        return _FAISS.SearchParametersIVF(nprobe=min(wanted.nprobe, index.nlist), **selector)
     if isinstance(index, _FAISS.IndexHNSW):
-        return _FAISS.SearchParametersHNSW(efSearch=min(how.effort, index.ntotal), **selector)
+        return _FAISS.SearchParametersHNSW(efSearch=min(wanted.ef_search, index.ntotal), **selector)
     return _FAISS.SearchParameters(**selector)
 
 
-def refining(base: Any, candidates: float) -> Any:
-    """Parameters of a search whose candidates, so many times k, are compared with their stored vectors."""
-    return _FAISS.IndexRefineSearchParameters(k_factor=candidates, base_index_params=base)
+def refining(base: Any, k_factor: float) -> Any:
+    """Parameters of a search of which `k_factor * k` candidates are compared by their stored vectors."""
+    return _FAISS.IndexRefineSearchParameters(k_factor=k_factor, base_index_params=base)
 
 
 def easier_to_harder(index: Any) -> Iterator[list[SearchParameters]]:
     """Settings to try, in families: within one each finds more than the one before and takes longer."""
     index = _FAISS.downcast_index(index)
-    families = (1,) if _holds_vectors(index) else (2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+    factors = (1,) if _holds_vectors(index) else (2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
     index = _innermost(index)
     lists = index.nlist if isinstance(index, _FAISS.IndexIVF) else 1
     probes = [p for p in _STEPS if p < lists] + [lists]
-    for candidates in families:
+    for k_factor in factors:
         if isinstance(index, _FAISS.IndexHNSW):
-            yield [SearchParameters(1, effort, candidates) for effort in _STEPS if effort >= 10 * candidates]
+            steps = [step for step in _STEPS if step >= 10 * k_factor]
+            yield [SearchParameters(nprobe=1, ef_search=step, k_factor=k_factor) for step in steps]
         elif isinstance(index, _FAISS.IndexIVF) and not isinstance(index, _WITHOUT_PARAMETERS):
-            yield [SearchParameters(p, 1, candidates) for p in probes]
+            yield [SearchParameters(nprobe=p, ef_search=1, k_factor=k_factor) for p in probes]
         else:
-            yield [SearchParameters(1, 1, candidates)]
+            yield [SearchParameters(nprobe=1, ef_search=1, k_factor=k_factor)]
 
 
 _STEPS = [1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048]

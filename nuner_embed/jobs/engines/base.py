@@ -1,0 +1,88 @@
+"""The contract of an engine: where the shards of a job are encoded."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from nuner_embed.encoders.mentions import embed_detected
+from nuner_embed.encoders.text import TextEncoder
+from nuner_embed.jobs.options import JobOptions
+from nuner_embed.store.layout import Suffix, shard_name
+from nuner_embed.store.shard import ShardEntry, cast, write_shard
+from nuner_embed.tables import RowEmbeddings, TokenTable
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenShard:
+    """A shard whose files are written and synced under temporary names.
+
+    Attributes:
+        entry: what the journal is going to say of the shard.
+        coverage: the lines of the shard for `coverage.jsonl`.
+        paths: the temporary file, by suffix.
+    """
+
+    entry: ShardEntry
+    coverage: list[str]
+    paths: dict[Suffix, Path]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTask:
+    """What is done to the tokens of every shard; can be pickled.
+
+    Attributes:
+        directory: of the store.
+        options: of the job.
+        first: number of the first shard.
+    """
+
+    directory: Path
+    options: JobOptions
+    first: int
+
+    def encode(
+        self, encoder: TextEncoder, table: TokenTable, index: int, on_batch: Callable[[int], None]
+    ) -> RowEmbeddings:
+        """The rows of the index-th shard, in the dtype of the store.
+
+        Args:
+            encoder: what `options.spec` loads.
+            table: the tokens of the shard's documents.
+            index: number of the shard.
+            on_batch: called after every batch with the number of tokens that the batch held.
+
+        Raises:
+            OutOfMemory: one window alone does not fit.
+            StoreError: a number is not finite in the store's dtype.
+        """
+        options = self.options
+        if options.detector:
+            embedded = embed_detected(encoder, table, options.detector, options.overflow, on_batch)
+        else:
+            embedded = encoder.encode_rows(table, options.granularity, options.overflow, on_batch)
+        return cast(embedded, options.dtype, shard_name(index))
+
+    def write(self, table: TokenTable, embedded: RowEmbeddings, index: int) -> WrittenShard:
+        """Writes the files of the index-th shard."""
+        name = shard_name(index)
+        return WrittenShard(*write_shard(self.directory, name, table, embedded, self.options.granularity))
+
+
+class Engine(Protocol):
+    """Encodes and writes the shards of a job, in this process or elsewhere."""
+
+    def run(self, task: ShardTask, tables: Iterable[TokenTable], commit: Callable[[WrittenShard], None]) -> None:
+        """Turns token tables into shards.
+
+        Args:
+            task: what is done to each table.
+            tables: the tokens of the shards, in order; read no further ahead than memory allows.
+            commit: called for each shard, in order, one call at a time, as soon as the shard is written. An iterator
+                of shards would hand a shard over only once the next one is encoded, and a kill would lose both.
+
+        Raises:
+            OutOfMemory, StoreError: see `ShardTask.encode`; or what ended a process that encoded.
+        """
+        ...

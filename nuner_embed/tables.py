@@ -1,0 +1,216 @@
+"""Tokens, rows and embeddings of many documents as flat arrays: the shapes that encoders, jobs and stores share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nuner_embed.documents import Document, Span
+
+Granularity = Literal["token", "word", "mention"]
+Overflow = Literal["window", "truncate", "error"]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """The tokens of some documents, one after the other, special tokens left out.
+
+    Attributes:
+        documents: d of them.
+        ids: token ids, (n,).
+        starts: first character of each token in its own document, (n,).
+        ends: one past its last character, (n,). The slice carries no white space at its ends.
+        bounds: (d + 1,); document i has the tokens `bounds[i]` to `bounds[i + 1]`.
+        stretches: `(start, end)` of the words or mentions of each document that are to become rows; empty where
+            the tokens themselves do.
+    """
+
+    documents: tuple[Document, ...] = field(repr=False)
+    ids: NDArray[np.int32]
+    starts: Ints
+    ends: Ints
+    bounds: Ints
+    stretches: tuple[Sequence[tuple[int, int]], ...] = field(repr=False)
+
+    @classmethod
+    def concatenate(cls, tables: Sequence[Self]) -> Self:
+        """One table of the documents of several."""
+        shifts = np.cumsum([0, *(len(table.ids) for table in tables)])
+        return cls(
+            tuple(document for table in tables for document in table.documents),
+            np.concatenate([np.empty(0, np.int32), *(table.ids for table in tables)]),
+            np.concatenate([np.empty(0, np.int64), *(table.starts for table in tables)]),
+            np.concatenate([np.empty(0, np.int64), *(table.ends for table in tables)]),
+            np.concatenate([[0], *(t.bounds[1:] + shift for t, shift in zip(tables, shifts[:-1], strict=True))]),
+            tuple(stretches for table in tables for stretches in table.stretches),
+        )
+
+    def slice(self, first: int, last: int) -> Self:
+        """The documents `first` to `last`, the latter left out."""
+        a, b = self.bounds[first], self.bounds[last]
+        return type(self)(
+            self.documents[first:last],
+            self.ids[a:b],
+            self.starts[a:b],
+            self.ends[a:b],
+            self.bounds[first : last + 1] - a,
+            self.stretches[first:last],
+        )
+
+    @cached_property
+    def counts(self) -> Ints:
+        """Tokens of each document, (d,)."""
+        return np.diff(self.bounds)
+
+    @cached_property
+    def bases(self) -> Ints:
+        """Where each text would begin if all stood in one string with a gap after each, (d,)."""
+        lengths = np.array([len(document.text) + 1 for document in self.documents], dtype=np.int64)
+        return np.concatenate([[0], np.cumsum(lengths)[:-1]]) if len(lengths) else lengths
+
+    def covering(self, document: Ints, start: Ints, end: Ints) -> tuple[Ints, Ints]:
+        """The tokens that share a character with each stretch `[start, end)` of a document.
+
+        Args:
+            document: which document each stretch stands in, (m,).
+            start: first character, (m,).
+            end: one past the last, (m,).
+
+        Returns:
+            First token and one past the last, as indices into this table, (m,) each; equal where there is none.
+        """
+        base = np.repeat(self.bases, self.counts)
+        # Offsets of neighbours may fall back by a character where a normalizer reorders marks.
+        ends = np.maximum.accumulate(self.ends + base)
+        starts = np.minimum.accumulate((self.starts + base)[::-1])[::-1]
+        shift = self.bases[document]
+        first = np.searchsorted(ends, start + shift, side="right")
+        last = np.searchsorted(starts, end + shift, side="left")
+        return first, np.maximum(first, last)
+
+
+@dataclass(frozen=True, slots=True)
+class RowTable:
+    """Rows over a token table, in document order.
+
+    Attributes:
+        document: index of each row's document, (m,).
+        start: first character in the text, (m,).
+        end: one past the last, (m,).
+        index: the how-many-th token, word or span of its document, (m,).
+        first: first token that the row's embedding is the mean of, as an index into the token table, (m,).
+        last: one past the last such token, (m,).
+        untokenized: words or mentions of each document that no token stands for (a lone zero-width
+            character, say) and that get no row, (d,).
+    """
+
+    document: Ints
+    start: Ints
+    end: Ints
+    index: Ints
+    first: Ints
+    last: Ints
+    untokenized: Ints
+
+    def keep(self, mask: NDArray[np.bool_]) -> "RowTable":
+        """The rows where the mask is true."""
+        return RowTable(
+            self.document[mask], self.start[mask], self.end[mask], self.index[mask],
+            self.first[mask], self.last[mask], self.untokenized,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Stretches of tokens that are encoded together.
+
+    Attributes:
+        start: first token, as an index into the token table, (w,).
+        length: tokens, special tokens not counted, (w,).
+    """
+
+    start: Ints
+    length: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Which window each stretch of tokens is taken from.
+
+    Attributes:
+        windows: all windows, those of one document in order, windows made for single mentions last.
+        counts: how many windows each document's text needs, (d,).
+        window: index into `windows` for each stretch, (m,).
+        first: first token of the stretch within its window, (m,).
+        last: one past its last token within its window, (m,).
+        cut: stretches of which only the first tokens are used, (m,) bool.
+    """
+
+    windows: Windows
+    counts: Ints
+    window: Ints
+    first: Ints
+    last: Ints
+    cut: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEmbeddings:
+    """One document's tokens.
+
+    Attributes:
+        document_id: whose they are.
+        offsets: `text[start:end]` of each token, (n, 2).
+        vectors: (n, dim) float32.
+    """
+
+    document_id: str
+    offsets: Ints
+    vectors: NDArray[np.float32]
+
+    def __repr__(self) -> str:
+        return f"TokenEmbeddings({self.document_id!r}, {len(self.offsets)} tokens, dim {self.vectors.shape[1]})"
+
+
+@dataclass(slots=True)
+class RunStatistics:
+    """What it took to encode some rows.
+
+    Attributes:
+        tokens: tokens that went through the encoder, special tokens and overlaps included.
+        padding: padding tokens that went with them.
+        batch_tokens: the batch budget at the end.
+        reduced: whether memory ran out and the budget is smaller than at the start.
+    """
+
+    tokens: int = 0
+    padding: int = 0
+    batch_tokens: int = 0
+    reduced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RowEmbeddings:
+    """The rows of some documents, embedded.
+
+    Attributes:
+        rows: what the rows are, m of them.
+        vectors: (m, dim), float32 until they are cast for storing.
+        placement: the windows they were taken from.
+        dropped_tokens: tokens of each document beyond the window, where texts are truncated, (d,).
+        dropped_rows: rows of each document beyond it, (d,).
+        statistics: of the run.
+        found: the span that each row is, where mentions were not given but found.
+    """
+
+    rows: RowTable
+    vectors: NDArray[np.floating[Any]]
+    placement: Placement
+    dropped_tokens: Ints
+    dropped_rows: Ints
+    statistics: RunStatistics
+    found: tuple[Span, ...] | None = None

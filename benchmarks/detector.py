@@ -28,7 +28,6 @@ from nuner_embed.corpora.corpus import read_annotated
 from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.mentions import Found, embed_detected
 from nuner_embed.encoders.text import TextEncoder, unit
-from nuner_embed.encoders.tokens import tokenize
 from nuner_embed.heads.defaults import NAMED_THRESHOLD
 from nuner_embed.heads.detector import DEFAULT_THRESHOLD, ProbeDetector
 from nuner_embed.heads.labelled_words import WordFeatures, WordLabels, count_mentions, runs_of
@@ -71,7 +70,7 @@ class Part:
         documents = read_annotated([data_file(SETS[name])], "conll")[0]
         self.documents = [one for one in documents if name not in HELD_OUT or is_held_out(one.text)][:SENTENCES]
         recorder: Any = Recorder(detector)
-        table = tokenize(self.documents, encoder.tokenizer, "word")
+        table = encoder.tokenize(self.documents, "word")
         self.vectors = embed_detected(encoder, table, recorder).vectors
         self.words, self.word_vectors, self.bounds = recorder.asked
         self.found = detector.find(*recorder.asked)

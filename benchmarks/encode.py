@@ -28,7 +28,6 @@ from common import WORK as ALL_WORK
 from common import data_file, keep, machine
 
 from nuner_embed import Document, encode, export_onnx, load_encoder
-from nuner_embed.encoders.tokens import tokenize
 from nuner_embed.machine import cpu_features
 from nuner_embed.models.resolver import locate
 from nuner_embed.models.tokenizer import TextTokenizer
@@ -158,7 +157,7 @@ def encoder_alone(
     found: dict[str, dict[int, dict[str, float]]] = {}
     for name, how in runtimes.items():
         encoder = load_encoder(**how, threads=arguments.threads)
-        table = tokenize(documents, encoder.tokenizer, "token")
+        table = encoder.tokenize(documents, "token")
         for budget in BUDGETS:
             encoder.batch_tokens = budget
             seconds = []

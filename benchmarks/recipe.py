@@ -25,7 +25,6 @@ from nuner_embed import load_encoder
 from nuner_embed.cli.progress import RowProgress, note
 from nuner_embed.corpora.corpus import read_annotated
 from nuner_embed.encoders.concepts import ConceptEncoder
-from nuner_embed.encoders.tokens import tokenize
 from nuner_embed.evaluation.fewshot import measure
 from nuner_embed.evaluation.protocol import Protocol, TypedSet, needed, plan
 from nuner_embed.heads.features import embed_words
@@ -134,7 +133,7 @@ def measured(layers: tuple[int, ...], model: str, typed: TypedSet) -> list[dict[
     test = embed_words(encoder, typed.test)
     cells = measure("", typed, draws, PROTOCOL, train, test, threads=cores())
     found = [{"set": typed.name, "what": f"k = {cell.k}", "scores": cell.scores} for cell in cells]
-    table = tokenize(typed.test, encoder.tokenizer, "mention")
+    table = encoder.tokenize(typed.test, "mention")
     embedded = encoder.encode_rows(table, "mention")
     labels = [
         typed.test[d].spans[i].label or "" for d, i in zip(embedded.rows.document, embedded.rows.index, strict=True)

@@ -22,7 +22,7 @@ from nuner_embed.metadata import parse
 from nuner_embed.tables import Granularity
 
 if TYPE_CHECKING:
-    from nuner_embed.encoders.text import TextEncoder
+    from nuner_embed.encoders.base import Encoder
 
 NEGATIVE = "-"
 # From so many examples on, how rows vary is taken into account.
@@ -61,7 +61,7 @@ def as_marked_documents(texts: Texts) -> list[Document]:
     return as_documents(texts, lambda identity, text: marked_document(text, identity))
 
 
-def embed_mentions(index: Index, encoder: "TextEncoder", documents: Texts) -> Floats:
+def embed_mentions(index: Index, encoder: "Encoder", documents: Texts) -> Floats:
     """A vector for each span of the documents, in order, pooled as the index's rows are: (spans, dim) float32.
 
     For an index of words or tokens it is the mean of those that share characters with the span.
@@ -75,12 +75,11 @@ def embed_mentions(index: Index, encoder: "TextEncoder", documents: Texts) -> Fl
         StoreMismatch: the encoder is not the one that the index was made with.
         IndexBundleError: a span that no token stands for.
     """
-    from nuner_embed.encoders.tokens import tokenize  # a search by vectors needs no tokenizer
 
     require_encoder(index, encoder)
     documents = as_marked_documents(documents)
     granularity: Granularity = next(name for name in get_args(Granularity) if name == index.bundle.granularity)
-    table = tokenize(documents, encoder.tokenizer, granularity)
+    table = encoder.tokenize(documents, granularity)
     embedded = encoder.encode_rows(table, granularity)
     rows = embedded.rows
     bounds = np.searchsorted(rows.document, np.arange(len(documents) + 1))
@@ -100,7 +99,7 @@ def embed_mentions(index: Index, encoder: "TextEncoder", documents: Texts) -> Fl
     return prepared(found, "cosine") if encoder.recipe.normalize else found
 
 
-def require_encoder(index: Index, encoder: "TextEncoder") -> None:
+def require_encoder(index: Index, encoder: "Encoder") -> None:
     """Refuses an encoder whose vectors do not mean what the index's do.
 
     Raises:
@@ -146,7 +145,7 @@ class Examples:
         return (centre - away).astype(np.float32), "centroid"
 
 
-def examples_of(index: Index, encoder: "TextEncoder", documents: Texts) -> Examples:
+def examples_of(index: Index, encoder: "Encoder", documents: Texts) -> Examples:
     """The spans of some documents as examples; those labelled "-" are negatives. Texts are read as by `embed_mentions`.
 
     Raises:

@@ -23,11 +23,13 @@ class Encoder(Protocol):
         numerics: all that decides the bits, as JSON values.
         numeric_hash: of `numerics`.
         capacity: tokens of text that one window holds.
+        source: the model's name, by which it can be loaded again.
     """
 
     recipe: Recipe
     dim: int
     semantic_hash: str
+    source: str
 
     @property
     def numerics(self) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from sklearn.linear_model import LogisticRegression
 from nuner_embed.documents import Document, Span
 from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.text import TextEncoder, unit
-from nuner_embed.encoders.tokens import tokenize
 from nuner_embed.errors import ModelError
 from nuner_embed.models.concept_facts import Calibration
 
@@ -122,7 +121,7 @@ def compare(
         ModelError: no type has ten mentions, or only one has.
     """
     kept, types, holds = _mentions(documents, seed, concepts.takes)
-    table = tokenize(kept, encoder.tokenizer, "mention")
+    table = encoder.tokenize(kept, "mention")
     vectors = np.empty((len(holds), encoder.dim), np.float32)
     seen = np.zeros(len(holds), bool)
     begin = np.cumsum([0, *(len(document.spans) for document in kept)])

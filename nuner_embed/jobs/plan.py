@@ -10,7 +10,6 @@ from nuner_embed.corpora.corpus import Survey
 from nuner_embed.documents import Document
 from nuner_embed.encoders.rows import count_rows
 from nuner_embed.encoders.text import TextEncoder
-from nuner_embed.encoders.tokens import tokenize
 from nuner_embed.encoders.windows import count_windows
 from nuner_embed.errors import StoreError
 from nuner_embed.jobs.options import JobOptions
@@ -39,7 +38,7 @@ def cut_shards(documents: Iterable[Document], encoder: TextEncoder, options: Job
     parts: list[TokenTable] = []
     weight = 0
     for chunk in _chunks(documents):
-        table = tokenize(chunk, encoder.tokenizer, granularity)
+        table = encoder.tokenize(chunk, granularity)
         if options.overflow == "error":
             _require_short(table, encoder.capacity)
         rows = count_rows(table, granularity)
@@ -100,7 +99,7 @@ def estimate(survey: Survey, encoder: TextEncoder, options: JobOptions) -> Estim
     characters = rows = tokens = 0
     sample = iter(survey.sample)
     while chunk := list(islice(sample, _CHUNK_DOCUMENTS)):
-        table = tokenize(chunk, encoder.tokenizer, options.tokenized)
+        table = encoder.tokenize(chunk, options.tokenized)
         sizes = np.minimum(table.counts, encoder.capacity) if options.overflow == "truncate" else table.counts
         windows = count_windows(sizes, encoder.capacity, encoder.recipe.stride)
         overlaps = np.maximum(windows - 1, 0) * encoder.recipe.stride

@@ -30,7 +30,7 @@ from nuner_embed.documents import Document, Span
 from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.loader import load_encoder
 from nuner_embed.evaluation.calibration import compare
-from nuner_embed.heads.io import save_probe
+from nuner_embed.heads.linear import LinearHead
 from nuner_embed.heads.probe import train_probe
 from nuner_embed.models.companions import DETECTOR_FOLDER
 from nuner_embed.models.concept_facts import ConceptFacts
@@ -123,7 +123,8 @@ def detect(base: Path) -> None:
     tagger = train_probe(
         unlabelled, load_encoder(model), C=DETECTOR_C, class_weight=None, cache=WORK / NAME / "features"
     )
-    save_probe(SHIPPED / DETECTOR_FOLDER, tagger.weights, replace(tagger.facts, model=NAME))
+    facts = replace(tagger.head.facts, model=NAME)
+    LinearHead(tagger.head.weights, facts).save(SHIPPED / DETECTOR_FOLDER, force=True)
     seal(SHIPPED)
 
 

@@ -57,7 +57,7 @@ to read it.</p>
 <p>By a mention in its context, by examples, and by the name of a type (scores are then probabilities).</p>
 {"".join(_search(search, hits) for search, hits in zip(SEARCHES, found, strict=True))}
 <h2>A few-shot probe</h2>
-<p>A linear layer on the frozen encoder, from {sum(few.tagger.facts.training.mentions.values())} mentions of
+<p>A linear layer on the frozen encoder, from {sum(few.tagger.head.facts.training.mentions.values())} mentions of
 {types}, {SHOTS} to {2 * SHOTS} of each: {few}.</p>
 {"".join(_tagged(document) for document in few.shown)}
 <h2>A zero-shot probe</h2>

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from nuner_embed.export import export_onnx, verify
     from nuner_embed.heads.classifier import LinearProbe
     from nuner_embed.heads.detector import load_detector
-    from nuner_embed.heads.named import NamedTypeTagger, extract
+    from nuner_embed.heads.io import open_head
+    from nuner_embed.heads.named import extract, named_tagger
     from nuner_embed.heads.probe import train_probe
     from nuner_embed.heads.tagger import Tagger
     from nuner_embed.indexes import Index, embed_mentions, examples_of, find, find_concepts, marked_document
@@ -52,7 +53,6 @@ _HOMES = {
     "Index": "nuner_embed.indexes",
     "Instruction": "nuner_embed.annotation.instruction",
     "LinearProbe": "nuner_embed.heads.classifier",
-    "NamedTypeTagger": "nuner_embed.heads.named",
     "NunerEmbedError": "nuner_embed.errors",
     "Protocol": "nuner_embed.evaluation.protocol",
     "Recipe": "nuner_embed.models.recipe",
@@ -76,6 +76,8 @@ _HOMES = {
     "load_detector": "nuner_embed.heads.detector",
     "load_encoder": "nuner_embed.encoders.loader",
     "marked_document": "nuner_embed.indexes",
+    "named_tagger": "nuner_embed.heads.named",
+    "open_head": "nuner_embed.heads.io",
     "pretrain": "nuner_embed.pretraining.run",
     "read_set": "nuner_embed.evaluation.fewshot_run",
     "save_model": "nuner_embed.models.snapshot",
@@ -93,7 +95,6 @@ __all__ = [
     "Index",
     "Instruction",
     "LinearProbe",
-    "NamedTypeTagger",
     "NunerEmbedError",
     "Protocol",
     "Recipe",
@@ -117,6 +118,8 @@ __all__ = [
     "load_detector",
     "load_encoder",
     "marked_document",
+    "named_tagger",
+    "open_head",
     "pretrain",
     "read_set",
     "save_model",

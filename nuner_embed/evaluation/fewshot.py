@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from nuner_embed.documents import Document
+from nuner_embed.encoders.mentions import WordFeatures
 from nuner_embed.encoders.tokens import Ints
 from nuner_embed.evaluation.metrics import Scores
 from nuner_embed.evaluation.protocol import Draws, Protocol, TypedSet, needed
 from nuner_embed.heads.classifier import LinearProbe
-from nuner_embed.heads.labelled_words import Runs, WordFeatures, WordLabels, runs_of
+from nuner_embed.heads.labelled_words import Runs, WordLabels, runs_of
 from nuner_embed.metadata import Count, Positive
 
 METRICS = ("token_macro_f1", "token_macro_f1_with_none", "span_micro_f1")

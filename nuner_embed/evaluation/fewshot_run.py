@@ -10,6 +10,7 @@ from nuner_embed.arguments import as_names
 from nuner_embed.corpora.annotated import read_annotated
 from nuner_embed.documents import Document
 from nuner_embed.encoders.loader import load_encoder
+from nuner_embed.encoders.mentions import WordFeatures
 from nuner_embed.evaluation.comparison import AVERAGE
 from nuner_embed.evaluation.fewshot import Cell, measure
 from nuner_embed.evaluation.protocol import Draws, Protocol, TypedSet, key_of, needed, plan
@@ -17,7 +18,7 @@ from nuner_embed.evaluation.results_folder import FIGURE_FILE, RESULTS_FILE, TAB
 from nuner_embed.evaluation.table import SetFacts, results, table
 from nuner_embed.files import expand, hash_of
 from nuner_embed.heads.features import FeatureCache, Progress, feature_folder, silent
-from nuner_embed.heads.labelled_words import WordFeatures, WordLabels
+from nuner_embed.heads.labelled_words import WordLabels
 from nuner_embed.installation import install_command
 from nuner_embed.machine import threads_for
 

@@ -12,7 +12,7 @@ from nuner_embed.encoders.tokens import Ints
 from nuner_embed.files import hash_of
 from nuner_embed.heads.defaults import DEFAULT_C, DEFAULT_CLASS_WEIGHT
 from nuner_embed.heads.labelled_words import Unit, count_matrix, count_mentions, shortened, types_among
-from nuner_embed.heads.sampling import draw_k, draw_words, short_types
+from nuner_embed.heads.support_set import draw_k, draw_words, short_types
 from nuner_embed.limits import DRAWS_MOST, SEED_MOST, SHOTS_MOST
 
 ShortCells = Literal["blank", "drop", "keep"]

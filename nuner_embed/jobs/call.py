@@ -5,7 +5,7 @@ from typing import Any, Literal
 from nuner_embed.arguments import Paths, StrPath
 from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.encoders.loader import ModelSpec
-from nuner_embed.encoders.mentions import Detector
+from nuner_embed.encoders.mentions import SpanFinder
 from nuner_embed.encoders.tokens import Granularity
 from nuner_embed.encoders.windows import Overflow
 from nuner_embed.errors import StoreError
@@ -36,7 +36,7 @@ def encode(
     workers: int = 1,
     on_error: Literal["fail", "skip"] = "fail",
     force: bool = False,
-    detector: Detector | None = None,
+    detector: SpanFinder | None = None,
     also_file: bool = False,
     reporter: Reporter | None = None,
     **recipe: Any,

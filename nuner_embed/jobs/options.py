@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, get_args
 
-from nuner_embed.encoders.mentions import Detector
+from nuner_embed.encoders.mentions import SpanFinder
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.encoders.tokens import Granularity
 from nuner_embed.encoders.windows import Overflow
@@ -43,7 +43,7 @@ class JobOptions:
     shard_rows: int = 100_000
     workers: int = 1
     force: bool = False
-    detector: Detector | None = None
+    detector: SpanFinder | None = None
     also_file: bool = False
 
     def __post_init__(self) -> None:

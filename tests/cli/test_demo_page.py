@@ -34,7 +34,7 @@ def test_the_map_of_concepts_moves_to_what_is_found():
 
 def test_the_page_fits_a_telephone_and_says_from_when_on_a_mention_has_a_colour(tmp_path):
     training = SimpleNamespace(mentions={"city": 8})
-    tagger = SimpleNamespace(types=("city",), facts=SimpleNamespace(training=training))
+    tagger = SimpleNamespace(types=("city",), head=SimpleNamespace(facts=SimpleNamespace(training=training)))
     probed = SimpleNamespace(tagger=tagger, shown=[])
     seen = MentionMap(["Kiel"], ["d"], np.zeros((1, 2)), np.array([-1]), np.array([0.1]))
     store, found = make_store(tmp_path / "s", 0, documents=1), [[HIT]] * len(SEARCHES)

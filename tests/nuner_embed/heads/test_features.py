@@ -8,8 +8,8 @@ from fakes import HashRuntime, hash_encoder
 
 from nuner_embed.documents import Document, join_words
 from nuner_embed.errors import ProbeError
-from nuner_embed.heads.features import FeatureCache, embed_words
 from nuner_embed.heads import features as module
+from nuner_embed.heads.features import FeatureCache, embed_words
 
 TEXTS = ["the ferry left", "Zürich", "", "at seven the ferry left the ferry", "\u200d!", "the " * 60]
 

@@ -21,8 +21,7 @@ from common import WORK, data_file, keep, machine
 from nuner_embed import Document, Protocol, encode, export_onnx, load_encoder, read_set, verify
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.encoders.tokens import TokenTable
-from nuner_embed.evaluation.fewshot import measure
-from nuner_embed.evaluation.protocol import needed, plan
+from nuner_embed.evaluation.fewshot import measure, needed, plan
 from nuner_embed.heads.features import FeatureCache
 
 BUDGETS = (4096, 16384, 65536, 262144)

@@ -35,12 +35,11 @@ from torch.nn import functional as F
 from nuner_embed.machine import cores
 from nuner_embed.models.resolver import locate
 from nuner_embed.models.tokenizer import TextTokenizer
-from nuner_embed.pretraining.batches import make_batch, plan_epoch, positive_share
-from nuner_embed.pretraining.bi_encoder import BiEncoder
 from nuner_embed.pretraining.data import Prepared, prepare, tokenized_names
-from nuner_embed.pretraining.examples import Examples
+from nuner_embed.pretraining.examples import Examples, make_batch, plan_epoch, positive_share
 from nuner_embed.pretraining.feed import Source, contrastive_feed
 from nuner_embed.pretraining.halves import Halves
+from nuner_embed.pretraining.objectives import BiEncoder
 from nuner_embed.pretraining.run import Parts
 from nuner_embed.pretraining.settings import Settings
 from nuner_embed.pretraining.trainer import Sums

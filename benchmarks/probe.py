@@ -11,8 +11,8 @@ products; and once one thread in each of two processes. Features that are dead (
 python benchmarks/probe.py --solvers
 
 compares the L-BFGS of nuner_embed/heads/solver.py with scipy's L-BFGS-B on that same loss, in the same coordinates,
-with ten remembered steps and the same rule for stopping each: `LinearProbe`'s defaults, features of nuner-mini, the support
-sets of the grid. Every fit is timed on one thread, both solvers on one support set right after each other; then all
+with ten remembered steps and the same rule for stopping each: `LinearProbe`'s defaults, features of nuner-mini, the
+support sets of the grid. Every fit is timed on one thread, both solvers on one support set right after each other; then all
 fits of the grid in as many threads as there are cores, as `evaluate fewshot` runs them.
 """
 
@@ -37,8 +37,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from nuner_embed import LinearProbe, Protocol, export_onnx, load_encoder, read_set
-from nuner_embed.evaluation.fewshot import fit_draw, measure
-from nuner_embed.evaluation.protocol import needed, plan
+from nuner_embed.evaluation.fewshot import fit_draw, measure, needed, plan
 from nuner_embed.heads import solver
 from nuner_embed.heads.features import FeatureCache
 from nuner_embed.heads.labelled_words import WordLabels

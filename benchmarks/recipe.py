@@ -26,8 +26,7 @@ from nuner_embed.cli.progress import RowProgress, note
 from nuner_embed.corpora.annotated import read_annotated
 from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.tokens import TokenTable
-from nuner_embed.evaluation.fewshot import measure
-from nuner_embed.evaluation.protocol import Protocol, TypedSet, needed, plan
+from nuner_embed.evaluation.fewshot import Protocol, TypedSet, measure, needed, plan
 from nuner_embed.heads.features import embed_words
 from nuner_embed.indexes.vectors import Floats, prepared
 from nuner_embed.machine import cores

@@ -281,7 +281,7 @@ def _finish(
             with atomic_write(beside(output, FIGURE_SUFFIX), follow=False) as stream:
                 stream.write(figure)
     if sample_review and report.mentions:
-        from nuner_embed.annotation.review import sample_mentions, write_review
+        from nuner_embed.annotation.report import sample_mentions, write_review
 
         with Corpus([output]) as corpus:
             sample = sample_mentions((item for item in corpus if isinstance(item, Document)), sample_review)

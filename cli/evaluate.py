@@ -88,8 +88,8 @@ def fewshot(
     pairs = [_named(model) for model in models]
     require_apart(output, [*(place for _, place in pairs), *(part for one in sets for part in one[1:])], folder=True)
     from nuner_embed.cli.progress import RowProgress, conclude, note
+    from nuner_embed.evaluation.fewshot import Protocol
     from nuner_embed.evaluation.fewshot_run import evaluate_fewshot, read_set, wrong_names
-    from nuner_embed.evaluation.protocol import Protocol
     from nuner_embed.evaluation.results_folder import TABLE_FILE, require_free
     from nuner_embed.files import expand
 

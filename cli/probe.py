@@ -293,7 +293,7 @@ def evaluate(
     from nuner_embed.cli.progress import RowProgress, conclude
     from nuner_embed.cli.scores import show_scores
     from nuner_embed.corpora.annotated import read_annotated
-    from nuner_embed.evaluation.probe_scores import comparable_types, score_tagger
+    from nuner_embed.evaluation.metrics import comparable_types, score_tagger
     from nuner_embed.heads.io import open_head
     from nuner_embed.heads.tagger import Tagger
 

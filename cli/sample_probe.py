@@ -7,8 +7,7 @@ from pathlib import Path
 from nuner_embed.documents import Document
 from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.loader import load_encoder
-from nuner_embed.evaluation.metrics import Scores
-from nuner_embed.evaluation.probe_scores import score_tagger
+from nuner_embed.evaluation.metrics import Scores, score_tagger
 from nuner_embed.heads.linear import LinearHead
 from nuner_embed.heads.probe import train_probe, zero_shot_tagger
 from nuner_embed.heads.tagger import Tagger

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from nuner_embed.encoders.loader import load_encoder
     from nuner_embed.encoders.text import Encoder, TextEncoder, TokenEmbeddings
     from nuner_embed.errors import NunerEmbedError
+    from nuner_embed.evaluation.fewshot import Protocol
     from nuner_embed.evaluation.fewshot_run import evaluate_fewshot, read_set
-    from nuner_embed.evaluation.probe_scores import score_tagger
-    from nuner_embed.evaluation.protocol import Protocol
+    from nuner_embed.evaluation.metrics import score_tagger
     from nuner_embed.export import export_onnx, verify
     from nuner_embed.heads.classifier import LinearProbe
     from nuner_embed.heads.detector import load_detector
@@ -54,7 +54,7 @@ _HOMES = {
     "Instruction": "nuner_embed.annotation.instruction",
     "LinearProbe": "nuner_embed.heads.classifier",
     "NunerEmbedError": "nuner_embed.errors",
-    "Protocol": "nuner_embed.evaluation.protocol",
+    "Protocol": "nuner_embed.evaluation.fewshot",
     "Recipe": "nuner_embed.models.recipe",
     "Server": "nuner_embed.annotation.server",
     "Settings": "nuner_embed.pretraining.settings",
@@ -81,7 +81,7 @@ _HOMES = {
     "pretrain": "nuner_embed.pretraining.run",
     "read_set": "nuner_embed.evaluation.fewshot_run",
     "save_model": "nuner_embed.models.snapshot",
-    "score_tagger": "nuner_embed.evaluation.probe_scores",
+    "score_tagger": "nuner_embed.evaluation.metrics",
     "train_probe": "nuner_embed.heads.probe",
     "verify": "nuner_embed.export",
     "write_parquet": "nuner_embed.store.parquet_file",

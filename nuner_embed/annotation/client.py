@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import openai
 
-from nuner_embed.annotation.answers import Answer, Garbage, NoAnswer, read_answer
-from nuner_embed.annotation.guard import TooLarge
+from nuner_embed.annotation.answers import Answer, Garbage, NoAnswer, TooLarge, read_answer
 from nuner_embed.annotation.instruction import Instruction
 from nuner_embed.annotation.ledger import KeptReply
 from nuner_embed.annotation.server import Server

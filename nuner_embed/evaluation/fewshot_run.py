@@ -11,11 +11,9 @@ from nuner_embed.corpora.annotated import read_annotated
 from nuner_embed.documents import Document
 from nuner_embed.encoders.loader import load_encoder
 from nuner_embed.encoders.mentions import WordFeatures
-from nuner_embed.evaluation.comparison import AVERAGE
-from nuner_embed.evaluation.fewshot import Cell, measure
-from nuner_embed.evaluation.protocol import Draws, Protocol, TypedSet, key_of, needed, plan
+from nuner_embed.evaluation.comparison import AVERAGE, SetFacts, results, table
+from nuner_embed.evaluation.fewshot import Cell, Draws, Protocol, TypedSet, key_of, measure, needed, plan
 from nuner_embed.evaluation.results_folder import FIGURE_FILE, RESULTS_FILE, TABLE_FILE, opened, read_part, write_part
-from nuner_embed.evaluation.table import SetFacts, results, table
 from nuner_embed.files import expand, hash_of
 from nuner_embed.heads.features import FeatureCache, Progress, feature_folder, silent
 from nuner_embed.heads.labelled_words import WordLabels
@@ -166,7 +164,7 @@ def _measured(
 
 
 def _drawn(cells: Sequence[Cell], note: Callable[[str], None]) -> bytes | None:
-    from nuner_embed.evaluation.figure import figure
+    from nuner_embed.evaluation.comparison import figure
 
     try:
         return figure(cells)

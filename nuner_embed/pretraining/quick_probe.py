@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import PretrainingError
-from nuner_embed.evaluation.fewshot import measure
-from nuner_embed.evaluation.protocol import Draws, Protocol, TypedSet, needed, plan
+from nuner_embed.evaluation.fewshot import Draws, Protocol, TypedSet, measure, needed, plan
 from nuner_embed.heads.features import embed_words
 from nuner_embed.models.recipe import Recipe
 from nuner_embed.models.resolver import Model

@@ -13,7 +13,7 @@ from torch import nn
 
 from nuner_embed.arguments import Paths, StrPath
 from nuner_embed.errors import PretrainingError
-from nuner_embed.evaluation.protocol import TypedSet
+from nuner_embed.evaluation.fewshot import TypedSet
 from nuner_embed.files import expand, hash_of, read_json, write_json
 from nuner_embed.installation import install_command
 from nuner_embed.machine import cores
@@ -23,22 +23,27 @@ from nuner_embed.models.known import DEFAULT_BASE
 from nuner_embed.models.resolver import Model, locate
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.models.weights import hash_weights, weight_files
-from nuner_embed.pretraining.batches import plan_epoch, positive_share
-from nuner_embed.pretraining.bi_encoder import BiEncoder
-from nuner_embed.pretraining.cards import concept_card, hashes_of_cards, text_card
 from nuner_embed.pretraining.checkpoint import save_network, write_recipe
 from nuner_embed.pretraining.data import Prepared, Progress, prepare, tokenized_names
-from nuner_embed.pretraining.facts import CARD, FACTS_FILE, SCHEMA_VERSION
-from nuner_embed.pretraining.feed import Feed, Source, classifier_feed, contrastive_feed
-from nuner_embed.pretraining.folder import held, is_placed, same_run
+from nuner_embed.pretraining.examples import plan_epoch, positive_share
+from nuner_embed.pretraining.facts import CARD, FACTS_FILE, SCHEMA_VERSION, concept_card, hashes_of_cards, text_card
+from nuner_embed.pretraining.feed import Feed, FrozenStates, Source, classifier_feed, contrastive_feed
+from nuner_embed.pretraining.folder import (
+    CURVE_FILE,
+    METRICS_FILE,
+    RESULT,
+    STATE_FILE,
+    finish,
+    held,
+    is_placed,
+    place,
+    same_run,
+)
 from nuner_embed.pretraining.halves import Halves, use_fast_dropout
 from nuner_embed.pretraining.history import curve, to_csv
-from nuner_embed.pretraining.publication import finish, place
+from nuner_embed.pretraining.objectives import BiEncoder, TokenClassifier
 from nuner_embed.pretraining.quick_probe import PlannedProbe, make_quick_probe, plan_quick_probe
-from nuner_embed.pretraining.run_files import CURVE_FILE, METRICS_FILE, RESULT, STATE_FILE
 from nuner_embed.pretraining.settings import Settings
-from nuner_embed.pretraining.states import FrozenStates
-from nuner_embed.pretraining.token_classifier import TokenClassifier
 from nuner_embed.pretraining.trainer import Trainer
 from nuner_embed.runtimes.torch import load_network
 

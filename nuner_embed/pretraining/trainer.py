@@ -17,13 +17,12 @@ from torch import nn
 from nuner_embed.encoders.tokens import Ints
 from nuner_embed.errors import PretrainingError
 from nuner_embed.files import atomic_write
-from nuner_embed.pretraining.batches import make_batch, plan_epoch
-from nuner_embed.pretraining.bi_encoder import Compared
-from nuner_embed.pretraining.examples import Examples
+from nuner_embed.pretraining.examples import Examples, make_batch, plan_epoch
 from nuner_embed.pretraining.feed import Feed
+from nuner_embed.pretraining.folder import METRICS_FILE
 from nuner_embed.pretraining.history import Row, Sums, to_csv
+from nuner_embed.pretraining.objectives import Compared
 from nuner_embed.pretraining.optimizer import Progressed, load_state, make_optimizer, rate_at, save_state, set_rate
-from nuner_embed.pretraining.run_files import METRICS_FILE
 from nuner_embed.pretraining.settings import Settings
 
 _SECONDS_BETWEEN_STATES = 120.0

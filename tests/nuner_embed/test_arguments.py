@@ -8,8 +8,8 @@ from fakes import HashRuntime, hash_encoder, wordpiece
 from nuner_embed import Corpus, Document, Span, train_probe
 from nuner_embed.arguments import as_documents, as_names, as_paths
 from nuner_embed.errors import ProbeError
-from nuner_embed.evaluation.probe_scores import comparable_types
-from nuner_embed.evaluation.protocol import TypedSet
+from nuner_embed.evaluation.fewshot import TypedSet
+from nuner_embed.evaluation.metrics import comparable_types
 from nuner_embed.heads.detector import ProbeDetector
 from nuner_embed.heads.support_set import choose_support
 

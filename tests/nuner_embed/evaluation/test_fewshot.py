@@ -11,12 +11,9 @@ from scipy import stats
 
 from nuner_embed import LinearProbe, Protocol, evaluate_fewshot, read_set
 from nuner_embed.evaluation import fewshot_run as module
-from nuner_embed.evaluation.comparison import AVERAGE, Grid
-from nuner_embed.evaluation.fewshot import Cell, measure
-from nuner_embed.evaluation.figure import figure
+from nuner_embed.evaluation.comparison import AVERAGE, Grid, figure, table
+from nuner_embed.evaluation.fewshot import Cell, TypedSet, measure, needed, plan
 from nuner_embed.evaluation.metrics import Scores
-from nuner_embed.evaluation.protocol import TypedSet, needed, plan
-from nuner_embed.evaluation.table import table
 from nuner_embed.heads.features import FeatureCache, embed_words
 from nuner_embed.heads.labelled_words import WordLabels, runs_of
 from nuner_embed.installation import install_command

@@ -19,14 +19,13 @@ import nuner_embed
 from nuner_embed import pretrain
 from nuner_embed.documents import Document, join_words
 from nuner_embed.errors import PretrainingError
-from nuner_embed.evaluation.protocol import TypedSet
+from nuner_embed.evaluation.fewshot import TypedSet
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.pretraining import run as run_module
 from nuner_embed.pretraining import trainer as trainer_module
-from nuner_embed.pretraining.batches import make_batch, plan_epoch
-from nuner_embed.pretraining.examples import make_examples
+from nuner_embed.pretraining.data import hold_out
+from nuner_embed.pretraining.examples import make_batch, make_examples, plan_epoch
 from nuner_embed.pretraining.optimizer import rate_at
-from nuner_embed.pretraining.selection import hold_out
 from nuner_embed.pretraining.settings import Settings
 
 CITIES, BOATS = ["kiel", "oslo", "rome", "bonn"], ["ferry", "raft", "ship"]

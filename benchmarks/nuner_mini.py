@@ -38,11 +38,11 @@ from nuner_embed.models.delta import compose, seal, ship
 from nuner_embed.models.resolver import locate
 from nuner_embed.pretraining.facts import FACTS_FILE
 from nuner_embed.pretraining.run import CURVE_FILE, pretrain
-from nuner_embed.pretraining.settings import Settings
+from nuner_embed.pretraining.settings import PretrainSettings
 
 BASE, NAME = "minilm-l6", "nuner-mini"
 DATA, CALIBRATION = "llm-annotated/annotated.jsonl.gz", "typed/text2kg/text2kg.jsonl.gz"
-SETTINGS = Settings(learning_rate=8e-4, frozen_layers=2, validation=0.05, validate_every=1)  # results/recipe.md
+SETTINGS = PretrainSettings(learning_rate=8e-4, frozen_layers=2, validation=0.05, validate_every=1)  # results/recipe.md
 SHIPPED = ROOT / "nuner_embed" / "bundled" / "nuner_mini"
 CHECKPOINT = WORK / NAME / "checkpoint"
 RESULT_TITLES = {

@@ -34,13 +34,13 @@ from nuner_embed.evaluation.fewshot_run import FIGURE_FILE, TABLE_FILE
 from nuner_embed.files import atomic_write
 from nuner_embed.pretraining.facts import FACTS_FILE
 from nuner_embed.pretraining.run import pretrain
-from nuner_embed.pretraining.settings import Settings
+from nuner_embed.pretraining.settings import PretrainSettings
 
 FOLDER = WORK / "pretrained"
 TYPES = 1000
 TYPED = [f"typed/{name}.jsonl.gz" for name in ("wordnet-senses/semcor", "wordnet-senses/masc", "text2kg/text2kg")]
 FEW_NERD = "typed/few-nerd-inter/dev.txt.gz"
-SMALL = Settings(**DEEPER)
+SMALL = PretrainSettings(**DEEPER)
 # at nuner-mini's own rate, 8e-4, cross-entropy over tags ruins the encoder: far below the base
 TAGGED = replace(SMALL, objective="token-classification", learning_rate=1e-4)
 OURS = "nuner-mini"

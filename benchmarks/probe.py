@@ -12,8 +12,8 @@ python benchmarks/probe.py --solvers
 
 compares the L-BFGS of nuner_embed/heads/solver.py with scipy's L-BFGS-B on that same loss, in the same coordinates,
 with ten remembered steps and the same rule for stopping each: `LinearProbe`'s defaults, features of nuner-mini, the
-support sets of the grid. Every fit is timed on one thread, both solvers on one support set right after each other; then all
-fits of the grid in as many threads as there are cores, as `evaluate fewshot` runs them.
+support sets of the grid. Every fit is timed on one thread, both solvers on one support set right after each other; then
+all fits of the grid in as many threads as there are cores, as `evaluate fewshot` runs them.
 """
 
 import argparse

@@ -32,7 +32,7 @@ from nuner_embed.indexes.vectors import Floats, prepared
 from nuner_embed.machine import cores
 from nuner_embed.pretraining.facts import FACTS_FILE
 from nuner_embed.pretraining.run import pretrain
-from nuner_embed.pretraining.settings import Settings
+from nuner_embed.pretraining.settings import PretrainSettings
 
 DATA = "llm-annotated/annotated.jsonl.gz"
 NEAREST = {"snips", "sgd", "plot", "craft", "anem", "scier", "politics"}  # kinds of text like those of the test parts
@@ -108,7 +108,9 @@ def run(name: str, trial: Trial, sets: Sequence[TypedSet]) -> dict[str, Any]:
     directory = FOLDER / (trial.of or name)
     if not (directory / FACTS_FILE).exists():
         with RowProgress("") as progress:
-            pretrain([filtered(trial.without)], directory, Settings(**trial.changes), progress=progress, note=note)
+            pretrain(
+                [filtered(trial.without)], directory, PretrainSettings(**trial.changes), progress=progress, note=note
+            )
     facts = json.loads((directory / FACTS_FILE).read_text())
     cells = [one for typed in sets for one in measured(trial.layers, str(directory), typed)]
     return {"held_out_loss": facts["validation_loss"], "similarity": facts["similarity"], "cells": cells}

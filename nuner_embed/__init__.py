@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from nuner_embed.models.recipe import Recipe
     from nuner_embed.models.snapshot import save_model
     from nuner_embed.pretraining.run import pretrain
-    from nuner_embed.pretraining.settings import Settings
+    from nuner_embed.pretraining.settings import PretrainSettings
     from nuner_embed.store.parquet_file import write_parquet
     from nuner_embed.store.reader import Store
 
@@ -57,7 +57,7 @@ _HOMES = {
     "Protocol": "nuner_embed.evaluation.fewshot",
     "Recipe": "nuner_embed.models.recipe",
     "Server": "nuner_embed.annotation.server",
-    "Settings": "nuner_embed.pretraining.settings",
+    "PretrainSettings": "nuner_embed.pretraining.settings",
     "Span": "nuner_embed.documents",
     "Store": "nuner_embed.store.reader",
     "Tagger": "nuner_embed.heads.tagger",
@@ -96,10 +96,10 @@ __all__ = [
     "Instruction",
     "LinearProbe",
     "NunerEmbedError",
+    "PretrainSettings",
     "Protocol",
     "Recipe",
     "Server",
-    "Settings",
     "Span",
     "Store",
     "Tagger",

@@ -17,7 +17,7 @@ from nuner_embed.encoders.tokens import Ints
 from nuner_embed.errors import PretrainingError
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.pretraining.examples import Examples, concepts_of, make_examples, tags_of
-from nuner_embed.pretraining.settings import Settings
+from nuner_embed.pretraining.settings import PretrainSettings
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: spreads seeds over all bits
 
@@ -151,7 +151,7 @@ def prepare(
     data: Paths,
     reading: Mapping[str, Any],
     tokenizer: TextTokenizer,
-    settings: Settings,
+    settings: PretrainSettings,
     max_length: int,
     progress: Progress,
 ) -> Prepared:

@@ -1,4 +1,4 @@
-"""An annotated corpus as arrays: token ids in pieces that fit the encoder, which tokens carry which label, and batches."""
+"""An annotated corpus as arrays: token ids in pieces that fit the encoder, the labels of their tokens, and batches."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from nuner_embed.artifacts import Kind, is_free, is_only_begun, lock, require_ours
 from nuner_embed.errors import PretrainingError
@@ -32,6 +32,9 @@ from nuner_embed.pretraining.facts import (
     read_begun,
     read_model,
 )
+
+if TYPE_CHECKING:
+    from nuner_embed.pretraining.processes import Processes  # torch, which takes seconds to import
 
 STATE_FILE: Final = "state.safetensors"
 METRICS_FILE: Final = "metrics.csv"
@@ -150,22 +153,22 @@ def require_free(directory: Path, *, force: bool) -> None:
 
 
 @contextmanager
-def held(directory: Path, accelerator: Any, *, force: bool) -> Iterator[Path]:
+def held(directory: Path, processes: "Processes", *, force: bool) -> Iterator[Path]:
     """The working folder of a run, for this run alone; it goes when the block ends without an error.
 
     Where an earlier process died while a finished model took its place, that is done first: see `is_placed`.
 
     Args:
         directory: of the run.
-        accelerator: accelerate's; of its processes, the main one holds the folder for all.
+        processes: of the run; the main one holds the folder for all.
         force: empty it first.
 
     Raises:
         PretrainingError: another process trains there, or see `require_free`.
     """
     work = directory / TRAINING_FOLDER
-    if not accelerator.is_main_process:
-        accelerator.wait_for_everyone()
+    if not processes.is_main:
+        processes.wait()
         yield work
         return
     require_free(directory, force=force)
@@ -179,7 +182,7 @@ def held(directory: Path, accelerator: Any, *, force: bool) -> Iterator[Path]:
             _empty(work)
         if not (work / RUN_FILE).exists():
             write_json(work / RUN_FILE, _mark(None))  # first of all: by it the folder is known
-        accelerator.wait_for_everyone()
+        processes.wait()
         yield work
         if any(name.startswith(f"{TRAINING_FOLDER}/") for name in MODEL.strangers(directory)):
             (work / RUN_FILE).unlink()  # somebody put something there while the run went on: it stays

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nuner_embed.pretraining.halves import Flat, Halves, Padded
-from nuner_embed.pretraining.settings import Settings
+from nuner_embed.pretraining.settings import PretrainSettings
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class BiEncoder(nn.Module):  # type: ignore[misc]
         prior: share of the pairs that hold; the bias starts there, as in SigLIP.
     """
 
-    def __init__(self, text: Halves, concept: Halves, settings: Settings, prior: float) -> None:
+    def __init__(self, text: Halves, concept: Halves, settings: PretrainSettings, prior: float) -> None:
         super().__init__()
         self.text, self.concept = text, concept
         self._loss, self._temperature, self._pooling = settings.loss, settings.temperature, settings.concept_pooling

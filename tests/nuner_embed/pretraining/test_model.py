@@ -11,7 +11,7 @@ from nuner_embed.models.resolver import locate
 from nuner_embed.pretraining.feed import FrozenStates, Source
 from nuner_embed.pretraining.halves import FastDropout, Flat, Halves, Padded, use_fast_dropout
 from nuner_embed.pretraining.objectives import BiEncoder, top_1
-from nuner_embed.pretraining.settings import Settings
+from nuner_embed.pretraining.settings import PretrainSettings
 from nuner_embed.runtimes.torch import load_network
 
 IDS = torch.tensor([[2, 9, 30, 31, 12, 3], [2, 8, 11, 3, 1, 1]])
@@ -215,7 +215,7 @@ def test_no_room_for_the_states(tmp_path, monkeypatch):
 
 
 def bi_encoder(folder, prior=0.01, **values):
-    settings = Settings(dropout=0.0, **values)
+    settings = PretrainSettings(dropout=0.0, **values)
     halves = [Halves(network(folder), 1, 0.0) for _ in range(2)]
     return BiEncoder(*halves, settings, prior)
 

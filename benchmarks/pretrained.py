@@ -24,7 +24,7 @@ from fewshot import PAPER, SETS, tell
 from nuner_mini import DATA, json_line, typed
 from recipe import DEEPER
 
-from nuner_embed import Protocol, evaluate_fewshot, read_set
+from nuner_embed import FewShotProtocol, evaluate_fewshot, read_set
 from nuner_embed.cli.progress import RowProgress, note
 from nuner_embed.corpora.annotated import read_annotated
 from nuner_embed.documents import Document, Span
@@ -67,7 +67,7 @@ def main() -> None:
     sets = [read_set(name, *map(data_file, parts), format="conll") for name, parts in SETS.items()]
     models = {name: str(FOLDER / name) for name in MODELS}
     found = evaluate_fewshot(
-        models, sets, FOLDER / "runs", Protocol(), cache=FOLDER / "features", progress=tell, note=print
+        models, sets, FOLDER / "runs", FewShotProtocol(), cache=FOLDER / "features", progress=tell, note=print
     )
     shutil.copyfile(FOLDER / "runs" / FIGURE_FILE, RESULTS / "pretrained.png")
     trainings = {name: json.loads((FOLDER / name / FACTS_FILE).read_text()) for name in ("typed", "llm", "contrastive")}

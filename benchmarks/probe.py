@@ -36,7 +36,7 @@ from sklearn.metrics import f1_score
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from nuner_embed import LinearProbe, Protocol, export_onnx, load_encoder, read_set
+from nuner_embed import FewShotProtocol, LinearProbe, export_onnx, load_encoder, read_set
 from nuner_embed.evaluation.fewshot import fit_draw, measure, needed, plan
 from nuner_embed.heads import solver
 from nuner_embed.heads.features import FeatureCache
@@ -49,7 +49,7 @@ SETS = {
     "BioNLP 2004": ("typed/bionlp2004/train.tsv", "typed/bionlp2004/test.tsv"),
 }
 # scikit-learn's defaults, but for a tolerance of a third: at 1e-4 both end up to 0.2 points of F1 from the optimum
-PROTOCOL = Protocol(C=1.0, class_weight=None, tol=3e-5)
+PROTOCOL = FewShotProtocol(C=1.0, class_weight=None, tol=3e-5)
 OURS = f"nuner-embed, {cores()} threads"
 ONE_BY_ONE = f"scikit-learn one by one, {cores()} threads"
 
@@ -216,7 +216,7 @@ def by_scipy(loss: solver.Loss, start: np.ndarray, tol: float, max_iter: int) ->
 
 
 def compare_solvers() -> None:
-    protocol = Protocol()
+    protocol = FewShotProtocol()
     cache = FeatureCache(WORK / "probing" / "features", load_encoder("nuner-mini"))
     grids = [Problem(name, parts, cache) for name, parts in SETS.items()]
     ours, fits = (

@@ -26,7 +26,7 @@ from nuner_embed.cli.progress import RowProgress, note
 from nuner_embed.corpora.annotated import read_annotated
 from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.tokens import TokenTable
-from nuner_embed.evaluation.fewshot import Protocol, TypedSet, measure, needed, plan
+from nuner_embed.evaluation.fewshot import FewShotProtocol, TypedSet, measure, needed, plan
 from nuner_embed.heads.features import embed_words
 from nuner_embed.indexes.vectors import Floats, prepared
 from nuner_embed.machine import cores
@@ -37,7 +37,7 @@ from nuner_embed.pretraining.settings import PretrainSettings
 DATA = "llm-annotated/annotated.jsonl.gz"
 NEAREST = {"snips", "sgd", "plot", "craft", "anem", "scier", "politics"}  # kinds of text like those of the test parts
 DEVELOPMENT, FEWEST = 1000, 11
-PROTOCOL = Protocol(k=(1, 4, 16), draws=6)
+PROTOCOL = FewShotProtocol(k=(1, 4, 16), draws=6)
 FOLDER = WORK / "recipe"
 
 

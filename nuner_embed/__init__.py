@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from nuner_embed.annotation.conversion import convert_replies
     from nuner_embed.annotation.instruction import Instruction
     from nuner_embed.annotation.job import annotate
-    from nuner_embed.annotation.server import Server
+    from nuner_embed.annotation.server import LLMServer
     from nuner_embed.corpora.corpus import Corpus
     from nuner_embed.documents import Document, Span
     from nuner_embed.encoders.concepts import ConceptEncoder
     from nuner_embed.encoders.loader import load_encoder
     from nuner_embed.encoders.text import Encoder, TextEncoder, TokenEmbeddings
     from nuner_embed.errors import NunerEmbedError
-    from nuner_embed.evaluation.fewshot import Protocol
+    from nuner_embed.evaluation.fewshot import FewShotProtocol
     from nuner_embed.evaluation.fewshot_run import evaluate_fewshot, read_set
     from nuner_embed.evaluation.metrics import score_tagger
     from nuner_embed.export import export_onnx, verify
@@ -50,14 +50,14 @@ _HOMES = {
     "Corpus": "nuner_embed.corpora.corpus",
     "Document": "nuner_embed.documents",
     "Encoder": "nuner_embed.encoders.text",
+    "FewShotProtocol": "nuner_embed.evaluation.fewshot",
     "Index": "nuner_embed.indexes",
     "Instruction": "nuner_embed.annotation.instruction",
+    "LLMServer": "nuner_embed.annotation.server",
     "LinearProbe": "nuner_embed.heads.classifier",
     "NunerEmbedError": "nuner_embed.errors",
-    "Protocol": "nuner_embed.evaluation.fewshot",
-    "Recipe": "nuner_embed.models.recipe",
-    "Server": "nuner_embed.annotation.server",
     "PretrainSettings": "nuner_embed.pretraining.settings",
+    "Recipe": "nuner_embed.models.recipe",
     "Span": "nuner_embed.documents",
     "Store": "nuner_embed.store.reader",
     "Tagger": "nuner_embed.heads.tagger",
@@ -92,14 +92,14 @@ __all__ = [
     "Corpus",
     "Document",
     "Encoder",
+    "FewShotProtocol",
     "Index",
     "Instruction",
+    "LLMServer",
     "LinearProbe",
     "NunerEmbedError",
     "PretrainSettings",
-    "Protocol",
     "Recipe",
-    "Server",
     "Span",
     "Store",
     "Tagger",

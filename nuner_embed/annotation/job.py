@@ -13,7 +13,7 @@ from nuner_embed.annotation.instruction import Instruction
 from nuner_embed.annotation.ledger import KeptReply, Ledger, open_ledger, read_ledger
 from nuner_embed.annotation.replies import Reply
 from nuner_embed.annotation.report import AnnotationReport
-from nuner_embed.annotation.server import Server
+from nuner_embed.annotation.server import LLMServer
 from nuner_embed.annotation.sidecars import REPLIES_SUFFIX, beside
 from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.documents import Document
@@ -101,7 +101,7 @@ class Asking:
 def annotate(
     corpus: Corpus,
     output: str | os.PathLike[str],
-    server: Server,
+    server: LLMServer,
     *,
     instruction: Instruction | None = None,
     occurrences: Occurrences = "all",
@@ -201,7 +201,7 @@ def _replies(documents: Iterable[Document], ledger: Ledger, key_of: Callable[[st
 def estimate(
     corpus: Corpus,
     output: Path,
-    server: Server,
+    server: LLMServer,
     instruction: Instruction,
     prices: tuple[float, float] | None = None,
 ) -> Estimate:

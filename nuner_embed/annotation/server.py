@@ -33,7 +33,7 @@ _TAKEN = {
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class LLMServer:
     """Whom to ask, and how patiently.
 
     Attributes:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from nuner_embed.evaluation.fewshot import Cell, Protocol
+from nuner_embed.evaluation.fewshot import Cell, FewShotProtocol
 from nuner_embed.heads.labelled_words import SCHEME, shortened
 
 AVERAGE = "average"
@@ -157,7 +157,7 @@ class SetFacts:
     lost: int
 
 
-def results(cells: Sequence[Cell], sets: Sequence[SetFacts], protocol: Protocol) -> dict[str, Any]:
+def results(cells: Sequence[Cell], sets: Sequence[SetFacts], protocol: FewShotProtocol) -> dict[str, Any]:
     """Everything, for `results.json`."""
     grid = Grid(cells)
     return {
@@ -172,7 +172,7 @@ def results(cells: Sequence[Cell], sets: Sequence[SetFacts], protocol: Protocol)
     }
 
 
-def table(cells: Sequence[Cell], sets: Sequence[SetFacts], protocol: Protocol) -> str:
+def table(cells: Sequence[Cell], sets: Sequence[SetFacts], protocol: FewShotProtocol) -> str:
     """The tables, for `table.md`."""
     grid = Grid(cells)
     unit = f"{protocol.unit}, exactly k" if protocol.unit == "words" else "mentions, between k and 2k"

@@ -37,7 +37,7 @@ ShortCells = Literal["blank", "drop", "keep"]
 
 
 @dataclass(frozen=True, slots=True)
-class Protocol:
+class FewShotProtocol:
     """What is measured.
 
     Attributes:
@@ -116,14 +116,14 @@ class Draws:
     blank: str | None
 
 
-def plan(typed: TypedSet, protocol: Protocol) -> list[Draws]:
+def plan(typed: TypedSet, protocol: FewShotProtocol) -> list[Draws]:
     """Draws the support sets of every size: the same for every model."""
     types = typed.types
     counts = count_matrix(typed.train, types, protocol.unit)
     return [_plan(counts, types, k, protocol) for k in protocol.k]
 
 
-def _plan(counts: Ints, types: list[str], k: int, protocol: Protocol) -> Draws:
+def _plan(counts: Ints, types: list[str], k: int, protocol: FewShotProtocol) -> Draws:
     sample = draw_words if protocol.unit == "words" else draw_k
     lacking = short_types(counts, types, k)
     if lacking and protocol.short_types == "blank":
@@ -150,7 +150,7 @@ def needed(draws: Sequence[Draws]) -> NDArray[np.intp]:
     return np.unique(np.concatenate([np.empty(0, np.intp), *(one for size in draws for one in size.sets)]))
 
 
-def key_of(typed: TypedSet, protocol: Protocol, encoder: tuple[str, str]) -> str:
+def key_of(typed: TypedSet, protocol: FewShotProtocol, encoder: tuple[str, str]) -> str:
     """A hash of all that decides the cells of a model on a set; `encoder` is its semantic and numeric hash."""
     return hash_of({"set": typed.sha256, "protocol": asdict(protocol), "encoder": encoder, "schema": 1})
 
@@ -195,7 +195,7 @@ def measure(
     model: str,
     typed: TypedSet,
     draws: Sequence[Draws],
-    protocol: Protocol,
+    protocol: FewShotProtocol,
     train: WordFeatures,
     test: WordFeatures,
     *,
@@ -234,7 +234,7 @@ def measure(
     return cells
 
 
-def fit_draw(vectors: NDArray[np.floating[Any]], codes: Ints, protocol: Protocol) -> LinearProbe:
+def fit_draw(vectors: NDArray[np.floating[Any]], codes: Ints, protocol: FewShotProtocol) -> LinearProbe:
     """A probe of one support set: features of its words, (n, dim), and their classes, (n,).
 
     Where all words are of one class, as of a single type whose mentions fill their sentences, the probe gives that

@@ -13,7 +13,7 @@ from torch import nn
 
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import PretrainingError
-from nuner_embed.evaluation.fewshot import Draws, Protocol, TypedSet, measure, needed, plan
+from nuner_embed.evaluation.fewshot import Draws, FewShotProtocol, TypedSet, measure, needed, plan
 from nuner_embed.files import write_json
 from nuner_embed.heads.features import embed_words
 from nuner_embed.installation import install_command
@@ -82,7 +82,7 @@ class PlannedProbe:
     """
 
     typed: TypedSet
-    protocol: Protocol
+    protocol: FewShotProtocol
     draws: list[Draws]
 
 
@@ -92,7 +92,7 @@ def plan_quick_probe(typed: TypedSet) -> PlannedProbe:
     Raises:
         PretrainingError: there are none.
     """
-    protocol = Protocol(k=(_K,), draws=_DRAWS, short_types="keep")
+    protocol = FewShotProtocol(k=(_K,), draws=_DRAWS, short_types="keep")
     draws = plan(typed, protocol)
     if draws[0].blank:
         raise PretrainingError(f"no probe on {typed.name}: {draws[0].blank}")

@@ -26,11 +26,12 @@ from nuner_embed import Corpus, LinearProbe, load_encoder
 from nuner_embed.bundled import DOCUMENTS, SENTENCES
 from nuner_embed.corpora.corpus import read_annotated
 from nuner_embed.documents import Document
+from nuner_embed.encoders.mentions import WordFeatures
 from nuner_embed.evaluation.metrics import Scores
-from nuner_embed.heads.background import BACKGROUND_WORDS
 from nuner_embed.heads.features import FeatureCache
-from nuner_embed.heads.labelled_words import Runs, WordFeatures, WordLabels, count_matrix, count_mentions, runs_of
-from nuner_embed.heads.sampling import draw_k
+from nuner_embed.heads.labelled_words import Runs, WordLabels, count_matrix, count_mentions, runs_of
+from nuner_embed.heads.probe import BACKGROUND_WORDS
+from nuner_embed.heads.support_set import draw_k
 
 K, DRAWS = 8, 5
 RARE = (

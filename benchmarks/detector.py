@@ -26,11 +26,11 @@ from strength import is_held_out
 from nuner_embed import load_detector, load_encoder
 from nuner_embed.corpora.corpus import read_annotated
 from nuner_embed.encoders.concepts import ConceptEncoder
-from nuner_embed.encoders.mentions import Found, embed_detected
+from nuner_embed.encoders.mentions import Found, WordFeatures, embed_detected
 from nuner_embed.encoders.text import TextEncoder, unit
 from nuner_embed.heads.defaults import NAMED_THRESHOLD
 from nuner_embed.heads.detector import DEFAULT_THRESHOLD, ProbeDetector
-from nuner_embed.heads.labelled_words import WordFeatures, WordLabels, count_mentions, runs_of
+from nuner_embed.heads.labelled_words import WordLabels, count_mentions, runs_of
 
 OURS = "nuner-mini"
 SETS = HELD_OUT | {
@@ -56,11 +56,11 @@ class Recorder:
     """A detector that keeps what it was asked."""
 
     detector: ProbeDetector
-    asked: Any = None
+    words: Any = None
 
-    def find(self, *asked: Any) -> Found:
-        self.asked = asked
-        return self.detector.find(*asked)
+    def find(self, documents: Any, words: WordFeatures) -> Found:
+        self.words = words
+        return self.detector.find(documents, words)
 
 
 class Part:
@@ -72,16 +72,14 @@ class Part:
         recorder: Any = Recorder(detector)
         table = encoder.tokenize(self.documents, "word")
         self.vectors = embed_detected(encoder, table, recorder).vectors
-        self.words, self.word_vectors, self.bounds = recorder.asked
-        self.found = detector.find(*recorder.asked)
+        self.words = recorder.words
+        self.found = detector.runs(self.documents, self.words)[0]
         self.types = sorted(count_mentions(self.documents))
-        places = [place for document in self.documents for place in document.words or ()]
-        features = WordFeatures(self.bounds, *np.array(places, dtype=np.int64).T, self.word_vectors)
-        self.mentions = WordLabels.of(self.documents, features, self.types).mentions
+        self.mentions = WordLabels.of(self.documents, self.words, self.types).mentions
         self.annotated = bounds_of(self.mentions)
 
     def seen(self, detector: ProbeDetector) -> Spans:
-        return bounds_of(detector.find(self.words, self.word_vectors, self.bounds))
+        return bounds_of(detector.runs(self.documents, self.words)[0])
 
 
 def main() -> None:
@@ -115,7 +113,7 @@ def measure_types(name: str, part: Part, concepts: ConceptEncoder) -> dict[str, 
     """Span F1 by the number of types asked for, by way and threshold."""
     names = concepts.encode([CONCEPTS[name][type_] for type_ in part.types])
     by_mention = concepts.probabilities(unit(part.vectors.copy()) @ names.T)
-    by_word = concepts.probabilities(unit(part.word_vectors.copy()) @ names.T)
+    by_word = concepts.probabilities(unit(part.words.vectors.copy()) @ names.T)
     every, random = list(range(len(part.types))), np.random.default_rng(0)
     pairs = [random.choice(every, 2, replace=False).tolist() for _ in range(PAIRS)]
     found = {}
@@ -132,8 +130,8 @@ def typed_f1(part: Part, probabilities: Any, types: list[int], threshold: float)
     some = probabilities[:, types]
     best = np.array(types)[some.argmax(axis=1)] + 1
     codes = np.where(some.max(axis=1) >= threshold, best, 0)
-    if len(codes) == len(part.words):
-        runs: Any = runs_of(codes, part.bounds)
+    if len(codes) == len(part.words.vectors):
+        runs: Any = runs_of(codes, part.words.bounds)
         seen = set(zip(runs.first.tolist(), runs.last.tolist(), runs.code.tolist(), strict=True))
     else:
         typed = zip(part.found.first.tolist(), part.found.last.tolist(), codes.tolist(), strict=True)

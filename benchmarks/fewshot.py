@@ -13,7 +13,7 @@ from typing import Any
 
 from common import RESULTS, WORK, data_file, keep, machine
 
-from nuner_embed import Protocol, evaluate_fewshot, export_onnx, read_set
+from nuner_embed import FewShotProtocol, evaluate_fewshot, export_onnx, read_set
 from nuner_embed.evaluation.comparison import AVERAGE, Grid
 from nuner_embed.evaluation.fewshot import Cell
 from nuner_embed.evaluation.fewshot_run import FIGURE_FILE, TABLE_FILE
@@ -27,7 +27,7 @@ SETS = {
     "CrossNER science": ("typed/crossner/science/train.txt", "typed/crossner/science/test.txt"),
 }
 LAYERS = {"last layer": (-1,), "middle layer": (-4,), "last and middle": (-1, -4)}  # of six
-PROTOCOLS = {"default": Protocol(), "plain": Protocol(C=1.0, class_weight=None)}
+PROTOCOLS = {"default": FewShotProtocol(), "plain": FewShotProtocol(C=1.0, class_weight=None)}
 # Field notes, section 4: another machine, 4 draws, 600 test sentences, mean of the first three sets.
 NOTED = {"last layer": {1: 15.7, 4: 33.1, 16: 44.0}, "last and middle": {1: 20.7, 4: 38.5, 16: 49.9}}
 # The paper's Table 3, mean of four sets (OntoNotes the fourth), 125M parameters.

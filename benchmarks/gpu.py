@@ -18,11 +18,10 @@ import numpy as np
 import torch
 from common import WORK, data_file, keep, machine
 
-from nuner_embed import Document, Protocol, encode, export_onnx, load_encoder, read_set, verify
+from nuner_embed import Document, FewShotProtocol, encode, export_onnx, load_encoder, read_set, verify
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.encoders.tokens import tokenize
-from nuner_embed.evaluation.fewshot import measure
-from nuner_embed.evaluation.protocol import needed, plan
+from nuner_embed.evaluation.fewshot import measure, needed, plan
 from nuner_embed.heads.features import FeatureCache
 from nuner_embed.tables import TokenTable
 
@@ -139,7 +138,7 @@ def few_shot(work: Path, model: str, encoders: dict[str, TextEncoder]) -> dict[s
     """Token macro-F1 on MIT Restaurant at k = 1, 4, 16, from features of the CPU and of the GPU."""
     parts = ("typed/mit-restaurant/train.txt", "typed/mit-restaurant/test.txt")
     typed = read_set("MIT Restaurant", *map(data_file, parts), format="conll")
-    protocol = Protocol(k=(1, 4, 16))
+    protocol = FewShotProtocol(k=(1, 4, 16))
     draws = plan(typed, protocol)
     found = {}
     for name, encoder in {"torch on the CPU": load_encoder(model, device="cpu"), **encoders}.items():

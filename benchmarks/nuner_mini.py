@@ -30,7 +30,7 @@ from nuner_embed.documents import Document, Span
 from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.loader import load_encoder
 from nuner_embed.evaluation.calibration import compare
-from nuner_embed.heads.io import save_probe
+from nuner_embed.heads.linear import LinearHead
 from nuner_embed.heads.probe import train_probe
 from nuner_embed.models.companions import DETECTOR_FOLDER
 from nuner_embed.models.concept_facts import ConceptFacts
@@ -38,11 +38,11 @@ from nuner_embed.models.delta import compose, seal, ship
 from nuner_embed.models.resolver import locate
 from nuner_embed.pretraining.facts import FACTS_FILE
 from nuner_embed.pretraining.run import CURVE_FILE, pretrain
-from nuner_embed.pretraining.settings import Settings
+from nuner_embed.pretraining.settings import PretrainSettings
 
 BASE, NAME = "minilm-l6", "nuner-mini"
 DATA, CALIBRATION = "llm-annotated/annotated.jsonl.gz", "typed/text2kg/text2kg.jsonl.gz"
-SETTINGS = Settings(learning_rate=8e-4, frozen_layers=2, validation=0.05, validate_every=1)  # results/recipe.md
+SETTINGS = PretrainSettings(learning_rate=8e-4, frozen_layers=2, validation=0.05, validate_every=1)  # results/recipe.md
 SHIPPED = ROOT / "nuner_embed" / "bundled" / "nuner_mini"
 CHECKPOINT = WORK / NAME / "checkpoint"
 RESULT_TITLES = {
@@ -123,7 +123,8 @@ def detect(base: Path) -> None:
     tagger = train_probe(
         unlabelled, load_encoder(model), C=DETECTOR_C, class_weight=None, cache=WORK / NAME / "features"
     )
-    save_probe(SHIPPED / DETECTOR_FOLDER, tagger.weights, replace(tagger.facts, model=NAME))
+    facts = replace(tagger.head.facts, model=NAME)
+    LinearHead(tagger.head.weights, facts).save(SHIPPED / DETECTOR_FOLDER, force=True)
     seal(SHIPPED)
 
 

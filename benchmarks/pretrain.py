@@ -20,6 +20,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,6 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from accelerate import Accelerator
 from common import WORK, data_file, keep, machine
 from torch import nn
 from torch.nn import functional as F
@@ -35,15 +35,15 @@ from torch.nn import functional as F
 from nuner_embed.machine import cores
 from nuner_embed.models.resolver import locate
 from nuner_embed.models.tokenizer import TextTokenizer
-from nuner_embed.pretraining.batches import make_batch, plan_epoch, positive_share
-from nuner_embed.pretraining.bi_encoder import BiEncoder
 from nuner_embed.pretraining.data import Prepared, prepare, tokenized_names
-from nuner_embed.pretraining.examples import Examples
+from nuner_embed.pretraining.examples import Examples, make_batch, plan_epoch, positive_share
 from nuner_embed.pretraining.feed import Source, contrastive_feed
 from nuner_embed.pretraining.halves import Halves
-from nuner_embed.pretraining.run import Parts
-from nuner_embed.pretraining.settings import Settings
-from nuner_embed.pretraining.trainer import Sums
+from nuner_embed.pretraining.objectives import BiEncoder
+from nuner_embed.pretraining.parts import Base, Parts, Workplace
+from nuner_embed.pretraining.processes import Processes
+from nuner_embed.pretraining.settings import PretrainSettings
+from nuner_embed.pretraining.trainer import Reporter, Sums
 
 BASE = "minilm-l6"
 DATA = "llm-annotated/annotated.jsonl.gz"
@@ -99,7 +99,7 @@ def _pause(pipe: Any) -> float:
 class HeldOut:
     """The held-out loss of any two networks, over the batches of our own validation."""
 
-    def __init__(self, prepared: Prepared, settings: Settings) -> None:
+    def __init__(self, prepared: Prepared, settings: PretrainSettings) -> None:
         self.model = locate(BASE)
         self.tokenizer = TextTokenizer.from_directory(self.model.directory)
         self.examples, self.settings = prepared.examples, settings
@@ -132,7 +132,7 @@ def _uncut(network: Any) -> Halves:
 class PlainBiEncoder(nn.Module):
     """Section 3.2 written down: dense arrays, whole networks."""
 
-    def __init__(self, settings: Settings, prior: float, *, frozen_dropout: bool) -> None:
+    def __init__(self, settings: PretrainSettings, prior: float, *, frozen_dropout: bool) -> None:
         super().__init__()
         directory = locate(BASE).directory
         self.text, self.concept = (
@@ -201,15 +201,15 @@ def items(examples: Examples, pieces: Any) -> list[dict[str, Any]]:
     return found
 
 
-def setup(settings: Settings) -> tuple[Prepared, HeldOut]:
+def setup(settings: PretrainSettings) -> tuple[Prepared, HeldOut]:
     """The data; the same for every seed of order and dropout."""
-    shared = Settings(**{**settings.to_dict(), "seed": 0})
+    shared = PretrainSettings(**{**settings.to_dict(), "seed": 0})
     tokenizer = TextTokenizer.from_directory(locate(BASE).directory)
     prepared = prepare([data_file(DATA)], {}, tokenizer, shared, 256, lambda *_: None)
     return prepared, HeldOut(prepared, shared)
 
 
-def run_plain(settings: Settings, kind: str, pause: Callable[[], float]) -> dict[str, Any]:
+def run_plain(settings: PretrainSettings, kind: str, pause: Callable[[], float]) -> dict[str, Any]:
     """Trains with the HF Trainer; returns the seconds without the measuring of held-out losses, and these."""
     prepared, held_out = setup(settings)
     epochs = settings.epochs
@@ -256,13 +256,13 @@ def run_plain(settings: Settings, kind: str, pause: Callable[[], float]) -> dict
         eps=settings.epsilon,
         fused=True,
     )
-    schedule = transformers.get_linear_schedule_with_warmup(optimizer, round(settings.warmup * steps), steps)
+    schedule = transformers.get_linear_schedule_with_warmup(optimizer, round(settings.warmup_ratio * steps), steps)
     with tempfile.TemporaryDirectory() as folder:
         arguments = transformers.TrainingArguments(
             output_dir=folder,
             per_device_train_batch_size=settings.batch_size,
             num_train_epochs=epochs,
-            max_grad_norm=settings.clip,
+            max_grad_norm=settings.max_grad_norm,
             seed=settings.seed,
             use_cpu=True,
             report_to=[],
@@ -288,22 +288,18 @@ def run_plain(settings: Settings, kind: str, pause: Callable[[], float]) -> dict
     }
 
 
-def run_ours(settings: Settings, work: Path, pause: Callable[[], float]) -> dict[str, Any]:
+def run_ours(settings: PretrainSettings, work: Path, pause: Callable[[], float]) -> dict[str, Any]:
     """Trains as `pretrain` does, on these texts; the seed decides order and dropout alone."""
     prepared, held_out = setup(settings)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     began = time.perf_counter()
     parts = Parts(
-        held_out.model,
-        held_out.tokenizer,
+        Base(held_out.model, held_out.tokenizer),
         prepared,
         settings,
-        Accelerator(cpu=True),
-        work,
-        True,
-        lambda *_: None,
-        print,
+        Workplace(work, Processes(torch.device("cpu")), cache=True),
+        Reporter(print, lambda *_: None),
     )
     trainer = parts.trainer("benchmark", None)
     curve: list[float] = []
@@ -339,20 +335,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="of ours")
     parser.add_argument("--epochs", type=int, default=5)
     options = parser.parse_args()
-    settings = Settings(sample=options.texts, epochs=options.epochs, validate_every=1)
-    short = Settings(**{**settings.to_dict(), "epochs": 1})
+    settings = PretrainSettings(sample=options.texts, epochs=options.epochs, validate_every=1)
+    short = replace(settings, epochs=1)
     work = WORK / "pretraining" / "speed"
     plain = [partial(run_plain, settings, kind) for kind in ("plain", "without")]
     runs = take_turns(partial(run_ours, settings, work), *plain)
     runs += take_turns(partial(run_plain, short, "grouped"))
     more = []
     for seed in range(1, options.seeds):
-        more += take_turns(partial(run_ours, Settings(**{**settings.to_dict(), "seed": seed}), work))
+        more += take_turns(partial(run_ours, PretrainSettings(**{**settings.to_dict(), "seed": seed}), work))
     shutil.rmtree(work, ignore_errors=True)
     keep(
         "pretrain",
         {
-            "machine": machine("torch", "transformers", "accelerate"),
+            "machine": machine("torch", "transformers"),
             "texts": options.texts,
             "settings": settings.to_dict(),
             "runs": runs,

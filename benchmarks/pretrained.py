@@ -24,7 +24,7 @@ from fewshot import PAPER, SETS, tell
 from nuner_mini import DATA, json_line, typed
 from recipe import DEEPER
 
-from nuner_embed import Protocol, evaluate_fewshot, read_set
+from nuner_embed import FewShotProtocol, evaluate_fewshot, read_set
 from nuner_embed.cli.progress import RowProgress, note
 from nuner_embed.corpora.corpus import read_annotated
 from nuner_embed.documents import Document, Span
@@ -34,13 +34,13 @@ from nuner_embed.evaluation.fewshot_run import FIGURE_FILE, TABLE_FILE
 from nuner_embed.files import atomic_write
 from nuner_embed.pretraining.facts import FACTS_FILE
 from nuner_embed.pretraining.run import pretrain
-from nuner_embed.pretraining.settings import Settings
+from nuner_embed.pretraining.settings import PretrainSettings
 
 FOLDER = WORK / "pretrained"
 TYPES = 1000
 TYPED = [f"typed/{name}.jsonl.gz" for name in ("wordnet-senses/semcor", "wordnet-senses/masc", "text2kg/text2kg")]
 FEW_NERD = "typed/few-nerd-inter/dev.txt.gz"
-SMALL = Settings(**DEEPER)
+SMALL = PretrainSettings(**DEEPER)
 # at nuner-mini's own rate, 8e-4, cross-entropy over tags ruins the encoder: far below the base
 TAGGED = replace(SMALL, objective="token-classification", learning_rate=1e-4)
 OURS = "nuner-mini"
@@ -67,7 +67,7 @@ def main() -> None:
     sets = [read_set(name, *map(data_file, parts), format="conll") for name, parts in SETS.items()]
     models = {name: str(FOLDER / name) for name in MODELS}
     found = evaluate_fewshot(
-        models, sets, FOLDER / "runs", Protocol(), cache=FOLDER / "features", progress=tell, note=print
+        models, sets, FOLDER / "runs", FewShotProtocol(), cache=FOLDER / "features", progress=tell, note=print
     )
     shutil.copyfile(FOLDER / "runs" / FIGURE_FILE, RESULTS / "pretrained.png")
     trainings = {name: json.loads((FOLDER / name / FACTS_FILE).read_text()) for name in ("typed", "llm", "contrastive")}

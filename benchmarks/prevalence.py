@@ -25,9 +25,10 @@ from sklearn.metrics import average_precision_score
 from nuner_embed import LinearProbe, load_encoder
 from nuner_embed.corpora.corpus import read_annotated
 from nuner_embed.documents import Document
+from nuner_embed.encoders.mentions import WordFeatures
 from nuner_embed.heads.features import FeatureCache
-from nuner_embed.heads.labelled_words import WordFeatures, count_mentions, runs_of
-from nuner_embed.heads.prevalence import ALLOWED, POWER, prevalence_sample, rare_threshold
+from nuner_embed.heads.labelled_words import count_mentions, runs_of
+from nuner_embed.heads.linear import ALLOWED, POWER, prevalence_sample, rare_threshold
 
 SETS = {
     "MIT Movie": lambda: read("MIT Movie"),

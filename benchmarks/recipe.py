@@ -25,19 +25,18 @@ from nuner_embed import load_encoder
 from nuner_embed.cli.progress import RowProgress, note
 from nuner_embed.corpora.corpus import read_annotated
 from nuner_embed.encoders.concepts import ConceptEncoder
-from nuner_embed.evaluation.fewshot import measure
-from nuner_embed.evaluation.protocol import Protocol, TypedSet, needed, plan
+from nuner_embed.evaluation.fewshot import FewShotProtocol, TypedSet, measure, needed, plan
 from nuner_embed.heads.features import embed_words
 from nuner_embed.indexes.vectors import Floats, prepared
 from nuner_embed.machine import cores
 from nuner_embed.pretraining.facts import FACTS_FILE
 from nuner_embed.pretraining.run import pretrain
-from nuner_embed.pretraining.settings import Settings
+from nuner_embed.pretraining.settings import PretrainSettings
 
 DATA = "llm-annotated/annotated.jsonl.gz"
 NEAREST = {"snips", "sgd", "plot", "craft", "anem", "scier", "politics"}  # kinds of text like those of the test parts
 DEVELOPMENT, FEWEST = 1000, 11
-PROTOCOL = Protocol(k=(1, 4, 16), draws=6)
+PROTOCOL = FewShotProtocol(k=(1, 4, 16), draws=6)
 FOLDER = WORK / "recipe"
 
 
@@ -108,7 +107,9 @@ def run(name: str, trial: Trial, sets: Sequence[TypedSet]) -> dict[str, Any]:
     directory = FOLDER / (trial.of or name)
     if not (directory / FACTS_FILE).exists():
         with RowProgress("") as progress:
-            pretrain([filtered(trial.without)], directory, Settings(**trial.changes), progress=progress, note=note)
+            pretrain(
+                [filtered(trial.without)], directory, PretrainSettings(**trial.changes), progress=progress, note=note
+            )
     facts = json.loads((directory / FACTS_FILE).read_text())
     cells = [one for typed in sets for one in measured(trial.layers, str(directory), typed)]
     return {"held_out_loss": facts["validation_loss"], "similarity": facts["similarity"], "cells": cells}

@@ -21,7 +21,7 @@ from nuner_embed.documents import Document
 from nuner_embed.evaluation.fewshot import score_probes
 from nuner_embed.heads.features import FeatureCache
 from nuner_embed.heads.labelled_words import WordLabels, count_matrix, count_mentions
-from nuner_embed.heads.sampling import draw_k
+from nuner_embed.heads.support_set import draw_k
 from nuner_embed.machine import cores
 
 SETS = {

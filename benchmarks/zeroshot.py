@@ -24,12 +24,13 @@ from nuner_embed import load_detector, load_encoder
 from nuner_embed.corpora.corpus import read_annotated
 from nuner_embed.documents import Document
 from nuner_embed.encoders.concepts import ConceptEncoder
+from nuner_embed.encoders.mentions import WordFeatures
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.evaluation.metrics import Scores
 from nuner_embed.heads.defaults import NAMED_THRESHOLD
 from nuner_embed.heads.features import embed_words
-from nuner_embed.heads.labelled_words import WordFeatures, WordLabels, count_mentions, runs_of
-from nuner_embed.heads.zero_shot import zero_shot_tagger
+from nuner_embed.heads.labelled_words import WordLabels, count_mentions, runs_of
+from nuner_embed.heads.probe import zero_shot_tagger
 
 OURS = "nuner-mini"
 THRESHOLDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
@@ -80,7 +81,7 @@ def measure(
     """Token macro-F1 and span micro-F1 of a probe that was made of a set's type names."""
     types = {label: CONCEPTS[name][label] for label in sorted(count_mentions(documents))}
     tagger = zero_shot_tagger(types, encoder, concepts, t)
-    labels, codes = WordLabels.of(documents, words, tagger.types), tagger.label(words)
+    labels, codes = WordLabels.of(documents, words, tagger.types), tagger.head.label(words)
     scores = Scores.of(tagger.types, labels, codes, runs_of(codes, words.bounds), len(documents))
     return {"token_macro_f1": float(scores.token_macro_f1), "span_micro_f1": float(scores.span_micro_f1)}
 
@@ -101,13 +102,12 @@ def detect(documents: list[Document]) -> dict[str, dict[str, float]]:
     """
     detector = load_detector(OURS)
     words = embed_words(load_encoder(OURS), documents)
-    texts = [document.text[a:b] for number, document in enumerate(documents) for a, b in words.words(number)]
     labels = WordLabels.of(documents, words, sorted(count_mentions(documents)))
     mentions = set(zip(labels.mentions.first.tolist(), labels.mentions.last.tolist(), strict=True))
     inside = labels.codes > 0
     found = {}
     for threshold in DETECTED:
-        seen = replace(detector, threshold=threshold).find(texts, words.vectors, words.bounds)
+        seen = replace(detector, threshold=threshold).runs(documents, words)[0]
         chosen = np.zeros(len(inside), bool)
         for first, last in zip(seen.first, seen.last, strict=True):
             chosen[first:last] = True

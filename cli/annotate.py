@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nuner_embed.annotation.instruction import Instruction
     from nuner_embed.annotation.job import Asking
     from nuner_embed.annotation.report import AnnotationReport
-    from nuner_embed.annotation.server import Server
+    from nuner_embed.annotation.server import LLMServer
 
 _SHOWN = 8
 
@@ -181,11 +181,11 @@ def annotate(
 
         if importlib.util.find_spec("openai") is None:
             raise AnnotationError(f"asking an LLM needs the openai package; {install_command('annotate')}")
-        from nuner_embed.annotation.server import Server
+        from nuner_embed.annotation.server import LLMServer
 
         wording = Instruction.read(instruction) if instruction else Instruction.open_ended()
         timeout = patience.pop("timeout")
-        server = Server(llm, base_url, key_variable, timeout_seconds=timeout, **patience)
+        server = LLMServer(llm, base_url, key_variable, timeout_seconds=timeout, **patience)
         if dry_run:
             _estimate(corpus, output, server, wording, prices, reading, as_json)
             return
@@ -196,7 +196,7 @@ def annotate(
 def _ask(
     corpus: tuple[str, ...],
     output: Path,
-    server: "Server",
+    server: "LLMServer",
     instruction: "Instruction",
     occurrences: Any,
     max_requests: int | None,
@@ -226,7 +226,7 @@ def _ask(
 def _estimate(
     corpus: tuple[str, ...],
     output: Path,
-    server: "Server",
+    server: "LLMServer",
     instruction: "Instruction",
     prices: tuple[float, float] | None,
     reading: dict[str, Any],
@@ -281,7 +281,7 @@ def _finish(
             with atomic_write(beside(output, FIGURE_SUFFIX), follow=False) as stream:
                 stream.write(figure)
     if sample_review and report.mentions:
-        from nuner_embed.annotation.review import sample_mentions, write_review
+        from nuner_embed.annotation.report import sample_mentions, write_review
 
         with Corpus([output]) as corpus:
             sample = sample_mentions((item for item in corpus if isinstance(item, Document)), sample_review)

@@ -84,7 +84,7 @@ def demo(output: Path) -> None:
         f"nuner-embed probe train --concepts {types} -o zero-shot",
     )
     for probed, command, name in zip(probes, commands, ("probe", "zero-shot"), strict=True):
-        probed.tagger.save(output / name)
+        probed.tagger.save(output / name, force=True)
         streams.show("", command, f"{probed} (toy data)")
         Highlights().show(probed.shown)
     with atomic_write(output / "map.svg", follow=False) as stream:

@@ -1,17 +1,23 @@
 """A map of the mentions that were found, coloured by the type that each is nearest to."""
 
-import html
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.text import unit
+from nuner_embed.pages import render
 from nuner_embed.printable import readable
 from nuner_embed.store.reader import Store
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+TEMPLATES = Path(__file__).parent / "templates"
 # an eight-colour palette that people with colour blindness tell apart (Okabe and Ito)
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
 _GREY = "#c9ccd1"
@@ -70,28 +76,30 @@ class MentionMap:
             first.setdefault(self.texts[i], i)
         return list(first.values())[:most]
 
-    def svg(self) -> str:
+    def svg(self) -> "Markup":
         """The map as an SVG that stands for itself."""
         low, high = self.places.min(axis=0), self.places.max(axis=0)
         room = [_WIDTH - 2 * _MARGIN, _HEIGHT - 2 * _MARGIN]
         places = (self.places - low) / np.maximum(high - low, 1e-9) * room + [_MARGIN, _MARGIN + _KEY]
-        dots = [self._dot(i, *places[i]) for i in np.argsort(self.types >= 0, kind="stable")]
-        return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT + _KEY}" role="img" '
-            'aria-label="map of mentions" font-family="system-ui,sans-serif">'
-            f'<rect width="100%" height="100%" fill="#fafbfc"/>{_key()}{"".join([*dots, *self._names(places)])}</svg>'
+        return render(
+            "map.svg",
+            TEMPLATES,
+            width=_WIDTH,
+            height=_HEIGHT + _KEY,
+            key=_key(),
+            dots=[self._dot(i, *places[i]) for i in np.argsort(self.types >= 0, kind="stable")],
+            names=list(self._names(places)),
         )
 
-    def _dot(self, i: int, x: float, y: float) -> str:
+    def _dot(self, i: int, x: float, y: float) -> dict[str, Any]:
         known = self.types[i] >= 0
-        colour = _COLOURS[self.types[i]] if known else _GREY
         about = f"{self.texts[i]} - {CONCEPTS[self.types[i]] if known else 'of another type'} ({self.documents[i]})"
-        return (
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{4.5 if known else 3}" fill="{colour}" fill-opacity=".8">'
-            f"<title>{html.escape(readable(about))}</title></circle>"
-        )
+        colour = _COLOURS[self.types[i]] if known else _GREY
+        return {
+            "x": f"{x:.1f}", "y": f"{y:.1f}", "r": 4.5 if known else 3, "colour": colour, "about": readable(about),
+        }  # fmt: skip
 
-    def _names(self, places: NDArray[np.float64]) -> Iterator[str]:
+    def _names(self, places: NDArray[np.float64]) -> Iterator[dict[str, str]]:
         """The texts of some mentions of each type, where there is room."""
         taken: list[NDArray[np.float64]] = []
         for number in range(len(CONCEPTS)):
@@ -104,22 +112,19 @@ class MentionMap:
                     yield _name(self.texts[i], *place)
 
 
-def _name(text: str, x: float, y: float) -> str:
+def _name(text: str, x: float, y: float) -> dict[str, str]:
     left = x > _WIDTH - 120  # of its dot, where the map ends
-    place = f'x="{x + (-7 if left else 7):.1f}" y="{y + 4:.1f}" text-anchor="{"end" if left else "start"}"'
-    shown = html.escape(readable(text))
-    return (
-        f'<text {place} font-size="12" fill="#fafbfc" stroke="#fafbfc" stroke-width="3">{shown}</text>'
-        f'<text {place} font-size="12" fill="#1c2330">{shown}</text>'
-    )
+    return {
+        "x": f"{x + (-7 if left else 7):.1f}",
+        "y": f"{y + 4:.1f}",
+        "anchor": "end" if left else "start",
+        "text": readable(text),
+    }
 
 
-def _key() -> str:
+def _key() -> list[dict[str, Any]]:
     parts, x = [], float(_MARGIN)
     for name, colour in [*zip(CONCEPTS, _COLOURS, strict=True), ("another", _GREY)]:
-        parts.append(
-            f'<circle cx="{x:.0f}" cy="{_KEY - 10}" r="5" fill="{colour}"/>'
-            f'<text x="{x + 10:.0f}" y="{_KEY - 6}" font-size="13" fill="#1c2330">{name}</text>'
-        )
+        parts.append({"x": f"{x:.0f}", "text_x": f"{x + 10:.0f}", "y": _KEY, "colour": colour, "name": name})
         x += 45 + 7.5 * len(name)
-    return "".join(parts)
+    return parts

@@ -88,8 +88,8 @@ def fewshot(
     pairs = [_named(model) for model in models]
     require_apart(output, [*(place for _, place in pairs), *(part for one in sets for part in one[1:])], folder=True)
     from nuner_embed.cli.progress import RowProgress, conclude, note
+    from nuner_embed.evaluation.fewshot import FewShotProtocol
     from nuner_embed.evaluation.fewshot_run import evaluate_fewshot, read_set, wrong_names
-    from nuner_embed.evaluation.protocol import Protocol
     from nuner_embed.evaluation.results_folder import TABLE_FILE, require_free
     from nuner_embed.files import expand
 
@@ -101,7 +101,7 @@ def fewshot(
     typed = [read_set(*one, **reading) for one in sets]
     with RowProgress("") as progress:
         found = evaluate_fewshot(
-            dict(pairs), typed, output, Protocol(C=c, **protocol), threads=threads, progress=progress, note=note
+            dict(pairs), typed, output, FewShotProtocol(C=c, **protocol), threads=threads, progress=progress, note=note
         )
     if as_json:
         print_json(found)

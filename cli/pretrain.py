@@ -11,16 +11,17 @@ import click
 from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import counted, json_option, print_facts, print_json, reading_options, threads_option
 from nuner_embed.models.known import DEFAULT_BASE
-from nuner_embed.pretraining.settings import PRESETS, Settings, kind_of, read_settings
+from nuner_embed.pretraining.settings import EARLIER_NAMES, PRESETS, PretrainSettings, kind_of, read_settings
 
 
 def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """An option for every setting; its default is None, so that a preset and a file can be told from a flag."""
-    for one in reversed(fields(Settings)):
+    for one in reversed(fields(PretrainSettings)):
         choices = one.metadata["choices"]
+        names = [one.name, *filter(None, [EARLIER_NAMES.get(one.name)])]
         default = "" if one.default is None else f"  [default: {one.default}]"
         command = click.option(
-            f"--{one.name.replace('_', '-')}",
+            *(f"--{name.replace('_', '-')}" for name in names),
             one.name,
             type=click.Choice(choices) if choices else kind_of(one),
             help=one.metadata["about"] + default,
@@ -93,7 +94,7 @@ def pretrain(
     from nuner_embed.errors import PretrainingError
     from nuner_embed.installation import install_command
 
-    for package in ("torch", "transformers", "accelerate"):
+    for package in ("torch", "transformers"):
         if importlib.util.find_spec(package) is None:
             raise PretrainingError(f"pre-training needs {package}; {install_command('train')}")
     settings = _settings(preset, config, flags)
@@ -142,7 +143,7 @@ def pretrain(
     )
 
 
-def _settings(preset: str | None, config: Path | None, flags: dict[str, Any]) -> Settings:
+def _settings(preset: str | None, config: Path | None, flags: dict[str, Any]) -> PretrainSettings:
     """The preset, then the file, then the flags: the later goes before the earlier."""
     from nuner_embed.errors import PretrainingError
 
@@ -150,10 +151,12 @@ def _settings(preset: str | None, config: Path | None, flags: dict[str, Any]) ->
     name = preset or given.pop("preset", "small")
     given.pop("preset", None)
     try:
-        Settings.preset(name, **given)  # a wrong value of the file is the file's
+        PretrainSettings.preset(name, **given)  # a wrong value of the file is the file's
     except (ValueError, TypeError) as error:
         raise PretrainingError(f"{config}: {error}") from None
     try:
-        return Settings.preset(name, **{**given, **{key: value for key, value in flags.items() if value is not None}})
+        return PretrainSettings.preset(
+            name, **{**given, **{key: value for key, value in flags.items() if value is not None}}
+        )
     except ValueError as error:
         raise click.UsageError(str(error)) from None

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nuner_embed.documents import Document
+    from nuner_embed.heads.base import Head
+    from nuner_embed.heads.linear import LinearHead
     from nuner_embed.heads.tagger import Tagger
 
 _DENSE = 0.05  # running text holds fewer words of a few types than that
@@ -123,14 +125,14 @@ def train(
             "id_column", "word_column", "tag_column", "tag_names", "max_line_mib",
         )  # fmt: skip
         tagger = _of_concepts(concepts, model, threads, threshold)
-        tagger.save(output)
+        tagger.save(output, force=force)
         conclude(
             read=counted(len(concepts), "name"), made=f"{output}", then=f"nuner-embed probe predict {output} CORPUS"
         )
         if as_json:
-            print_json(asdict(tagger.facts))
+            print_json(asdict(tagger.head.facts))
         else:
-            print_facts(tagger.facts.parameters["concepts"])
+            print_facts(tagger.head.facts.parameters["concepts"])
         return
     documents, _ = read_annotated(data, **reading)
     support = choose_support(  # what cannot be learnt is said before the encoder is loaded
@@ -142,8 +144,8 @@ def train(
     with RowProgress("characters") as progress:
         encoder = load_encoder(model, threads=threads)
         tagger = fit_probe(support, encoder, C=c, class_weight=weights, background=background, progress=progress)
-    tagger.save(output)
-    training = tagger.facts.training
+    tagger.save(output, force=force)
+    training = tagger.head.facts.training
     note(
         f"{counted(training.sentences, 'sentence')}, {counted(training.words, 'word')}; gradient norm "
         f"{training.gradient_norm:.0e} after {counted(training.iterations, 'step')}"
@@ -161,7 +163,7 @@ def train(
     if training.lost:
         note(f"not learnt from: {counted(training.lost, 'mention')}, overlapping an earlier one or holding no word")
     if as_json:
-        print_json(asdict(tagger.facts))
+        print_json(asdict(tagger.head.facts))
     else:
         show("mentions in the support set:")
         print_facts(dict(training.mentions))
@@ -185,10 +187,10 @@ def _require_default(*names: str) -> None:
             raise click.UsageError(f"{parameter.opts[0]} goes with DATA, not with --concepts")
 
 
-def _of_concepts(types: dict[str, str], model: str, threads: int, threshold: float | None) -> "Tagger":
+def _of_concepts(types: dict[str, str], model: str, threads: int, threshold: float | None) -> "Tagger[LinearHead]":
     from nuner_embed.encoders.concepts import ConceptEncoder
     from nuner_embed.encoders.loader import load_encoder
-    from nuner_embed.heads.zero_shot import zero_shot_tagger
+    from nuner_embed.heads.probe import zero_shot_tagger
 
     concept_encoder = ConceptEncoder.open(model, threads=threads)
     encoder = load_encoder(model, threads=threads, layers=(-1,), normalize=concept_encoder.metric == "cosine")
@@ -242,15 +244,16 @@ def predict(
     conclude_tagging(corpus, opened, mentions, output)
 
 
-def _threshold_for(tagger: "Tagger", documents: "Sequence[Document]") -> float | None:
-    """The threshold where none is asked for: the probe's own, or what rare mentions need, which is said then."""
+def _threshold_for(tagger: "Tagger[Head]", documents: "Sequence[Document]") -> float | None:
+    """The threshold where none is asked for: None for the head's own; or what rare mentions need, which is said."""
     from nuner_embed.cli.progress import RowProgress, note
+    from nuner_embed.heads.linear import LinearHead
 
     with RowProgress("documents") as progress:
         threshold = tagger.threshold_for(documents, progress)
-    training = tagger.facts.training
-    if tagger.facts.parameters.get("threshold") or threshold == EVEN_THRESHOLD:
+    if not isinstance(tagger.head, LinearHead) or threshold == tagger.head.threshold:
         return None
+    training = tagger.head.facts.training
     note(
         f"threshold {threshold:.2f}: mentions are far rarer here than in what the probe learnt from, "
         f"{training.mention_words / training.words:.0%} of the words; --threshold {EVEN_THRESHOLD} finds more and is "
@@ -284,13 +287,13 @@ def evaluate(
     from nuner_embed.cli.progress import RowProgress, conclude
     from nuner_embed.cli.scores import show_scores
     from nuner_embed.corpora.corpus import read_annotated
-    from nuner_embed.evaluation.probe_scores import comparable_types, score_tagger
-    from nuner_embed.heads.io import read_probe
+    from nuner_embed.evaluation.metrics import comparable_types, score_tagger
+    from nuner_embed.heads.io import open_head
     from nuner_embed.heads.tagger import Tagger
 
     documents, _ = read_annotated(data, **reading)
     what = ", ".join(data)
-    comparable_types(read_probe(probe_)[1], documents, types, what)  # before the encoder is loaded
+    comparable_types(open_head(probe_), documents, types, what)  # before the encoder is loaded
     tagger = Tagger.open(probe_, model=model, threads=threads)
     asked = threshold or _threshold_for(tagger, documents)
     with RowProgress("characters") as progress:

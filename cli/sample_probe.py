@@ -7,11 +7,10 @@ from pathlib import Path
 from nuner_embed.documents import Document
 from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.loader import load_encoder
-from nuner_embed.evaluation.metrics import Scores
-from nuner_embed.evaluation.probe_scores import score_tagger
-from nuner_embed.heads.probe import train_probe
+from nuner_embed.evaluation.metrics import Scores, score_tagger
+from nuner_embed.heads.linear import LinearHead
+from nuner_embed.heads.probe import train_probe, zero_shot_tagger
 from nuner_embed.heads.tagger import Tagger
-from nuner_embed.heads.zero_shot import zero_shot_tagger
 
 TYPES = ("bird", "city", "country")
 SHOTS = 8
@@ -28,7 +27,7 @@ class Probed:
         shown: some of these with the mentions found: those that hold the most annotated ones.
     """
 
-    tagger: Tagger
+    tagger: Tagger[LinearHead]
     scores: Scores
     shown: list[Document]
 

@@ -51,7 +51,7 @@ def tag(
     require_apart(output, [*texts, model, detector])
     from nuner_embed import Corpus
     from nuner_embed.cli.tagged import conclude_tagging, tag_corpus, writer
-    from nuner_embed.heads.named import NamedTypeTagger
+    from nuner_embed.heads.named import named_tagger
 
     with (
         Corpus(texts, **reading) as corpus,
@@ -59,7 +59,7 @@ def tag(
     ):
         corpus.survey()  # bad records are seen before the encoders are loaded
         try:
-            tagger = NamedTypeTagger.open(types, model=model, threshold=threshold, detector=detector, threads=threads)
+            tagger = named_tagger(types, model=model, threshold=threshold, detector=detector, threads=threads)
         except ValueError as error:  # a name that is none
             raise click.BadParameter(str(error), param_hint="--types") from None
         mentions = tag_corpus(corpus, tagger.tag, write)

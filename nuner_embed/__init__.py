@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nuner_embed.annotation.conversion import convert_replies
     from nuner_embed.annotation.instruction import Instruction
     from nuner_embed.annotation.job import annotate
-    from nuner_embed.annotation.server import Server
+    from nuner_embed.annotation.server import LLMServer
     from nuner_embed.corpora.corpus import Corpus
     from nuner_embed.documents import Document, Span
     from nuner_embed.encoders.base import Encoder
@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from nuner_embed.encoders.loader import load_encoder
     from nuner_embed.encoders.text import TextEncoder
     from nuner_embed.errors import NunerEmbedError
+    from nuner_embed.evaluation.fewshot import FewShotProtocol
     from nuner_embed.evaluation.fewshot_run import evaluate_fewshot, read_set
-    from nuner_embed.evaluation.probe_scores import score_tagger
-    from nuner_embed.evaluation.protocol import Protocol
+    from nuner_embed.evaluation.metrics import score_tagger
     from nuner_embed.export import export_onnx, verify
     from nuner_embed.heads.classifier import LinearProbe
     from nuner_embed.heads.detector import load_detector
-    from nuner_embed.heads.named import NamedTypeTagger, extract
+    from nuner_embed.heads.io import open_head
+    from nuner_embed.heads.named import extract, named_tagger
     from nuner_embed.heads.probe import train_probe
     from nuner_embed.heads.tagger import Tagger
     from nuner_embed.indexes import Index, embed_mentions, examples_of, find, find_concepts, marked_document
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from nuner_embed.models.recipe import Recipe
     from nuner_embed.models.snapshot import save_model
     from nuner_embed.pretraining.run import pretrain
-    from nuner_embed.pretraining.settings import Settings
+    from nuner_embed.pretraining.settings import PretrainSettings
     from nuner_embed.store.parquet_file import write_parquet
     from nuner_embed.store.reader import Store
     from nuner_embed.tables import TokenEmbeddings
@@ -51,20 +52,19 @@ _HOMES = {
     "Corpus": "nuner_embed.corpora.corpus",
     "Document": "nuner_embed.documents",
     "Encoder": "nuner_embed.encoders.base",
+    "FewShotProtocol": "nuner_embed.evaluation.fewshot",
     "Index": "nuner_embed.indexes",
     "Instruction": "nuner_embed.annotation.instruction",
+    "LLMServer": "nuner_embed.annotation.server",
     "LinearProbe": "nuner_embed.heads.classifier",
-    "NamedTypeTagger": "nuner_embed.heads.named",
     "NunerEmbedError": "nuner_embed.errors",
-    "Protocol": "nuner_embed.evaluation.protocol",
+    "PretrainSettings": "nuner_embed.pretraining.settings",
     "Recipe": "nuner_embed.models.recipe",
-    "Server": "nuner_embed.annotation.server",
-    "Settings": "nuner_embed.pretraining.settings",
     "Span": "nuner_embed.documents",
     "Store": "nuner_embed.store.reader",
     "Tagger": "nuner_embed.heads.tagger",
     "TextEncoder": "nuner_embed.encoders.text",
-    "TokenEmbeddings": "nuner_embed.encoders.text",
+    "TokenEmbeddings": "nuner_embed.tables",
     "annotate": "nuner_embed.annotation.job",
     "convert_replies": "nuner_embed.annotation.conversion",
     "embed_mentions": "nuner_embed.indexes",
@@ -78,10 +78,12 @@ _HOMES = {
     "load_detector": "nuner_embed.heads.detector",
     "load_encoder": "nuner_embed.encoders.loader",
     "marked_document": "nuner_embed.indexes",
+    "named_tagger": "nuner_embed.heads.named",
+    "open_head": "nuner_embed.heads.io",
     "pretrain": "nuner_embed.pretraining.run",
     "read_set": "nuner_embed.evaluation.fewshot_run",
     "save_model": "nuner_embed.models.snapshot",
-    "score_tagger": "nuner_embed.evaluation.probe_scores",
+    "score_tagger": "nuner_embed.evaluation.metrics",
     "train_probe": "nuner_embed.heads.probe",
     "verify": "nuner_embed.export",
     "write_parquet": "nuner_embed.store.parquet_file",
@@ -92,15 +94,14 @@ __all__ = [
     "Corpus",
     "Document",
     "Encoder",
+    "FewShotProtocol",
     "Index",
     "Instruction",
+    "LLMServer",
     "LinearProbe",
-    "NamedTypeTagger",
     "NunerEmbedError",
-    "Protocol",
+    "PretrainSettings",
     "Recipe",
-    "Server",
-    "Settings",
     "Span",
     "Store",
     "Tagger",
@@ -119,6 +120,8 @@ __all__ = [
     "load_detector",
     "load_encoder",
     "marked_document",
+    "named_tagger",
+    "open_head",
     "pretrain",
     "read_set",
     "save_model",

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import openai
 
-from nuner_embed.annotation.answers import Answer, Garbage, NoAnswer, read_answer
-from nuner_embed.annotation.guard import TooLarge
+from nuner_embed.annotation.answers import Answer, Garbage, NoAnswer, TooLarge, read_answer
 from nuner_embed.annotation.instruction import Instruction
 from nuner_embed.annotation.ledger import KeptReply
-from nuner_embed.annotation.server import Server
+from nuner_embed.annotation.server import LLMServer
 from nuner_embed.errors import AnnotationError, NunerEmbedError
 from nuner_embed.printable import printable
 
@@ -41,7 +40,7 @@ class Asker:
     """
 
     def __init__(
-        self, server: Server, instruction: Instruction, max_requests: int | None = None, *, proven: bool = False
+        self, server: LLMServer, instruction: Instruction, max_requests: int | None = None, *, proven: bool = False
     ) -> None:
         self._server, self._instruction = server, instruction
         self._left = max_requests

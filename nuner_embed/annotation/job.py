@@ -1,4 +1,4 @@
-"""The annotate job: a corpus and an LLM in, an annotated corpus out."""
+"""The annotate job: a corpus and an LLM in, an annotated corpus out; and an estimate of what the job would cost."""
 
 import contextlib
 import os
@@ -9,15 +9,59 @@ from pathlib import Path
 from nuner_embed.annotation.alignment import Occurrences
 from nuner_embed.annotation.client import Asker
 from nuner_embed.annotation.conversion import annotated, require_other_files, write_annotated
-from nuner_embed.annotation.estimate import Estimate
 from nuner_embed.annotation.instruction import Instruction
 from nuner_embed.annotation.ledger import KeptReply, Ledger, open_ledger, read_ledger
 from nuner_embed.annotation.replies import Reply
 from nuner_embed.annotation.report import AnnotationReport
-from nuner_embed.annotation.server import Server
+from nuner_embed.annotation.server import LLMServer
 from nuner_embed.annotation.sidecars import REPLIES_SUFFIX, beside
 from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.documents import Document
+
+# Rough, for English: OpenAI's tokenizers make about a token of four characters.
+CHARACTERS_A_TOKEN = 4
+# The 18,740 replies of our data set hold 1.5 characters for each of their texts, without descriptions; these about
+# double them.
+REPLY_CHARACTERS_A_CHARACTER = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """How much there is to ask.
+
+    Attributes:
+        texts: different ones in the corpus.
+        kept: of these, with a reply that is kept already.
+        prompt_tokens: of the requests that are left, instruction included; rough.
+        completion_tokens: of their replies; rougher still.
+        cost: in the currency of the prices; None without prices.
+    """
+
+    texts: int
+    kept: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
+
+    @classmethod
+    def of(
+        cls, texts: int, kept: int, left_characters: int, instruction: str, prices: tuple[float, float] | None
+    ) -> "Estimate":
+        """Estimates from counts.
+
+        Args:
+            texts: different ones in the corpus.
+            kept: of these, answered.
+            left_characters: of the others.
+            instruction: the wording that stands before each.
+            prices: of a million prompt tokens and of a million completion tokens.
+        """
+        left = texts - kept
+        prompt = round((left_characters + left * len(instruction)) / CHARACTERS_A_TOKEN)
+        completion = round(left_characters * REPLY_CHARACTERS_A_CHARACTER / CHARACTERS_A_TOKEN)
+        cost = None if prices is None else (prompt * prices[0] + completion * prices[1]) / 1e6
+        return cls(texts, kept, prompt, completion, cost)
+
 
 Progress = Callable[[str, int, int], None]
 
@@ -57,7 +101,7 @@ class Asking:
 def annotate(
     corpus: Corpus,
     output: str | os.PathLike[str],
-    server: Server,
+    server: LLMServer,
     *,
     instruction: Instruction | None = None,
     occurrences: Occurrences = "all",
@@ -157,7 +201,7 @@ def _replies(documents: Iterable[Document], ledger: Ledger, key_of: Callable[[st
 def estimate(
     corpus: Corpus,
     output: Path,
-    server: Server,
+    server: LLMServer,
     instruction: Instruction,
     prices: tuple[float, float] | None = None,
 ) -> Estimate:

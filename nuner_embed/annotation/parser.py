@@ -1,4 +1,8 @@
-"""Lines of an LLM's reply as annotations: forgiving, and counted."""
+"""The annotations in an LLM's reply: what the parser forgives, and what it counts as dropped.
+
+A reply may hold the LLM's reasoning before its answer; bullets, numbers, quotes, brackets, emphasis and punctuation may
+surround an entity or a concept. All of that is taken off.
+"""
 
 import re
 from collections import Counter
@@ -6,9 +10,114 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from nuner_embed.annotation.markup import bare, layers, without_bullet, without_number
-from nuner_embed.annotation.reasoning import answer_of
 from nuner_embed.limits import REPLY_ANNOTATIONS
+
+_BULLET = re.compile(r"[-+*>•◦▪▫·●○■□‣⁃∙–—]\s+(?:\[[ xX]\]\s+)?")
+_NUMBER = re.compile(
+    r"(?:\*\*)?(?:\(?(?:\d{1,3}|[a-z]|[ivx]{1,4})\\?[.):]{1,2}|\[(?:\d{1,3}|[a-z])\]:?)(?:\*\*)?\s+", re.IGNORECASE
+)
+_FIELD = re.compile(r"(?:\*\*)?(?:entity|concept|type|description)(?:\*\*)?:(?:\*\*)?\s+", re.IGNORECASE)
+_PAIRS = [
+    ("***", "***"), ("**", "**"), ("__", "__"), ("~~", "~~"), ("``", "``"), ("*", "*"), ("_", "_"), ("`", "`"),
+    ('"', '"'), ("'", "'"), ("“", "”"), ("„", "“"), ("„", "”"), ("‘", "’"), ("‚", "‘"), ("«", "»"), ("»", "«"),
+    ("‹", "›"), ("「", "」"), ("『", "』"), ("[", "]"), ("(", ")"), ("{", "}"), ("<", ">"),
+]  # fmt: skip
+_UNPAIRED = ("*", "`", '"“”„«»')
+_PUNCTUATION = ".,;:!?…"
+_ABBREVIATION = re.compile(r"\w\.\w{1,3}\.$")  # "city in the U.S."
+_WITHIN_A_WORD = re.compile(r"(?<=\w)['’](?=\w)")
+_ESCAPED = re.compile(r"\\([\\`*_{}\[\]()<>#+.!|~-])")
+# A reply that goes astray may hold thousands of brackets; what lies under more than a few is no entity.
+_MOST_LAYERS = 8
+
+
+def without_bullet(text: str) -> str:
+    """Text without the bullet, and the name of a field as in "Entity: Kiel", at its beginning."""
+    return _without(_FIELD, _without(_BULLET, text))
+
+
+def without_number(text: str) -> str:
+    """Text without the number or letter of a list at its beginning, and what `without_bullet` takes away."""
+    return without_bullet(_without(_NUMBER, text))
+
+
+def layers(text: str) -> Iterator[str]:
+    """Text, then the same without what is around it, layer by layer: `**"Kiel"**:`, `**"Kiel"**`, `"Kiel"`, `Kiel`."""
+    yield text
+    for _ in range(_MOST_LAYERS):
+        inner = _inner(text)
+        if inner in ("", text):
+            return
+        yield inner
+        text = inner
+
+
+def bare(text: str) -> str:
+    """Text without any of what may be around it."""
+    *_, last = layers(without_bullet(text))
+    return last
+
+
+def _without(pattern: re.Pattern[str], text: str) -> str:
+    found = pattern.match(text)
+    return text[found.end() :] if found else text
+
+
+def _inner(text: str) -> str:
+    if text[:1].isalnum() and text[-1:].isalnum() and "\\" not in text:  # as most are
+        return text
+    for before, after in _PAIRS:
+        if text.startswith(before) and text.endswith(after):
+            inner = text[len(before) : -len(after)]
+            plain = _WITHIN_A_WORD.sub("", inner)
+            if before not in plain and after not in plain:  # '"a" and "b"' is not within quotes
+                return inner.strip()
+    if text.endswith(tuple(_PUNCTUATION)) and not _ABBREVIATION.search(text):
+        return text.rstrip(_PUNCTUATION).rstrip()
+    for marks in _UNPAIRED:
+        inner = text.strip(marks)
+        if inner != text and not any(mark in inner for mark in marks):  # one end was lost, or the two differ
+            return inner.strip()
+    return _ESCAPED.sub(r"\1", text)
+
+
+# The marks that servers leave in a reply where they do not take the reasoning out: of Qwen and DeepSeek, Seed, Mistral,
+# Kimi, Cohere, and of the gpt-oss "harmony" format. Where one is the entity of an annotation, the text is about it.
+_NO_ENTITY = r"(?![^\S\n]*(?:<\s?>|&lt;\s?&gt;))"
+_NAMES = r"(?:seed:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection)"
+_OPENING = re.compile(
+    rf"^[^\S\n]*(?:<{_NAMES}(?:\s[^<>\n]*)?>|\[THINK\]|◁think▷|<\|(?:START_THINKING|begin_of_thought)\|>"
+    rf"|(?:<\|start\|>assistant)?<\|channel\|>\s?(?:analysis|commentary)\b[^<\n]*<\|message\|>){_NO_ENTITY}",
+    re.IGNORECASE | re.MULTILINE,
+)
+_CLOSING = re.compile(
+    rf"(?:</{_NAMES}\s*>|\[/THINK\]|◁/think▷|<\|(?:END_THINKING|end_of_thought)\|>"
+    rf"|<\|channel\|>\s?final\b[^<\n]*<\|message\|>){_NO_ENTITY}",
+    re.IGNORECASE,
+)
+# What ends a turn in a chat template, and the tags that some models put around an answer.
+_AROUND = re.compile(
+    r"<\|(?:im_end|end|return|eot_id|endoftext|START_RESPONSE|END_RESPONSE)\|>|<end_of_turn>|</?(?:answer|response)>"
+    rf"{_NO_ENTITY}",
+    re.IGNORECASE,
+)
+
+
+def answer_of(reply: str) -> tuple[str, bool]:
+    """A reply without its reasoning, and whether the reply ends within its reasoning.
+
+    What precedes an end mark is reasoning also without a beginning, which many chat templates put into the prompt.
+    """
+    parts, place, unfinished = [], 0, False
+    while opening := _OPENING.search(reply, place):
+        parts.append(reply[place : opening.start()])
+        closing = _CLOSING.search(reply, opening.end())
+        unfinished = closing is None
+        place = closing.end() if closing else len(reply)
+    answer = "".join([*parts, reply[place:]])
+    *_, answer = _CLOSING.split(answer)
+    return _AROUND.sub("\n", answer), unfinished
+
 
 # Only these: a text may hold other line breaks, such as U+2028, and an LLM copies them.
 _LINE_END = re.compile(r"\r\n|[\r\n]")

@@ -1,14 +1,22 @@
-"""What became of an LLM's replies: counts, drops by reason, concepts from frequent to rare."""
+"""What became of an LLM's replies: counts, drops by reason, concepts from frequent to rare, and a page for reviewers.
+
+On the page a person judges a sample of the annotations, as section 3.1 of the paper does with 100 of them.
+"""
 
 import io
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nuner_embed.annotation.alignment import Alignment
-from nuner_embed.annotation.sidecars import FIGURE_SOFTWARE
+from nuner_embed.annotation.sidecars import FIGURE_SOFTWARE, REVIEW_BEGINNING
+from nuner_embed.documents import Document, Span
+from nuner_embed.files import atomic_write, hash_of
+from nuner_embed.pages import render
 
 _SHOWN = 20
 # Why a sentence is left out.
@@ -106,3 +114,42 @@ def frequency_figure(concepts: Counter[str]) -> bytes:
     content = io.BytesIO()
     drawn.savefig(content, format="png", dpi=120, metadata={"Software": FIGURE_SOFTWARE})
     return content.getvalue()
+
+
+def sample_mentions(documents: Iterable[Document], size: int, seed: int = 0) -> list[tuple[Document, Span]]:
+    """So many annotations, each as likely as any other, in one pass and in the order of the corpus."""
+    random = np.random.default_rng(seed)
+    drawn: list[tuple[int, Document, Span]] = []
+    number = 0
+    for document in documents:
+        for span in document.spans:
+            if len(drawn) < size:
+                drawn.append((number, document, span))
+            elif (place := int(random.integers(number + 1))) < size:
+                drawn[place] = (number, document, span)
+            number += 1
+    return [(document, span) for _, document, span in sorted(drawn, key=lambda one: one[0])]
+
+
+def write_review(path: Path, sample: list[tuple[Document, Span]], source: str) -> None:
+    """Writes the page, self-contained: each annotation in its text, a verdict for each, the share so far."""
+    from markupsafe import Markup
+
+    page = render(
+        "review.html",
+        beginning=Markup(REVIEW_BEGINNING),  # noqa: S704 - a constant
+        source=source,
+        identity=hash_of([(d.id, s.start, s.end, s.label) for d, s in sample])[:12],
+        mentions=[
+            {
+                "document": document,
+                "span": span,
+                "before": document.text[: span.start],
+                "mention": document.text[span.start : span.end],
+                "after": document.text[span.end :],
+            }
+            for document, span in sample
+        ],
+    )
+    with atomic_write(path, follow=False) as stream:
+        stream.write(page.encode())

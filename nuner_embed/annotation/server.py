@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from nuner_embed.annotation.guard import Guard
+from nuner_embed.annotation.answers import Guard
 from nuner_embed.errors import AnnotationError
 from nuner_embed.limits import MIB, REPLY_MIB
 from nuner_embed.printable import printable
@@ -33,7 +33,7 @@ _TAKEN = {
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class LLMServer:
     """Whom to ask, and how patiently.
 
     Attributes:

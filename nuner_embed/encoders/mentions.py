@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nuner_embed.documents import Span
+from nuner_embed.documents import Document, Span
 from nuner_embed.encoders.rows import make_rows
 from nuner_embed.encoders.text import TextEncoder, unit
 from nuner_embed.runtimes.padding import pool
@@ -15,50 +16,74 @@ from nuner_embed.tables import Ints, Overflow, RowEmbeddings, RowTable, TokenTab
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """Mentions as runs of words.
+class WordFeatures:
+    """The words of some documents, with their embeddings.
 
     Attributes:
-        first: number of the first word of each, (m,).
-        last: one past its last, (m,).
-        labels: of each; None where the detector tells no types apart.
-        scores: of each, (m,).
+        bounds: (d + 1,); document i has the words `bounds[i]` to `bounds[i + 1]`.
+        start: first character of each word in its document, (n,).
+        end: one past the last, (n,).
+        vectors: (n, dim) float32.
     """
 
-    first: Ints
-    last: Ints
+    bounds: Ints
+    start: Ints
+    end: Ints
+    vectors: NDArray[np.floating[Any]]
+
+    def words(self, document: int) -> list[tuple[int, int]]:
+        """`(start, end)` of each word of a document."""
+        here = slice(self.bounds[document], self.bounds[document + 1])
+        return list(zip(self.start[here].tolist(), self.end[here].tolist(), strict=True))
+
+    def take(self, documents: NDArray[np.intp]) -> NDArray[np.intp]:
+        """The numbers of the words of some documents, in the order given."""
+        return np.concatenate(
+            [np.empty(0, np.intp), *(np.arange(self.bounds[i], self.bounds[i + 1]) for i in documents)]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Mentions by their characters; those of one document stand together, in the order of the documents.
+
+    Attributes:
+        document: number of the document of each mention, (m,).
+        start: first character, (m,).
+        end: one past the last character, (m,).
+        labels: of each mention; None where the finder tells no types apart.
+        scores: of each mention, (m,).
+    """
+
+    document: Ints
+    start: Ints
+    end: Ints
     labels: Sequence[str | None]
     scores: NDArray[np.floating[Any]]
 
 
-class Detector(Protocol):
+class SpanFinder(Protocol):
     """Says which words are mentions; can be pickled."""
 
     @property
     def semantic_hash(self) -> str:
-        """Of the encoder whose word embeddings it reads."""
+        """Of the encoder whose word embeddings the finder reads."""
         ...
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What it is, as JSON values; a store that was begun with another is not gone on with."""
+        """What the finder is, as JSON values; a store that was begun with another finder is not continued."""
         ...
 
-    def find(self, words: Sequence[str], vectors: NDArray[np.floating[Any]], bounds: Ints) -> Found:
-        """The mentions among words.
-
-        Args:
-            words: as they stand in the texts, (n,).
-            vectors: of the words, (n, dim).
-            bounds: document i has the words `bounds[i]` to `bounds[i + 1]`, (d + 1,).
-        """
+    def find(self, documents: Sequence[Document], words: WordFeatures) -> Found:
+        """The mentions in documents, whose words were embedded."""
         ...
 
 
 def embed_detected(
     encoder: TextEncoder,
     table: TokenTable,
-    detector: Detector,
+    detector: SpanFinder,
     overflow: Overflow = "window",
     on_batch: Callable[[int], None] = lambda tokens: None,
 ) -> RowEmbeddings:
@@ -90,13 +115,12 @@ def embed_detected(
     words = make_rows(table, "word", encoder.recipe.pooling)
     words = words.keep(words.last <= limit[words.document])
     bounds = np.searchsorted(words.document, np.arange(len(table.documents) + 1))
-    texts = [
-        table.documents[document].text[start:end]
-        for document, start, end in zip(words.document.tolist(), words.start.tolist(), words.end.tolist(), strict=True)
-    ]
-    found = detector.find(texts, means(words.first, words.last), bounds)
-    document, start, end = words.document[found.first], words.start[found.first], words.end[found.last - 1]
-    first, whole = table.covering(document, start, end)
+    features = WordFeatures(bounds, words.start, words.end, means(words.first, words.last))
+    found = detector.find(table.documents, features)
+    first, whole = table.covering(found.document, found.start, found.end)
+    kept = (first < whole) & (first < limit[found.document])  # a given mention may have no token, or lie beyond a cut
+    document, start, end = found.document[kept], found.start[kept], found.end[kept]
+    first, whole = first[kept], whole[kept]
     last = np.minimum(whole, limit[document])
     index = np.arange(len(document)) - np.searchsorted(document, document)
     rows = RowTable(document, start, end, index, first, last, np.zeros(len(table.documents), dtype=np.int64))
@@ -110,7 +134,7 @@ def embed_detected(
     )
     spans = [
         Span(int(a), int(b), label, float(score))
-        for a, b, label, score in zip(start, end, found.labels, found.scores, strict=True)
+        for a, b, label, score in zip(start, end, compress(found.labels, kept), found.scores[kept], strict=True)
     ]
     return replace(
         tokens,

@@ -1,6 +1,5 @@
 """A map of concepts as the paper's Figure 6: by UMAP, coloured by UMAP, as large as they are frequent."""
 
-import html
 import io
 import json
 import os
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from nuner_embed.documents import Document
 from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.errors import ModelError
+from nuner_embed.pages import render
 
 _FEWEST = 10  # below, there is nothing to lay out
 _NAMED = 60  # concepts whose names stand in the picture
@@ -26,51 +26,6 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 # by which a page of ours is known
 _PAGE = b"""<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width,initial-scale=1"><title>concepts</title>"""
-_STYLE = """
-html,body{margin:0;height:100%;font:15px/1.4 system-ui,sans-serif;color:#1c2330;overflow:hidden}
-#bar{position:fixed;left:0;right:0;top:0;padding:.5rem 1rem;background:#ffffffd8;display:flex;
-flex-wrap:wrap;gap:.3rem 1rem}
-#bar input{font:inherit;padding:.15rem .5rem;width:min(16rem,100%)}
-#tip{position:fixed;pointer-events:none;background:#1c2330;
-color:#fff;border-radius:4px;padding:.15rem .5rem;display:none}canvas{display:block;cursor:grab}.dim{color:#667}
-"""
-# Everything is in the page: nothing is fetched, and names are drawn on a canvas, never parsed as HTML.
-_SCRIPT = """
-const bar=document.getElementById('bar'),
-points=JSON.parse(document.getElementById('points').textContent),canvas=document.querySelector('canvas'),
-pen=canvas.getContext('2d'),tip=document.getElementById('tip'),find=document.querySelector('input'),
-count=document.getElementById('count');let zoom=1,left=0,top_=0,drag=null,base=1;
-function fit(){const ratio=devicePixelRatio||1;canvas.width=innerWidth*ratio;canvas.height=innerHeight*ratio;
-canvas.style.width=innerWidth+'px';canvas.style.height=innerHeight+'px';pen.setTransform(ratio,0,0,ratio,0,0);
-base=Math.min(innerWidth,innerHeight-60)*.92;show()}
-const at=p=>[left+p[0]*base*zoom,top_+p[1]*base*zoom];
-function draw(){pen.clearRect(0,0,innerWidth,innerHeight);const wanted=find.value.trim().toLowerCase();let hits=0;
-const size=Math.sqrt(zoom),taken=[];
-for(const p of points){const[x,y]=at(p),hit=wanted&&p[4].toLowerCase().includes(wanted);hits+=hit?1:0;
-pen.globalAlpha=wanted?(hit?1:.12):.8;pen.fillStyle=p[3];pen.beginPath();
-pen.arc(x,y,(hit?1.5:1)*p[2]*size,0,7);pen.fill()}
-pen.globalAlpha=1;pen.font='12px system-ui,sans-serif';pen.fillStyle='#1c2330';
-for(const p of points){if(wanted&&!p[4].toLowerCase().includes(wanted))continue;const[x,y]=at(p);
-if(x<0||y<40||x>innerWidth||y>innerHeight)continue;const wide=pen.measureText(p[4]).width;
-const from=x+4+wide>innerWidth?x-8-wide:x;
-if(taken.some(t=>from<t[0]+t[2]+8&&t[0]<from+wide+8&&Math.abs(y-t[1])<14))continue;taken.push([from,y,wide]);
-pen.fillText(p[4],from+4,y+4);if(taken.length>150)break}
-count.textContent=wanted?hits+' found':points.length+' concepts'}
-function near(e){let best=null,least=144;for(const p of points){const[x,y]=at(p),d=(x-e.clientX)**2+(y-e.clientY)**2;
-if(d<least){least=d;best=p}}return best}
-canvas.onwheel=e=>{e.preventDefault();const by=Math.exp(-e.deltaY/400),next=Math.max(1,Math.min(60,zoom*by));
-left=e.clientX-(e.clientX-left)*next/zoom;top_=e.clientY-(e.clientY-top_)*next/zoom;zoom=next;draw()};
-canvas.onpointerdown=e=>{drag=[e.clientX-left,e.clientY-top_];canvas.setPointerCapture(e.pointerId)};
-canvas.onpointerup=()=>drag=null;canvas.onpointermove=e=>{if(drag){left=e.clientX-drag[0];top_=e.clientY-drag[1];draw()}
-const p=near(e);tip.style.display=p?'block':'none';if(p){tip.textContent=p[4]+' ('+p[5].toLocaleString()+')';
-tip.style.left=Math.min(e.clientX+14,innerWidth-tip.offsetWidth-8)+'px';tip.style.top=e.clientY+14+'px'}};
-function show(){const wanted=find.value.trim().toLowerCase(),hits=points.filter(p=>p[4].toLowerCase().includes(wanted));
-if(hits.length){const low=i=>Math.min(...hits.map(p=>p[i])),high=i=>Math.max(...hits.map(p=>p[i])),
-top=bar.offsetHeight,wide=innerWidth-80,tall=innerHeight-top-80;
-zoom=wanted?Math.max(1,Math.min(12,wide/base/Math.max(high(0)-low(0),1e-6),tall/base/Math.max(high(1)-low(1),1e-6))):1;
-left=innerWidth/2-(low(0)+high(0))/2*base*zoom;top_=(innerHeight+top)/2-(low(1)+high(1))/2*base*zoom}draw()}
-find.oninput=show;onresize=fit;fit();
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +53,8 @@ class ConceptMap:
 
     def page(self) -> bytes:
         """One HTML page that needs nothing else: zoom with the wheel, drag, point at a disk, look for a name."""
+        from markupsafe import Markup
+
         points = [
             [round(float(x), 4), round(float(y), 4), round(float(radius), 1), _css(colour), name, int(count)]
             for name, count, (x, y), colour, radius in zip(
@@ -105,12 +62,8 @@ class ConceptMap:
             )
         ]
         data = json.dumps(points, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-        return f"""{_PAGE.decode()}<style>{_STYLE}</style>
-<div id="bar"><b>Concepts of {html.escape(self.model)}</b><input placeholder="find a concept">
-<span id="count"></span><span class="dim">placed and coloured by UMAP; size: logarithm of the frequency; wheel zooms,
-dragging moves</span></div><div id="tip"></div><canvas></canvas>
-<script type="application/json" id="points">{data}</script><script>{_SCRIPT}</script></html>
-""".encode()
+        page = render("concepts.html", beginning=Markup(_PAGE.decode()), model=self.model, points=Markup(data))  # noqa: S704 - no < in it
+        return page.encode()
 
     def picture(self) -> bytes:
         """A PNG with the names of some frequent concepts.

@@ -10,14 +10,13 @@ from nuner_embed.arguments import as_names
 from nuner_embed.corpora.corpus import read_annotated
 from nuner_embed.documents import Document
 from nuner_embed.encoders.loader import load_encoder
-from nuner_embed.evaluation.comparison import AVERAGE
-from nuner_embed.evaluation.fewshot import Cell, measure
-from nuner_embed.evaluation.protocol import Draws, Protocol, TypedSet, key_of, needed, plan
+from nuner_embed.encoders.mentions import WordFeatures
+from nuner_embed.evaluation.comparison import AVERAGE, SetFacts, results, table
+from nuner_embed.evaluation.fewshot import Cell, Draws, FewShotProtocol, TypedSet, key_of, measure, needed, plan
 from nuner_embed.evaluation.results_folder import FIGURE_FILE, RESULTS_FILE, TABLE_FILE, opened, read_part, write_part
-from nuner_embed.evaluation.table import SetFacts, results, table
 from nuner_embed.files import expand, hash_of
 from nuner_embed.heads.features import FeatureCache, Progress, feature_folder, silent
-from nuner_embed.heads.labelled_words import WordFeatures, WordLabels
+from nuner_embed.heads.labelled_words import WordLabels
 from nuner_embed.installation import install_command
 from nuner_embed.machine import threads_for
 
@@ -53,7 +52,7 @@ def evaluate_fewshot(
     models: str | Mapping[str, str] | Sequence[str],
     sets: Sequence[TypedSet],
     output: str | Path,
-    protocol: Protocol | None = None,
+    protocol: FewShotProtocol | None = None,
     *,
     threads: int = 0,
     cache: Path | None = None,
@@ -80,7 +79,7 @@ def evaluate_fewshot(
         ProbeError: the directory holds something else, or another process writes there.
         NunerEmbedError: a model, set or feature that cannot be read.
     """
-    protocol = protocol or Protocol()
+    protocol = protocol or FewShotProtocol()
     models_named = as_names(models)
     named = models if isinstance(models, Mapping) else dict(zip(models_named, models_named, strict=True))
     for what, names in (("model", models_named), ("set", [typed.name for typed in sets])):
@@ -123,7 +122,7 @@ def evaluate_fewshot(
     return found
 
 
-def _read_part(path: Path, model: str, typed: TypedSet, protocol: Protocol) -> tuple[list[Cell], int] | None:
+def _read_part(path: Path, model: str, typed: TypedSet, protocol: FewShotProtocol) -> tuple[list[Cell], int] | None:
     """The cells of a part that was measured before, and the test mentions it lost; None if it is not whole."""
     part = read_part(path)
     if part is None or [cell.k for cell in part[0]] != list(protocol.k):
@@ -141,7 +140,7 @@ def _measured(
     model: str,
     typed: TypedSet,
     draws: Sequence[Draws],
-    protocol: Protocol,
+    protocol: FewShotProtocol,
     cache: FeatureCache,
     threads: int,
     progress: Progress,
@@ -165,7 +164,7 @@ def _measured(
 
 
 def _drawn(cells: Sequence[Cell], note: Callable[[str], None]) -> bytes | None:
-    from nuner_embed.evaluation.figure import figure
+    from nuner_embed.evaluation.comparison import figure
 
     try:
         return figure(cells)

@@ -14,11 +14,11 @@ import numpy as np
 
 from nuner_embed.cache import cached
 from nuner_embed.documents import Document
+from nuner_embed.encoders.mentions import WordFeatures
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.encoders.tokens import tokenize
 from nuner_embed.errors import ProbeError
 from nuner_embed.files import canonical_json
-from nuner_embed.heads.labelled_words import WordFeatures
 
 Progress = Callable[[str, int, int], None]
 _CHARACTERS_AT_ONCE = 100_000

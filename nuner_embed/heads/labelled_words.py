@@ -7,12 +7,12 @@ of one type are one mention (`SCHEME`). Two mentions of a type that touch cannot
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nuner_embed.documents import Document
+from nuner_embed.encoders.mentions import WordFeatures
 from nuner_embed.errors import ProbeError
 from nuner_embed.tables import Ints
 from nuner_embed.tags import OUTSIDE, spans_to_tags
@@ -22,34 +22,6 @@ SCHEME = "one type or none a word, no BIO; adjacent words of one type are one me
 UNLABELLED = "ENTITY"
 NONE = "None"  # how the class of words in no mention is shown; it comes first, whatever types are called
 Unit = Literal["mentions", "words"]
-
-
-@dataclass(frozen=True, slots=True)
-class WordFeatures:
-    """The words of some documents, with their embeddings.
-
-    Attributes:
-        bounds: (d + 1,); document i has the words `bounds[i]` to `bounds[i + 1]`.
-        start: first character of each word in its document, (n,).
-        end: one past the last, (n,).
-        vectors: (n, dim) float32.
-    """
-
-    bounds: Ints
-    start: Ints
-    end: Ints
-    vectors: NDArray[np.floating[Any]]
-
-    def words(self, document: int) -> list[tuple[int, int]]:
-        """`(start, end)` of each word of a document."""
-        here = slice(self.bounds[document], self.bounds[document + 1])
-        return list(zip(self.start[here].tolist(), self.end[here].tolist(), strict=True))
-
-    def take(self, documents: NDArray[np.intp]) -> NDArray[np.intp]:
-        """The numbers of the words of some documents, in the order given."""
-        return np.concatenate(
-            [np.empty(0, np.intp), *(np.arange(self.bounds[i], self.bounds[i + 1]) for i in documents)]
-        )
 
 
 @dataclass(frozen=True, slots=True)

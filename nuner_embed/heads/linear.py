@@ -1,20 +1,47 @@
-"""What a trained probe is at work: a matrix and a vector. scikit-learn is needed to fit one, not to use it."""
+"""The linear head: a matrix and a vector that give each word one of the types or none; adjacent words of a type are one
+mention. scikit-learn is needed to fit the head (`classifier`), not to use it.
 
-from dataclasses import dataclass
-from typing import Any
+The threshold for a corpus with few mentions: sentences that were chosen because they hold a type hold more of it than
+other texts do, and a head that was trained on them expects as much everywhere. What the head finds in a sample of the
+corpus says by how much it is wrong. The threshold moves less than the two shares would ask for if the probabilities
+were calibrated, which they are not from a few examples: moved all the way, hardly anything is found. Measured, with
+other
+ways: benchmarks/prevalence.py, results/prevalence.md.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nuner_embed.documents import Document, Span, is_text
+from nuner_embed.encoders.mentions import WordFeatures
+from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import ProbeError
+from nuner_embed.heads.base import Arrays, HeadFacts, require_encoder
+from nuner_embed.heads.defaults import EVEN_THRESHOLD
+from nuner_embed.heads.features import Progress, embed_words
+from nuner_embed.heads.io import save_head
+from nuner_embed.heads.labelled_words import runs_of
+from nuner_embed.metadata import Count, Positive
 from nuner_embed.tables import Ints
+from nuner_embed.words import split_words
 
 Floats = NDArray[np.floating[Any]]
+ALLOWED: Final = 0.2  # types of dense corpora are found this often, beside what the sentences drawn for them hold
+POWER: Final = 0.5
+HIGHEST: Final = 0.9
+_LEAST_WORDS = 1000  # fewer say too little of a share of a percent
+_CHARACTERS, _OF_A_DOCUMENT = 50_000, 2000  # some 8,000 words, a second or two
+_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeWeights:
-    """Scores words.
+    """Scores vectors of words or mentions.
 
     Attributes:
         classes: the class of each row: 0 for none, i for the i-th type, (classes,).
@@ -38,6 +65,26 @@ class ProbeWeights:
 
     def __repr__(self) -> str:
         return f"ProbeWeights({len(self.classes)} classes, dim {self.coef.shape[1]})"
+
+    @classmethod
+    def from_saved(cls, arrays: Arrays, types: Sequence[str], prefix: str = "") -> Self:
+        """The weights among the arrays of a saved head, checked against its types.
+
+        Raises:
+            KeyError, ValueError: an array is not there, or does not fit.
+        """
+        classes, coef, intercept = (arrays[f"{prefix}{name}"] for name in ("classes", "coef", "intercept"))
+        if classes.dtype != np.int64 or classes.ndim != 1 or not len(classes):
+            raise ValueError(f"classes are {classes.dtype} of shape {classes.shape}")
+        if not all(one.dtype in (np.float32, np.float64) for one in (coef, intercept)):
+            raise ValueError(f"weights are {coef.dtype} and {intercept.dtype}")
+        if np.unique(classes).size != len(classes) or not np.isin(classes, np.arange(len(types) + 1)).all():
+            raise ValueError(f"classes {classes.tolist()[:20]} for {len(types)} types")
+        return cls(classes, coef, intercept)
+
+    def to_saved(self, prefix: str = "") -> dict[str, NDArray[Any]]:
+        """The arrays, by the names under which a head is saved."""
+        return {f"{prefix}classes": self.classes, f"{prefix}coef": self.coef, f"{prefix}intercept": self.intercept}
 
     def scores(self, vectors: Floats) -> Floats:
         """A score for each class, (n, classes), of word vectors (n, dim).
@@ -65,3 +112,228 @@ class ProbeWeights:
         """The most probable class of each word, (n,)."""
         codes: Ints = self.classes[self.scores(vectors).argmax(axis=1)]
         return codes
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a probe was trained on.
+
+    Attributes:
+        sentences: documents in the support set.
+        words: words in them.
+        mentions: mentions of each type in them.
+        k: mentions of each type that were asked for, between k and 2k; None where all the data was taken.
+        seed: of the draw, None where there was none.
+        left_out: types of the data that the probe does not know, with their mentions.
+        lost: mentions that no word stands for or that an earlier one overlaps.
+        gradient_norm: largest entry of the gradient of the mean loss in the end.
+        iterations: of the solver.
+        mention_words: words of the support set that are in mentions.
+        background_words: words of texts that nobody annotated, learnt from as words of none.
+    """
+
+    sentences: Count
+    words: Count
+    mentions: dict[str, Count]
+    k: Positive | None
+    seed: int | None
+    left_out: dict[str, Count]
+    lost: Count
+    gradient_norm: float
+    iterations: Count
+    mention_words: Count = 0  # a probe of an earlier version says neither
+    background_words: Count = 0
+
+    @classmethod
+    def none(cls, types: Sequence[str]) -> Self:
+        """Of a probe that was made without any example."""
+        return cls(0, 0, dict.fromkeys(types, 0), None, None, {}, 0, 0.0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFacts(HeadFacts):
+    """What a linear head is, apart from its weights; class 0 is none, class i is `types[i - 1]`.
+
+    Attributes:
+        parameters: of the `LinearProbe`; or the concepts and the threshold of a head that was made of names.
+        training: see `Training`.
+    """
+
+    parameters: dict[str, Any]
+    training: Training
+
+    def __repr__(self) -> str:
+        return f"ProbeFacts({self.model!r}, {len(self.types)} types)"
+
+    @property
+    def ignored(self) -> Mapping[str, int]:
+        """See `HeadFacts.ignored`."""
+        return self.training.left_out
+
+    @property
+    def threshold(self) -> float:
+        """How probable a type must be: the most probable class wins, unless the head was made of names."""
+        return float(self.parameters.get("threshold", EVEN_THRESHOLD))
+
+    def require_sound(self) -> None:
+        """See `HeadFacts.require_sound`."""
+        HeadFacts.require_sound(self)
+        if self.training.mention_words > self.training.words:
+            raise ValueError(
+                f"training: {self.training.mention_words} words in mentions, and {self.training.words} in all"
+            )
+        threshold, concepts = self.parameters.get("threshold", 0.5), self.parameters.get("concepts", {})
+        if type(threshold) not in (int, float) or not 0 < threshold < 1:
+            raise ValueError(f"parameters: the threshold is no number between 0 and 1, but {threshold!r:.40}")
+        names = [*concepts, *concepts.values()] if isinstance(concepts, dict) else [None]
+        if not all(isinstance(name, str) and is_text(name) for name in names):
+            raise ValueError("parameters: the concepts are not names by types")
+
+
+@dataclass(frozen=True, slots=True)
+class LinearHead:
+    """Finds mentions of the types that a probe was trained for, word by word.
+
+    Attributes:
+        weights: say of each word which type it belongs to, or none.
+        facts: what the head is and what it was trained on.
+    """
+
+    kind: ClassVar[str] = "linear"
+    facts_type: ClassVar[type[HeadFacts]] = ProbeFacts
+
+    weights: ProbeWeights
+    facts: ProbeFacts
+
+    @classmethod
+    def from_saved(cls, facts: ProbeFacts, arrays: Arrays) -> Self:
+        """See `Head.from_saved`."""
+        if sorted(arrays) != ["classes", "coef", "intercept"]:
+            raise ValueError(f"it holds {', '.join(sorted(arrays))[:60]}")
+        return cls(ProbeWeights.from_saved(arrays, facts.types), facts)
+
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """See `Head.save`."""
+        save_head(path, self, self.weights.to_saved(), force=force)
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """See `Head`."""
+        return self.facts.types
+
+    @property
+    def semantic_hash(self) -> str:
+        """See `Head`."""
+        return self.facts.semantic_hash
+
+    @property
+    def threshold(self) -> float:
+        """See `Head`."""
+        return self.facts.threshold
+
+    def label(self, features: WordFeatures, types: Sequence[str] | None = None, threshold: float | None = None) -> Ints:
+        """The class of each word, (n,): 0 for none, else 1 + the place of the word's type in `types`.
+
+        Args:
+            features: the words, embedded by the head's encoder.
+            types: a list in place of the head's own; words of types that are not in it become words of none.
+            threshold: as in `tag`.
+        """
+        if threshold is None:
+            codes = self.weights.predict(features.vectors)
+        else:
+            codes = self.weights.classes[self._best(self.weights.probabilities(features.vectors), threshold)]
+        if types is None:
+            return codes
+        place = {name: 1 + i for i, name in enumerate(types)}
+        renumbered: Ints = np.array([0, *(place.get(name, 0) for name in self.types)], dtype=np.int64)[codes]
+        return renumbered
+
+    def tag(
+        self, encoder: TextEncoder, documents: Sequence[Document], threshold: float | None = None
+    ) -> list[Document]:
+        """See `Head.tag`; a mention's score is the mean probability of its words.
+
+        The threshold is how probable the best type of a word must be, compared with no type at all.
+        """
+        require_encoder(self, encoder)
+        features = embed_words(encoder, documents)
+        probabilities = self.weights.probabilities(features.vectors)
+        best = self._best(probabilities, threshold)
+        runs = runs_of(self.weights.classes[best], features.bounds)
+        sums = np.concatenate([[0.0], np.cumsum(probabilities[np.arange(len(best)), best], dtype=np.float64)])
+        scores = (sums[runs.last] - sums[runs.first]) / (runs.last - runs.first)
+        spans: list[list[Span]] = [[] for _ in documents]
+        owners = np.searchsorted(features.bounds, runs.first, side="right") - 1
+        for owner, first, last, code, score in zip(
+            owners.tolist(), runs.first, runs.last, runs.code, scores.tolist(), strict=True
+        ):
+            span = Span(int(features.start[first]), int(features.end[last - 1]), self.types[code - 1], score)
+            spans[owner].append(span)
+        return [replace(document, spans=tuple(found)) for document, found in zip(documents, spans, strict=True)]
+
+    def threshold_for(self, encoder: TextEncoder, documents: Sequence[Document], progress: Progress) -> float:
+        """See `Head.threshold_for`; some 8,000 words of the documents are looked at, see `rare_threshold`.
+
+        Returns:
+            From 0.5, where the documents hold enough mentions or fewer than 1,000 words, to 0.9. The head's own
+            threshold if it was trained on a background too, or was made of names.
+        """
+        require_encoder(self, encoder)
+        training = self.facts.training
+        sample: list[Document] = []
+        if training.mention_words and not training.background_words:
+            sample = prevalence_sample(documents)
+        if not sample:
+            return self.threshold
+        words = found = 0
+        for first in range(0, len(sample), _AT_ONCE):
+            progress("counting mentions", first, len(sample))
+            codes = self.weights.predict(embed_words(encoder, sample[first : first + _AT_ONCE]).vectors)
+            words += len(codes)
+            found += int(np.count_nonzero(codes))
+        progress("counting mentions", len(sample), len(sample))
+        return rare_threshold(training.mention_words / training.words, found / max(1, words))
+
+    def _best(self, probabilities: Floats, threshold: float | None) -> Ints:
+        """Which column of the probabilities each word gets, (n,)."""
+        weighed = probabilities.copy()
+        weighed[:, self.weights.classes == 0] *= self._odds_asked_for(threshold)
+        best: Ints = weighed.argmax(axis=1)
+        return best
+
+    def _odds_asked_for(self, threshold: float | None) -> float:
+        """How many times as probable as no type a type must be, over what the probe's weights ask for already."""
+        if threshold is None:
+            return 1.0
+        if not 0 < threshold < 1:
+            raise ValueError(f"threshold must be between 0 and 1, not {threshold!r}")
+        return threshold / (1 - threshold) / (self.threshold / (1 - self.threshold))
+
+
+def rare_threshold(learnt: float, found: float, *, allowed: float = ALLOWED, power: float = POWER) -> float:
+    """The threshold for a corpus that may hold far fewer mentions than what a probe learnt from.
+
+    Args:
+        learnt: share of the words in mentions, where the probe learnt.
+        found: share of the words in which it finds mentions at a threshold of 0.5, in a sample of the corpus.
+        allowed: how much of the former the latter may be and say nothing.
+        power: of the ratio that is left.
+
+    Returns:
+        0.5 where at least a fifth of what was learnt from is found; else the odds are the square root of how many times
+        less than that fifth is found. 0.9 at most.
+    """
+    odds = (allowed * learnt / found) ** power if found else float("inf")
+    return HIGHEST if odds >= HIGHEST / (1 - HIGHEST) else max(EVEN_THRESHOLD, odds / (1 + odds))
+
+
+def prevalence_sample(documents: Sequence[Document]) -> list[Document]:
+    """Some of the documents, evenly spread, long ones cut: 50,000 characters or one document; none of too few words."""
+    cut = [
+        one if len(one.text) <= _OF_A_DOCUMENT else replace(one, text=one.text[:_OF_A_DOCUMENT], words=None, spans=())
+        for one in documents
+    ]
+    sample = cut[:: -(-sum(len(one.text) for one in cut) // _CHARACTERS) or 1]
+    words = sum(len(split_words(one.text)) if one.words is None else len(one.words) for one in sample)
+    return sample if words >= _LEAST_WORDS else []

@@ -1,28 +1,42 @@
-"""From annotated documents to a probe."""
+"""How a linear head is made: of annotated documents, or of the names of types.
 
-from collections.abc import Collection
+Words of texts that nobody annotated are probable negatives for a head that is to look for something rare: sentences
+that were chosen because they hold a type hold far more of it than other texts do, and a head that was trained on them
+alone finds it everywhere. Most words of any other text are of no type; the few that are of one hardly count. How much
+that
+helps: benchmarks/background.py, results/background.md.
+"""
+
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from nuner_embed.arguments import Texts
+from nuner_embed.corpora.corpus import Corpus
+from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import ProbeError
-from nuner_embed.heads.background import background_words
+from nuner_embed.files import expand
 from nuner_embed.heads.classifier import LinearProbe
 from nuner_embed.heads.defaults import (
     AUTO_CLASS_WEIGHT,
     BACKGROUND_CLASS_WEIGHT,
     DEFAULT_C,
     DEFAULT_CLASS_WEIGHT,
+    NAMED_THRESHOLD,
 )
 from nuner_embed.heads.features import FeatureCache, Progress, feature_folder, silent
-from nuner_embed.heads.io import ProbeFacts, Training
-from nuner_embed.heads.labelled_words import WordLabels, count_mentions
-from nuner_embed.heads.linear import ProbeWeights
+from nuner_embed.heads.labelled_words import WordLabels, count_mentions, require_not_reserved
+from nuner_embed.heads.linear import Floats, LinearHead, ProbeFacts, ProbeWeights, Training
 from nuner_embed.heads.support_set import ShortTypes, SupportSet, choose_support
 from nuner_embed.heads.tagger import Tagger
+from nuner_embed.store.layout import MANIFEST_FILE
+from nuner_embed.store.reader import Store
+from nuner_embed.tables import Ints
+
+BACKGROUND_WORDS: Final = 4000
 
 
 def fit_probe(
@@ -35,11 +49,11 @@ def fit_probe(
     background: str | Path | None = None,
     cache: Path | None = None,
     progress: Progress = silent,
-) -> Tagger:
+) -> Tagger[LinearHead]:
     """Trains a probe on a support set; see `train_probe` for the arguments.
 
     A type of which no word can be learnt, since each of its mentions overlaps an earlier one or holds no token, is
-    left out, and stands in `facts.training.left_out`.
+    left out, and stands in `head.facts.training.left_out`.
 
     Raises:
         ProbeError: all words are of one class, or a background that is none.
@@ -81,7 +95,7 @@ def fit_probe(
     weights = ProbeWeights(probe.classes_.astype(np.int64), probe.coef_, probe.intercept_)
     recipe = encoder.recipe.to_dict()
     facts = ProbeFacts(encoder.semantic_hash, encoder.source, recipe, types, probe.get_params(), training)
-    return Tagger(encoder, weights, facts)
+    return Tagger(encoder, LinearHead(weights, facts))
 
 
 def train_probe(
@@ -99,7 +113,7 @@ def train_probe(
     cache: Path | None = None,
     what: str = "the data",
     progress: Progress = silent,
-) -> Tagger:
+) -> Tagger[LinearHead]:
     """Trains a probe on annotated documents.
 
     Args:
@@ -124,3 +138,81 @@ def train_probe(
     support = choose_support(documents, types=types, k=k, seed=seed, short=short_types, what=what)
     fitting: dict[str, Any] = {"C": C, "class_weight": class_weight, "tol": tol, "background": background}
     return fit_probe(support, encoder, cache=cache, progress=progress, **fitting)
+
+
+def zero_shot_tagger(
+    types: Mapping[str, str], encoder: TextEncoder, concepts: ConceptEncoder, threshold: float = NAMED_THRESHOLD
+) -> Tagger[LinearHead]:
+    """A tagger for types that are only named: the linear layer is made of their vectors, `LinearProbe.from_concepts`.
+
+    Args:
+        types: what the types are to be called, and the concept that each is.
+        encoder: of the model that the concept encoder belongs to; its rows have unit length (`normalize=True`), unless
+            training compared by inner product.
+        concepts: the concept encoder, calibrated.
+        threshold: how probable a type must be for a word to be of it.
+
+    Raises:
+        ProbeError: the encoder is another model's, or its rows are not of unit length.
+        ModelError: the concept encoder is not calibrated.
+        ValueError: no type, or a name that is none.
+    """
+    of_unit_length = concepts.metric == "cosine"
+    if encoder.recipe.normalize != of_unit_length or encoder.recipe.layers != (-1,):
+        raise ProbeError(
+            f"a probe made of concepts of {concepts.model} reads the last layer with normalize={of_unit_length}"
+        )
+    require_not_reserved(types)
+    if concepts.semantic_hash_of_texts(encoder.recipe.to_dict()) != encoder.semantic_hash:
+        raise ProbeError(f"the concept encoder of {concepts.model} does not belong to {encoder.source}")
+    names = tuple(sorted(types))
+    probe = LinearProbe.from_concepts([types[name] for name in names], concepts, threshold=threshold)
+    parameters = {"concepts": dict(sorted(types.items())), "threshold": threshold}
+    facts = ProbeFacts(
+        encoder.semantic_hash, encoder.source, encoder.recipe.to_dict(), names, parameters, Training.none(names)
+    )
+    weights = ProbeWeights(np.arange(len(names) + 1), probe.coef_, probe.intercept_)
+    return Tagger(encoder, LinearHead(weights, facts))
+
+
+def background_words(
+    source: str | Path, encoder: TextEncoder, *, seed: int = 0, cache: Path | None = None, progress: Progress = silent
+) -> Floats:
+    """Vectors of words of a store or of a corpus, 4,000 of them or as many as there are, drawn at random: (n, dim).
+
+    Args:
+        source: a store of words that this encoder made, or a corpus, of which up to 512 documents, evenly spread, are
+            encoded; their annotations, if there are any, are not looked at.
+        encoder: of the probe.
+        seed: of the draw.
+        cache: folder of the word embeddings; None for the user's cache folder.
+        progress: is told `(what, done, total)` while texts are encoded.
+
+    Raises:
+        ProbeError: the store holds other rows than words, was made with another encoder, or there is no word.
+        CorpusError, StoreError: it cannot be read.
+    """
+    path = expand(source)
+    random = np.random.default_rng(seed)
+    if (path / MANIFEST_FILE).is_file():
+        store = Store.open(path)
+        granularity, made_with = store.manifest["granularity"], store.manifest["semantic_hash"]
+        if granularity != "word" or made_with != encoder.semantic_hash:
+            raise ProbeError(
+                f"{path} holds {granularity}s of {store.manifest['model']} ({made_with[:12]}), and a background holds "
+                f"words of {encoder.source} ({encoder.semantic_hash[:12]}): encode with --rows word, or name the corpus"
+            )
+        total = sum(shard["rows"] for shard in store.manifest["shards"])
+        vectors = store.vectors(_drawn(random, total)) if total else np.empty((0, encoder.dim))
+    else:
+        with Corpus([source]) as corpus:
+            sample = corpus.survey().sample
+        words = FeatureCache(cache or feature_folder(), encoder).features(sample, progress).vectors
+        vectors = words[_drawn(random, len(words))]
+    if not len(vectors):
+        raise ProbeError(f"{source} holds no word; name other texts as a background")
+    return np.asarray(vectors, np.float32)
+
+
+def _drawn(random: np.random.Generator, total: int) -> Ints:
+    return np.sort(random.choice(total, min(total, BACKGROUND_WORDS), replace=False))

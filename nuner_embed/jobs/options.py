@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Protocol, Self, get_args
 
 from nuner_embed.encoders.loader import ModelSpec
-from nuner_embed.encoders.mentions import Detector
+from nuner_embed.encoders.mentions import SpanFinder
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.store.shard import Dtype
 from nuner_embed.tables import Granularity, Overflow
@@ -52,7 +52,7 @@ class JobOptions:
     shard_rows: int = 100_000
     workers: int = 1
     force: bool = False
-    detector: Detector | None = None
+    detector: SpanFinder | None = None
     also_file: bool = False
 
     def __post_init__(self) -> None:

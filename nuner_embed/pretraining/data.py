@@ -1,7 +1,10 @@
-"""From an annotated corpus to the pieces that are trained on and those that are held out."""
+"""From an annotated corpus to the pieces that are trained on and those that are held out.
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+Samples and the most frequent concepts, for those who ask for them, are drawn here too.
+"""
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +16,99 @@ from nuner_embed.documents import Document
 from nuner_embed.errors import PretrainingError
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.pretraining.examples import Examples, concepts_of, make_examples, tags_of
-from nuner_embed.pretraining.selection import draw_texts, hold_out, keep_top_concepts, merge_labels
-from nuner_embed.pretraining.settings import Settings
+from nuner_embed.pretraining.settings import PretrainSettings
 from nuner_embed.tables import Ints
+
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: spreads seeds over all bits
+
+
+def draw_texts(examples: Examples, number: int, seed: int) -> Examples:
+    """So many texts, drawn at random, as section 5.3 of the paper does; all of them where there are no more.
+
+    A text that stands in the corpus twice is one text here.
+    """
+    order = _shuffled(examples.text, seed)
+    kept = np.isin(examples.text, order[:number])
+    return _of_pieces(examples, kept)
+
+
+def keep_top_concepts(examples: Examples, number: int) -> Examples:
+    """The same texts with the annotations of the most frequent concepts alone, as in section 5.2."""
+    counts = np.bincount(examples.label, minlength=len(examples.labels))
+    # the more frequent first; among equals, by name
+    order = sorted(range(len(examples.labels)), key=lambda i: (-counts[i], examples.labels[i]))[:number]
+    kept = np.isin(examples.label, order)
+    place = np.zeros(len(examples.labels), np.int64)
+    place[order] = np.arange(len(order))
+    return replace(
+        examples,
+        piece=examples.piece[kept],
+        first=examples.first[kept],
+        last=examples.last[kept],
+        label=place[examples.label[kept]],
+        labels=tuple(examples.labels[i] for i in order),
+    )
+
+
+def merge_labels(examples: Examples, same: Sequence[Hashable]) -> Examples:
+    """Makes one label of those that the concept encoder cannot tell apart, such as "Person" and "person" uncased.
+
+    Apart, each would be the other's sure negative.
+
+    Args:
+        examples: with all labels.
+        same: what the encoder sees of each label; the first label of equals stays.
+    """
+    place: dict[Hashable, int] = {}
+    number = np.array([place.setdefault(one, len(place)) for one in same], np.int64)
+    if len(place) == len(same):
+        return examples
+    names = [""] * len(place)
+    for name, i in zip(reversed(examples.labels), reversed(number.tolist()), strict=True):
+        names[i] = name
+    return replace(examples, label=number[examples.label], labels=tuple(names))
+
+
+def hold_out(examples: Examples, share: float, seed: int) -> tuple[Ints, Ints]:
+    """Splits pieces into a training and a held-out part by their texts, so that none stands in both.
+
+    Returns:
+        Numbers of the pieces of each part. With a share above 0 the second holds at least one text, if there are two.
+    """
+    order = _shuffled(examples.text, seed)
+    number = min(max(1, round(share * len(order))), len(order) - 1) if share else 0
+    out = np.isin(examples.text, order[:number])
+    return np.flatnonzero(~out), np.flatnonzero(out)
+
+
+def _shuffled(text: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
+    """Each text's number once, in an order that depends on the numbers and the seed alone."""
+    unique = np.unique(text)
+    with np.errstate(over="ignore"):
+        mixed = (unique ^ (np.uint64(seed) * _MIX)) * _MIX
+    mixed ^= mixed >> np.uint64(32)
+    return unique[np.argsort(mixed, kind="stable")]
+
+
+def _of_pieces(examples: Examples, kept: NDArray[np.bool_]) -> Examples:
+    """The kept pieces with their ranges, and the labels that are still in use."""
+    lengths = examples.lengths
+    place = np.cumsum(kept) - 1
+    ranges = kept[examples.piece]
+    used, label = np.unique(examples.label[ranges], return_inverse=True)
+    return replace(
+        examples,
+        ids=examples.ids[np.repeat(kept, lengths)],
+        bounds=np.concatenate([[0], np.cumsum(lengths[kept])]),
+        text=examples.text[kept],
+        piece=place[examples.piece[ranges]],
+        first=examples.first[ranges],
+        last=examples.last[ranges],
+        label=label.astype(np.int64),
+        labels=tuple(examples.labels[i] for i in used),
+        documents=len(np.unique(examples.text[kept])),
+    )
+
 
 # Longest concept name; the longest of the 34,470 in our data has 16 tokens.
 _CONCEPT_TOKENS = 64
@@ -58,7 +151,7 @@ def prepare(
     data: Paths,
     reading: Mapping[str, Any],
     tokenizer: TextTokenizer,
-    settings: Settings,
+    settings: PretrainSettings,
     max_length: int,
     progress: Progress,
 ) -> Prepared:

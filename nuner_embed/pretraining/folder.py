@@ -1,25 +1,127 @@
-"""The directory of a run: whose it is, what was begun in it, what is finished."""
+"""The directory of a run: whose it is, what was begun in it, and how a finished model takes its place.
+
+training/run.json   the mark of a run that was begun; the folder goes when the model is in its place
+training/result/    is being written
+training/finished/  is whole and on the disk; whatever happens now, this model will stand in the directory
+training/replaced/  the former model's files go there, its facts first
+training/placing/   the former ones are away; the new ones leave this folder, the facts last
+pretrain.json       the facts of a finished model, beside its files
+
+What is interrupted is finished on the next start.
+"""
 
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
-from nuner_embed.artifacts import is_free, is_only_begun, lock, require_ours
+from nuner_embed.artifacts import Kind, is_free, is_only_begun, lock, require_ours
 from nuner_embed.errors import PretrainingError
-from nuner_embed.files import hash_of, write_json
-from nuner_embed.pretraining.cards import changed_cards
+from nuner_embed.files import hash_of, sync_folder, sync_tree, write_json
+from nuner_embed.models.companions import CONCEPT_FOLDER
+from nuner_embed.models.directories import TOKENIZER_FILES
 from nuner_embed.pretraining.facts import (
+    CARD,
     FACTS_FILE,
     RUN_FILE,
     RUN_KIND,
     SCHEMA_VERSION,
     TRAINING_FOLDER,
+    changed_cards,
     read_begun,
+    read_model,
 )
-from nuner_embed.pretraining.publication import place
-from nuner_embed.pretraining.run_files import FINISHED, LOCK_FILE, MODEL, PLACING, RUN, RUN_AND_MODEL, STATE_FILE
+
+if TYPE_CHECKING:
+    from nuner_embed.pretraining.processes import Processes  # torch, which takes seconds to import
+
+STATE_FILE: Final = "state.safetensors"
+METRICS_FILE: Final = "metrics.csv"
+CURVE_FILE: Final = "curve.png"
+LOCK_FILE: Final = ".lock"
+# folders in the run's: see `placing`
+RESULT: Final = "result"
+FINISHED: Final = "finished"
+REPLACED: Final = "replaced"
+PLACING: Final = "placing"
+
+_TEMPORARY = ".*." + "[0-9a-f]" * 16 + ".tmp"
+_ENCODER = (
+    "config.json", "recipe.json", CARD, "model.safetensors", "model-*.safetensors", "model.safetensors.index.json",
+    "concepts.json", _TEMPORARY, *TOKENIZER_FILES,
+)  # fmt: skip
+_MADE = (*_ENCODER, FACTS_FILE, METRICS_FILE, CURVE_FILE, *(f"{CONCEPT_FOLDER}/{name}" for name in _ENCODER))
+_KEPT = (
+    RUN_FILE, LOCK_FILE, STATE_FILE, METRICS_FILE, "texts.npy", "texts.json", "concepts.npy", "concepts.json",
+    ".*.tmp", *(f"{folder}/{name}" for folder in (RESULT, FINISHED, PLACING, REPLACED) for name in _MADE),
+)  # fmt: skip
+_TRAINING = tuple(f"{TRAINING_FOLDER}/{name}" for name in _KEPT)
+
+RUN: Final = Kind(
+    "a pre-training run", f"{TRAINING_FOLDER}/{RUN_FILE}", read_begun, _TRAINING, PretrainingError, PretrainingError
+)
+MODEL: Final = Kind(
+    "a finished model", FACTS_FILE, read_model, (*_MADE, *_TRAINING), PretrainingError, PretrainingError
+)
+# a run with a model beside it: the former one, or its own while the files take their places
+RUN_AND_MODEL: Final = Kind(RUN.name, RUN.marker, read_begun, (FACTS_FILE, *MODEL.files), RUN.error, RUN.locked)
+
+
+def finish(work: Path) -> None:
+    """Says that what lies in `result` is whole."""
+    sync_tree(work / RESULT)
+    (work / RESULT).rename(work / FINISHED)
+    sync_folder(work)
+
+
+def place(directory: Path, work: Path) -> None:
+    """Puts the finished model of a run in its place; called again, it goes on where it was interrupted.
+
+    Args:
+        directory: of the model.
+        work: the run's folder in it.
+
+    Raises:
+        PretrainingError: something lies there that this program did not write. The model stays in the run's folder,
+            and the next call goes on.
+    """
+    if (work / FINISHED).is_dir():
+        _move_away(directory, work)
+        (work / FINISHED).rename(work / PLACING)
+    placing = work / PLACING
+    for path in sorted(placing.iterdir(), key=lambda path: path.name == FACTS_FILE):
+        there = directory / path.name
+        if path.name == CARD and there.exists():
+            continue  # somebody's own card: it came, or was changed, while the model was trained
+        if there.is_symlink() or there.exists():
+            raise PretrainingError(
+                f"{there} is in the way of the finished model and not of nuner-embed; move it away and run the same "
+                "command again"
+            )
+        path.rename(there)
+    sync_folder(directory)
+
+
+def _move_away(directory: Path, work: Path) -> None:
+    """Moves the former model's files into the run's folder; what is not of it stays, somebody's own card too."""
+    replaced = work / REPLACED
+    replaced.mkdir(exist_ok=True)
+    if (directory / FACTS_FILE).exists():
+        (directory / FACTS_FILE).rename(replaced / FACTS_FILE)  # readers learn at once that the model is not whole
+    if not (replaced / FACTS_FILE).exists():
+        return  # there was no model before
+    strangers = MODEL.strangers(directory)
+    stay = [work, *(directory / name for name in strangers), *changed_cards(directory, replaced)]
+    for path in sorted(directory.iterdir()):
+        inner = next((one for one in stay if one != path and one.is_relative_to(path)), None)
+        if inner is not None:
+            raise PretrainingError(
+                f"{inner} is in the way of the finished model and not of nuner-embed; move it away and run the same "
+                "command again"
+            )
+        if path not in stay:
+            path.rename(replaced / path.name)
 
 
 def require_free(directory: Path, *, force: bool) -> None:
@@ -51,22 +153,22 @@ def require_free(directory: Path, *, force: bool) -> None:
 
 
 @contextmanager
-def held(directory: Path, accelerator: Any, *, force: bool) -> Iterator[Path]:
+def held(directory: Path, processes: "Processes", *, force: bool) -> Iterator[Path]:
     """The working folder of a run, for this run alone; it goes when the block ends without an error.
 
     Where an earlier process died while a finished model took its place, that is done first: see `is_placed`.
 
     Args:
         directory: of the run.
-        accelerator: accelerate's; of its processes, the main one holds the folder for all.
+        processes: of the run; the main one holds the folder for all.
         force: empty it first.
 
     Raises:
         PretrainingError: another process trains there, or see `require_free`.
     """
     work = directory / TRAINING_FOLDER
-    if not accelerator.is_main_process:
-        accelerator.wait_for_everyone()
+    if not processes.is_main:
+        processes.wait()
         yield work
         return
     require_free(directory, force=force)
@@ -80,7 +182,7 @@ def held(directory: Path, accelerator: Any, *, force: bool) -> Iterator[Path]:
             _empty(work)
         if not (work / RUN_FILE).exists():
             write_json(work / RUN_FILE, _mark(None))  # first of all: by it the folder is known
-        accelerator.wait_for_everyone()
+        processes.wait()
         yield work
         if any(name.startswith(f"{TRAINING_FOLDER}/") for name in MODEL.strangers(directory)):
             (work / RUN_FILE).unlink()  # somebody put something there while the run went on: it stays

@@ -15,13 +15,13 @@ from nuner_embed.errors import PretrainingError
 from nuner_embed.files import atomic_write
 from nuner_embed.metadata import Count, Sha256, parse
 from nuner_embed.pretraining.history import Row, Sums
-from nuner_embed.pretraining.settings import Settings
+from nuner_embed.pretraining.settings import PretrainSettings
 
 # what AdamW keeps of a parameter; its steps are not those of the run where a batch had nothing to learn from
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
-def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.AdamW:
+def make_optimizer(model: nn.Module, settings: PretrainSettings) -> torch.optim.AdamW:
     """AdamW over all that is trained: weight decay for matrices, a rate of their own for scale and bias."""
     outermost = {id(one) for one in model.outermost}
     decayed: list[nn.Parameter] = []
@@ -46,9 +46,9 @@ def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.AdamW:
     )
 
 
-def rate_at(step: int, steps: int, settings: Settings) -> float:
+def rate_at(step: int, steps: int, settings: PretrainSettings) -> float:
     """The learning rate of a step, counted from 0: up over the warm-up, then down to 0."""
-    warm = round(settings.warmup * steps)
+    warm = round(settings.warmup_ratio * steps)
     if step < warm:
         return settings.learning_rate * (step + 1) / (warm + 1)
     return settings.learning_rate * (steps - step) / max(1, steps - warm)

@@ -1,9 +1,10 @@
 """Every value of a pre-training run: its meaning, its default, and the presets."""
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Final, Literal, Self, get_args
 
 from nuner_embed.errors import PretrainingError
 from nuner_embed.files import read_bytes
@@ -21,11 +22,11 @@ def _value(default: Any, about: str, choices: Any = None) -> Any:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class PretrainSettings:
     """What decides the weights that come out, besides the data and the base model.
 
     The defaults are the preset `small`, found for some ten thousand sentences and a small encoder (field notes,
-    section 4); `Settings.preset("paper")` has the values of section 3.3 of the paper.
+    section 4); `PretrainSettings.preset("paper")` has the values of section 3.3 of the paper.
 
     Raises:
         ValueError: a value that makes no sense.
@@ -39,12 +40,12 @@ class Settings:
     batch_size: int = _value(64, "Sentences whose concepts are told apart from each other.")
     accumulate: int = _value(1, "Batches to a step of the optimizer.")
     learning_rate: float = _value(4e-4, "At its highest.")
-    warmup: float = _value(0.1, "Share of the steps over which the learning rate rises; then it falls to 0.")
+    warmup_ratio: float = _value(0.1, "Share of the steps over which the learning rate rises; then it falls to 0.")
     beta1: float = _value(0.9, "Of AdamW.")
     beta2: float = _value(0.999, "Of AdamW.")
     epsilon: float = _value(1e-6, "Of AdamW.")
     weight_decay: float = _value(0.01, "Of AdamW, for matrices; not for biases and norms.")
-    clip: float = _value(1.0, "Longest gradient; 0 for any length.")
+    max_grad_norm: float = _value(1.0, "Longest gradient; 0 for any length.")
     dropout: float | None = _value(None, "In the layers that are trained.  [default: the base's own]")
     frozen_layers: int | None = _value(None, "Bottom layers of the text encoder to freeze.  [default: half]")
     frozen_concept_layers: int | None = _value(None, "Those of the concept encoder.  [default: half]")
@@ -95,13 +96,25 @@ class Settings:
         return cls(**{**PRESETS[name], **changes})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
+        """Plain JSON values, by the names under which files have them: see `EARLIER_NAMES`."""
+        return {EARLIER_NAMES.get(name, name): value for name, value in asdict(self).items()}
+
+
+# Two settings by the names that files and flags had for them first. Files keep these: a run that was begun by an
+# earlier version is continued, and its fingerprint is the same.
+EARLIER_NAMES: Final = {"warmup_ratio": "warmup", "max_grad_norm": "clip"}
+
+
+def by_present_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by the names of their fields."""
+    present = {earlier: name for name, earlier in EARLIER_NAMES.items()}
+    return {present.get(name, name): value for name, value in values.items()}
 
 
 _BOUNDS: dict[str, tuple[float, float]] = {
     "epochs": (1, 10_000), "batch_size": (1, 1_000_000), "accumulate": (1, 1_000_000), "learning_rate": (1e-12, 10),
-    "warmup": (0, 1), "beta1": (0, 0.999999), "beta2": (0, 0.999999999), "epsilon": (1e-16, 1), "dropout": (0, 0.99),
+    "warmup_ratio": (0, 1), "beta1": (0, 0.999999), "beta2": (0, 0.999999999), "epsilon": (1e-16, 1),
+    "dropout": (0, 0.99),
     "temperature": (1e-6, 1e6), "scale": (1e-3, 1e4), "validation": (0, 0.9), "validate_every": (0.001, 10_000),
     "max_length": (3, 1_000_000), "top_concepts": (1, 2**63 - 1), "sample": (1, 2**63 - 1),
 }  # fmt: skip
@@ -115,7 +128,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch_size": 48,
         "learning_rate": 3e-5,
         "frozen_concept_layers": 0,
-        "clip": 0.0,
+        "max_grad_norm": 0.0,
     },
 }
 
@@ -141,10 +154,10 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise PretrainingError(f"{path}: not valid TOML: {error}") from None
     except ValueError as error:
         raise PretrainingError(f"{path}: no file of settings: {error}") from None
-    known = {one.name for one in fields(Settings)} | {"preset"}
-    written, values = values, {name.replace("-", "_"): value for name, value in values.items()}
+    known = {one.name for one in fields(PretrainSettings)} | {"preset"}
+    written, values = values, by_present_names({name.replace("-", "_"): value for name, value in values.items()})
     if len(values) < len(written):
-        raise PretrainingError(f"{path}: a setting stands there twice, with - and with _: {', '.join(sorted(written))}")
+        raise PretrainingError(f"{path}: a setting stands there twice, by two names: {', '.join(sorted(written))}")
     unknown = sorted(set(values) - known)
     if unknown:
         raise PretrainingError(

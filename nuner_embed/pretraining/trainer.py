@@ -11,19 +11,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import nn
 
 from nuner_embed.errors import PretrainingError
 from nuner_embed.files import atomic_write
-from nuner_embed.pretraining.batches import make_batch, plan_epoch
-from nuner_embed.pretraining.bi_encoder import Compared
-from nuner_embed.pretraining.examples import Examples
+from nuner_embed.pretraining.examples import Examples, make_batch, plan_epoch
 from nuner_embed.pretraining.feed import Feed
+from nuner_embed.pretraining.folder import METRICS_FILE
 from nuner_embed.pretraining.history import Row, Sums, to_csv
+from nuner_embed.pretraining.objectives import Compared
 from nuner_embed.pretraining.optimizer import Progressed, load_state, make_optimizer, rate_at, save_state, set_rate
-from nuner_embed.pretraining.run_files import METRICS_FILE
-from nuner_embed.pretraining.settings import Settings
+from nuner_embed.pretraining.processes import Processes
+from nuner_embed.pretraining.settings import PretrainSettings
 from nuner_embed.tables import Ints
 
 _SECONDS_BETWEEN_STATES = 120.0
@@ -56,59 +55,92 @@ class RunningSums(Sums):
         return Sums(self.loss, self.correct, self.labelled, self.batches)
 
 
-class Trainer:
-    """Trains a model on the training part of some examples and measures it on the held-out part.
+@dataclass(frozen=True, slots=True)
+class Curriculum:
+    """What a model is trained on and measured on.
 
-    Args:
-        model: a `BiEncoder` or `TokenClassifier`, on its device.
+    Attributes:
         examples: all pieces.
         train, held_out: numbers of the pieces of each part.
         feed: makes the model's arguments from a batch.
-        settings: all values.
-        accelerator: device, precision and processes.
-        state_path: where the state is kept.
-        fingerprint: of data, base and settings: another one's state is not gone on from.
         probe: measures the text encoder as it is, or None.
-        note, progress: are told how it goes.
+    """
+
+    examples: Examples
+    train: Ints
+    held_out: Ints
+    feed: Feed
+    probe: Callable[[], float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reporter:
+    """Who is told how a run goes.
+
+    Attributes:
+        note: is told what people should know.
+        progress: is told `(what, done, total)`.
+    """
+
+    note: Callable[[str], None]
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class StateFile:
+    """Where the state of a run is kept.
+
+    Attributes:
+        path: of the file.
+        fingerprint: of data, base and settings; the state of another run is refused.
+    """
+
+    path: Path
+    fingerprint: str
+
+
+class Trainer:
+    """Trains a model on the training part of some examples and measures it on the held-out part.
+
+    Autocast, accumulation and clipping are torch's own: a run that is killed and resumed must end in the same bits, and
+    for that each step needs its random numbers and its rate from its number alone.
+
+    Args:
+        model: a `BiEncoder` or `TokenClassifier`, on its device.
+        curriculum: what it is trained and measured on.
+        settings: all values.
+        processes: of the run.
+        state: where the state is kept.
+        reporter: is told how it goes.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        examples: Examples,
-        train: Ints,
-        held_out: Ints,
-        feed: Feed,
-        settings: Settings,
-        accelerator: Accelerator,
-        state_path: Path,
-        fingerprint: str,
-        probe: Callable[[], float] | None,
-        note: Callable[[str], None],
-        progress: Progress,
+        curriculum: Curriculum,
+        settings: PretrainSettings,
+        processes: Processes,
+        state: StateFile,
+        reporter: Reporter,
     ) -> None:
-        self.model, self._feed, self._settings, self._accelerator = model, feed, settings, accelerator
-        self._examples, self._train = examples, train
-        self._state_path, self._fingerprint = state_path, fingerprint
-        self._probe, self._note, self._progress = probe, note, progress
-        self._wrapped = accelerator.prepare(model) if accelerator.num_processes > 1 else model
+        self.model, self._settings, self._processes = model, settings, processes
+        self._examples, self._train, self._feed = curriculum.examples, curriculum.train, curriculum.feed
+        self._state, self._reporter, self._probe = state, reporter, curriculum.probe
+        self._wrapped = processes.wrapped(model)
         self._optimizer = make_optimizer(model, settings)
-        self._held_out = plan_epoch(examples.lengths, held_out, settings.batch_size, [settings.seed, 0])
-        batches = -(-len(train) // settings.batch_size)
-        self._steps_an_epoch = -(-batches // (settings.accumulate * accelerator.num_processes))
+        lengths = self._examples.lengths
+        self._held_out = plan_epoch(lengths, curriculum.held_out, settings.batch_size, [settings.seed, 0])
+        batches = -(-len(self._train) // settings.batch_size)
+        self._steps_an_epoch = -(-batches // (settings.accumulate * processes.number))
         self.steps = self._steps_an_epoch * settings.epochs
         self.step = 0
         self.rows: list[Row] = []
         self._sums = RunningSums()
         self._planned = -1
         self._epoch: list[Ints] = []
-        self._stand_in = train[:0]
+        self._stand_in = self._train[:0]
         self._began = self._kept_at = time.monotonic()
         self._seen = 0
-
-    @property
-    def _is_main(self) -> bool:
-        return bool(self._accelerator.is_main_process)
 
     def resume(self) -> bool:
         """Goes back to the state on disk, if there is one.
@@ -116,14 +148,14 @@ class Trainer:
         Raises:
             PretrainingError: it is damaged.
         """
-        if not self._state_path.exists():
+        if not self._state.path.exists():
             return False
-        kept = load_state(self._state_path, self.model, self._optimizer)
-        if kept.fingerprint != self._fingerprint:
-            raise PretrainingError(f"{self._state_path} belongs to another run; --force starts over")
+        kept = load_state(self._state.path, self.model, self._optimizer)
+        if kept.fingerprint != self._state.fingerprint:
+            raise PretrainingError(f"{self._state.path} belongs to another run; --force starts over")
         if kept.step > self.steps or not kept.rows:
             raise PretrainingError(
-                f"{self._state_path}: step {kept.step:,} of {self.steps:,} with {len(kept.rows)} rows of measurements "
+                f"{self._state.path}: step {kept.step:,} of {self.steps:,} with {len(kept.rows)} rows of measurements "
                 "is no state of this run; --force starts over"
             )
         self.step, self.rows = kept.step, kept.rows
@@ -151,26 +183,26 @@ class Trainer:
                 self._add_row(validate=validate, close=due)
             if time.monotonic() - self._kept_at > _SECONDS_BETWEEN_STATES:
                 self.keep()
-            self._progress("training", min(self._done(), self._total()), self._total())
+            self._reporter.progress("training", min(self._done(), self._total()), self._total())
 
     def keep(self) -> None:
         """Writes the state."""
-        if self._is_main:
-            kept = Progressed(self._fingerprint, self.step, self.rows, self._sums.settle())
-            save_state(self._state_path, self.model, self._optimizer, kept)
-            with atomic_write(self._state_path.with_name(METRICS_FILE), follow=False) as stream:
+        if self._processes.is_main:
+            kept = Progressed(self._state.fingerprint, self.step, self.rows, self._sums.settle())
+            save_state(self._state.path, self.model, self._optimizer, kept)
+            with atomic_write(self._state.path.with_name(METRICS_FILE), follow=False) as stream:
                 stream.write(to_csv(self.rows))
         self._kept_at = time.monotonic()
 
     def _autocast(self) -> Any:
         bf16 = self._settings.precision == "bf16"
-        return torch.autocast(self._accelerator.device.type, torch.bfloat16, enabled=bf16)
+        return torch.autocast(self._processes.device.type, torch.bfloat16, enabled=bf16)
 
     def _total(self) -> int:
         return len(self._train) * self._settings.epochs
 
     def _done(self) -> int:
-        at_once = self._settings.batch_size * self._settings.accumulate * int(self._accelerator.num_processes)
+        at_once = self._settings.batch_size * self._settings.accumulate * self._processes.number
         return self.step * at_once
 
     def _validation_steps(self) -> set[int]:
@@ -192,7 +224,7 @@ class Trainer:
 
     def _batches(self, within: int) -> Sequence[Ints]:
         """The batches of one step in this process."""
-        processes, mine = self._accelerator.num_processes, self._accelerator.process_index
+        processes, mine = self._processes.number, self._processes.rank
         together = self._settings.accumulate * processes
         some = self._epoch[within * together : (within + 1) * together]
         if processes > 1:  # all must compare something, or the others would wait for it
@@ -206,7 +238,7 @@ class Trainer:
     def _train_step(self, within: int) -> None:
         settings = self._settings
         # Every step has random numbers of its own, so that a run needs no generator's state to go on exactly.
-        torch.manual_seed(_mixed(settings.seed, self.step, self._accelerator.process_index))
+        torch.manual_seed(_mixed(settings.seed, self.step, self._processes.rank))
         self.model.set_training(True)
         set_rate(self._optimizer, rate_at(self.step, self.steps, settings))
         batches = self._batches(within)
@@ -218,10 +250,10 @@ class Trainer:
             last = number == len(batches) - 1
             with self._autocast(), _together(self._wrapped, last):
                 compared = self._wrapped(*self._feed(batch))
-            (compared.loss / len(batches)).backward()  # accelerate's own divides by what its launcher was told
+            (compared.loss / len(batches)).backward()
             self._sums.add(compared)
-        if settings.clip:
-            nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.grad is not None], settings.clip)
+        if settings.max_grad_norm:
+            nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.grad is not None], settings.max_grad_norm)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self.step += 1
@@ -267,7 +299,7 @@ class Trainer:
             row = dataclasses.replace(row, probe_f1=f1)
             shown.append(f"probe F1 {f1:.1%}")
         if shown:
-            self._note(f"epoch {row.epoch:.3g}: {', '.join(shown)}")
+            self._reporter.note(f"epoch {row.epoch:.3g}: {', '.join(shown)}")
         return row
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
@@ -280,7 +312,7 @@ class Trainer:
             if len(batch.token):
                 with self._autocast():
                     sums.add(self.model(*self._feed(batch)))
-            self._progress("validating", number + 1, len(self._held_out))
+            self._reporter.progress("validating", number + 1, len(self._held_out))
         return sums.settle()
 
 

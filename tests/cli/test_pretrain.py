@@ -119,7 +119,7 @@ def test_two_processes_add_up_to_two_batches_a_step(folder):
     ("arguments", "code", "message"),
     [
         (["-o", "x", "--loss", "cosine"], 2, "'cosine' is not one of 'sigmoid', 'paper'"),
-        (["-o", "x", "--warmup", "2"], 2, "warmup must be between 0 and 1, not 2"),
+        (["-o", "x", "--warmup", "2"], 2, "warmup_ratio must be between 0 and 1, not 2"),
         (["-o", "x", "--config", "none.toml"], 1, "none.toml: cannot be read: No such file"),
         (["-o", "x", "--config", "wrong.toml"], 1, "wrong.toml: batch_size must be a whole number, not 'many'"),
         (["-o", "x", "--frozen-layers", "9"], 1, "this network has 2 layers; 9 cannot be frozen"),

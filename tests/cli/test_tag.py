@@ -82,7 +82,7 @@ def test_extract(folder):
     found = nuner_embed.extract(texts, ["city", "person"], model=str(folder / "m"))
     assert named(found) == FOUND
     assert [document.id for document in found] == ["0", "1"]
-    tagger = nuner_embed.NamedTypeTagger.open(["city", "person"], model=str(folder / "m"))
+    tagger = nuner_embed.named_tagger(["city", "person"], model=str(folder / "m"))
     assert named(tagger.tag(texts)) == FOUND
     assert named(tagger.tag(texts[1])) == FOUND[1:]
 

@@ -8,8 +8,8 @@ from fakes import HashRuntime, hash_encoder, wordpiece
 from nuner_embed import Corpus, Document, Span, train_probe
 from nuner_embed.arguments import as_documents, as_names, as_paths
 from nuner_embed.errors import ProbeError
-from nuner_embed.evaluation.probe_scores import comparable_types
-from nuner_embed.evaluation.protocol import TypedSet
+from nuner_embed.evaluation.fewshot import TypedSet
+from nuner_embed.evaluation.metrics import comparable_types
 from nuner_embed.heads.detector import ProbeDetector
 from nuner_embed.heads.support_set import choose_support
 
@@ -62,7 +62,7 @@ def test_an_encoder_takes_texts():
 
 def test_one_type_is_a_name_and_no_letters(tagger):
     assert choose_support(TRAINING, types="boat").types == ("boat",)
-    assert comparable_types(tagger.facts, TRAINING, "time") == ["time"]
+    assert comparable_types(tagger.head, TRAINING, "time") == ["time"]
     with pytest.raises(ProbeError, match="holds no mention of ship; its types are boat, time"):
         choose_support(TRAINING, types="ship")
     with pytest.raises(ProbeError, match="holds no annotated mention"):
@@ -73,16 +73,16 @@ def test_what_is_shown_of_large_things_is_one_short_line(tagger, tmp_path):
     assert repr(tagger) == f"Tagger(2 types: boat, time; {tagger.encoder!r})"
     assert repr(tagger.encoder) == "TextEncoder('', dim 32, hash)"
     assert repr(wordpiece()) == f"TextTokenizer(WordPiece, {wordpiece().backend.get_vocab_size()} tokens)"
-    assert repr(tagger.weights) == "ProbeWeights(3 classes, dim 32)"
+    assert repr(tagger.head.weights) == "ProbeWeights(3 classes, dim 32)"
     assert repr(hash_encoder().encode("the ferry")[0]) == "TokenEmbeddings('0', 2 tokens, dim 8)"
     (tmp_path / "c.txt").write_text("\n".join(f"{number} ferries" for number in range(1000)))
     types = tuple(f"type {number}" for number in range(1000))
-    many = replace(tagger, facts=replace(tagger.facts, types=types))
+    many = replace(tagger, head=replace(tagger.head, facts=replace(tagger.head.facts, types=types)))
     survey = Corpus(tmp_path / "c.txt").survey()
     for shown in (
         many,
-        many.facts,
-        ProbeDetector(tagger.weights, types, "hash"),
+        many.head.facts,
+        ProbeDetector(tagger.head.weights, types, "hash"),
         choose_support(TRAINING * 1000),
         TypedSet("sea", tuple(TRAINING * 1000), tuple(TRAINING), "hash"),
         survey,

@@ -12,16 +12,18 @@ MAPPING = {
     "export": "nuner_embed/export",
     "indexes": "nuner_embed/indexes",
 }
+SUFFIXES = (".py", ".typed", ".jsonl", ".html", ".svg")
 SHIPPED = "nuner_embed/bundled/nuner_mini"
 
 
 def expected_files(root: Path = ROOT) -> set[str]:
-    """What an installation must hold: every module, the typing marker, the bundled corpus, the shipped model."""
+    """What an installation must hold: modules, the typing marker, templates, the bundled corpus, the shipped model."""
     return {
         f"{place}/{path.relative_to(root / folder).as_posix()}"
         for folder, place in MAPPING.items()
         for path in (root / folder).rglob("*")
-        if path.suffix in (".py", ".typed", ".jsonl") or (path.is_file() and path.is_relative_to(root / SHIPPED))
+        if path.suffix in (".py", ".typed", ".jsonl", ".html", ".svg")
+        or (path.is_file() and path.is_relative_to(root / SHIPPED))
     }
 
 

@@ -6,7 +6,7 @@ from six_texts import TEXTS, reply
 
 from nuner_embed import Corpus
 from nuner_embed.annotation.job import annotate
-from nuner_embed.annotation.server import Server
+from nuner_embed.annotation.server import LLMServer
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def job(llm, tmp_path):
         of_server |= {
             name: options.pop(name) for name in list(options) if name in (*of_server, "temperature", "options")
         }
-        server = Server(options.pop("llm", "some-llm"), llm.url, **of_server)
+        server = LLMServer(options.pop("llm", "some-llm"), llm.url, **of_server)
         with Corpus([tmp_path / "corpus.txt"]) as corpus:
             return annotate(corpus, tmp_path / "out.jsonl", server, **options)
 

@@ -9,7 +9,7 @@ from nuner_embed.annotation.instruction import Instruction
 from nuner_embed.annotation.job import annotate, estimate
 from nuner_embed.annotation.ledger import open_ledger
 from nuner_embed.annotation.replies import read_replies
-from nuner_embed.annotation.server import Server
+from nuner_embed.annotation.server import LLMServer
 from nuner_embed.annotation.sidecars import REPLIES_SUFFIX, beside
 from nuner_embed.errors import AnnotationError
 
@@ -139,7 +139,7 @@ def test_a_key_that_is_no_secret_stays_in_replies(llm, job, monkeypatch, key):
 def test_a_key_that_is_none_is_not_shown(monkeypatch, key):
     monkeypatch.setenv("OPENAI_API_KEY", key)
     with pytest.raises(AnnotationError, match="OPENAI_API_KEY holds no API key: expected one line") as error:
-        Server("m").key()
+        LLMServer("m").key()
     assert key not in str(error.value)
 
 
@@ -148,14 +148,14 @@ def test_a_key_that_is_none_is_not_shown(monkeypatch, key):
 )
 def test_what_is_no_address(url):
     with pytest.raises(AnnotationError, match="--base-url is no address; expected one such as http"):
-        Server("m", url)
+        LLMServer("m", url)
 
 
 @pytest.mark.parametrize("output", ["corpus.jsonl", "other.replies.jsonl", "other.replies.jsonl.gz"])
 def test_an_output_that_would_take_something_away(llm, tmp_path, output):
     (tmp_path / "corpus.jsonl").write_text('{"text": "the ferry Anna"}\n')
     with Corpus([tmp_path / "corpus.jsonl"]) as corpus, pytest.raises(AnnotationError, match="name another output"):
-        annotate(corpus, tmp_path / output, Server("m", llm.url))
+        annotate(corpus, tmp_path / output, LLMServer("m", llm.url))
     assert llm.requests == []
 
 
@@ -163,7 +163,7 @@ def test_kept_replies_are_no_corpus_of_their_own_job(llm, job, tmp_path):
     job()
     kept = beside(tmp_path / "out.jsonl", REPLIES_SUFFIX)
     with Corpus([kept]) as corpus, pytest.raises(AnnotationError, match=r"out\.replies\.jsonl is a file that is read"):
-        annotate(corpus, tmp_path / "out.jsonl", Server("m", llm.url))
+        annotate(corpus, tmp_path / "out.jsonl", LLMServer("m", llm.url))
 
 
 def test_one_job_at_a_time(llm, job, tmp_path):
@@ -183,15 +183,15 @@ def test_replies_that_were_kept_before_there_were_options_are_found():
 
 
 def test_secrets_in_the_address_are_not_shown():
-    assert Server("m", "https://user:secret@host:8/v1?api_key=secret").address == "https://host:8/v1"
+    assert LLMServer("m", "https://user:secret@host:8/v1?api_key=secret").address == "https://host:8/v1"
 
 
 def test_no_key_for_a_server_that_needs_one(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     with pytest.raises(AnnotationError, match="OPENAI_API_KEY holds no API key"):
-        Server("m").key()
-    assert Server("m", "http://localhost/v1").key() == ""
+        LLMServer("m").key()
+    assert LLMServer("m", "http://localhost/v1").key() == ""
 
 
 def test_within_a_running_loop(llm, job):
@@ -208,7 +208,7 @@ def test_a_dry_run_asks_nothing(llm, job, tmp_path):
     job(TEXTS[:2])
     (tmp_path / "corpus.txt").write_text("".join(text + "\n" for text in [*TEXTS, TEXTS[5]]))
     instruction = Instruction("x", "{text}")
-    server = Server("some-llm", llm.url)
+    server = LLMServer("some-llm", llm.url)
     with Corpus([tmp_path / "corpus.txt"]) as corpus:
         found = estimate(corpus, tmp_path / "out.jsonl", server, Instruction.open_ended(), (1.0, 2.0))
         other = estimate(corpus, tmp_path / "out.jsonl", server, instruction)

@@ -13,7 +13,7 @@ from nuner_embed import Corpus
 from nuner_embed.annotation.instruction import Instruction
 from nuner_embed.annotation.job import estimate
 from nuner_embed.annotation.ledger import KeptReply, open_ledger, read_ledger
-from nuner_embed.annotation.server import Server
+from nuner_embed.annotation.server import LLMServer
 from nuner_embed.errors import AnnotationError
 
 
@@ -54,7 +54,7 @@ def test_estimating_changes_nothing_whatever_the_last_line_is(path, cut):
 def test_estimating_makes_no_file(tmp_path):
     (tmp_path / "corpus.txt").write_text("\n".join(TEXTS))
     with Corpus([tmp_path / "corpus.txt"]) as corpus:
-        estimate(corpus, tmp_path / "x.jsonl", Server("m", "http://localhost/v1"), Instruction.open_ended())
+        estimate(corpus, tmp_path / "x.jsonl", LLMServer("m", "http://localhost/v1"), Instruction.open_ended())
     assert list(tmp_path.iterdir()) == [tmp_path / "corpus.txt"]
 
 

@@ -4,7 +4,7 @@ import pytest
 from llm_server import KEY
 from six_texts import TEXTS
 
-from nuner_embed.annotation.server import Server
+from nuner_embed.annotation.server import LLMServer
 from nuner_embed.errors import AnnotationError
 
 VARIABLES = ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"]
@@ -61,15 +61,15 @@ def test_a_client_that_cannot_be_made_for_another_reason(llm, job, monkeypatch):
 
 
 def test_a_failed_connection_names_the_proxy(monkeypatch):
-    server = Server("m", "https://somewhere/v1")
+    server = LLMServer("m", "https://somewhere/v1")
     assert server.way() == ""
     monkeypatch.setenv("SSL_CERT_FILE", "/etc/mine.pem")
     assert server.way() == " (with the certificates of SSL_CERT_FILE)"
     monkeypatch.setenv("HTTPS_PROXY", "http://h:3128")
     assert server.way() == " (through the proxy of HTTPS_PROXY)"
-    assert Server("m", "http://somewhere/v1").way() == ""
+    assert LLMServer("m", "http://somewhere/v1").way() == ""
     monkeypatch.setenv("ALL_PROXY", "http://h:3128")
-    assert Server("m", "http://somewhere/v1").way() == " (through the proxy of ALL_PROXY)"
+    assert LLMServer("m", "http://somewhere/v1").way() == " (through the proxy of ALL_PROXY)"
     monkeypatch.setenv("NO_PROXY", "somewhere")
     assert "proxy" not in server.way()
 
@@ -79,21 +79,21 @@ def test_a_blank_variable_is_not_set(monkeypatch, blank):
     monkeypatch.setenv("OPENAI_BASE_URL", blank)
     monkeypatch.setenv("OPENAI_API_KEY", blank)
     with pytest.raises(AnnotationError, match="OPENAI_API_KEY holds no API key; set it, or name a server of your own"):
-        Server("m").key()
+        LLMServer("m").key()
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    assert str(Server("m").client().base_url) == "https://api.openai.com/v1/"
-    assert Server("m").address == "https://api.openai.com/v1"
+    assert str(LLMServer("m").client().base_url) == "https://api.openai.com/v1/"
+    assert LLMServer("m").address == "https://api.openai.com/v1"
 
 
 def test_the_address_of_the_environment(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setenv("OPENAI_BASE_URL", " http://localhost:8000/v1\n")
-    assert Server("m").key() == ""
-    assert str(Server("m").client().base_url) == "http://localhost:8000/v1/"
-    assert Server("m", "http://other/v1").url == "http://other/v1"
+    assert LLMServer("m").key() == ""
+    assert str(LLMServer("m").client().base_url) == "http://localhost:8000/v1/"
+    assert LLMServer("m", "http://other/v1").url == "http://other/v1"
     monkeypatch.setenv("OPENAI_BASE_URL", "localhost:8000")
     with pytest.raises(AnnotationError, match="OPENAI_BASE_URL holds no address; expected one such as .* or unset it"):
-        Server("m").key()
+        LLMServer("m").key()
 
 
 @pytest.mark.parametrize("variable", ["OPENAI_ORG_ID", "OPENAI_PROJECT_ID"])
@@ -120,4 +120,4 @@ def test_options_travel_in_the_request_and_belong_to_the_key(llm, job):
 @pytest.mark.parametrize("name", ["model", "messages", "stream", "n", "temperature"])
 def test_options_that_are_taken(name):
     with pytest.raises(AnnotationError, match=f"--llm-option {name}: cannot be set so; "):
-        Server("m", "http://localhost/v1", options={name: 1})
+        LLMServer("m", "http://localhost/v1", options={name: 1})

@@ -9,19 +9,16 @@ import pytest
 from fakes import HashRuntime, hash_encoder
 from scipy import stats
 
-from nuner_embed import LinearProbe, Protocol, evaluate_fewshot, read_set
+from nuner_embed import FewShotProtocol, LinearProbe, evaluate_fewshot, read_set
 from nuner_embed.evaluation import fewshot_run as module
-from nuner_embed.evaluation.comparison import AVERAGE, Grid
-from nuner_embed.evaluation.fewshot import Cell, measure
-from nuner_embed.evaluation.figure import figure
+from nuner_embed.evaluation.comparison import AVERAGE, Grid, figure, table
+from nuner_embed.evaluation.fewshot import Cell, TypedSet, measure, needed, plan
 from nuner_embed.evaluation.metrics import Scores
-from nuner_embed.evaluation.protocol import TypedSet, needed, plan
-from nuner_embed.evaluation.table import table
 from nuner_embed.heads.features import FeatureCache, embed_words
 from nuner_embed.heads.labelled_words import WordLabels, runs_of
 from nuner_embed.installation import install_command
 
-SMALL = Protocol(k=(1, 2, 4), draws=3)
+SMALL = FewShotProtocol(k=(1, 2, 4), draws=3)
 NAMES = {"time": ["seven", "nine", "ten"], "boat": ["ferry", "raft"], "city": ["Zürich", "Kiel", "Oslo"]}
 
 
@@ -117,7 +114,9 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(sets, loaded, tmp_path, mo
     assert again == whole
     evaluate_fewshot(["narrow", "wide"], sets, tmp_path / "out", SMALL, cache=tmp_path / "cache")
     assert len(calls) == 12
-    evaluate_fewshot(["wide"], sets, tmp_path / "out", Protocol(k=(1, 2, 4), draws=3, C=1.0), cache=tmp_path / "cache")
+    evaluate_fewshot(
+        ["wide"], sets, tmp_path / "out", FewShotProtocol(k=(1, 2, 4), draws=3, C=1.0), cache=tmp_path / "cache"
+    )
     assert len(calls) == 14  # another protocol is measured anew
 
 
@@ -156,9 +155,9 @@ def test_a_cell_that_a_set_cannot_fill_stays_blank_and_says_why(tmp_path, loaded
     assert "rare, k = 4: too few mentions: city has 2 of 4; the cell stays blank" in notes
     assert "- rare, k = 4: blank, too few mentions: city has 2 of 4." in (tmp_path / "out" / "table.md").read_text()
     assert found["averaged"] == []
-    dropped = plan(rare, Protocol(k=(4,), draws=2, short_types="drop"))[0]
+    dropped = plan(rare, FewShotProtocol(k=(4,), draws=2, short_types="drop"))[0]
     assert (dropped.types, dropped.left_out) == (("boat", "time"), ("city",))
-    kept = plan(rare, Protocol(k=(4,), draws=2, short_types="keep"))[0]
+    kept = plan(rare, FewShotProtocol(k=(4,), draws=2, short_types="keep"))[0]
     assert (kept.types, len(kept.sets)) == (("boat", "city", "time"), 2)
 
 
@@ -181,14 +180,14 @@ def test_draws_that_hold_entity_words_alone(tmp_path, loaded, types):
     (tmp_path / "train.conll").write_text(train)
     (tmp_path / "test.conll").write_text(test)
     typed = read_set("alone", tmp_path / "train.conll", tmp_path / "test.conll")
-    protocol = Protocol(k=(1,), draws=2)
+    protocol = FewShotProtocol(k=(1,), draws=2)
     (cell,) = evaluate_fewshot(["wide"], [typed], tmp_path / "out", protocol, cache=tmp_path / "c")["cells"]
     assert cell["scores"] == pytest.approx([score] * 2)
     assert cell["others"]["token_macro_f1_with_none"] == pytest.approx([with_none] * 2)
 
 
 def test_exactly_k_words(sets):
-    for size in plan(sets[0], Protocol(k=(3,), draws=2, unit="words")):
+    for size in plan(sets[0], FewShotProtocol(k=(3,), draws=2, unit="words")):
         for chosen in size.sets:
             documents = [sets[0].train[i] for i in chosen]
             counts = dict.fromkeys(NAMES, 0)
@@ -225,7 +224,7 @@ def test_the_average_leaves_sets_with_blank_cells_out_and_says_so():
     grid = Grid(cells)
     assert grid.averaged == ["s", "t"]
     assert grid.scores("a", AVERAGE, 1).tolist() == pytest.approx([0.4, 0.5])
-    assert "## average of s, t (without u: cells are blank)" in table(cells, [], Protocol(k=(1,), draws=2))
+    assert "## average of s, t (without u: cells are blank)" in table(cells, [], FewShotProtocol(k=(1,), draws=2))
     assert figure(cells).startswith(b"\x89PNG")
 
 
@@ -242,7 +241,7 @@ def test_the_average_leaves_sets_with_blank_cells_out_and_says_so():
 )
 def test_protocols_out_of_bounds(values, said):
     with pytest.raises(ValueError, match=said):
-        Protocol(**values)
+        FewShotProtocol(**values)
 
 
 @pytest.mark.parametrize("name", ["average", "a|b", "a\nb"])
@@ -260,7 +259,7 @@ def test_without_matplotlib_the_run_ends_and_says_how_to_get_the_figure(sets, lo
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     notes = []
     evaluate_fewshot(
-        ["wide"], sets[:1], tmp_path / "out", Protocol(k=(1,), draws=1), cache=tmp_path / "c", note=notes.append
+        ["wide"], sets[:1], tmp_path / "out", FewShotProtocol(k=(1,), draws=1), cache=tmp_path / "c", note=notes.append
     )
     assert (tmp_path / "out" / "results.json").exists()
     assert notes == [f"no figure.png: it needs matplotlib ({install_command('plots')}); run again, nothing is lost"]

@@ -20,7 +20,7 @@ from nuner_embed.errors import CorpusError, ProbeError
 from nuner_embed.evaluation.metrics import Scores
 from nuner_embed.heads import io
 from nuner_embed.heads import tagger as module
-from nuner_embed.heads.io import PROBE_FILE, read_probe
+from nuner_embed.heads.io import PROBE_FILE, open_head
 from nuner_embed.heads.labelled_words import SCHEME
 from nuner_embed.heads.tagger import Tagger
 
@@ -102,15 +102,15 @@ def test_what_is_saved_is_what_is_read(tagger, tmp_path, monkeypatch):
     again = Tagger.open(tmp_path / "probe")
     texts = [Document("x", "the ferry left at seven in Zürich")]
     assert again.tag(texts) == tagger.tag(texts)
-    assert again.facts == tagger.facts
+    assert again.head.facts == tagger.head.facts
     assert sorted(path.name.split("-")[0] for path in (tmp_path / "probe").iterdir()) == ["probe.json", "weights"]
 
 
 def test_saving_over_a_probe_leaves_nothing_of_it(tagger, tmp_path):
     tagger.save(tmp_path / "probe")
-    train_probe(TRAINING[:2], hash_encoder(), C=9.0, cache=tmp_path).save(tmp_path / "probe")
+    train_probe(TRAINING[:2], hash_encoder(), C=9.0, cache=tmp_path).save(tmp_path / "probe", force=True)
     assert len(list((tmp_path / "probe").iterdir())) == 2
-    assert read_probe(tmp_path / "probe")[1].parameters["C"] == 9.0
+    assert open_head(tmp_path / "probe").facts.parameters["C"] == 9.0
 
 
 @pytest.mark.parametrize("name", ["weights-final.safetensors", "probe.json", "weights-0123456789abcdef.safetensors"])
@@ -118,7 +118,7 @@ def test_saving_leaves_other_folders_alone(tagger, tmp_path, name):
     (tmp_path / "probe").mkdir()
     (tmp_path / "probe" / name).write_text("somebody else's")
     with pytest.raises(ProbeError, match="is not a probe; name another|is not known to be a probe"):
-        tagger.save(tmp_path / "probe")
+        tagger.save(tmp_path / "probe", force=True)
     assert [path.name for path in (tmp_path / "probe").iterdir()] == [name]
     assert (tmp_path / "probe" / name).read_text() == "somebody else's"
 
@@ -127,7 +127,7 @@ def test_saving_over_a_probe_with_something_beside_it_is_refused(tagger, tmp_pat
     tagger.save(tmp_path / "probe")
     (tmp_path / "probe" / "notes.txt").write_text("mine")
     with pytest.raises(ProbeError, match="holds notes.txt, which is no part of a probe"):
-        tagger.save(tmp_path / "probe")
+        tagger.save(tmp_path / "probe", force=True)
     assert len(list((tmp_path / "probe").iterdir())) == 3
 
 
@@ -141,13 +141,13 @@ def test_a_reader_never_sees_half_of_two_probes(tagger, tmp_path, monkeypatch):
         found = read(directory)
         if not replaced:
             replaced.append(True)
-            other.save(tmp_path / "probe")
+            other.save(tmp_path / "probe", force=True)
         return found
 
     monkeypatch.setattr(io, "_read_file", replace_then)
-    weights, facts = read_probe(tmp_path / "probe")
-    assert facts.parameters["C"] == 9.0
-    assert np.array_equal(weights.coef, other.weights.coef)
+    head = open_head(tmp_path / "probe")
+    assert head.facts.parameters["C"] == 9.0
+    assert np.array_equal(head.weights.coef, other.head.weights.coef)
 
 
 def test_a_full_disk_leaves_the_old_probe(tagger, tmp_path, monkeypatch):
@@ -159,7 +159,7 @@ def test_a_full_disk_leaves_the_old_probe(tagger, tmp_path, monkeypatch):
 
     monkeypatch.setattr(files, "sync", full)
     with pytest.raises(OSError, match=r"No space left on device: .*weights-"):
-        train_probe(TRAINING[:2], wide_encoder(), C=9.0, cache=tmp_path).save(tmp_path / "probe")
+        train_probe(TRAINING[:2], wide_encoder(), C=9.0, cache=tmp_path).save(tmp_path / "probe", force=True)
     assert {path.name: path.read_bytes() for path in (tmp_path / "probe").iterdir()} == before
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
@@ -226,6 +226,8 @@ def reshape(values):
         (damage(lambda values: values["weights"].update(file="../../etc/passwd")), "weights.file: "),
         (damage(lambda values: values["weights"].update(sha256="0" * 64)), "are not those that were written"),
         (damage(lambda values: (reshape(values), values.pop("sha256"))), "weights of shape .* and probe.json says"),
+        (damage(lambda values: values.update(kind="tree")), "kind: expected linear or mentions, found 'tree'"),
+        (damage(lambda values: values.update(kind="mentions")), "probe.json: object missing required field finder"),
         (damage(lambda values: values.update(schema_version=9)), "has schema version 9, this program reads 1"),
         (harmed_weights(lambda arrays: arrays.update(classes=arrays["classes"] + 1)), "classes .* for 2 types"),
         (harmed_weights(lambda arrays: arrays.update(classes=arrays["classes"] * 0)), "classes .* for 2 types"),
@@ -240,14 +242,14 @@ def test_a_damaged_probe_is_one_line(tagger, tmp_path, harm, said):
     tagger.save(tmp_path / "probe")
     harm(tmp_path / "probe")
     with pytest.raises(ProbeError, match=said) as caught:
-        read_probe(tmp_path / "probe")
+        open_head(tmp_path / "probe")
     assert "\n" not in str(caught.value)
 
 
 def test_any_byte_of_a_probe_may_be_another(tagger, tmp_path):
     """No byte changes what a probe says without being noticed, and nothing but a line is raised."""
     tagger.save(tmp_path / "probe")
-    chance, kept = random.Random(0), read_probe(tmp_path / "probe")
+    chance, kept = random.Random(0), open_head(tmp_path / "probe")
     for path in sorted((tmp_path / "probe").iterdir()):
         whole = path.read_bytes()
         for number in range(300):
@@ -265,50 +267,52 @@ def test_any_byte_of_a_probe_may_be_another(tagger, tmp_path):
             path.unlink()
             put(path)
             with pytest.raises(ProbeError):
-                read_probe(tmp_path / "probe")
+                open_head(tmp_path / "probe")
             path.rmdir() if path.is_dir() else path.unlink()
             path.write_bytes(whole)
 
 
 def read_or_refused(folder, kept):
     try:
-        weights, facts = read_probe(folder)
+        head = open_head(folder)
     except ProbeError as error:
         assert "\n" not in str(error)  # noqa: PT017
         return
-    assert facts == kept[1]
-    assert np.array_equal(weights.coef, kept[0].coef)
+    assert head.facts == kept.facts
+    assert np.array_equal(head.weights.coef, kept.weights.coef)
 
 
 def test_a_probe_of_an_earlier_version_is_read(tagger, tmp_path):
     tagger.save(tmp_path / "probe")
-    damage(lambda values: (values.pop("sha256"), values["weights"].pop("shape")))(tmp_path / "probe")
-    assert read_probe(tmp_path / "probe")[1] == tagger.facts
-    tagger.save(tmp_path / "probe")  # and replaced
+    damage(lambda values: (values.pop("sha256"), values.pop("kind"), values["weights"].pop("shape")))(
+        tmp_path / "probe"
+    )
+    assert open_head(tmp_path / "probe").facts == tagger.head.facts
+    tagger.save(tmp_path / "probe", force=True)  # and replaced
 
 
 def test_weights_for_vectors_of_another_length(tagger):
-    narrow = replace(tagger.weights, coef=tagger.weights.coef[:, :5])
+    narrow = replace(tagger.head.weights, coef=tagger.head.weights.coef[:, :5])
     with pytest.raises(ProbeError, match="are for vectors of 5 numbers, the encoder's have 32; train the probe again"):
-        replace(tagger, weights=narrow).tag("the ferry")
+        replace(tagger, head=replace(tagger.head, weights=narrow)).tag("the ferry")
 
 
 def test_more_types_than_can_be_read_again(tagger, tmp_path):
-    facts = replace(tagger.facts, types=tuple(map(str, range(10_001))))
+    facts = replace(tagger.head.facts, types=tuple(map(str, range(10_001))))
     with pytest.raises(ProbeError, match="a probe has at most 10,000 types, not 10,001; name some with --types"):
-        replace(tagger, facts=facts).save(tmp_path / "probe")
+        replace(tagger, head=replace(tagger.head, facts=facts)).save(tmp_path / "probe")
     assert not (tmp_path / "probe").exists()
 
 
 def test_weights_of_wrong_shapes_or_without_numbers_are_refused(tagger, tmp_path):
-    for coef in (tagger.weights.coef[:1], tagger.weights.coef * float("nan")):
+    for coef in (tagger.head.weights.coef[:1], tagger.head.weights.coef * float("nan")):
         with pytest.raises(ValueError, match="shapes|finite"):
-            replace(tagger.weights, coef=coef)
+            replace(tagger.head.weights, coef=coef)
 
 
 def test_k_draws_a_support_set(tmp_path):
     many = [annotated("the ferry left at seven", i) for i in range(20)]
-    facts = train_probe(many, hash_encoder(), k=3, seed=1, cache=tmp_path).facts.training
+    facts = train_probe(many, hash_encoder(), k=3, seed=1, cache=tmp_path).head.facts.training
     assert (facts.k, facts.seed) == (3, 1)
     assert all(3 <= count <= 6 for count in facts.mentions.values())
     assert facts.sentences < 20
@@ -330,10 +334,10 @@ def test_what_cannot_be_learnt_is_one_line(tmp_path, arguments, said):
 def test_short_types_are_dropped_or_kept(tmp_path):
     dropped = train_probe(TRAINING, wide_encoder(), C=10.0, k=4, short_types="drop", cache=tmp_path)
     assert dropped.types == ("boat",)
-    assert dropped.facts.training.left_out == {"time": 3}
+    assert dropped.head.facts.training.left_out == {"time": 3}
     assert score_tagger(dropped, TRAINING, cache=tmp_path).token_macro_f1 == 1  # times count as none
     kept = train_probe(TRAINING, hash_encoder(), k=4, short_types="keep", cache=tmp_path)
-    assert kept.facts.training.mentions == {"boat": 4, "time": 3}
+    assert kept.head.facts.training.mentions == {"boat": 4, "time": 3}
 
 
 def test_a_type_of_which_no_word_can_be_learnt_is_left_out_and_said(tmp_path):
@@ -342,7 +346,7 @@ def test_a_type_of_which_no_word_can_be_learnt_is_left_out_and_said(tmp_path):
     documents = [Document("d", text, spans=spans)]
     tagger = train_probe(documents, wide_encoder(), C=10.0, cache=tmp_path)
     assert tagger.types == ("boat",)
-    assert tagger.facts.training.left_out == {"nothing": 1, "shadowed": 1}
+    assert tagger.head.facts.training.left_out == {"nothing": 1, "shadowed": 1}
     assert score_tagger(tagger, documents, cache=tmp_path).token_macro_f1 == 1
     with pytest.raises(ProbeError, match="words of one class only"):
         train_probe([Document("d", text, spans=spans[1:2])], wide_encoder(), cache=tmp_path)
@@ -372,7 +376,7 @@ def test_corpora_without_mentions(tmp_path):
 def test_a_probe_whose_data_never_showed_a_word_of_none(tmp_path):
     texts = [Document(str(i), "ferry seven", spans=(Span(0, 5, "boat"), Span(6, 11, "time"))) for i in range(2)]
     tagger = train_probe(texts, hash_encoder(), cache=tmp_path)
-    assert tagger.weights.classes.tolist() == [1, 2]
+    assert tagger.head.weights.classes.tolist() == [1, 2]
     (found,) = tagger.tag([Document("x", "seven ferry")])
     assert [span.label for span in found.spans] == ["time", "boat"]
 
@@ -386,7 +390,7 @@ def test_a_type_may_be_called_none_and_one_span_of_o_is_no_mention(tmp_path):
     ]
     named[0] = replace(named[0], spans=(*named[0].spans, Span(0, 3, "O")))  # "the"
     tagger = train_probe(named, wide_encoder(), C=10.0, cache=tmp_path)
-    assert (tagger.types, tagger.facts.training.left_out) == (("None", "time"), {"O": 1})
+    assert (tagger.types, tagger.head.facts.training.left_out) == (("None", "time"), {"O": 1})
     (found,) = tagger.tag("the ferry at seven")
     assert [(span.start, span.end, span.label) for span in found.spans] == [(4, 9, "None"), (13, 18, "time")]
     scores = score_tagger(tagger, named, cache=tmp_path)

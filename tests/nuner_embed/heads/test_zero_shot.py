@@ -10,8 +10,8 @@ from nuner_embed.documents import Document
 from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.errors import ModelError, ProbeError
 from nuner_embed.heads.classifier import LinearProbe
+from nuner_embed.heads.probe import zero_shot_tagger
 from nuner_embed.heads.tagger import Tagger
-from nuner_embed.heads.zero_shot import zero_shot_tagger
 from nuner_embed.models.concept_facts import Calibration, ConceptFacts
 
 CALIBRATION = Calibration(20.0, -10.0, "a guess")
@@ -50,8 +50,8 @@ def test_it_finds_mentions(tmp_path, monkeypatch):
     tagger.save(tmp_path / "p")
     monkeypatch.setattr("nuner_embed.heads.tagger.load_named_encoder", lambda *_, **__: encoder())
     again = Tagger.open(tmp_path / "p")
-    assert again.facts == tagger.facts
-    assert np.array_equal(again.weights.coef, tagger.weights.coef)
+    assert again.head.facts == tagger.head.facts
+    assert np.array_equal(again.head.weights.coef, tagger.head.weights.coef)
 
 
 def test_a_later_threshold_stands_in_place_of_that_of_the_making():

@@ -10,13 +10,12 @@ from types import SimpleNamespace
 import pytest
 
 from nuner_embed.errors import PretrainingError
-from nuner_embed.pretraining import publication
-from nuner_embed.pretraining.cards import concept_card, hashes_of_cards, text_card
-from nuner_embed.pretraining.folder import held, is_placed, require_free, same_run
-from nuner_embed.pretraining.publication import finish, place
-from nuner_embed.pretraining.settings import Settings
+from nuner_embed.pretraining import folder as module
+from nuner_embed.pretraining.facts import concept_card, hashes_of_cards, text_card
+from nuner_embed.pretraining.folder import finish, held, is_placed, place, require_free, same_run
+from nuner_embed.pretraining.settings import PretrainSettings
 
-ALONE = SimpleNamespace(is_main_process=True, wait_for_everyone=lambda: None)
+ALONE = SimpleNamespace(is_main=True, wait=lambda: None)
 MADE = {
     "base": "bert",
     "base_sha256": "a" * 64,
@@ -24,7 +23,7 @@ MADE = {
         "files": ["a.jsonl"], "sha256": "b" * 64, "texts": 60, "pieces": 60, "mentions": 80, "mentions_lost": 0,
         "labels": 2, "kind": "concepts", "held_out": 6,
     },
-    "settings": Settings().to_dict(),
+    "settings": PretrainSettings().to_dict(),
     "probe_set": None,
 }  # fmt: skip
 FACTS = {
@@ -175,7 +174,7 @@ def test_killed_while_the_model_takes_its_place(tmp_path, monkeypatch, before, s
         def trained_again(*_, **__):
             raise AssertionError
 
-        monkeypatch.setattr(publication, "finish", trained_again)
+        monkeypatch.setattr(module, "finish", trained_again)
         monkeypatch.setitem(globals(), "finish", trained_again)
     train(tmp_path / "m", "new", concepts=False)
     assert tree(tmp_path / "m") == plain_model(tmp_path / "plain", "new", concepts=False)

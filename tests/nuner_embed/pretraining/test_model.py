@@ -8,11 +8,10 @@ from torch.nn import functional as F
 
 from nuner_embed.errors import PretrainingError
 from nuner_embed.models.resolver import locate
-from nuner_embed.pretraining.bi_encoder import BiEncoder, top_1
-from nuner_embed.pretraining.feed import Source
+from nuner_embed.pretraining.feed import FrozenStates, Source
 from nuner_embed.pretraining.halves import FastDropout, Flat, Halves, Padded, use_fast_dropout
-from nuner_embed.pretraining.settings import Settings
-from nuner_embed.pretraining.states import FrozenStates
+from nuner_embed.pretraining.objectives import BiEncoder, top_1
+from nuner_embed.pretraining.settings import PretrainSettings
 from nuner_embed.runtimes.torch import load_network
 
 IDS = torch.tensor([[2, 9, 30, 31, 12, 3], [2, 8, 11, 3, 1, 1]])
@@ -99,7 +98,7 @@ def test_kept_states_are_the_bottoms(tmp_path):
 
 
 def test_states_are_computed_once_for_the_same_weights_and_texts(tmp_path, monkeypatch):
-    import nuner_embed.pretraining.states as module
+    import nuner_embed.pretraining.feed as module
 
     monkeypatch.setattr(module, "_PIECES_AT_ONCE", 16)
     halves = Halves(network(tmp_path), 1)
@@ -124,7 +123,7 @@ def test_a_mark_never_speaks_of_another_file(tmp_path, monkeypatch):
 
 
 def test_states_go_on_where_they_were_interrupted(tmp_path, monkeypatch):
-    import nuner_embed.pretraining.states as module
+    import nuner_embed.pretraining.feed as module
 
     monkeypatch.setattr(module, "_PIECES_AT_ONCE", 16)
     halves = Halves(network(tmp_path), 1)
@@ -216,7 +215,7 @@ def test_no_room_for_the_states(tmp_path, monkeypatch):
 
 
 def bi_encoder(folder, prior=0.01, **values):
-    settings = Settings(dropout=0.0, **values)
+    settings = PretrainSettings(dropout=0.0, **values)
     halves = [Halves(network(folder), 1, 0.0) for _ in range(2)]
     return BiEncoder(*halves, settings, prior)
 

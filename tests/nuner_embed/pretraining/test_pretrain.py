@@ -19,15 +19,14 @@ import nuner_embed
 from nuner_embed import pretrain
 from nuner_embed.documents import Document, join_words
 from nuner_embed.errors import PretrainingError
-from nuner_embed.evaluation.protocol import TypedSet
+from nuner_embed.evaluation.fewshot import TypedSet
 from nuner_embed.models.tokenizer import TextTokenizer
-from nuner_embed.pretraining import run as run_module
+from nuner_embed.pretraining import parts as parts_module
 from nuner_embed.pretraining import trainer as trainer_module
-from nuner_embed.pretraining.batches import make_batch, plan_epoch
-from nuner_embed.pretraining.examples import make_examples
+from nuner_embed.pretraining.data import hold_out
+from nuner_embed.pretraining.examples import make_batch, make_examples, plan_epoch
 from nuner_embed.pretraining.optimizer import rate_at
-from nuner_embed.pretraining.selection import hold_out
-from nuner_embed.pretraining.settings import Settings
+from nuner_embed.pretraining.settings import PretrainSettings
 
 CITIES, BOATS = ["kiel", "oslo", "rome", "bonn"], ["ferry", "raft", "ship"]
 
@@ -55,7 +54,7 @@ def data(tmp_path_factory):
 
 def run(data, base, output, *, options=None, **values):
     values = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "seed": 5, **values}
-    return pretrain([data], output, Settings(**values), base=str(base), threads=1, **(options or {}))
+    return pretrain([data], output, PretrainSettings(**values), base=str(base), threads=1, **(options or {}))
 
 
 def weights(output):
@@ -237,7 +236,7 @@ def plainly(data, base, settings):
             (scale.exp() * cosines + bias)[counts], targets[counts], reduction="none"
         )
         loss.sum(1).mean().backward()
-        torch.nn.utils.clip_grad_norm_([*changing, scale, bias], settings.clip)
+        torch.nn.utils.clip_grad_norm_([*changing, scale, bias], settings.max_grad_norm)
         for group in optimizer.param_groups:
             group["lr"] = rate_at(step, steps, settings) * group["times"]
         optimizer.step()
@@ -251,7 +250,7 @@ def _bounds(examples, piece):
 
 
 def test_it_equals_a_plain_loop(data, base, tmp_path):
-    settings = Settings(epochs=1, batch_size=8, learning_rate=1e-3, dropout=0.0, seed=5)
+    settings = PretrainSettings(epochs=1, batch_size=8, learning_rate=1e-3, dropout=0.0, seed=5)
     pretrain([data], tmp_path / "ours", settings, base=str(base), threads=1, cache=False)
     text, concept = plainly(data, base, settings)
     ours = weights(tmp_path / "ours")
@@ -261,7 +260,7 @@ def test_it_equals_a_plain_loop(data, base, tmp_path):
 
 
 def test_the_schedule_is_the_librarys():
-    settings = Settings(learning_rate=1.0, warmup=0.1)
+    settings = PretrainSettings(learning_rate=1.0, warmup_ratio=0.1)
     parameter = torch.nn.Parameter(torch.zeros(()))
     optimizer = torch.optim.SGD([parameter], lr=1.0)
     schedule = transformers.get_linear_schedule_with_warmup(optimizer, 10, 100)
@@ -391,7 +390,7 @@ def test_a_full_disk_while_the_model_is_written_loses_nothing(data, base, traine
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "save_network", full)
+        patch.setattr(parts_module, "save_network", full)
         with pytest.raises(PretrainingError, match=r"training/result cannot be written: .* the same command goes on"):
             run(data, base, tmp_path / "m")
     assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["training"]

@@ -6,7 +6,7 @@ from transformers.utils import logging as transformers_logging
 
 from nuner_embed import Document, export_onnx, load_encoder
 from nuner_embed.models.resolver import locate
-from nuner_embed.pretraining.checkpoint import save_network
+from nuner_embed.pretraining.parts import save_network
 from nuner_embed.runtimes.torch import load_network, quiet_transformers
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nuner_embed.heads.function_words import trim
+from nuner_embed.heads.detector import trim
 from nuner_embed.words import split_words
 
 

@@ -8,8 +8,8 @@ from nuner_embed import train_probe
 from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.documents import Document, Span
 from nuner_embed.errors import CorpusError, ProbeError
-from nuner_embed.heads import background
-from nuner_embed.heads.background import background_words
+from nuner_embed.heads import probe
+from nuner_embed.heads.probe import background_words
 from nuner_embed.jobs.encode import run_job
 from nuner_embed.jobs.options import JobOptions
 
@@ -47,14 +47,14 @@ def test_a_rare_type_does_not_drown_in_false_alarms(tmp_path, texts):
 
 def test_what_it_learnt_from_stands_in_the_probe(tmp_path, texts):
     encoder = SPEC.load()
-    plain = train_probe(TRAINING, encoder, cache=tmp_path).facts
+    plain = train_probe(TRAINING, encoder, cache=tmp_path).head.facts
     assert (plain.training.words, plain.training.mention_words, plain.training.background_words) == (9, 2, 0)
     assert plain.parameters["class_weight"] == "sqrt"
-    facts = train_probe(TRAINING, encoder, background=texts, cache=tmp_path).facts
+    facts = train_probe(TRAINING, encoder, background=texts, cache=tmp_path).head.facts
     assert facts.training.background_words == OTHERS.count(" ") + OTHERS.count("\n")
     assert facts.parameters["class_weight"] == "balanced"
     asked = train_probe(TRAINING, encoder, background=texts, class_weight="sqrt", cache=tmp_path)
-    assert asked.facts.parameters["class_weight"] == "sqrt"
+    assert asked.head.facts.parameters["class_weight"] == "sqrt"
 
 
 def test_a_store_gives_the_words_of_its_corpus(tmp_path, texts, monkeypatch):
@@ -62,7 +62,7 @@ def test_a_store_gives_the_words_of_its_corpus(tmp_path, texts, monkeypatch):
     run_job(Corpus([texts]), tmp_path / "s", JobOptions(SPEC, granularity="word", dtype="float32"))
     of_texts = background_words(texts, encoder, cache=tmp_path)
     assert np.array_equal(background_words(tmp_path / "s", encoder), of_texts)
-    monkeypatch.setattr(background, "BACKGROUND_WORDS", 50)
+    monkeypatch.setattr(probe, "BACKGROUND_WORDS", 50)
     some = background_words(texts, encoder, cache=tmp_path)
     assert some.shape == (50, 32)
     assert np.array_equal(some, background_words(tmp_path / "s", encoder))

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from nuner_embed import Corpus
-from nuner_embed.heads import sampling
+from nuner_embed.heads import support_set
 from nuner_embed.heads.labelled_words import count_matrix, count_mentions
-from nuner_embed.heads.sampling import draw, draw_k, draw_words, short_types
+from nuner_embed.heads.support_set import draw, draw_k, draw_words, short_types
 
 SETS = {
     "mit-movie": "mit-movie/train.txt",
@@ -59,7 +59,7 @@ def test_the_integer_program_finds_what_luck_does_not(monkeypatch):
     random = np.random.default_rng(3)
     counts = random.integers(0, 6, (40, 5))
     target = counts[random.choice(40, 6, replace=False)].sum(axis=0)
-    monkeypatch.setattr(sampling, "_greedy", lambda *_: None)
+    monkeypatch.setattr(support_set, "_greedy", lambda *_: None)
     found = [draw(counts, target, target, [seed]) for seed in range(3)]
     for chosen in found:
         assert chosen is not None

@@ -1,4 +1,8 @@
-"""The text encoder and the concept encoder together, and how well they agree: sections 3.2 and 3.3 of the paper."""
+"""What is learnt: the text encoder against a concept encoder (sections 3.2 and 3.3 of the paper), or under a linear
+layer.
+
+The linear layer is NER-BERT's way of pre-training, for comparison (section 4.1).
+"""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nuner_embed.pretraining.halves import Flat, Halves, Padded
-from nuner_embed.pretraining.settings import Settings
+from nuner_embed.pretraining.settings import PretrainSettings
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class BiEncoder(nn.Module):  # type: ignore[misc]
         prior: share of the pairs that hold; the bias starts there, as in SigLIP.
     """
 
-    def __init__(self, text: Halves, concept: Halves, settings: Settings, prior: float) -> None:
+    def __init__(self, text: Halves, concept: Halves, settings: PretrainSettings, prior: float) -> None:
         super().__init__()
         self.text, self.concept = text, concept
         self._loss, self._temperature, self._pooling = settings.loss, settings.temperature, settings.concept_pooling
@@ -103,3 +107,43 @@ def top_1(logits: torch.Tensor, token: torch.Tensor, positive: torch.Tensor) -> 
     own = torch.full_like(best, -math.inf).scatter_reduce(0, token, positive.detach(), "amax")
     labelled = own > -math.inf
     return (labelled & (own >= best)).sum(), labelled.sum()
+
+
+class TokenClassifier(nn.Module):  # type: ignore[misc]
+    """The first token of every word against the tags of a typed set, fitted by cross-entropy.
+
+    Args:
+        text: the text encoder.
+        tags: how many there are.
+    """
+
+    def __init__(self, text: Halves, tags: int) -> None:
+        super().__init__()
+        self.text = text
+        self.head = nn.Linear(text.network.config.hidden_size, tags)
+
+    @property
+    def outermost(self) -> list[nn.Parameter]:
+        """No parameter learns at a rate of its own."""
+        return []
+
+    def set_training(self, training: bool) -> None:
+        """Turns dropout on or off in the layers that are trained."""
+        self.text.set_training(training)
+
+    def forward(self, texts: Padded | Flat, token: torch.Tensor, tag: torch.Tensor) -> Compared:
+        """Classifies tokens.
+
+        Args:
+            texts: of the batch, t tokens that are not special.
+            token: those with a tag, (p,).
+            tag: their tags, (p,).
+        """
+        logits = self.head(self.text.tokens(texts).index_select(0, token).float())
+        loss = F.cross_entropy(logits, tag) if len(tag) else logits.sum() * 0
+        correct = (logits.argmax(1) == tag).sum()
+        return Compared(loss, correct, torch.tensor(len(tag), device=logits.device))
+
+    def facts(self) -> dict[str, Any]:
+        """Nothing is kept of the linear layer."""
+        return {}

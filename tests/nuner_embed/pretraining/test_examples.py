@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nuner_embed.documents import Document, Span, join_words
-from nuner_embed.pretraining.batches import make_batch, plan_epoch, positive_share
-from nuner_embed.pretraining.examples import concepts_of, make_examples, tags_of
-from nuner_embed.pretraining.selection import draw_texts, hold_out, keep_top_concepts, merge_labels
+from nuner_embed.pretraining.data import draw_texts, hold_out, keep_top_concepts, merge_labels
+from nuner_embed.pretraining.examples import concepts_of, make_batch, make_examples, plan_epoch, positive_share, tags_of
 from nuner_embed.tags import spans_to_tags
 
 WORDS = ["ferry", "Kiel", "the", "left", "seven", "Zürich", "unbelievable", "🙂"]

@@ -7,9 +7,9 @@ from fakes import HashSpec
 
 from nuner_embed import score_tagger, train_probe
 from nuner_embed.documents import Document, Span
-from nuner_embed.heads import prevalence
+from nuner_embed.heads import linear
 from nuner_embed.heads.features import embed_words
-from nuner_embed.heads.prevalence import prevalence_sample, rare_threshold
+from nuner_embed.heads.linear import prevalence_sample, rare_threshold
 
 TRAINING = [
     Document("a", "the ferry left at seven", spans=(Span(4, 9, "boat"),)),
@@ -19,6 +19,10 @@ RARE = [
     Document(str(i), "in seven the left at an Zürich the seven left" + " ferry" * (i % 40 == 0)) for i in range(160)
 ]
 DENSE = [Document(str(i), "the ferry left at seven an ferry in Zürich the") for i in range(160)]
+
+
+def with_facts(tagger, facts):
+    return replace(tagger, head=replace(tagger.head, facts=facts))
 
 
 @pytest.fixture
@@ -42,7 +46,7 @@ def test_the_odds_are_the_root_of_how_many_times_less_than_a_fifth_is_found(lear
 
 
 def test_rare_mentions_raise_the_threshold_and_dense_ones_do_not(tagger):
-    assert tagger.facts.training.mention_words / tagger.facts.training.words == 0.2
+    assert tagger.head.facts.training.mention_words / tagger.head.facts.training.words == 0.2
     assert sum(len(one.spans) for one in tagger.tag(RARE)) == 4
     assert tagger.threshold_for(RARE) == rare_threshold(0.2, 4 / 1604) > 0.75
     assert tagger.threshold_for(DENSE) == 0.5
@@ -58,13 +62,13 @@ def test_too_few_words_say_nothing(tagger):
 
 
 def test_probes_that_know_how_rare_their_types_are_keep_their_threshold(tagger):
-    facts = tagger.facts
+    facts = tagger.head.facts
     taught = replace(facts, training=replace(facts.training, background_words=4000))
-    assert replace(tagger, facts=taught).threshold_for(RARE) == 0.5
+    assert with_facts(tagger, taught).threshold_for(RARE) == 0.5
     earlier = replace(facts, training=replace(facts.training, mention_words=0))  # written before they were counted
-    assert replace(tagger, facts=earlier).threshold_for(RARE) == 0.5
+    assert with_facts(tagger, earlier).threshold_for(RARE) == 0.5
     named = replace(earlier, parameters={**facts.parameters, "threshold": 0.1})
-    assert replace(tagger, facts=named).threshold_for(RARE) == 0.1
+    assert with_facts(tagger, named).threshold_for(RARE) == 0.1
 
 
 def test_long_documents_and_many_are_cut(monkeypatch):
@@ -74,7 +78,7 @@ def test_long_documents_and_many_are_cut(monkeypatch):
     sample = prevalence_sample([long] * 100)
     assert len(sample) == 25
     assert {(len(one.text), one.words, one.spans) for one in sample} == {(2000, None, ())}
-    monkeypatch.setattr(prevalence, "_LEAST_WORDS", 10)
+    monkeypatch.setattr(linear, "_LEAST_WORDS", 10)
     assert len(prevalence_sample([long])) == 1
 
 
@@ -91,4 +95,4 @@ def test_class_numbers_are_of_the_words_that_are_tagged(tagger):
     features = embed_words(tagger.encoder, RARE)
     for threshold in (None, 0.3, 0.95):
         tagged = [one.text[s.start : s.end].split() for one in tagger.tag(RARE, threshold) for s in one.spans]
-        assert (tagger.label(features, threshold=threshold) > 0).sum() == sum(map(len, tagged))
+        assert (tagger.head.label(features, threshold=threshold) > 0).sum() == sum(map(len, tagged))

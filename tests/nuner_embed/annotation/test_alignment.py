@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuner_embed.annotation.alignment import align, find_folded, find_words
+from nuner_embed.annotation.alignment import FoldedText, align, find_folded, find_words
 from nuner_embed.annotation.conversion import annotated
-from nuner_embed.annotation.folded import FoldedText
 from nuner_embed.annotation.parser import Entry
 from nuner_embed.annotation.replies import Reply
 from nuner_embed.annotation.report import AnnotationReport

@@ -1,0 +1,224 @@
+"""The contracts of this room, and the kinds of heads.
+
+A head reads the embeddings of texts and says where mentions are and of which type. There are two ways to do that:
+
+- word by word: `linear.LinearHead` gives each word one of the types or none, and adjacent words of a type are a
+mention;
+- mention by mention: in `named.MentionHead` a `SpanFinder` says which words are mentions, whatever their type, and a
+  `SpanTyper` says which type each of them has.
+
+To add a kind of head: write a class that satisfies `Head`, name it in `KINDS`, and add a row to
+tests/nuner_embed/heads/test_heads.py. `SpanFinder` is defined beside `embed_detected`, where jobs need it.
+"""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Final, Protocol, Self, cast, runtime_checkable
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from nuner_embed.documents import Document, is_text
+from nuner_embed.encoders.mentions import Found, SpanFinder
+from nuner_embed.encoders.text import TextEncoder
+from nuner_embed.errors import ProbeError
+from nuner_embed.heads.features import Progress
+from nuner_embed.limits import PROBE_TYPES
+from nuner_embed.metadata import Sha256
+from nuner_embed.models.recipe import Recipe
+
+__all__ = [
+    "KINDS",
+    "Found",
+    "Head",
+    "HeadFacts",
+    "Part",
+    "SavedFinder",
+    "SpanFinder",
+    "SpanTyper",
+    "head_class",
+    "require_encoder",
+]
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadFacts:
+    """What a head is, apart from its arrays; each kind adds to it.
+
+    Attributes:
+        semantic_hash: of the encoder whose embeddings the head reads.
+        model: where that encoder was loaded from.
+        recipe: of that encoder's embeddings.
+        types: names of the types.
+    """
+
+    semantic_hash: Sha256
+    model: str
+    recipe: dict[str, Any]
+    types: Annotated[tuple[str, ...], msgspec.Meta(max_length=PROBE_TYPES)]
+
+    @property
+    def ignored(self) -> Mapping[str, int]:
+        """Types that the head was shown and does not tell apart, with their mentions."""
+        return {}
+
+    def require_sound(self) -> None:
+        """Checks what the types of the fields do not say.
+
+        Raises:
+            ValueError: a value that no head has; the message names the field.
+        """
+        if not all(name and is_text(name) for name in self.types):
+            raise ValueError("types: a name that is empty, or no text")
+        if len(set(self.types)) != len(self.types):
+            raise ValueError("types: one is named twice")
+        if not is_text(self.model):
+            raise ValueError("model: it is no text")
+        try:
+            Recipe.from_dict(self.recipe)
+        except ValueError as error:
+            raise ValueError(f"recipe: {error}") from None
+
+
+class Part(Protocol):
+    """What a head consists of, and is saved with.
+
+    Attributes:
+        kind: its name in saved files.
+    """
+
+    kind: ClassVar[str]
+
+    def to_saved(self) -> tuple[dict[str, Any], Arrays]:
+        """The part as JSON values and arrays."""
+        ...
+
+    @classmethod
+    def from_saved(cls, values: dict[str, Any], arrays: Arrays, semantic_hash: str) -> Self:
+        """What `to_saved` gave; `semantic_hash` is of the head's encoder.
+
+        Raises:
+            KeyError, TypeError, ValueError: something is missing or does not fit.
+        """
+        ...
+
+
+class SavedFinder(SpanFinder, Part, Protocol):
+    """A `SpanFinder` that is saved with a head."""
+
+
+class SpanTyper(Part, Protocol):
+    """Says which type each mention has, from the mean vector of its tokens.
+
+    Attributes:
+        types: names of the types.
+    """
+
+    @property
+    def types(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    def score(self, vectors: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        """The log-odds of each type for mentions (m, dim): (m, types)."""
+        ...
+
+
+@runtime_checkable
+class Head(Protocol):
+    """What turns texts into typed mentions, with an encoder that it does not own.
+
+    Attributes:
+        kind: its name in `KINDS` and in saved files.
+        facts_type: the class of its facts, by which a saved file is checked.
+        facts: what the head is, apart from its arrays.
+        types: names of the types that it tells apart.
+        semantic_hash: of the encoder that it reads.
+        threshold: how probable a type must be where nothing else is asked for.
+    """
+
+    kind: ClassVar[str]
+    facts_type: ClassVar[type[HeadFacts]]
+
+    @property
+    def facts(self) -> HeadFacts: ...  # noqa: D102
+    @property
+    def types(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def semantic_hash(self) -> str: ...  # noqa: D102
+    @property
+    def threshold(self) -> float: ...  # noqa: D102
+
+    def tag(
+        self, encoder: TextEncoder, documents: Sequence[Document], threshold: float | None = None
+    ) -> list[Document]:
+        """Copies of documents whose spans are the mentions found, each with its type and a probability.
+
+        Args:
+            encoder: the one that `semantic_hash` names.
+            documents: with spans, where the head types given mentions; else their spans are not looked at.
+            threshold: how probable a type must be, in place of the head's own.
+
+        Raises:
+            ProbeError: the encoder is another one.
+            OutOfMemory: one window alone does not fit.
+            ValueError: a threshold that is not a probability.
+        """
+        ...
+
+    def threshold_for(self, encoder: TextEncoder, documents: Sequence[Document], progress: Progress) -> float:
+        """The threshold for texts that may hold far fewer mentions than the texts that the head was trained on."""
+        ...
+
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Writes the head, without its encoder, as a directory.
+
+        Args:
+            path: the directory.
+            force: replace a head that is there.
+
+        Raises:
+            ProbeError: a head is there and `force` was not given, or something else is there.
+            OSError: the directory cannot be written.
+        """
+        ...
+
+    @classmethod
+    def from_saved(cls, facts: Any, arrays: Arrays) -> Self:
+        """The head that `save` wrote.
+
+        Raises:
+            ValueError: the arrays do not fit the facts.
+        """
+        ...
+
+
+# kind -> the class's place; a module is imported when a head of its kind is opened
+KINDS: Final = {
+    "linear": "nuner_embed.heads.linear:LinearHead",
+    "mentions": "nuner_embed.heads.named:MentionHead",
+}
+
+
+def head_class(kind: str) -> type[Head]:
+    """The class of a kind of heads."""
+    module, _, name = KINDS[kind].partition(":")
+    return cast(type[Head], getattr(importlib.import_module(module), name))
+
+
+def require_encoder(head: Head, encoder: TextEncoder) -> None:
+    """Refuses an encoder other than the one that a head was made for.
+
+    Raises:
+        ProbeError: naming both.
+    """
+    facts = head.facts
+    if encoder.semantic_hash != facts.semantic_hash:
+        raise ProbeError(
+            f"this head was made for {facts.model} ({facts.semantic_hash[:12]}), not for "
+            f"{encoder.source or 'this encoder'} ({encoder.semantic_hash[:12]}); a head reads the embeddings of its "
+            "own encoder and recipe only"
+        )

@@ -1,0 +1,321 @@
+"""The parts of one run: two encoders, the feeds, a quick probe; and how both encoders are written in the end."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from nuner_embed.encoders.text import TextEncoder
+from nuner_embed.errors import PretrainingError
+from nuner_embed.evaluation.fewshot import Draws, FewShotProtocol, TypedSet, measure, needed, plan
+from nuner_embed.files import write_json
+from nuner_embed.heads.features import embed_words
+from nuner_embed.installation import install_command
+from nuner_embed.models.companions import CONCEPT_FOLDER
+from nuner_embed.models.concept_facts import ConceptFacts
+from nuner_embed.models.onnx_export import RECIPE_FILE
+from nuner_embed.models.recipe import Recipe
+from nuner_embed.models.resolver import Model
+from nuner_embed.models.snapshot import copy_tokenizer
+from nuner_embed.models.tokenizer import TextTokenizer
+from nuner_embed.models.weights import hash_weights, weight_files
+from nuner_embed.pretraining.data import Prepared, tokenized_names
+from nuner_embed.pretraining.examples import plan_epoch, positive_share
+from nuner_embed.pretraining.facts import CARD, FACTS_FILE, SCHEMA_VERSION, concept_card, hashes_of_cards, text_card
+from nuner_embed.pretraining.feed import Feed, FrozenStates, Source, classifier_feed, contrastive_feed
+from nuner_embed.pretraining.folder import (
+    CURVE_FILE,
+    METRICS_FILE,
+    RESULT,
+    STATE_FILE,
+    finish,
+)
+from nuner_embed.pretraining.halves import Halves, use_fast_dropout
+from nuner_embed.pretraining.history import curve, to_csv
+from nuner_embed.pretraining.objectives import BiEncoder, TokenClassifier
+from nuner_embed.pretraining.processes import Processes
+from nuner_embed.pretraining.settings import PretrainSettings
+from nuner_embed.pretraining.trainer import Curriculum, Reporter, StateFile, Trainer
+from nuner_embed.runtimes.base import Precision
+from nuner_embed.runtimes.network_config import network_config
+from nuner_embed.runtimes.padding import PaddedRuntime
+from nuner_embed.runtimes.torch import load_network, quiet_transformers
+
+_PRIOR_BATCHES = 20
+_K, _DRAWS, _TEST_SENTENCES = 4, 4, 300
+
+
+class _Unfinished(PaddedRuntime):
+    """A network in training as a `Runtime`."""
+
+    name = "torch"
+    precision: Precision = "f32"
+    batch_tokens = 1024
+
+    def __init__(self, halves: Halves, device: torch.device, pad_id: int) -> None:
+        self._halves, self._device = halves, device
+        self.device = device.type
+        self.dim = int(halves.network.config.hidden_size)
+        self.description = "a network in training"
+        self.numerics = {}
+        self.pad_id = pad_id
+
+    @torch.inference_mode()  # type: ignore[untyped-decorator]
+    def states(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        """See `PaddedRuntime.states`."""
+        ids, mask = (torch.from_numpy(one).to(self._device) for one in (input_ids, attention_mask))
+        given = self._halves.bottom(ids, mask) if self._halves.cut else ids
+        states: NDArray[np.float32] = self._halves(given, mask).float().cpu().numpy()
+        return states
+
+
+@dataclass(frozen=True)
+class PlannedProbe:
+    """A typed set with its support sets.
+
+    Attributes:
+        typed: the set, the first 300 sentences of its test part.
+        protocol: k = 4, four draws.
+        draws: the support sets.
+    """
+
+    typed: TypedSet
+    protocol: FewShotProtocol
+    draws: list[Draws]
+
+
+def plan_quick_probe(typed: TypedSet) -> PlannedProbe:
+    """Draws the support sets.
+
+    Raises:
+        PretrainingError: there are none.
+    """
+    protocol = FewShotProtocol(k=(_K,), draws=_DRAWS, short_types="keep")
+    draws = plan(typed, protocol)
+    if draws[0].blank:
+        raise PretrainingError(f"no probe on {typed.name}: {draws[0].blank}")
+    return PlannedProbe(replace(typed, test=typed.test[:_TEST_SENTENCES]), protocol, draws)
+
+
+def make_quick_probe(
+    planned: PlannedProbe, halves: Halves, model: Model, tokenizer: TextTokenizer, recipe: Recipe, device: torch.device
+) -> Callable[[], float]:
+    """A function that measures the network: token macro-F1 with None left out, mean of four draws of k = 4.
+
+    It takes the first 300 sentences of the test part: a sign of progress, not a figure to report.
+    """
+    typed, draws = planned.typed, planned.draws
+    chosen = needed(draws)
+    runtime = _Unfinished(halves, device, model.config.pad_id)
+    encoder = TextEncoder(
+        tokenizer=tokenizer,
+        runtime=runtime,
+        recipe=recipe,
+        weights_sha256="",
+        batch_tokens=runtime.batch_tokens,
+    )
+
+    def probe() -> float:
+        halves.set_training(False)
+        train = embed_words(encoder, [typed.train[i] for i in chosen])
+        test = embed_words(encoder, typed.test)
+        (cell,) = measure("", typed, draws, planned.protocol, train, test)
+        return float(cell.mean or 0.0)
+
+    return probe
+
+
+def save_network(base: Model, network: Any, directory: Path) -> None:
+    """Writes the base with the network's weights in the place of its own: what loads the base loads this.
+
+    What was not trained and is not in the network, such as a pooler, is the base's.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with quiet_transformers():
+        config, architecture = network_config(base)
+        whole, report = architecture.from_pretrained(
+            base.directory,
+            config=config,
+            dtype=torch.float32,
+            local_files_only=True,
+            weights_only=True,
+            output_loading_info=True,
+        )
+        if report["missing_keys"]:  # the base has no pooler: a random one is none
+            whole = type(whole)(whole.config, add_pooling_layer=False)
+        found = whole.load_state_dict({name: value.cpu() for name, value in network.state_dict().items()}, strict=False)
+        assert not found.unexpected_keys
+        whole.save_pretrained(directory, safe_serialization=True)
+    # transformers writes a configuration of its own making: the base's decides how vectors are told apart
+    (directory / "config.json").write_bytes((base.directory / "config.json").read_bytes())
+    copy_tokenizer(base, directory)
+
+
+def write_recipe(directory: Path, recipe: Recipe) -> None:
+    """The recipe that travels with a model."""
+    write_json(directory / RECIPE_FILE, recipe.to_dict())
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What both encoders begin as.
+
+    Attributes:
+        model: its files.
+        tokenizer: its tokenizer.
+    """
+
+    model: Model
+    tokenizer: TextTokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """Where a run takes place.
+
+    Attributes:
+        folder: the run's own.
+        processes: that train together.
+        cache: whether the states below the cut are kept in files.
+    """
+
+    folder: Path
+    processes: Processes
+    cache: bool
+
+
+class Parts:
+    """The parts of one run, put together.
+
+    Args:
+        base: what both encoders begin as.
+        prepared: what the run learns from.
+        settings: all values.
+        workplace: where the run takes place.
+        reporter: is told how the run goes.
+    """
+
+    def __init__(
+        self, base: Base, prepared: Prepared, settings: PretrainSettings, workplace: Workplace, reporter: Reporter
+    ) -> None:
+        self.workplace, self.reporter = workplace, reporter
+        self._model, self._tokenizer, self._prepared, self._settings = base.model, base.tokenizer, prepared, settings
+        self._device = workplace.processes.device
+        self._recipe = base.model.recipe.replace(layers=(-1,))
+        examples = prepared.examples
+        if examples.lost:
+            reporter.note(
+                f"not learnt from: {examples.lost:,} mentions without a token or across the cut of a long text"
+            )
+        torch.manual_seed(settings.seed)
+        self._text = self._halves(settings.frozen_layers)
+        texts = self._source(self._text, examples.ids, examples.bounds, "texts")
+        self._network, self._feed = self._contrastive(texts) if self._is_contrastive else self._classifier(texts)
+        self._network.to(self._device)
+
+    @property
+    def _is_contrastive(self) -> bool:
+        return self._settings.objective == "contrastive"
+
+    def _halves(self, frozen: int | None) -> Halves:
+        on_cpu = self._device.type == "cpu"
+        # on a CPU, the plain attention is the faster one for short texts, forwards and back
+        network = load_network(self._model, attention="eager" if on_cpu else None)
+        cut = self._model.config.layers // 2 if frozen is None else frozen
+        halves = Halves(network, cut, self._settings.dropout)
+        if on_cpu:
+            use_fast_dropout(halves.network)
+        halves.to(self._device)
+        return halves
+
+    def _source(self, halves: Halves, ids: Any, bounds: Any, name: str) -> Source:
+        states = None
+        if halves.cut and self.workplace.cache:
+            states = FrozenStates(self.workplace.folder / f"{name}.npy", ids, bounds)
+            if self.workplace.processes.is_main:
+                states.fill(
+                    halves,
+                    self._model.weights_sha256,
+                    self._model.config.pad_id,
+                    self._device,
+                    lambda done, total: self.reporter.progress(f"frozen layers, {name}", done, total),
+                )
+            self.workplace.processes.wait()
+            states.open()
+        specials = self._prepared.examples.specials
+        return Source(halves, ids, bounds, specials, states, self._model.config.pad_id, self._device)
+
+    def _contrastive(self, texts: Source) -> tuple[nn.Module, Feed]:
+        prepared, settings = self._prepared, self._settings
+        ids, bounds, cut = tokenized_names(prepared.examples.labels, self._tokenizer)
+        if cut:
+            self.reporter.note(f"{len(cut):,} concept names are cut, the first of them {cut[0][:60]!r}...")
+        self._concept = self._halves(settings.frozen_concept_layers)
+        concepts = self._source(self._concept, ids, bounds, "concepts")
+        lengths, seed = prepared.examples.lengths, [settings.seed, 1, 0]
+        first = plan_epoch(lengths, prepared.train, settings.batch_size, seed, by_length=False)
+        prior = positive_share(prepared.examples, first[:_PRIOR_BATCHES])
+        return BiEncoder(self._text, self._concept, settings, prior), contrastive_feed(texts, concepts)
+
+    def _classifier(self, texts: Source) -> tuple[nn.Module, Feed]:
+        return TokenClassifier(self._text, len(self._prepared.examples.labels)), classifier_feed(texts)
+
+    def trainer(self, fingerprint: str, planned: PlannedProbe | None) -> Trainer:
+        """The loop over these parts."""
+        probe = None
+        if planned:
+            probe = make_quick_probe(planned, self._text, self._model, self._tokenizer, self._recipe, self._device)
+        prepared = self._prepared
+        return Trainer(
+            self._network,
+            Curriculum(prepared.examples, prepared.train, prepared.held_out, self._feed, probe),
+            self._settings,
+            self.workplace.processes,
+            StateFile(self.workplace.folder / STATE_FILE, fingerprint),
+            self.reporter,
+        )
+
+    def save(self, trainer: Trainer, made: dict[str, Any]) -> None:
+        """Writes both encoders with the facts of the run, all of it or nothing; see `placing` for what comes then."""
+        made_here = self.workplace.folder / RESULT
+        shutil.rmtree(made_here, ignore_errors=True)
+        last = trainer.rows[-1]  # of the last step, which is always measured
+        facts = {
+            "schema_version": SCHEMA_VERSION,
+            **made,
+            "layers": self._model.config.layers,
+            "frozen_layers": self._text.cut,
+            "similarity": self._network.facts(),
+            "steps": trainer.steps,
+            "validation_loss": last.validation_loss,
+            "validation_top1": last.validation_top1,
+            "probe_f1": last.probe_f1,
+        }
+        save_network(self._model, self._text.network, made_here)
+        write_recipe(made_here, self._recipe)
+        (made_here / CARD).write_text(text_card(facts), encoding="utf-8")
+        if self._is_contrastive:
+            facts["frozen_concept_layers"] = self._concept.cut
+            save_network(self._model, self._concept.network, made_here / CONCEPT_FOLDER)
+            write_recipe(made_here / CONCEPT_FOLDER, self._recipe)
+            (made_here / CONCEPT_FOLDER / CARD).write_text(concept_card(facts), encoding="utf-8")
+            weights = hash_weights(weight_files("the text encoder", made_here))
+            similarity = self._network.facts()
+            ConceptFacts(weights, self._settings.concept_pooling, similarity).write(made_here / CONCEPT_FOLDER)
+        (made_here / METRICS_FILE).write_bytes(to_csv(trainer.rows))
+        try:
+            drawn = curve(trainer.rows)
+        except ImportError:
+            self.reporter.note(f"no {CURVE_FILE}: {install_command('plots')}; {METRICS_FILE} has the numbers")
+        except OSError as error:  # matplotlib finds no place for its own files: the model is what matters
+            self.reporter.note(f"no {CURVE_FILE}: {error}; {METRICS_FILE} has the numbers")
+        else:
+            (made_here / CURVE_FILE).write_bytes(drawn)
+        write_json(made_here / FACTS_FILE, {**facts, "cards": hashes_of_cards(made_here)})
+        finish(self.workplace.folder)

@@ -1,4 +1,4 @@
-"""Writing the next state of an index: segments made of stores, and of what is left of other segments."""
+"""The next state of an index: segments of the rows of stores, or of the rows that are left of other segments."""
 
 import contextlib
 import os

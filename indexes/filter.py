@@ -1,4 +1,4 @@
-"""Which rows a filter lets through: an SQL condition over what the rows are, run by DuckDB with its doors shut."""
+"""The rows that a filter keeps: an SQL condition over their columns, run by DuckDB without files or network."""
 
 import importlib
 import threading
@@ -32,8 +32,8 @@ def mark(rows: Rows, condition: str, seconds: float = FILTER_SECONDS, until: flo
         rows: of a segment.
         condition: one SQL expression over their columns, such as `label = 'river' and length(text) > 3`. It cannot
             read files, write, or hold a second statement.
-        seconds: it may take so long.
-        until: of `time.monotonic()`, if the time began to run before; so that several segments share it.
+        seconds: that the condition may take.
+        until: the deadline by `time.monotonic()`, which several segments share; None for `seconds` from now.
 
     Raises:
         IndexBundleError: it is no such expression, names a column that there is not, or takes too long.
@@ -56,11 +56,11 @@ def require_condition(no_rows: pa.Table, condition: str, seconds: float = FILTER
 
 
 def _within(seconds: float, until: float | None, work: Callable[[Any], T], condition: str) -> T:
-    """What some work with a connection gives, unless it takes too long; an exception, such as Ctrl-C's, stops it.
+    """The result of some work with a connection; the work is stopped where it takes too long, or by Ctrl-C.
 
-    It runs in a thread of its own: DuckDB heeds nothing while it works.
+    The work runs in a thread of its own, because DuckDB blocks the thread that it runs in.
     """
-    connection = _shut()
+    connection = _isolated()
     results: list[T] = []
     errors: list[BaseException] = []
     done = threading.Event()
@@ -128,8 +128,8 @@ def _matching(connection: Any, table: pa.Table, condition: str, columns: list[st
     return found
 
 
-def _shut() -> Any:
-    """A connection that knows nothing but what it is handed: no files, no network, no extensions, no settings."""
+def _isolated() -> Any:
+    """A connection without access to files, network, extensions or settings; it sees the tables it is given alone."""
     return _duckdb().connect(
         ":memory:",
         config={

@@ -111,7 +111,7 @@ class Index:
         return cls.open(directory)
 
     def close(self) -> None:
-        """Lets go of memory and files; what is running goes on with what it has."""
+        """Releases memory and files; searches that are running finish."""
         self._now = None
 
     def __enter__(self) -> Self:
@@ -145,7 +145,7 @@ class Index:
 
     @property
     def columns(self) -> list[str]:
-        """What a filter may speak of."""
+        """The columns that a filter may name."""
         return self._state.columns
 
     def snapshot(self) -> Self:
@@ -153,7 +153,7 @@ class Index:
         return type(self)(self.path, self._state, self.filter_seconds)
 
     def refresh(self) -> None:
-        """Looks at what others changed."""
+        """Reads the state again, which another process may have changed."""
         self._now = load(self.path)
 
     @contextlib.contextmanager
@@ -178,7 +178,7 @@ class Index:
         Args:
             queries: (q, dim), or (dim,) for one.
             k: how many; fewer come back where the index, or what the filter leaves of it, holds fewer.
-            filter: an SQL condition over the rows' columns, such as "label = 'river'"; see `filtering.mark`.
+            filter: an SQL condition over the rows' columns, such as "label = 'river'"; see `filter.mark`.
             among: ids that may be found, in any order; None for all.
             parameters: of the search, in place of those that each segment was tuned to.
 

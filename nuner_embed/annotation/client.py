@@ -178,7 +178,14 @@ class Asker:
     def _kept(self, key: str, text: str, answer: Answer) -> KeptReply:
         reply, finish, served_by = map(self._without_key, (answer.reply, answer.finish_reason, answer.served_by))
         return KeptReply(
-            key, text, reply, finish, self._server.llm, served_by, answer.prompt_tokens, answer.completion_tokens
+            key=key,
+            text=text,
+            reply=reply,
+            finish_reason=finish,
+            model=self._server.llm,
+            served_by=served_by,
+            prompt_tokens=answer.prompt_tokens,
+            completion_tokens=answer.completion_tokens,
         )
 
     def _fail(self, reason: str, of_this_text: bool) -> None:

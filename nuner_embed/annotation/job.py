@@ -186,9 +186,16 @@ def _ask(corpus: Corpus, ledger: Ledger, asker: Asker, key_of: Callable[[str], s
     for _ in texts:  # those behind a limit of requests are counted too
         pass
     return Asking(
-        len(seen), kept, asker.answered, asker.requests, dict(asker.failures), asker.stopped,
-        tuple(sorted(served_by)), ledger.prompt_tokens, ledger.completion_tokens,
-    )  # fmt: skip
+        texts=len(seen),
+        kept=kept,
+        answered=asker.answered,
+        requests=asker.requests,
+        failures=dict(asker.failures),
+        stopped=asker.stopped,
+        served_by=tuple(sorted(served_by)),
+        prompt_tokens=ledger.prompt_tokens,
+        completion_tokens=ledger.completion_tokens,
+    )
 
 
 def _replies(documents: Iterable[Document], ledger: Ledger, key_of: Callable[[str], str]) -> Iterator[Reply]:

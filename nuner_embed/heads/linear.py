@@ -147,7 +147,17 @@ class Training:
     @classmethod
     def none(cls, types: Sequence[str]) -> Self:
         """Of a probe that was made without any example."""
-        return cls(0, 0, dict.fromkeys(types, 0), None, None, {}, 0, 0.0, 0)
+        return cls(
+            sentences=0,
+            words=0,
+            mentions=dict.fromkeys(types, 0),
+            k=None,
+            seed=None,
+            left_out={},
+            lost=0,
+            gradient_norm=0.0,
+            iterations=0,
+        )
 
 
 @dataclass(frozen=True, slots=True)

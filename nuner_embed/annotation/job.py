@@ -17,6 +17,7 @@ from nuner_embed.annotation.server import LLMServer
 from nuner_embed.annotation.sidecars import REPLIES_SUFFIX, beside
 from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.documents import Document
+from nuner_embed.progress import Progress, silent
 
 # Rough, for English: OpenAI's tokenizers make about a token of four characters.
 CHARACTERS_A_TOKEN = 4
@@ -63,9 +64,6 @@ class Estimate:
         return cls(texts, kept, prompt, completion, cost)
 
 
-Progress = Callable[[str, int, int], None]
-
-
 @dataclass(frozen=True, slots=True)
 class Asking:
     """What came of asking.
@@ -106,7 +104,7 @@ def annotate(
     instruction: Instruction | None = None,
     occurrences: Occurrences = "all",
     max_requests: int | None = None,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> tuple[AnnotationReport, Asking]:
     """Asks an LLM about every text of a corpus and writes what it finds as an annotated corpus.
 

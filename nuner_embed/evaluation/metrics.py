@@ -22,7 +22,7 @@ from nuner_embed.documents import Document
 from nuner_embed.encoders.tokens import Ints
 from nuner_embed.errors import ProbeError
 from nuner_embed.heads.base import Head
-from nuner_embed.heads.features import FeatureCache, Progress, feature_folder, silent
+from nuner_embed.heads.features import FeatureCache, feature_folder
 from nuner_embed.heads.labelled_words import (
     NONE,
     SCHEME,
@@ -35,6 +35,7 @@ from nuner_embed.heads.labelled_words import (
 )
 from nuner_embed.heads.linear import LinearHead
 from nuner_embed.heads.tagger import Tagger
+from nuner_embed.progress import Progress, silent
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,10 +24,11 @@ from nuner_embed.encoders.tokens import Ints
 from nuner_embed.errors import ProbeError
 from nuner_embed.heads.base import Arrays, HeadFacts, require_encoder
 from nuner_embed.heads.defaults import EVEN_THRESHOLD
-from nuner_embed.heads.features import Progress, embed_words
+from nuner_embed.heads.features import embed_words
 from nuner_embed.heads.io import save_head
 from nuner_embed.heads.labelled_words import runs_of
 from nuner_embed.metadata import Count, Positive
+from nuner_embed.progress import Progress
 from nuner_embed.words import split_words
 
 Floats = NDArray[np.floating[Any]]

@@ -28,11 +28,12 @@ from nuner_embed.heads.defaults import (
     DEFAULT_CLASS_WEIGHT,
     NAMED_THRESHOLD,
 )
-from nuner_embed.heads.features import FeatureCache, Progress, feature_folder, silent
+from nuner_embed.heads.features import FeatureCache, feature_folder
 from nuner_embed.heads.labelled_words import WordLabels, count_mentions, require_not_reserved
 from nuner_embed.heads.linear import Floats, LinearHead, ProbeFacts, ProbeWeights, Training
 from nuner_embed.heads.support_set import ShortTypes, SupportSet, choose_support
 from nuner_embed.heads.tagger import Tagger
+from nuner_embed.progress import Progress, silent
 from nuner_embed.store.layout import MANIFEST_FILE
 from nuner_embed.store.reader import Store
 

@@ -3,7 +3,7 @@
 Samples and the most frequent concepts, for those who ask for them, are drawn here too.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from nuner_embed.errors import PretrainingError
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.pretraining.examples import Examples, concepts_of, make_examples, tags_of
 from nuner_embed.pretraining.settings import PretrainSettings
+from nuner_embed.progress import Progress
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: spreads seeds over all bits
 
@@ -112,7 +113,6 @@ def _of_pieces(examples: Examples, kept: NDArray[np.bool_]) -> Examples:
 
 # Longest concept name; the longest of the 34,470 in our data has 16 tokens.
 _CONCEPT_TOKENS = 64
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

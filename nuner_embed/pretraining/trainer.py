@@ -24,10 +24,10 @@ from nuner_embed.pretraining.objectives import Compared
 from nuner_embed.pretraining.optimizer import Progressed, load_state, make_optimizer, rate_at, save_state, set_rate
 from nuner_embed.pretraining.processes import Processes
 from nuner_embed.pretraining.settings import PretrainSettings
+from nuner_embed.progress import Progress
 
 _SECONDS_BETWEEN_STATES = 120.0
 _ROWS_AN_EPOCH = 20
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass

@@ -66,7 +66,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """What came of asking.
+    """The outcome of asking a server.
 
     Attributes:
         texts: different ones in the corpus.

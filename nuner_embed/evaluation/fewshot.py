@@ -166,7 +166,7 @@ class Cell:
     Attributes:
         model, set, k: which cell it is.
         scores: token macro-F1 of each draw, None left out, fractions of 1; none where the cell is blank.
-        mean, std: of the scores; the deviation is that of a sample, None with fewer than two.
+        mean, std: of the scores; the standard deviation is of a sample, None with fewer than two scores.
         words: words of each support set.
         types: how many types are told apart.
         left_out: types that are not.

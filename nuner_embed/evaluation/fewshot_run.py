@@ -124,7 +124,7 @@ def evaluate_fewshot(
 
 
 def _read_part(path: Path, model: str, typed: TypedSet, protocol: FewShotProtocol) -> tuple[list[Cell], int] | None:
-    """The cells of a part that was measured before, and the test mentions it lost; None if it is not whole."""
+    """The cells of a part that was measured before, and how many test mentions it lost; None if a cell is missing."""
     part = read_part(path)
     if part is None or [cell.k for cell in part[0]] != list(protocol.k):
         return None

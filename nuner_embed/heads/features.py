@@ -50,11 +50,11 @@ def embed_words(encoder: TextEncoder, documents: Sequence[Document]) -> WordFeat
 
 
 class _Damaged(Exception):
-    """A row that does not hold what it should."""
+    """A row of the file does not hold what the row should hold."""
 
 
 class FeatureCache:
-    """What an encoder made of texts, in a file of its own.
+    """The word embeddings of texts by one encoder, in a file of that encoder's own.
 
     Args:
         folder: where the files of all encoders lie; it is made where it is missing.

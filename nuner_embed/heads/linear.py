@@ -147,7 +147,7 @@ class Training:
 
     @classmethod
     def none(cls, types: Sequence[str]) -> Self:
-        """Of a probe that was made without any example."""
+        """The facts of a probe that was made without examples."""
         return cls(
             sentences=0,
             words=0,
@@ -314,7 +314,7 @@ class LinearHead:
         return best
 
     def _odds_asked_for(self, threshold: float | None) -> float:
-        """How many times as probable as no type a type must be, over what the probe's weights ask for already."""
+        """The odds of a type against no type that a threshold asks for, relative to those that the weights imply."""
         if threshold is None:
             return 1.0
         if not 0 < threshold < 1:
@@ -323,7 +323,7 @@ class LinearHead:
 
 
 def rare_threshold(learnt: float, found: float, *, allowed: float = ALLOWED, power: float = POWER) -> float:
-    """The threshold for a corpus that may hold far fewer mentions than what a probe learnt from.
+    """The threshold for a corpus that may hold far fewer mentions than the texts that a probe was trained on.
 
     Args:
         learnt: share of the words in mentions, where the probe learnt.
@@ -340,7 +340,10 @@ def rare_threshold(learnt: float, found: float, *, allowed: float = ALLOWED, pow
 
 
 def prevalence_sample(documents: Sequence[Document]) -> list[Document]:
-    """Some of the documents, evenly spread, long ones cut: 50,000 characters or one document; none of too few words."""
+    """Some of the documents, evenly spread and cut to 2,000 characters: 50,000 characters or one document.
+
+    The sample is empty where the documents hold fewer than 1,000 words.
+    """
     cut = [
         one if len(one.text) <= _OF_A_DOCUMENT else replace(one, text=one.text[:_OF_A_DOCUMENT], words=None, spans=())
         for one in documents

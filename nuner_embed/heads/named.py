@@ -335,7 +335,7 @@ def extract(
         types, threshold, model, detector, threads: see `named_tagger`.
 
     Returns:
-        A document a text, in order, with the spans found; those of plain strings have their number for an id, from 0.
+        One document for each text, in order, with the spans found; the id of a plain string is its number, from 0.
 
     Raises:
         ValueError, NunerEmbedError: see `named_tagger`.

@@ -179,7 +179,7 @@ def zero_shot_tagger(
 def background_words(
     source: str | Path, encoder: TextEncoder, *, seed: int = 0, cache: Path | None = None, progress: Progress = silent
 ) -> Floats:
-    """Vectors of words of a store or of a corpus, 4,000 of them or as many as there are, drawn at random: (n, dim).
+    """Vectors of words of a store or of a corpus, at most 4,000, drawn at random: (n, dim).
 
     Args:
         source: a store of words that this encoder made, or a corpus, of which up to 512 documents, evenly spread, are

@@ -24,7 +24,7 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: spreads seeds over
 
 
 def draw_texts(examples: Examples, number: int, seed: int) -> Examples:
-    """So many texts, drawn at random, as section 5.3 of the paper does; all of them where there are no more.
+    """A number of texts, drawn at random as in section 5.3 of the paper; all texts where there are no more.
 
     A text that stands in the corpus twice is one text here.
     """

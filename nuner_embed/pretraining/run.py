@@ -135,7 +135,7 @@ def _threads(number: int) -> Iterator[None]:
 
 @contextmanager
 def _kept_if_it_fails(trainer: Trainer, work: Path) -> Iterator[None]:
-    """Makes an error of writing the model one that names its place, and keeps what was learnt for the next start."""
+    """Turns an error of writing the model into one that names the file, and keeps the state for the next start."""
     try:
         yield
     except (OSError, SafetensorError) as error:

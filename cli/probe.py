@@ -135,7 +135,7 @@ def train(
             print_facts(tagger.head.facts.parameters["concepts"])
         return
     documents, _ = read_annotated(data, **reading)
-    support = choose_support(  # what cannot be learnt is said before the encoder is loaded
+    support_set = choose_support(  # what cannot be learnt is said before the encoder is loaded
         documents, types=types, k=k, seed=seed, short=short_types, what=", ".join(data)
     )
     from nuner_embed.heads.probe import fit_probe  # slow to import
@@ -143,7 +143,7 @@ def train(
     weights = class_weight if _is_given("class_weight") else AUTO_CLASS_WEIGHT
     with RowProgress("characters") as progress:
         encoder = load_encoder(model, threads=threads)
-        tagger = fit_probe(support, encoder, C=c, class_weight=weights, background=background, progress=progress)
+        tagger = fit_probe(support_set, encoder, C=c, class_weight=weights, background=background, progress=progress)
     tagger.save(output, force=force)
     training = tagger.head.facts.training
     note(

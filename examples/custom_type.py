@@ -47,7 +47,8 @@ def main(folder: Path) -> None:
         nuner_embed.export_onnx("nuner-mini", folder / "model")
     encoder = nuner_embed.load_encoder(str(folder / "model"))
     examples = [marked(text, number) for number, text in enumerate(EXAMPLES)]
-    nuner_embed.train_probe(examples, encoder, cache=folder / "features").save(folder / "instruments")
+    trained = nuner_embed.train_probe(examples, encoder, cache=folder / "features")
+    trained.save(folder / "instruments", force=True)
 
     tagger = nuner_embed.Tagger.open(folder / "instruments")
     for document in tagger.tag([Document(str(number), text) for number, text in enumerate(TEXTS)]):

@@ -80,6 +80,7 @@ def read_object(
     cure: str,
     of_other_version: type[NunerEmbedError] | None = None,
     known_by: tuple[str, ...] = (),
+    unversioned: bool = False,
 ) -> dict[str, Any]:
     """A JSON file's object, whose `schema_version` is the one that this program writes; see `read`.
 
@@ -87,6 +88,7 @@ def read_object(
         path, version, error, what, cure: see `read`.
         of_other_version: what is raised where the version is another; None for `error`.
         known_by: fields that every version has, and other files of this name lack.
+        unversioned: whether a file without a `schema_version` counts as one of the present version.
     """
     try:
         values = read_json(path)
@@ -95,9 +97,10 @@ def read_object(
     except (OSError, ValueError) as problem:
         reason = (problem.strerror if isinstance(problem, OSError) else None) or problem
         raise error(f"{path} cannot be read as {what} ({reason}); {cure}") from None
-    if not isinstance(values, dict) or not {"schema_version", *known_by} <= set(values):
+    needed = {*known_by} if unversioned else {"schema_version", *known_by}
+    if not isinstance(values, dict) or not needed <= set(values):
         raise error(f"{path} is not {what}; {cure}")
-    found = values["schema_version"]
+    found = values.get("schema_version", version)
     if type(found) is not int or found != version:
         raise (of_other_version or error)(
             f"{path} has schema version {found!r:.20}, this program reads {version}; {cure}"

@@ -193,7 +193,7 @@ def _occurrences(text: str, entity: str) -> Iterator[tuple[int, int]]:
 
 
 def is_uninformative(entries: Sequence[Entry]) -> bool:
-    """Whether one of them has the concept "concept": section 3.1 leaves such a sentence out."""
+    """Whether an annotation has the concept "concept": section 3.1 of the paper leaves such a sentence out."""
     return any(entry.concept.lower() == _UNINFORMATIVE for entry in entries)
 
 

@@ -23,7 +23,7 @@ _LONGEST_ADDRESS = 200
 
 
 class TooLarge(Exception):
-    """An answer of more bytes than are read."""
+    """The answer has more bytes than are read."""
 
 
 class Guard:
@@ -97,11 +97,11 @@ _LONGEST_NAME = 200
 
 
 class Garbage(Exception):
-    """An answer of status 200 that is none; the same request may get a better one."""
+    """An answer of status 200 holds no chat completion; the same request may get a better one."""
 
 
 class NoAnswer(Exception):
-    """An answer that the same request is likely to get again, and that is of no use."""
+    """The answer is of no use, and the same request is likely to get the same answer again."""
 
 
 @dataclass(frozen=True, slots=True)

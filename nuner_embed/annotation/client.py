@@ -115,7 +115,7 @@ class Asker:
                 self._hand_over(kept, asked)
 
     def _hand_over(self, kept: KeptReply, asked: Asked) -> None:
-        """Hands a reply over; where it cannot be kept, as on a full disk, the job ends and tries that once more."""
+        """Hands a reply over; if it cannot be kept, as on a full disk, the job ends and tries once more to keep it."""
         try:
             asked(kept)
             self.answered += 1
@@ -178,11 +178,18 @@ class Asker:
     def _kept(self, key: str, text: str, answer: Answer) -> KeptReply:
         reply, finish, served_by = map(self._without_key, (answer.reply, answer.finish_reason, answer.served_by))
         return KeptReply(
-            key, text, reply, finish, self._server.llm, served_by, answer.prompt_tokens, answer.completion_tokens
+            key=key,
+            text=text,
+            reply=reply,
+            finish_reason=finish,
+            model=self._server.llm,
+            served_by=served_by,
+            prompt_tokens=answer.prompt_tokens,
+            completion_tokens=answer.completion_tokens,
         )
 
     def _fail(self, reason: str, of_this_text: bool) -> None:
-        """Counts a text without a reply; gives up where no other is likely to get one.
+        """Counts a text without a reply; gives up if no other text is likely to get one.
 
         Raises:
             AnnotationError: nothing was ever answered, or nothing for a while.
@@ -262,7 +269,7 @@ class Asker:
         return text.replace(self._secret, "[key]") if self._secret else text
 
     def _without_key(self, text: str) -> str:
-        """A reply without the key; a short one is no secret but what servers of one's own are given, such as "none"."""
+        """A reply without the key; a short key is no secret but a placeholder for a local server, such as "none"."""
         return self._redacted(text) if len(self._secret) >= _SECRET_CHARACTERS else text
 
 

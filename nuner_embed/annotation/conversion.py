@@ -71,7 +71,7 @@ def write_annotated(path: Path, documents: Iterable[Document]) -> None:
 
 
 def require_other_files(written: Sequence[Path], read: Sequence[Path]) -> None:
-    """Checks that writing takes nothing away.
+    """Checks that no file is both read and written.
 
     Raises:
         AnnotationError: an output, the first of what is written, is by its name a file of kept replies, or something

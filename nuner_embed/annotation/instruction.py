@@ -42,12 +42,12 @@ class Instruction:
 
     @classmethod
     def open_ended(cls) -> Self:
-        """The built-in one."""
+        """The built-in instruction."""
         return cls(VERSION, _OPEN)
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """A file's contents.
+        """The instruction in a file.
 
         Raises:
             AnnotationError: it cannot be read, or has no single place for the text.
@@ -69,7 +69,7 @@ class Instruction:
         return self.wording.replace(PLACE, text)
 
     def key(self, text: str, model: str, temperature: float | None, options: Mapping[str, Any] | None = None) -> str:
-        """What a reply is kept by: all that decides what the LLM is asked, as 32 hex digits."""
+        """The key of a kept reply: a hash of everything that decides what the LLM is asked, 32 hex digits."""
         decisive: list[Any] = [text, self.wording, model, None if temperature is None else temperature + 0.0]
         if options:  # left out where there are none: replies were kept before there were any
             decisive.append(dict(options))

@@ -17,6 +17,7 @@ from nuner_embed.annotation.server import LLMServer
 from nuner_embed.annotation.sidecars import REPLIES_SUFFIX, beside
 from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.documents import Document
+from nuner_embed.progress import Progress, silent
 
 # Rough, for English: OpenAI's tokenizers make about a token of four characters.
 CHARACTERS_A_TOKEN = 4
@@ -63,12 +64,9 @@ class Estimate:
         return cls(texts, kept, prompt, completion, cost)
 
 
-Progress = Callable[[str, int, int], None]
-
-
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """What came of asking.
+    """The outcome of asking a server.
 
     Attributes:
         texts: different ones in the corpus.
@@ -106,7 +104,7 @@ def annotate(
     instruction: Instruction | None = None,
     occurrences: Occurrences = "all",
     max_requests: int | None = None,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> tuple[AnnotationReport, Asking]:
     """Asks an LLM about every text of a corpus and writes what it finds as an annotated corpus.
 
@@ -186,9 +184,16 @@ def _ask(corpus: Corpus, ledger: Ledger, asker: Asker, key_of: Callable[[str], s
     for _ in texts:  # those behind a limit of requests are counted too
         pass
     return Asking(
-        len(seen), kept, asker.answered, asker.requests, dict(asker.failures), asker.stopped,
-        tuple(sorted(served_by)), ledger.prompt_tokens, ledger.completion_tokens,
-    )  # fmt: skip
+        texts=len(seen),
+        kept=kept,
+        answered=asker.answered,
+        requests=asker.requests,
+        failures=dict(asker.failures),
+        stopped=asker.stopped,
+        served_by=tuple(sorted(served_by)),
+        prompt_tokens=ledger.prompt_tokens,
+        completion_tokens=ledger.completion_tokens,
+    )
 
 
 def _replies(documents: Iterable[Document], ledger: Ledger, key_of: Callable[[str], str]) -> Iterator[Reply]:

@@ -112,11 +112,11 @@ class Ledger:
         return key in self._places
 
     def keys(self) -> Set[str]:
-        """Of all kept replies."""
+        """The keys of all kept replies."""
         return self._places.keys()
 
     def add(self, kept: KeptReply) -> None:
-        """Appends a reply; it survives the death of this process at once, a power cut after a second.
+        """Appends a reply, which survives the death of this process at once and a power cut after a second.
 
         Raises:
             AnnotationError: the file cannot be written, as on a full disk. What it held is left as it was.
@@ -152,7 +152,7 @@ class Ledger:
                 raise _unwritable(self._path, error) from None
 
     def reply(self, key: str, identity: str) -> Reply:
-        """A kept reply as that to a document of this id."""
+        """A kept reply, as the reply to the document of this id."""
         place, pieces = self._places[key], list[bytes]()
         while piece := os.pread(self._descriptor, _PIECE, place):
             line, line_feed, _ = piece.partition(b"\n")
@@ -220,7 +220,7 @@ def _require_ours(path: Path, first: bytes) -> None:
 
 @contextmanager
 def open_ledger(path: Path) -> Iterator[Ledger]:
-    """Opens a file of kept replies, made if need be, for this process alone.
+    """Opens a file of kept replies for this process alone; a missing file is created.
 
     Raises:
         AnnotationError: another process holds it, it is somebody else's, it cannot be written, or a line of it is
@@ -241,7 +241,7 @@ def open_ledger(path: Path) -> Iterator[Ledger]:
 
 @contextmanager
 def read_ledger(path: Path) -> Iterator[Ledger]:
-    """Opens a file of kept replies to look into, also while another process adds to it. Nothing is made or changed.
+    """Opens a file of kept replies for reading, also while another process adds to it; nothing is created or changed.
 
     Raises:
         AnnotationError: it is somebody else's, cannot be read, or a line of it is damaged.

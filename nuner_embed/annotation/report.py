@@ -117,7 +117,7 @@ def frequency_figure(concepts: Counter[str]) -> bytes:
 
 
 def sample_mentions(documents: Iterable[Document], size: int, seed: int = 0) -> list[tuple[Document, Span]]:
-    """So many annotations, each as likely as any other, in one pass and in the order of the corpus."""
+    """A random sample of annotations, drawn in one pass, in the order of the corpus."""
     random = np.random.default_rng(seed)
     drawn: list[tuple[int, Document, Span]] = []
     number = 0

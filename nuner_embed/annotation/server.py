@@ -34,7 +34,7 @@ _TAKEN = {
 
 @dataclass(frozen=True, slots=True)
 class LLMServer:
-    """Whom to ask, and how patiently.
+    """An OpenAI-compatible server, and how requests to it are sent.
 
     Attributes:
         llm: the model's name on the server.
@@ -129,7 +129,7 @@ class LLMServer:
             raise AnnotationError(_why_no_client(error, openai.DefaultAsyncHttpxClient)) from None
 
     def way(self) -> str:
-        """What of the environment a connection depends on, for people: "" or " (through the proxy of HTTPS_PROXY)"."""
+        """What a connection takes from the environment, for messages: "" or " (through the proxy of HTTPS_PROXY)"."""
         url = urlsplit(self.url)
         proxies = urllib.request.getproxies_environment()
         proxy = next((name for name in (url.scheme, "all") if proxies.get(name)), None)

@@ -46,7 +46,7 @@ def beside(output: Path, suffix: str) -> Path:
 
 
 def require_own_sidecars(output: Path, *, review: bool = False) -> None:
-    """Checks that nothing of somebody else's lies where the files beside an output will be written.
+    """Checks that the files beside an output would overwrite nothing but earlier files of nuner-embed.
 
     Args:
         output: the annotated corpus.

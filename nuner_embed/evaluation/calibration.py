@@ -13,11 +13,11 @@ from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.text import TextEncoder, unit
 from nuner_embed.errors import ModelError
 from nuner_embed.models.concept_facts import Calibration
+from nuner_embed.progress import Progress, silent
 
 FEWEST = 10
 _MENTIONS = 20_000
 _AT_ONCE = 512
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def compare(
     concepts: ConceptEncoder,
     documents: Sequence[Document],
     *,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
     seed: int = 0,
 ) -> Pairs:
     """Compares the mentions of annotated documents with the names of their types.

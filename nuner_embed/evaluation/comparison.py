@@ -20,7 +20,7 @@ _CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How much more one model reaches than another from the same support sets.
+    """The difference between the scores of two models that were given the same support sets.
 
     Attributes:
         model: the one.
@@ -66,7 +66,7 @@ class Grid:
         self.averaged = [name for name in self.sets if name not in blank]
 
     def cell(self, model: str, set_: str, k: int) -> Cell:
-        """One of the cells."""
+        """The cell of a model, a set and a k."""
         return self._cells[model, set_, k]
 
     def scores(self, model: str, set_: str, k: int) -> NDArray[np.float64]:
@@ -88,7 +88,7 @@ class Grid:
         return Difference(model, over, set_, k, mean, mean - half, mean + half)
 
     def differences(self) -> list[Difference]:
-        """Of every model over the first one, in every cell and on average."""
+        """The paired differences of every model from the first one, in every cell and on average."""
         pairs = [(model, self.models[0]) for model in self.models[1:]]
         found = [self.difference(*pair, set_, k) for pair in pairs for set_ in [*self.sets, AVERAGE] for k in self.k]
         return [one for one in found if one is not None]

@@ -62,7 +62,8 @@ class ConceptMap:
             )
         ]
         data = json.dumps(points, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-        page = render("concepts.html", beginning=Markup(_PAGE.decode()), model=self.model, points=Markup(data))  # noqa: S704 - no < in it
+        points_json = Markup(data)  # noqa: S704 - it holds no <
+        page = render("concepts.html", beginning=Markup(_PAGE.decode()), model=self.model, points=points_json)  # noqa: S704
         return page.encode()
 
     def picture(self) -> bytes:
@@ -100,7 +101,7 @@ def require_own(page: Path, picture: Path) -> None:
     """
     beginning, head = _beginning(page), _beginning(picture)
     signed = f"Software\0{_SOFTWARE}".encode() in head
-    # earlier versions did not sign their pictures: matplotlib did, and a page of theirs lies beside
+    # earlier versions did not sign their pictures: matplotlib did, and their page lies beside the picture
     drawn = beginning.startswith(_PAGE) and b"Software\0Matplotlib" in head
     for path, is_ours in ((page, beginning.startswith(_PAGE)), (picture, head.startswith(_PNG) and (signed or drawn))):
         if os.path.lexists(path) and not is_ours:

@@ -166,7 +166,7 @@ class Cell:
     Attributes:
         model, set, k: which cell it is.
         scores: token macro-F1 of each draw, None left out, fractions of 1; none where the cell is blank.
-        mean, std: of the scores; the deviation is that of a sample, None with fewer than two.
+        mean, std: of the scores; the standard deviation is of a sample, None with fewer than two scores.
         words: words of each support set.
         types: how many types are told apart.
         left_out: types that are not.
@@ -288,4 +288,16 @@ def _cell(model: str, name: str, size: Draws, found: Sequence[Scores], words: li
     main = values.pop(METRICS[0])
     mean = float(np.mean(main)) if main else None
     std = float(np.std(main, ddof=1)) if len(main) > 1 else None
-    return Cell(model, name, size.k, main, mean, std, words, len(size.types), list(size.left_out), size.blank, values)
+    return Cell(
+        model=model,
+        set=name,
+        k=size.k,
+        scores=main,
+        mean=mean,
+        std=std,
+        words=words,
+        types=len(size.types),
+        left_out=list(size.left_out),
+        blank=size.blank,
+        others=values,
+    )

@@ -15,10 +15,11 @@ from nuner_embed.evaluation.comparison import AVERAGE, SetFacts, results, table
 from nuner_embed.evaluation.fewshot import Cell, Draws, FewShotProtocol, TypedSet, key_of, measure, needed, plan
 from nuner_embed.evaluation.results_folder import FIGURE_FILE, RESULTS_FILE, TABLE_FILE, opened, read_part, write_part
 from nuner_embed.files import expand, hash_of
-from nuner_embed.heads.features import FeatureCache, Progress, feature_folder, silent
+from nuner_embed.heads.features import FeatureCache, feature_folder
 from nuner_embed.heads.labelled_words import WordLabels
 from nuner_embed.installation import install_command
 from nuner_embed.machine import threads_for
+from nuner_embed.progress import Progress, silent
 
 
 def read_set(name: str, train: str | Path, test: str | Path, *, format: str | None = None, **reading: Any) -> TypedSet:
@@ -123,7 +124,7 @@ def evaluate_fewshot(
 
 
 def _read_part(path: Path, model: str, typed: TypedSet, protocol: FewShotProtocol) -> tuple[list[Cell], int] | None:
-    """The cells of a part that was measured before, and the test mentions it lost; None if it is not whole."""
+    """The cells of a part that was measured before, and how many test mentions it lost; None if a cell is missing."""
     part = read_part(path)
     if part is None or [cell.k for cell in part[0]] != list(protocol.k):
         return None

@@ -21,7 +21,7 @@ from nuner_embed.arguments import Texts, as_documents, as_names
 from nuner_embed.documents import Document
 from nuner_embed.errors import ProbeError
 from nuner_embed.heads.base import Head
-from nuner_embed.heads.features import FeatureCache, Progress, feature_folder, silent
+from nuner_embed.heads.features import FeatureCache, feature_folder
 from nuner_embed.heads.labelled_words import (
     NONE,
     SCHEME,
@@ -34,12 +34,13 @@ from nuner_embed.heads.labelled_words import (
 )
 from nuner_embed.heads.linear import LinearHead
 from nuner_embed.heads.tagger import Tagger
+from nuner_embed.progress import Progress, silent
 from nuner_embed.tables import Ints
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Hits and misses, from which precision, recall and F1 follow; sums of counts are counts.
+    """Hits and misses, from which precision, recall and F1 follow; two counts can be added.
 
     Attributes:
         right: predicted and annotated.
@@ -64,7 +65,7 @@ class Counts:
         return _share(2 * self.right, self.predicted + self.annotated)
 
     def total(self) -> "Counts":
-        """Of all classes together."""
+        """The counts of all classes together."""
         return Counts(*(np.atleast_1d(part.sum()) for part in (self.right, self.predicted, self.annotated)))
 
 
@@ -125,17 +126,17 @@ class Scores:
 
     @property
     def token_macro_f1(self) -> float:
-        """Mean F1 over the types, None left out, of words."""
+        """Mean F1 of words over the types, None left out."""
         return self._macro_f1(1)
 
     @property
     def token_macro_f1_with_none(self) -> float:
-        """Mean F1 over the types and None, of words."""
+        """Mean F1 of words over the types and None."""
         return self._macro_f1(0)
 
     @property
     def span_micro_f1(self) -> float:
-        """F1 over all mentions, boundaries and type exact."""
+        """F1 over all mentions; boundaries and type must be exact."""
         return float(self.spans.total().f1()[0])
 
     def to_dict(self, *, confusion: bool = False) -> dict[str, Any]:

@@ -25,10 +25,10 @@ from nuner_embed.documents import Document, is_text
 from nuner_embed.encoders.mentions import Found, SpanFinder
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import ProbeError
-from nuner_embed.heads.features import Progress
 from nuner_embed.limits import PROBE_TYPES
 from nuner_embed.metadata import Sha256
 from nuner_embed.models.recipe import Recipe
+from nuner_embed.progress import Progress
 
 __all__ = [
     "KINDS",

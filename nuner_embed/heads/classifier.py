@@ -105,7 +105,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> Self:
         """A probe made of the names of types, without a single example, for features of unit length.
 
-        The score of a type is its calibrated log-odds, less those of the threshold; that of no type is 0.
+        The score of a type is its calibrated log-odds minus the log-odds of the threshold; the score of no type is 0.
 
         Args:
             names: of the types, as one would say them: "film", "film director".
@@ -141,7 +141,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.sqrt(weights) if root else weights
 
     def decision_function(self, X: ArrayLike) -> Array:
-        """The score of each class, (n, classes); of the second class alone, (n,), where there are two."""
+        """The score of each class, (n, classes); with two classes the score of the second one, (n,)."""
         scores = self._scores(X)
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 

@@ -28,7 +28,7 @@ from nuner_embed.models.companions import DETECTOR_FOLDER
 from nuner_embed.models.resolver import locate
 
 DEFAULT_THRESHOLD: Final = 0.5  # for recall; 0.8 for browsing: benchmarks/detector.py, results/detector.md
-# Said by a detector of what it does; a store that was begun with other rules must not be gone on with.
+# Stands in the facts of a detector: a store that was begun with other rules must not be continued.
 TRIMMING: Final = "English function words and punctuation, 1"
 
 _LINKING_WORDS = """
@@ -163,7 +163,7 @@ class GivenSpans:
         return Found(document, start, end, [span.label for span in spans], scores)
 
     def to_saved(self) -> tuple[dict[str, Any], Arrays]:
-        """Nothing but its kind is to be kept."""
+        """Nothing: the kind says it all."""
         return {}, {}
 
     @classmethod

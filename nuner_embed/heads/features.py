@@ -6,7 +6,7 @@ sample or probe asks for it. Each group of texts is one transaction: a killed ru
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.encoders.tokens import tokenize
 from nuner_embed.errors import ProbeError
 from nuner_embed.files import canonical_json
+from nuner_embed.progress import Progress, silent
 
-Progress = Callable[[str, int, int], None]
 _CHARACTERS_AT_ONCE = 100_000
 _TABLE = """CREATE TABLE IF NOT EXISTS texts (
     key BLOB PRIMARY KEY,   -- SHA-256 of the text and its words
@@ -29,10 +29,6 @@ _TABLE = """CREATE TABLE IF NOT EXISTS texts (
 )"""
 _LOCK_SECONDS = 60.0
 _LOOKED_UP_AT_ONCE = 500
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """Tells nobody."""
 
 
 def feature_folder() -> Path:
@@ -54,11 +50,11 @@ def embed_words(encoder: TextEncoder, documents: Sequence[Document]) -> WordFeat
 
 
 class _Damaged(Exception):
-    """A row that does not hold what it should."""
+    """A row of the file does not hold what the row should hold."""
 
 
 class FeatureCache:
-    """What an encoder made of texts, in a file of its own.
+    """The word embeddings of texts by one encoder, in a file of that encoder's own.
 
     Args:
         folder: where the files of all encoders lie; it is made where it is missing.

@@ -97,7 +97,7 @@ def save_head(path: str | Path, head: Head, arrays: Mapping[str, NDArray[Any]], 
     Args:
         path: the directory.
         head: its kind and facts are written.
-        arrays: all that the head consists of besides; those of 64-bit floating-point numbers are written in 32 bits.
+        arrays: everything else that the head consists of; 64-bit floating-point numbers are written in 32 bits.
         force: replace a head that is there.
 
     Raises:

@@ -153,7 +153,7 @@ def require_known(found: Collection[str], known: Collection[str], what: str) -> 
 
 
 def comma_hint(names: Iterable[str]) -> str:
-    """How to name a type on the command line where some have commas in their names; else nothing."""
+    """How to write a type on the command line if some names hold commas; else an empty text."""
     for name in names:
         if "," in name:
             escaped = name.replace(",", r"\,")
@@ -162,6 +162,6 @@ def comma_hint(names: Iterable[str]) -> str:
 
 
 def shortened(names: Sequence[str], most: int = 8) -> str:
-    """Names for a message, the first few of them; control characters are spelt out."""
+    """The first few names, for a message; control characters are escaped."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(name if name.isprintable() else repr(name) for name in names[:most]) + more

@@ -23,10 +23,11 @@ from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import ProbeError
 from nuner_embed.heads.base import Arrays, HeadFacts, require_encoder
 from nuner_embed.heads.defaults import EVEN_THRESHOLD
-from nuner_embed.heads.features import Progress, embed_words
+from nuner_embed.heads.features import embed_words
 from nuner_embed.heads.io import save_head
 from nuner_embed.heads.labelled_words import runs_of
 from nuner_embed.metadata import Count, Positive
+from nuner_embed.progress import Progress
 from nuner_embed.tables import Ints
 from nuner_embed.words import split_words
 
@@ -146,8 +147,18 @@ class Training:
 
     @classmethod
     def none(cls, types: Sequence[str]) -> Self:
-        """Of a probe that was made without any example."""
-        return cls(0, 0, dict.fromkeys(types, 0), None, None, {}, 0, 0.0, 0)
+        """The facts of a probe that was made without examples."""
+        return cls(
+            sentences=0,
+            words=0,
+            mentions=dict.fromkeys(types, 0),
+            k=None,
+            seed=None,
+            left_out={},
+            lost=0,
+            gradient_norm=0.0,
+            iterations=0,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +314,7 @@ class LinearHead:
         return best
 
     def _odds_asked_for(self, threshold: float | None) -> float:
-        """How many times as probable as no type a type must be, over what the probe's weights ask for already."""
+        """The odds of a type against no type that a threshold asks for, relative to those that the weights imply."""
         if threshold is None:
             return 1.0
         if not 0 < threshold < 1:
@@ -312,7 +323,7 @@ class LinearHead:
 
 
 def rare_threshold(learnt: float, found: float, *, allowed: float = ALLOWED, power: float = POWER) -> float:
-    """The threshold for a corpus that may hold far fewer mentions than what a probe learnt from.
+    """The threshold for a corpus that may hold far fewer mentions than the texts that a probe was trained on.
 
     Args:
         learnt: share of the words in mentions, where the probe learnt.
@@ -329,7 +340,10 @@ def rare_threshold(learnt: float, found: float, *, allowed: float = ALLOWED, pow
 
 
 def prevalence_sample(documents: Sequence[Document]) -> list[Document]:
-    """Some of the documents, evenly spread, long ones cut: 50,000 characters or one document; none of too few words."""
+    """Some of the documents, evenly spread and cut to 2,000 characters: 50,000 characters or one document.
+
+    The sample is empty where the documents hold fewer than 1,000 words.
+    """
     cut = [
         one if len(one.text) <= _OF_A_DOCUMENT else replace(one, text=one.text[:_OF_A_DOCUMENT], words=None, spans=())
         for one in documents

@@ -23,12 +23,12 @@ from nuner_embed.errors import ProbeError
 from nuner_embed.heads.base import Arrays, HeadFacts, SavedFinder, SpanTyper, require_encoder
 from nuner_embed.heads.defaults import NAMED_THRESHOLD
 from nuner_embed.heads.detector import GivenSpans, ProbeDetector, load_detector
-from nuner_embed.heads.features import Progress
 from nuner_embed.heads.io import save_head
 from nuner_embed.heads.labelled_words import require_not_reserved
 from nuner_embed.heads.linear import Floats, ProbeWeights
 from nuner_embed.heads.tagger import Tagger
 from nuner_embed.models.known import DEFAULT_MODEL
+from nuner_embed.progress import Progress
 
 _AT_ONCE = 512
 
@@ -335,7 +335,7 @@ def extract(
         types, threshold, model, detector, threads: see `named_tagger`.
 
     Returns:
-        A document a text, in order, with the spans found; those of plain strings have their number for an id, from 0.
+        One document for each text, in order, with the spans found; the id of a plain string is its number, from 0.
 
     Raises:
         ValueError, NunerEmbedError: see `named_tagger`.

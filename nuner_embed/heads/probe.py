@@ -27,11 +27,12 @@ from nuner_embed.heads.defaults import (
     DEFAULT_CLASS_WEIGHT,
     NAMED_THRESHOLD,
 )
-from nuner_embed.heads.features import FeatureCache, Progress, feature_folder, silent
+from nuner_embed.heads.features import FeatureCache, feature_folder
 from nuner_embed.heads.labelled_words import WordLabels, count_mentions, require_not_reserved
 from nuner_embed.heads.linear import Floats, LinearHead, ProbeFacts, ProbeWeights, Training
 from nuner_embed.heads.support_set import ShortTypes, SupportSet, choose_support
 from nuner_embed.heads.tagger import Tagger
+from nuner_embed.progress import Progress, silent
 from nuner_embed.store.layout import MANIFEST_FILE
 from nuner_embed.store.reader import Store
 from nuner_embed.tables import Ints
@@ -40,7 +41,7 @@ BACKGROUND_WORDS: Final = 4000
 
 
 def fit_probe(
-    support: SupportSet,
+    support_set: SupportSet,
     encoder: TextEncoder,
     *,
     C: float = DEFAULT_C,
@@ -59,17 +60,17 @@ def fit_probe(
         ProbeError: all words are of one class, or a background that is none.
         OutOfMemory: one window alone does not fit.
     """
-    features = FeatureCache(cache or feature_folder(), encoder).features(support.documents, progress)
-    labels = WordLabels.of(support.documents, features, support.types)
-    held = np.bincount(labels.codes, minlength=len(support.types) + 1)[1:]
-    types = tuple(name for name, count in zip(support.types, held, strict=True) if count)
-    left_out = dict(support.left_out)
-    if types != support.types:
-        counts = count_mentions(support.documents)
-        left_out |= {name: counts[name] for name, count in zip(support.types, held, strict=True) if not count}
-        labels = WordLabels.of(support.documents, features, types)
+    features = FeatureCache(cache or feature_folder(), encoder).features(support_set.documents, progress)
+    labels = WordLabels.of(support_set.documents, features, support_set.types)
+    held = np.bincount(labels.codes, minlength=len(support_set.types) + 1)[1:]
+    types = tuple(name for name, count in zip(support_set.types, held, strict=True) if count)
+    left_out = dict(support_set.left_out)
+    if types != support_set.types:
+        counts = count_mentions(support_set.documents)
+        left_out |= {name: counts[name] for name, count in zip(support_set.types, held, strict=True) if not count}
+        labels = WordLabels.of(support_set.documents, features, types)
     if len(set(labels.codes.tolist())) < 2:
-        raise ProbeError(f"{support.what} holds words of one class only; a probe needs words of a type and of none")
+        raise ProbeError(f"{support_set.what} holds words of one class only; a probe needs words of a type and of none")
     others = np.empty((0, encoder.dim), np.float32)
     if background is not None:
         others = background_words(background, encoder, cache=cache, progress=progress)
@@ -80,12 +81,12 @@ def fit_probe(
     )
     mentions = np.bincount(labels.mentions.code, minlength=len(types) + 1)[1:].tolist()
     training = Training(
-        sentences=len(support.documents),
+        sentences=len(support_set.documents),
         words=len(labels.codes),
         mention_words=int(np.count_nonzero(labels.codes)),
         mentions=dict(zip(types, mentions, strict=True)),
-        k=support.k,
-        seed=support.seed,
+        k=support_set.k,
+        seed=support_set.seed,
         left_out=dict(sorted(left_out.items())),
         lost=labels.lost,
         gradient_norm=probe.gradient_norm_,
@@ -135,9 +136,9 @@ def train_probe(
         ProbeError: nothing to learn from, no support set, or a background that is none.
         OutOfMemory: one window alone does not fit.
     """
-    support = choose_support(documents, types=types, k=k, seed=seed, short=short_types, what=what)
+    support_set = choose_support(documents, types=types, k=k, seed=seed, short=short_types, what=what)
     fitting: dict[str, Any] = {"C": C, "class_weight": class_weight, "tol": tol, "background": background}
-    return fit_probe(support, encoder, cache=cache, progress=progress, **fitting)
+    return fit_probe(support_set, encoder, cache=cache, progress=progress, **fitting)
 
 
 def zero_shot_tagger(
@@ -178,7 +179,7 @@ def zero_shot_tagger(
 def background_words(
     source: str | Path, encoder: TextEncoder, *, seed: int = 0, cache: Path | None = None, progress: Progress = silent
 ) -> Floats:
-    """Vectors of words of a store or of a corpus, 4,000 of them or as many as there are, drawn at random: (n, dim).
+    """Vectors of words of a store or of a corpus, at most 4,000, drawn at random: (n, dim).
 
     Args:
         source: a store of words that this encoder made, or a corpus, of which up to 512 documents, evenly spread, are

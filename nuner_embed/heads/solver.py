@@ -124,7 +124,7 @@ class _Memory:
 
 
 def _next_place(loss: Loss, here: Place, direction: Array) -> Place | None:
-    """The first of ever shorter steps that lowers the loss enough; None where rounding hides any that would.
+    """The place after the first of ever shorter steps that lowers the loss enough; None where no step is seen to.
 
     Near the end the loss changes by less than it is rounded by. The slope at the new place, which rounding spares, then
     says whether it is lower, as in Hager and Zhang's approximate Wolfe condition.

@@ -91,7 +91,7 @@ def choose_support(
 def _long_enough(
     documents: Sequence[Document], types: list[str], k: int, short: ShortTypes, what: str
 ) -> tuple[list[str], Ints]:
-    """The types that are left where some have fewer than k mentions, and how often each document holds them."""
+    """The types that remain where some have fewer than k mentions, and how often each document holds them."""
     counts = count_matrix(documents, types)
     lacking = short_types(counts, types, k)
     if lacking and short == "fail":

@@ -10,9 +10,9 @@ from nuner_embed.encoders.loader import load_encoder, load_named_encoder
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import ModelError, ProbeError
 from nuner_embed.heads.base import Head, require_encoder
-from nuner_embed.heads.features import Progress, silent
 from nuner_embed.heads.io import open_head
 from nuner_embed.heads.labelled_words import shortened
+from nuner_embed.progress import Progress, silent
 
 H = TypeVar("H", bound=Head, covariant=True)
 

@@ -3,7 +3,7 @@
 Samples and the most frequent concepts, for those who ask for them, are drawn here too.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,13 +17,14 @@ from nuner_embed.errors import PretrainingError
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.pretraining.examples import Examples, concepts_of, make_examples, tags_of
 from nuner_embed.pretraining.settings import PretrainSettings
+from nuner_embed.progress import Progress
 from nuner_embed.tables import Ints
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: spreads seeds over all bits
 
 
 def draw_texts(examples: Examples, number: int, seed: int) -> Examples:
-    """So many texts, drawn at random, as section 5.3 of the paper does; all of them where there are no more.
+    """A number of texts, drawn at random as in section 5.3 of the paper; all texts where there are no more.
 
     A text that stands in the corpus twice is one text here.
     """
@@ -112,7 +113,6 @@ def _of_pieces(examples: Examples, kept: NDArray[np.bool_]) -> Examples:
 
 # Longest concept name; the longest of the 34,470 in our data has 16 tokens.
 _CONCEPT_TOKENS = 64
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

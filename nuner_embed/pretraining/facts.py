@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from nuner_embed.errors import PretrainingError
 from nuner_embed.files import read_json, sha256_of
-from nuner_embed.metadata import Count, Positive, Sha256, convert
+from nuner_embed.metadata import Count, Positive, Sha256, convert, read_object
 from nuner_embed.models.companions import CONCEPT_FOLDER
 
 FACTS_FILE: Final = "pretrain.json"
@@ -111,17 +111,9 @@ def _require(path: Path, values: Any, kind: type[T]) -> T:
 
 
 def _object(path: Path, what: str) -> dict[str, Any]:
-    try:
-        values = read_json(path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise
-    except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or error
-        raise PretrainingError(f"{path} cannot be read as {what} ({reason}); {_NOT_OURS}") from None
-    version = values.get("schema_version", SCHEMA_VERSION) if isinstance(values, dict) else None
-    if type(version) is not int or version != SCHEMA_VERSION:
-        raise PretrainingError(f"{path} is not {what} of schema version {SCHEMA_VERSION}; {_NOT_OURS}")
-    return values  # type: ignore[no-any-return]
+    return read_object(
+        path, version=SCHEMA_VERSION, error=PretrainingError, what=what, cure=_NOT_OURS, unversioned=True
+    )
 
 
 _CARDS: Final = (CARD, f"{CONCEPT_FOLDER}/{CARD}")

@@ -125,7 +125,7 @@ def _move_away(directory: Path, work: Path) -> None:
 
 
 def require_free(directory: Path, *, force: bool) -> None:
-    """Checks that a run may take place in a directory: it is new, empty, that of a run, or its model may be replaced.
+    """Checks that a run may take place in a directory: it is new or empty, holds a run, or its model may be replaced.
 
     Raises:
         PretrainingError: none of these, or something there was not written by this program.

@@ -31,7 +31,7 @@ class Padded:
 
 @dataclass(frozen=True)
 class Flat:
-    """Pieces one after the other, those of one length together.
+    """Pieces one after the other; pieces of the same length stand together.
 
     Attributes:
         given: the frozen bottom's states, (n, dim).

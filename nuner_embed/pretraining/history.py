@@ -16,7 +16,7 @@ class Row:
         step: optimizer steps so far.
         epoch: passes over the training part so far, with fractions.
         train_loss: mean over the batches since the last row.
-        train_top1: labelled tokens whose best concept of the batch is one of theirs, over the same batches.
+        train_top1: share of the labelled tokens whose best concept in the batch is right, over the same batches.
         validation_loss: mean over the batches of the held-out part.
         validation_top1: of the held-out part's labelled tokens.
         probe_f1: of a quick probe on a typed set, token macro-F1 with None left out, a fraction of 1.
@@ -45,7 +45,7 @@ class Sums:
 
     Attributes:
         loss: summed.
-        correct, labelled: tokens with a label, and those of them whose best concept is one of theirs.
+        correct, labelled: how many labelled tokens have a right concept as their best one, and how many are labelled.
         batches: how many.
     """
 
@@ -56,7 +56,7 @@ class Sums:
 
     @property
     def mean_loss(self) -> float:
-        """Over the batches."""
+        """The mean loss over the batches."""
         return self.loss / max(1, self.batches)
 
     @property
@@ -66,7 +66,7 @@ class Sums:
 
 
 def to_csv(rows: Sequence[Row]) -> bytes:
-    """All rows with a head; a cell is empty where nothing was measured."""
+    """All rows, below a line of names; a cell is empty where nothing was measured."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [one.name for one in fields(Row)], lineterminator="\n")
     writer.writeheader()

@@ -18,11 +18,11 @@ from nuner_embed.pretraining.settings import PretrainSettings
 
 @dataclass(frozen=True)
 class Compared:
-    """What came of a batch.
+    """The result of a batch.
 
     Attributes:
         loss: to be minimised, ().
-        correct: labelled tokens whose best concept of the batch is one of theirs, ().
+        correct: how many labelled tokens have a right concept as their best one in the batch, ().
         labelled: tokens with a label, ().
     """
 
@@ -87,7 +87,7 @@ class BiEncoder(nn.Module):  # type: ignore[misc]
         return Compared(loss, *top_1(logits, token, positive))
 
     def logits(self, tokens: torch.Tensor, concepts: torch.Tensor) -> torch.Tensor:
-        """Before the sigmoid, (t, c)."""
+        """The logits before the sigmoid, (t, c)."""
         if self._loss == "paper":
             return tokens @ concepts.T / self._temperature
         tokens, concepts = F.normalize(tokens, dim=-1), F.normalize(concepts, dim=-1)

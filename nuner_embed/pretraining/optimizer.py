@@ -55,7 +55,7 @@ def rate_at(step: int, steps: int, settings: PretrainSettings) -> float:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Gives every group its rate."""
+    """Sets the rate of every group of parameters."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["times"]
 
@@ -67,7 +67,7 @@ def trained(model: nn.Module) -> dict[str, nn.Parameter]:
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """How far a run is.
+    """How far a run has come.
 
     Attributes:
         fingerprint: of what the run is made of.
@@ -83,7 +83,7 @@ class Progressed:
 
 
 def save_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, facts: Progressed) -> None:
-    """Writes what a run needs to go on, atomically, with a hash of it all."""
+    """Writes everything that a run needs to continue, atomically and with a hash."""
     tensors = {}
     for name, parameter in trained(model).items():
         tensors[name] = parameter.detach().cpu().contiguous()
@@ -104,7 +104,7 @@ def _digest(tensors: dict[str, torch.Tensor], facts: str) -> str:
 
 
 def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progressed:
-    """Puts a run where it was and returns how far it is.
+    """Restores the parameters and moments of a run, and returns how far the run had come.
 
     Args:
         path: of a file that `save_state` wrote.

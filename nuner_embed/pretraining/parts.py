@@ -132,7 +132,7 @@ def make_quick_probe(
 
 
 def save_network(base: Model, network: Any, directory: Path) -> None:
-    """Writes the base with the network's weights in the place of its own: what loads the base loads this.
+    """Writes the base with the network's weights in place of its own: whatever loads the base loads the copy too.
 
     What was not trained and is not in the network, such as a pooler, is the base's.
     """
@@ -282,7 +282,7 @@ class Parts:
         )
 
     def save(self, trainer: Trainer, made: dict[str, Any]) -> None:
-        """Writes both encoders with the facts of the run, all of it or nothing; see `placing` for what comes then."""
+        """Writes both encoders with the facts of the run into the folder `result`; see `folder` for what follows."""
         made_here = self.workplace.folder / RESULT
         shutil.rmtree(made_here, ignore_errors=True)
         last = trainer.rows[-1]  # of the last step, which is always measured

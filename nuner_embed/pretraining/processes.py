@@ -14,7 +14,7 @@ from nuner_embed.errors import PretrainingError
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """This process among those of a run.
+    """This process and how many others train with it.
 
     Attributes:
         device: where this process computes.

@@ -17,13 +17,14 @@ from nuner_embed.machine import cores
 from nuner_embed.models.known import DEFAULT_BASE
 from nuner_embed.models.resolver import GraphModel, locate
 from nuner_embed.models.tokenizer import TextTokenizer
-from nuner_embed.pretraining.data import Progress, prepare
+from nuner_embed.pretraining.data import prepare
 from nuner_embed.pretraining.facts import FACTS_FILE
 from nuner_embed.pretraining.folder import RESULT, held, is_placed, place, same_run
 from nuner_embed.pretraining.parts import Base, Parts, Workplace, plan_quick_probe
 from nuner_embed.pretraining.processes import joined
 from nuner_embed.pretraining.settings import PretrainSettings
 from nuner_embed.pretraining.trainer import Reporter, Trainer
+from nuner_embed.progress import Progress, silent
 
 _MAX_LENGTH = 256
 
@@ -39,7 +40,7 @@ def pretrain(
     threads: int = 0,
     cache: bool = True,
     force: bool = False,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
     note: Callable[[str], None] = lambda text: None,
     **reading: Any,
 ) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def pretrain(
         raise PretrainingError(f"{base} takes at most {model.config.positions} tokens, not {max_length}")
     probe = plan_quick_probe(probe_set) if probe_set else None  # what cannot be drawn is said at once
     with _threads(threads or cores()), joined(device) as processes:
-        reporter = Reporter(note, progress) if processes.is_main else Reporter(_silent, _silent)
+        reporter = Reporter(note, progress) if processes.is_main else Reporter(lambda text: None, silent)
         with held(directory, processes, force=force) as work:
             tokenizer = TextTokenizer.from_directory(model.directory)
             prepared = prepare(data, reading, tokenizer, settings, max_length, reporter.progress)
@@ -114,10 +115,6 @@ def _train(trainer: Trainer, parts: Parts, made: dict[str, Any]) -> None:
         place(work.parent, work)
 
 
-def _silent(*_: Any) -> None:
-    """Tells nobody: of several processes one speaks."""
-
-
 @contextmanager
 def _threads(number: int) -> Iterator[None]:
     before = torch.get_num_threads()
@@ -130,7 +127,7 @@ def _threads(number: int) -> Iterator[None]:
 
 @contextmanager
 def _kept_if_it_fails(trainer: Trainer, work: Path) -> Iterator[None]:
-    """Makes an error of writing the model one that names its place, and keeps what was learnt for the next start."""
+    """Turns an error of writing the model into one that names the file, and keeps the state for the next start."""
     try:
         yield
     except (OSError, SafetensorError) as error:

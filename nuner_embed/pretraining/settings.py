@@ -17,7 +17,7 @@ Precision = Literal["f32", "bf16"]
 
 
 def _value(default: Any, about: str, choices: Any = None) -> Any:
-    """A field with what `--help` says of it."""
+    """A field, with its line in `--help`."""
     return field(default=default, metadata={"about": about, "choices": get_args(choices) if choices else None})
 
 

@@ -23,16 +23,16 @@ from nuner_embed.pretraining.objectives import Compared
 from nuner_embed.pretraining.optimizer import Progressed, load_state, make_optimizer, rate_at, save_state, set_rate
 from nuner_embed.pretraining.processes import Processes
 from nuner_embed.pretraining.settings import PretrainSettings
+from nuner_embed.progress import Progress
 from nuner_embed.tables import Ints
 
 _SECONDS_BETWEEN_STATES = 120.0
 _ROWS_AN_EPOCH = 20
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass
 class RunningSums(Sums):
-    """What is measured as batches come.
+    """Sums over batches, as they come.
 
     Attributes:
         waiting: batches whose numbers are still on their device.
@@ -41,11 +41,11 @@ class RunningSums(Sums):
     waiting: list[Compared] = field(default_factory=list, repr=False)
 
     def add(self, compared: Compared) -> None:
-        """Takes a batch; its numbers are fetched from a GPU only when somebody asks."""
+        """Adds a batch; its numbers are fetched from a GPU only when `settle` is called."""
         self.waiting.append(dataclasses.replace(compared, loss=compared.loss.detach()))
 
     def settle(self) -> Sums:
-        """Adds up what waits, and returns the sums."""
+        """Adds up the batches that wait, and returns the sums."""
         for compared in self.waiting:
             self.loss += float(compared.loss)
             self.correct += int(compared.correct)
@@ -163,7 +163,7 @@ class Trainer:
         return True
 
     def run(self) -> None:
-        """Trains to the end, from wherever it is.
+        """Trains to the end, from the present step.
 
         Raises:
             PretrainingError: the loss is no number any more.
@@ -259,7 +259,7 @@ class Trainer:
         self.step += 1
 
     def _add_row(self, *, validate: bool, close: bool = True) -> None:
-        """Writes down what is known now; of the training since the last time only where `close` ends a stretch of it.
+        """Adds a row of measurements; those of the training since the last such row only if `close` is given.
 
         A validation between two such rows leaves the stretch whole: one batch alone would make a spike in the curve.
         """

@@ -118,7 +118,7 @@ def test_highlights_and_json_on_standard_output(folder):
 
 
 def test_where_mentions_are_rare_the_threshold_rises_and_this_is_said(folder, monkeypatch):
-    monkeypatch.setattr(Tagger, "threshold_for", lambda *_: 0.99999)  # how it is found: test_prevalence.py
+    monkeypatch.setattr(Tagger, "threshold_for", lambda *_: 0.99999)  # how it is found: test_linear.py
     said = "threshold 1.00: mentions are far rarer here than in what the probe learnt from"
     predict = ["probe", "predict", "p", "-", "--json"]
     done = run(*predict, cwd=folder, stdin="the ferry\n", check=0)

@@ -116,4 +116,4 @@ os._exit(0)
 def test_ctrl_c_stops_it(index):
     """DuckDB itself heeded it after the query."""
     command = [sys.executable, "-c", INTERRUPTED, str(index.path), ENDLESS[0]]
-    assert subprocess.run(command, capture_output=True, text=True, timeout=60).stdout == "interrupted\n"
+    assert subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.endswith("interrupted\n")

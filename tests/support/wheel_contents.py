@@ -22,8 +22,7 @@ def expected_files(root: Path = ROOT) -> set[str]:
         f"{place}/{path.relative_to(root / folder).as_posix()}"
         for folder, place in MAPPING.items()
         for path in (root / folder).rglob("*")
-        if path.suffix in (".py", ".typed", ".jsonl", ".html", ".svg")
-        or (path.is_file() and path.is_relative_to(root / SHIPPED))
+        if path.suffix in SUFFIXES or (path.is_file() and path.is_relative_to(root / SHIPPED))
     }
 
 

@@ -14,13 +14,13 @@ from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.errors import ProbeError
 from nuner_embed.heads.base import KINDS, Head
 from nuner_embed.heads.detector import GivenSpans, ProbeDetector
-from nuner_embed.heads.features import silent
 from nuner_embed.heads.io import PROBE_FILE, open_head
 from nuner_embed.heads.linear import LinearHead
 from nuner_embed.heads.named import FINDERS, TYPERS, ConceptTyper, LinearTyper, MentionHead
 from nuner_embed.heads.probe import zero_shot_tagger
 from nuner_embed.heads.tagger import Tagger
 from nuner_embed.models.concept_facts import Calibration, ConceptFacts
+from nuner_embed.progress import silent
 
 DIM = 32
 NAMES = {"PLACE": "Zürich", "SHIP": "ferry"}

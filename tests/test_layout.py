@@ -96,6 +96,12 @@ def test_stages_read_in_the_order_of_the_data():
                 assert order.index(target[1]) <= order.index(parts[1]), f"{'/'.join(parts)} imports {name}"
 
 
+def test_no_two_files_of_neighbouring_rooms_are_named_alike():
+    """Commands may be called as the rooms' files are."""
+    names = [path.name for path in SOURCES if room(path) != "cli" and path.name not in ("__init__.py", "base.py")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
 def test_files_stay_small():
     assert [f"{path}" for path in SOURCES if len(path.read_text().splitlines()) > 400] == []
 

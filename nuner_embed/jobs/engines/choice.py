@@ -6,7 +6,7 @@ from typing import Final
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.jobs.engines.base import Engine
 from nuner_embed.jobs.engines.local import LocalEngine
-from nuner_embed.jobs.engines.processes import ProcessEngine
+from nuner_embed.jobs.engines.process_pool import ProcessEngine
 from nuner_embed.jobs.options import JobOptions
 from nuner_embed.jobs.reporter import Reporter
 

@@ -13,7 +13,7 @@ from fakes import HashSpec
 from jobs import fingerprint, job, made_up_corpus
 
 from nuner_embed.errors import RuntimeUnavailable, StoreError
-from nuner_embed.jobs.engines.processes import WorkerContext
+from nuner_embed.jobs.engines.process_pool import WorkerContext
 
 UNGUARDED = """
 import sys

@@ -37,7 +37,8 @@ from nuner_embed.models.concept_facts import ConceptFacts
 from nuner_embed.models.delta import compose, seal, ship
 from nuner_embed.models.resolver import locate
 from nuner_embed.pretraining.facts import FACTS_FILE
-from nuner_embed.pretraining.run import CURVE_FILE, pretrain
+from nuner_embed.pretraining.folder import CURVE_FILE
+from nuner_embed.pretraining.run import pretrain
 from nuner_embed.pretraining.settings import PretrainSettings
 
 BASE, NAME = "minilm-l6", "nuner-mini"

@@ -58,6 +58,7 @@ def _nearest(vectors: Vectors, queries: Floats, k: int, places: Ints | None, cou
         products = queries @ rows.T
         if vectors.metric == "l2":  # in the order of the distance, which is not yet exact
             products -= np.einsum("nd,nd->n", rows, rows) / 2
+        np.fmax(products, -np.inf, out=products)  # rows of damaged vectors come last: NaN has no order
         scores, found = _merged(scores, found, products, here, k)
     return best(_scores(vectors, queries, found), found, k)
 

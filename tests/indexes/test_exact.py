@@ -78,3 +78,17 @@ def test_a_row_is_at_no_distance_from_itself():
     scores, places = nearest(vectors, vectors.matrix, 1)
     assert not scores.any()
     assert places[:, 0].tolist() == list(range(500))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("block", [1, 2, 1000])
+def test_rows_that_are_damaged_come_last(metric, block, monkeypatch):
+    """A bit that flipped in a stored vector may make NaN of the vector's scores."""
+    rows = np.array([[1, 0], [np.nan, 0], [0.6, 0.8], [0, np.nan], [0, 1]], np.float32)
+    monkeypatch.setattr(exact, "_block_rows", lambda queries: block)
+    with np.errstate(invalid="ignore"):
+        for k in range(1, 6):
+            _, places = nearest(Vectors(rows, metric), np.array([[1, 0]], np.float32), k)
+            assert places[0, :3].tolist() == [0, 2, 4][: min(k, 3)]
+            assert len(set(places[0].tolist())) == k
+            assert set(places[0].tolist()) <= set(range(5))

@@ -29,7 +29,7 @@ def test_the_console_snippets(folder):
         if is_command:
             done = subprocess.run(
                 ["bash", "-o", "pipefail", "-c", line[2:]],
-                cwd=folder, capture_output=True, text=True, env={**os.environ, "PATH": path},
+                cwd=folder, capture_output=True, text=True, env={**os.environ, "PATH": path, "COLUMNS": "120"},
             )  # fmt: skip
             assert done.returncode == 0, (line, done.stderr)
             printed = {_without_numbers(one) for one in done.stdout.splitlines()}

@@ -84,7 +84,7 @@ def test_exported_and_saved_it_keeps_its_concept_encoder(folder):
     for model in ("e", "saved"):
         hits = search(folder, "--concept", "boat", "--model", model)["hits"]
         assert [hit["id"] for hit in hits] == [hit["id"] for hit in expected]
-        assert [hit["score"] for hit in hits] == pytest.approx([hit["score"] for hit in expected], abs=1e-4)
+        assert [hit["score"] for hit in hits] == pytest.approx([hit["score"] for hit in expected], abs=2e-3)  # bf16
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ To add a backend: one module with a class that derives from `Backend`, one entry
 import importlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +23,7 @@ if TYPE_CHECKING:  # the command line asks for choices, which must not cost it N
 
     from nuner_embed.indexes.vectors import Floats, Ints, Metric, Vectors
 
-# Called with what is done, how many rows of it are done, and how many there are.
-Progress = Callable[[str, int, int], None]
 AUTO = "auto"
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """Reports no progress."""
 
 
 class SearchParameters(

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from nuner_embed.arrays import write_array
 from nuner_embed.errors import IndexBundleError
 from nuner_embed.files import naming, sha256_of, sync, sync_folder
-from nuner_embed.indexes.base import AUTO, Backend, Progress, SearchParameters, Untrainable, backend_of
+from nuner_embed.indexes.base import AUTO, Backend, SearchParameters, Untrainable, backend_of
 from nuner_embed.indexes.bundle import IDS_FILE, LATE_FILE, VECTORS_FILE, FileFacts, Recall, SegmentEntry
 from nuner_embed.indexes.recall import hold_out, tune
 from nuner_embed.indexes.segment_plan import Plan, choose
 from nuner_embed.indexes.segment_rows import documents_file, rows_file
 from nuner_embed.indexes.vectors import Ints, Order, Vectors, write_vectors
+from nuner_embed.progress import Progress
 
 Chunk = TypeVar("Chunk", bound=Sized)
 _LOG = logging.getLogger(__name__)

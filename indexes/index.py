@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from nuner_embed.errors import IndexBundleError
 from nuner_embed.files import expand
 from nuner_embed.indexes import changes
-from nuner_embed.indexes.base import Progress, SearchParameters, silent
+from nuner_embed.indexes.base import SearchParameters
 from nuner_embed.indexes.bundle import Bundle
 from nuner_embed.indexes.directory import changing_alone, clear_strays
 from nuner_embed.indexes.filter import require_condition
@@ -22,6 +22,7 @@ from nuner_embed.indexes.segment_plan import Work
 from nuner_embed.indexes.state import State, allowed, load, problems, whole_numbers
 from nuner_embed.indexes.vectors import Floats, Metric, best, prepared
 from nuner_embed.limits import FILTER_SECONDS
+from nuner_embed.progress import Progress, silent
 from nuner_embed.store.reader import Store
 
 
@@ -95,7 +96,7 @@ class Index:
             threads: 0 for one a core.
             gpu: train inverted lists on a GPU.
             force: replace an index that is there; whoever opens it meanwhile gets the old one or the new one.
-            progress: see `base.Progress`.
+            progress: see `nuner_embed.progress.Progress`.
 
         Raises:
             IndexBundleError: the directory is taken, there is no row, or nothing fits into the memory.

@@ -10,6 +10,7 @@ import click
 
 from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import counted, json_option, print_facts, print_json, reading_options, threads_option
+from nuner_embed.corpora.base import FORMATS
 from nuner_embed.models.known import DEFAULT_BASE
 from nuner_embed.pretraining.settings import EARLIER_NAMES, PRESETS, PretrainSettings, kind_of, read_settings
 
@@ -53,7 +54,7 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option(
     "--probe-format",
-    type=click.Choice(["jsonl", "conll", "parquet"]),
+    type=click.Choice(list(FORMATS)),
     help="Of that set.  [default: by suffix]",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)

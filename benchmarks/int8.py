@@ -30,7 +30,7 @@ from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.runtimes.base import RuntimeOptions
 from nuner_embed.runtimes.onnx import OnnxRuntime
 from nuner_embed.runtimes.padding import PaddedIds, pad
-from nuner_embed.runtimes.parity import BUDGETS, GATES, compare, speed
+from nuner_embed.runtimes.parity import GATES, compare, speeds
 from nuner_embed.runtimes.reference import Reference, cut_windows
 
 MODELS = ("minilm-l6", "nuner-mini")
@@ -90,7 +90,7 @@ def quantised(model: GraphModel, path: Path) -> OnnxRuntime:
 
 
 def best_speed(runtime: OnnxRuntime, reference: Reference) -> float:
-    return max(speed(runtime, reference, budget) for budget in BUDGETS)
+    return max(speeds(runtime, reference).values())
 
 
 def recipes(source: Path, calibration: list[PaddedIds]) -> dict[str, Callable[[Path], Path]]:

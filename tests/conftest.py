@@ -7,21 +7,27 @@ from unittest import mock
 
 import pytest
 from command import run
-from fakes import TOKENIZERS
+from fakes import TOKENIZERS, TRAIN, tiny_model
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
+import nuner_embed
 from nuner_embed.bundled import bundled_texts
+from nuner_embed.models.concept_facts import Calibration, ConceptFacts
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.runtimes import parity
 
 # what the tests measure of their tiny models is nobody else's business; processes that they start inherit it
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything reads it
-os.environ["NUNER_EMBED_CACHE"] = tempfile.mkdtemp(prefix="nuner-embed-tests-")
-atexit.register(shutil.rmtree, os.environ["NUNER_EMBED_CACHE"], ignore_errors=True)
+if "PYTEST_XDIST_WORKER" not in os.environ:  # whose workers inherit it: what one of them measured, the others need not
+    os.environ["NUNER_EMBED_CACHE"] = tempfile.mkdtemp(prefix="nuner-embed-tests-")
+    atexit.register(shutil.rmtree, os.environ["NUNER_EMBED_CACHE"], ignore_errors=True)
 
 
+# A process that is killed loses nothing that it wrote, synced or not; that files are synced is tested in test_files.py.
+os.fsync = os.fstat
 parity._PASSES = 1  # nobody looks at how fast something was here
+parity.BUDGETS = (512,)
 
 
 def _take_a_share_of_the_cores() -> None:
@@ -34,7 +40,9 @@ def _take_a_share_of_the_cores() -> None:
             ov.Core().available_devices  # noqa: B018  # it counts the cores once, and its tests want several
         cores = sorted(os.sched_getaffinity(0))
         number = int(worker.removeprefix("gw")) % len(cores)
-        os.sched_setaffinity(0, set(cores[number::workers]) or {cores[number]})
+        share = set(cores[number::workers]) or {cores[number]}
+        os.sched_setaffinity(0, share)
+        os.environ["OMP_NUM_THREADS"] = str(len(share))  # OpenMP counts all cores all the same
 
 
 _ALL_CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
@@ -73,7 +81,22 @@ def default_model(tmp_path_factory):
     with FileLock(folder / "default-model.lock"):
         if not directory.exists():
             directory.parent.mkdir()
-            few = bundled_texts()[::8]  # to compare on: the gate itself is tested elsewhere
+            few = bundled_texts()[::24]  # to compare on: the gate itself is tested elsewhere
             with mock.patch("nuner_embed.export.exporter.bundled_texts", return_value=few):
                 run("export", "nuner-mini", "-o", directory, check=0)
     return directory
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory):
+    """An export with a concept encoder and a detector, as the default model; its numbers mean nothing."""
+    folder = tmp_path_factory.mktemp("small")
+    source = tiny_model("bert", folder / "source")
+    concepts = tiny_model("bert", source / "concept_encoder", seed=1)
+    weights = nuner_embed.load_encoder(str(source)).weights_sha256
+    ConceptFacts(weights, "mean", {"scale": 20.0}, Calibration(20.0, -10.0, "a guess")).write(concepts)
+    run("export", "source", "-o", "m", cwd=folder, check=0)
+    (folder / "train.conll").write_text(TRAIN)
+    run("probe", "train", "train.conll", "-o", "probe", "--model", "m", cwd=folder, check=0)
+    (folder / "probe").rename(folder / "m" / "detector")
+    return folder / "m"

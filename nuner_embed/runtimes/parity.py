@@ -1,6 +1,7 @@
 """How far a runtime is from the source, how fast it is, and what is good enough."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -158,6 +159,11 @@ def neighbour_overlap(expected: NDArray[np.float32], found: NDArray[np.float32])
         nearest.append(np.sort(np.argpartition(-cosines, k - 1, axis=1)[:, :k], axis=1))
     shared = [len(np.intersect1d(a, b, assume_unique=True)) for a, b in zip(*nearest, strict=True)]
     return float(np.mean(shared) / k)
+
+
+def speeds(runtime: Runtime, reference: Reference, budgets: Iterable[int] | None = None) -> dict[int, float]:
+    """Tokens a second by batch budget, by those of `BUDGETS` where none are named."""
+    return {budget: speed(runtime, reference, budget) for budget in (BUDGETS if budgets is None else budgets)}
 
 
 def speed(runtime: Runtime, reference: Reference, batch_tokens: int) -> float:

@@ -4,8 +4,8 @@ import json
 
 import pytest
 from command import run
+from fakes import TRAIN
 
-TRAIN = "the O\nferry B-boat\nleft O\nKiel B-city\n\nan O\nold O\nraft B-boat\nin O\nOslo B-city\n\n"
 SPANS = [
     ("The ferry left Zürich at seven.", [(4, 9, "boat"), (15, 21, "city")]),
     ("A raft left [bold]Oslo[/bold] at nine.", [(2, 6, "boat"), (18, 22, "city")]),
@@ -13,10 +13,10 @@ SPANS = [
 
 
 @pytest.fixture(scope="session")
-def workshop(default_model, tmp_path_factory):
+def workshop(small_model, tmp_path_factory):
     """A model, corpora, a store, an index and a probe: m, *.txt, *.jsonl, train.conll, store, index, p."""
     folder = tmp_path_factory.mktemp("workshop")
-    (folder / "m").symlink_to(default_model)
+    (folder / "m").symlink_to(small_model)
     (folder / "train.conll").write_text(TRAIN)
     (folder / "notes.txt").write_text("Mara left [red]Oslo[/red] by ferry.\nKiel\n")
     (folder / "q.txt").write_text("a [[ferry]]\nthe [[city]] of Kiel\n")

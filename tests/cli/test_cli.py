@@ -38,20 +38,18 @@ def test_a_typing_mistake_is_a_usage_error(arguments):
     assert "Traceback" not in done.stderr
 
 
-def test_encode_from_another_folder_and_look(default_model, tmp_path):
+def test_encode_from_another_folder_and_look(small_model, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "corpus.txt").write_text("The ferry left Port Ellery.\n\nÀ 7:30 😀\n")
-    done = run(
-        "encode", "data/corpus.txt", "-o", "out/store", "--model", default_model, "--json", cwd=tmp_path, check=0
-    )
+    done = run("encode", "data/corpus.txt", "-o", "out/store", "--model", small_model, "--json", cwd=tmp_path, check=0)
     summary = json.loads(done.stdout)
     assert (summary["documents"], summary["rows"]) == (2, 11)
     assert "corpus: 2 documents, about 11 rows" in done.stderr
     assert "runtime: o" in done.stderr  # onnxruntime or openvino, whichever is faster here
-    again = run("encode", "data/corpus.txt", "-o", "out/store", "--model", default_model, cwd=tmp_path, check=0)
+    again = run("encode", "data/corpus.txt", "-o", "out/store", "--model", small_model, cwd=tmp_path, check=0)
     assert "complete already; nothing to do" in again.stderr
     facts = json.loads(run("store", "info", "out/store", "--json", cwd=tmp_path, check=0).stdout)
-    assert (facts["rows"], facts["dim"], facts["granularity"], facts["complete"]) == (11, 384, "word", True)
+    assert (facts["rows"], facts["dim"], facts["granularity"], facts["complete"]) == (11, 16, "word", True)
     assert "granularity    word" in run("store", "info", "out/store", cwd=tmp_path, check=0).stdout
     assert "1 shard read, all as written" in run("store", "verify", "out/store", cwd=tmp_path, check=0).stderr
     path = tmp_path / "out/store/shard-00000.npy"
@@ -63,9 +61,9 @@ def test_encode_from_another_folder_and_look(default_model, tmp_path):
     assert json.loads(gone.stdout)["problems"] == ["shard-00000.npy is missing"]
 
 
-def test_standard_input(default_model, tmp_path):
+def test_standard_input(small_model, tmp_path):
     lines = b'{"text": "The ferry", "spans": [{"start": 4, "end": 9, "label": "ship"}]}\n'
-    done = run("encode", "-", "-o", tmp_path / "s", "--format", "jsonl", "--rows", "mention", "--model", default_model,
+    done = run("encode", "-", "-o", tmp_path / "s", "--format", "jsonl", "--rows", "mention", "--model", small_model,
                stdin=lines, check=0)  # fmt: skip
     assert b"standard input cannot be read twice" in done.stderr
     assert Store.open(tmp_path / "s").table().column("document_id").to_pylist() == ["-:1"]
@@ -86,10 +84,10 @@ def test_standard_input(default_model, tmp_path):
         ("what.xyz", b"x", "what.xyz"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(default_model, tmp_path, name, content, message):
+def test_bad_input_is_one_line_and_leaves_nothing(small_model, tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    done = run("encode", name, "-o", "store", "--model", default_model, cwd=tmp_path, check=1)
+    done = run("encode", name, "-o", "store", "--model", small_model, cwd=tmp_path, check=1)
     errors = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
     assert len(errors) == 1
     assert message in errors[0]
@@ -97,9 +95,9 @@ def test_bad_input_is_one_line_and_leaves_nothing(default_model, tmp_path, name,
     assert not (tmp_path / "store").exists()
 
 
-def test_a_directory_without_corpora(default_model, tmp_path):
+def test_a_directory_without_corpora(small_model, tmp_path):
     (tmp_path / "empty").mkdir()
-    assert "empty" in run("encode", "empty", "-o", "s", "--model", default_model, cwd=tmp_path, check=1).stderr
+    assert "empty" in run("encode", "empty", "-o", "s", "--model", small_model, cwd=tmp_path, check=1).stderr
 
 
 @pytest.mark.parametrize(
@@ -161,9 +159,9 @@ def test_debug_shows_the_traceback(tmp_path):
     assert "Traceback" in run_apart("--debug", "encode", "missing.txt", "-o", "s", cwd=tmp_path, check=1).stderr
 
 
-def test_errors_of_a_skipping_job_are_listed(default_model, tmp_path):
+def test_errors_of_a_skipping_job_are_listed(small_model, tmp_path):
     (tmp_path / "c.jsonl").write_text('{"text": "the ferry"}\n{"text": 5}\n{"text": "left"}\n')
-    done = run("encode", "c.jsonl", "-o", "s", "--on-error", "skip", "--model", default_model, cwd=tmp_path, check=0)
+    done = run("encode", "c.jsonl", "-o", "s", "--on-error", "skip", "--model", small_model, cwd=tmp_path, check=0)
     assert "rejected: 1 record, see rejects.jsonl" in done.stderr
     (reject,) = (json.loads(line) for line in (tmp_path / "s/rejects.jsonl").read_text().splitlines())
     assert reject["line"] == 2
@@ -246,7 +244,7 @@ def test_a_store_of_the_base_is_not_mixed_with_the_default_model(tmp_path):
     assert "model was minilm-l6 and is now nuner-mini" in done.stderr
 
 
-def test_a_reader_that_goes_away(default_model):
+def test_a_reader_that_goes_away(small_model):
     command = f"{sys.executable} -m nuner_embed.cli models list | head -n 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert "Traceback" not in done.stderr

@@ -70,10 +70,10 @@ COMMANDS = {
 
 
 @pytest.fixture(scope="module")
-def folder(default_model, tmp_path_factory):
+def folder(small_model, tmp_path_factory):
     """A model and something to read."""
     folder = tmp_path_factory.mktemp("three")
-    (folder / "m").symlink_to(default_model)
+    (folder / "m").symlink_to(small_model)
     (folder / "replies.jsonl").write_text(json.dumps(_REPLIES) + "\n")
     (folder / "q.txt").write_text("The [[ferry]] left.\nA ferry to Kiel\n")
     return folder

@@ -29,7 +29,13 @@ HARD = SearchParameters(nprobe=10_000, ef_search=2_000, k_factor=10_000)
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stores")
-    return make_store(folder / "a", 1), make_store(folder / "b", 2, documents=10)
+    return make_store(folder / "a", 1, documents=10), make_store(folder / "b", 2, documents=5)
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory):
+    """Enough rows for two parts, and for rows that are held out."""
+    return make_store(tmp_path_factory.mktemp("stores") / "c", 2, documents=16)
 
 
 @pytest.fixture(scope="module", params=CASES, ids=str)
@@ -182,8 +188,8 @@ def test_what_does_not_fit(stores, tmp_path):
 @pytest.mark.parametrize(
     "name", ["index.faiss", "ids.npy", "late.npy", "vectors.npy", "rows-00000.parquet", "documents-00001.parquet"]
 )
-def test_a_missing_or_damaged_piece_is_an_error(stores, tmp_path, name):
-    index = Index.build(stores[0], tmp_path / "index", kind="flat")
+def test_a_missing_or_damaged_piece_is_an_error(larger, tmp_path, name):
+    index = Index.build(larger, tmp_path / "index", kind="flat")
     path = index.path / "segments" / "00000" / name
     data = path.read_bytes()
     path.unlink()
@@ -283,10 +289,10 @@ def test_reading_an_index_leaves_faiss_as_it_was(stores, tmp_path):
     assert faiss.get_deserialization_vector_byte_limit() == before
 
 
-def test_manifests_that_are_none(stores, tmp_path):
+def test_manifests_that_are_none(larger, tmp_path):
     with pytest.raises(IndexBundleError, match="holds no index; nuner-embed index build"):
         Index.open(tmp_path)
-    index = Index.build(stores[1], tmp_path / "index")
+    index = Index.build(larger, tmp_path / "index")
     path = index.path / "manifest.json"
     good = json.loads(path.read_text())
     path.write_text(json.dumps({**good, "target_recall": 0.1}))
@@ -370,14 +376,16 @@ def _write_for_ever(path, store, seed):
             index.compact()
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
-def test_writers_killed_at_random_moments(stores, tmp_path, seed):
+@pytest.mark.parametrize(
+    ("seed", "kills"), [(0, 1), pytest.param(1, 5, marks=pytest.mark.slow), pytest.param(2, 5, marks=pytest.mark.slow)]
+)
+def test_writers_killed_at_random_moments(stores, tmp_path, seed, kills):
     """The index opens, searches and verifies whenever its writer dies, and searches go on meanwhile."""
     index = Index.build(stores[1], tmp_path / "index", kind="ivf")
     reader = Index.open(index.path)
     query = stores[1].vectors([0])
     context = multiprocessing.get_context("spawn")
-    for round_ in range(4):
+    for round_ in range(kills):
         process = context.Process(target=_write_for_ever, args=(index.path, stores[1].path, seed * 10 + round_))
         process.start()
         try:

@@ -19,7 +19,7 @@ from nuner_embed.indexes.vectors import Order
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("tuning") / "a", 1, documents=60)
+    return make_store(tmp_path_factory.mktemp("tuning") / "a", 1, documents=25)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_too_few_rows_to_measure(tmp_path):
 @pytest.fixture
 def samples(monkeypatch):
     """Samples that leave something to extrapolate."""
-    for name, value in (("SMALL", 1000), ("_SAMPLE", 8000), ("_SMALLER", 4000)):
+    for name, value in (("SMALL", 1000), ("_SAMPLE", 4000), ("_SMALLER", 2000)):
         monkeypatch.setattr(segment_plan, name, value)
 
 
@@ -118,8 +118,8 @@ def test_auto_measures_and_says_what_it_saw(store, tmp_path, caplog):
     fitting = [trial for trial in segment.trials if trial.fits]
     assert segment.kind == max(fitting, key=lambda trial: trial.expected_queries_per_second).kind
     assert all(trial.recall >= 0.92 for trial in fitting)
-    assert all(trial.sample_rows == 8000 for trial in segment.trials)
-    assert "measuring HNSW32 over 8,000 rows" in caplog.text
+    assert all(trial.sample_rows == 4000 for trial in segment.trials)
+    assert "measuring HNSW32 over 4,000 rows" in caplog.text
     # the expected memory is the memory
     trial = next(trial for trial in segment.trials if trial.kind == segment.kind)
     assert trial.expected_bytes == pytest.approx(segment.bytes_resident, rel=0.1)

@@ -238,3 +238,6 @@ def tiny_model(family: str, directory: Path, *, safe: bool = True, seed: int = 0
 
 FAMILIES = ("bert", "distilbert", "roberta", "roberta_prefix", "xlm-roberta")
 UNFUSED_FAMILIES = ("deberta-v2", "modernbert")
+
+# Two labelled sentences in CoNLL's format.
+TRAIN = "the O\nferry B-boat\nleft O\nKiel B-city\n\nan O\nold O\nraft B-boat\nin O\nOslo B-city\n\n"

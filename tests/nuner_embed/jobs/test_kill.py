@@ -68,18 +68,18 @@ def fingerprint(store):
 
 
 @pytest.mark.parametrize(
-    ("workers", "seed"),
-    [(1, 1), pytest.param(1, 2, marks=pytest.mark.slow), pytest.param(2, 3, marks=pytest.mark.slow)],
+    ("workers", "seed", "kills"),
+    [(1, 1, 5), pytest.param(1, 2, 12, marks=pytest.mark.slow), pytest.param(2, 3, 12, marks=pytest.mark.slow)],
 )
-def test_killed_at_many_random_moments(corpus, expected, tmp_path, workers, seed):
-    """SIGKILL a dozen times, while it starts or a few shards later, then once to the end."""
+def test_killed_at_many_random_moments(corpus, expected, tmp_path, workers, seed, kills):
+    """SIGKILL many times, while it starts or a few shards later, then once to the end."""
     chance = random.Random(seed)
     script = tmp_path / "job.py"
     script.write_text(SCRIPT.format(tests=str(Path(__file__).parents[2] / "support")))
     store = tmp_path / "store"
     command = [sys.executable, str(script), str(corpus), str(store), str(workers)]
     progress = [0]
-    for number in range(12):
+    for number in range(kills):
         process = subprocess.Popen(command, stderr=subprocess.PIPE)
         wait_until_writing(process, store)
         if number % 3:
@@ -90,7 +90,7 @@ def test_killed_at_many_random_moments(corpus, expected, tmp_path, workers, seed
         process.communicate()
         progress.append(shards_of(store))
     assert progress == sorted(progress)
-    assert 8 <= progress[-1] < len(expected) // 2
+    assert kills // 2 <= progress[-1] < len(expected) // 2
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert fingerprint(store) == expected
@@ -122,14 +122,14 @@ def wait_until_writing(process, store):
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_politely_the_command_line_says_how_to_go_on(default_model, tmp_path, number, workers):
+def test_interrupted_politely_the_command_line_says_how_to_go_on(small_model, tmp_path, number, workers):
     """The real command with the real model, interrupted once it encodes."""
     text = tmp_path / "corpus.txt"
     text.write_text("".join(f"Line {i}: the ferry to Port Ellery left at seven.\n" for i in range(3000)))
     store = tmp_path / "store"
     command = [
         sys.executable, "-c", HEEDING_SIGINT, "-m", "nuner_embed.cli", "encode", str(text), "-o", str(store),
-        "--shard-rows", "2000", "--workers", str(workers), "--model", str(default_model),
+        "--shard-rows", "2000", "--workers", str(workers), "--model", str(small_model),
     ]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     wait_for(process, (store / "journal.jsonl").exists)

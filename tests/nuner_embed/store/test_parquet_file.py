@@ -59,10 +59,10 @@ def test_a_disk_must_hold_the_store_and_the_file(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def interrupted(default_model, tmp_path, monkeypatch):
+def interrupted(small_model, tmp_path, monkeypatch):
     """Runs the command that makes out.parquet, and stops it after some shards."""
     (tmp_path / "c.txt").write_text("".join(f"The ferry {i} left Kiel at seven.\n" for i in range(24)))
-    command = ("encode", "c.txt", "--model", default_model, "--shard-rows", 50, "--batch-tokens", 32, "-o")
+    command = ("encode", "c.txt", "--model", small_model, "--shard-rows", 50, "--batch-tokens", 32, "-o")
     command += ("out.parquet", "--runtime", "onnx", "--precision", "f32")
 
     def stop(*options, after, place="nuner_embed.cli.progress.JobReporter.shard"):

@@ -30,8 +30,7 @@ from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.runtimes.base import RuntimeOptions
 from nuner_embed.runtimes.onnx import OnnxRuntime
 from nuner_embed.runtimes.padding import PaddedIds, pad
-from nuner_embed.runtimes.parity import BUDGETS, GATES, compare, speed
-from nuner_embed.runtimes.reference import Reference, cut_windows
+from nuner_embed.runtimes.parity import BUDGETS, GATES, Reference, compare, cut_windows, speed
 
 MODELS = ("minilm-l6", "nuner-mini")
 

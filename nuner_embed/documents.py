@@ -1,8 +1,10 @@
 """Documents, spans and words: character offsets into the original text are the truth everywhere."""
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +118,18 @@ class ContentHash:
     def hexdigest(self) -> str:
         """The hash so far, in hex."""
         return self._hash.hexdigest()
+
+
+def split_words(text: str) -> list[tuple[int, int]]:
+    """`(start, end)` of each word: runs of letters and digits, and every other visible character by itself."""
+    return [offsets for _, offsets in _splitter().pre_tokenize_str(text)]
+
+
+@functools.cache
+def _splitter() -> Any:
+    from tokenizers import Regex, pre_tokenizers  # a store is read without
+
+    # Letters, marks, digits and joiners, with inner hyphens; any other visible character stands alone. As GLiNER
+    # splits, but with an engine whose \w knows combining marks (Python's does not).
+    pattern = r"[\w\x{200c}\x{200d}]+(?:-[\w\x{200c}\x{200d}]+)*|[^\s\x{1c}-\x{1f}]"
+    return pre_tokenizers.Split(Regex(pattern), behavior="removed", invert=True)

@@ -33,7 +33,7 @@ class Source:
 
     def open(self) -> AbstractContextManager[IO[bytes]]:
         """Opens the file for reading, decompressed; see `open_bytes` for the errors."""
-        from nuner_embed.corpora.compression import open_bytes
+        from nuner_embed.corpora.streams import open_bytes
 
         return open_bytes(self.path, self.name)
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 from nuner_embed.corpora.base import ReadOptions, Source, WriteOptions
-from nuner_embed.corpora.lines import read_lines
 from nuner_embed.corpora.objects import Record, read_objects
 from nuner_embed.corpora.records import Item, reject
+from nuner_embed.corpora.streams import read_lines
 from nuner_embed.documents import Document
 
 _EXPECTED = "each line must be one whole object"

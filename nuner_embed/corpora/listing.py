@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from nuner_embed.arguments import Paths, StrPath, as_paths
-from nuner_embed.corpora import compression
 from nuner_embed.corpora.base import KNOWN_SUFFIXES, SUFFIXES, Source
+from nuner_embed.corpora.streams import COMPRESSION_SUFFIXES
 from nuner_embed.errors import CorpusError
 
 _IN_DIRECTORIES = ", ".join(
@@ -85,7 +85,7 @@ def _existing(argument: StrPath) -> Path:
 
 def _format_of(path: Path, *, in_directory: bool = False) -> str | None:
     """The name of a file's format by its suffix, looking through compression."""
-    if path.suffix.lower() in compression.SUFFIXES:
+    if path.suffix.lower() in COMPRESSION_SUFFIXES:
         path = path.with_suffix("")
     known = SUFFIXES.get(path.suffix.lower())
     return None if known is None or (in_directory and not known.in_directories) else known.name

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from nuner_embed.corpora.base import ReadOptions, Source
-from nuner_embed.corpora.compression import SUFFIXES, open_bytes
 from nuner_embed.corpora.objects import ANNOTATION_KEYS, TOKEN_KEYS, Record, is_tag_name, read_objects
 from nuner_embed.corpora.records import Item, reject
 from nuner_embed.corpora.span_lists import LABELS
+from nuner_embed.corpora.streams import COMPRESSION_SUFFIXES, open_bytes
 from nuner_embed.errors import CorpusError
 from nuner_embed.files import OF_THE_PROCESS, parse_json
 from nuner_embed.limits import LINE_MIB, MIB, PARQUET_BATCH_BYTES, PARQUET_VALUES, UNPACKED_MIB, UNPACKED_RATIO
@@ -220,7 +220,7 @@ def _rows(batch: Any) -> Iterator[dict[str, Any] | None]:
 @contextmanager
 def _seekable(path: Path, name: str) -> Iterator[Any]:
     """The file itself, or a decompressed copy: Parquet is read from its end."""
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in COMPRESSION_SUFFIXES:
         yield path
         return
     with tempfile.TemporaryFile() as copy:

@@ -7,13 +7,12 @@ from itertools import chain, islice
 from typing import Protocol, Self
 
 from nuner_embed.corpora.base import ReadOptions, Source
-from nuner_embed.corpora.lines import read_lines
 from nuner_embed.corpora.records import Item, Reject, reject, shown
-from nuner_embed.documents import Document, join_words
+from nuner_embed.corpora.streams import read_lines
+from nuner_embed.documents import Document, join_words, split_words
 from nuner_embed.errors import CorpusError
 from nuner_embed.limits import MIB, SENTENCE_LINES
 from nuner_embed.tags import OUTSIDE, TagScheme, find_scheme, tags_to_spans
-from nuner_embed.words import split_words
 
 _SENTENCES_LOOKED_AT = 100
 _LINES_LOOKED_AT = 5000

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from nuner_embed.corpora.base import ReadOptions, Source
-from nuner_embed.corpora.lines import read_lines
 from nuner_embed.corpora.records import Item, reject
+from nuner_embed.corpora.streams import read_lines
 from nuner_embed.documents import Document, Span
 
 _EXAMPLE = "'A ferry to [[Oslo|city]]'"

@@ -13,8 +13,8 @@ from nuner_embed.documents import is_text
 from nuner_embed.encoders.loader import load_encoder, require_named
 from nuner_embed.encoders.text import TextEncoder, unit
 from nuner_embed.errors import ModelError
-from nuner_embed.models.companions import CONCEPT_FOLDER
 from nuner_embed.models.concept_facts import Calibration, ConceptFacts
+from nuner_embed.models.directories import CONCEPT_FOLDER
 from nuner_embed.models.recipe import semantic_hash
 from nuner_embed.models.resolver import locate
 from nuner_embed.runtimes.base import WindowBatch

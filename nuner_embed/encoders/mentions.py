@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.documents import Document, Span
-from nuner_embed.encoders.rows import make_rows
 from nuner_embed.encoders.text import TextEncoder, unit
+from nuner_embed.encoders.tokens import make_rows
 from nuner_embed.runtimes.padding import pool
 from nuner_embed.tables import Ints, Overflow, RowEmbeddings, RowTable, TokenTable
 

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from nuner_embed.arguments import Texts, as_documents
 from nuner_embed.documents import Document
-from nuner_embed.encoders.rows import make_rows
-from nuner_embed.encoders.tokens import tokenize
+from nuner_embed.encoders.tokens import make_rows, tokenize
 from nuner_embed.encoders.windows import place
 from nuner_embed.errors import ModelError
 from nuner_embed.files import hash_of

@@ -17,8 +17,8 @@ from nuner_embed.documents import ContentHash, Document
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import StoreError, StoreLocked, StoreMismatch
 from nuner_embed.files import expand
+from nuner_embed.jobs.engines import engine_of
 from nuner_embed.jobs.engines.base import ShardTask, WrittenShard
-from nuner_embed.jobs.engines.choice import engine_of
 from nuner_embed.jobs.options import JobOptions
 from nuner_embed.jobs.plan import cut_shards, estimate
 from nuner_embed.jobs.reporter import Plan, Reporter, Summary

@@ -8,8 +8,8 @@ import numpy as np
 
 from nuner_embed.corpora.corpus import Survey
 from nuner_embed.documents import Document
-from nuner_embed.encoders.rows import count_rows
 from nuner_embed.encoders.text import TextEncoder
+from nuner_embed.encoders.tokens import count_rows
 from nuner_embed.encoders.windows import count_windows
 from nuner_embed.errors import StoreError
 from nuner_embed.jobs.options import JobOptions

@@ -8,20 +8,17 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from nuner_embed.artifacts import lock, replacing
 from nuner_embed.cache import cached
 from nuner_embed.errors import ModelError
 from nuner_embed.files import copy_file, hash_of, sha256_of, write_json
 from nuner_embed.metadata import Sha256, convert, read_object
-from nuner_embed.models.companions import CONCEPT_FOLDER
 from nuner_embed.models.concept_facts import CONCEPTS_FILE, ConceptFacts
-from nuner_embed.models.directories import CARD_FILE, COMPOSED_MODEL, TOKENIZER_FILES, mark
+from nuner_embed.models.directories import CARD_FILE, COMPOSED_MODEL, CONCEPT_FOLDER, TOKENIZER_FILES, mark
 from nuner_embed.models.onnx_export import RECIPE_FILE
-
-if TYPE_CHECKING:
-    from nuner_embed.models.tensors import Tensors
+from nuner_embed.models.weights import Tensors, changed, read_tensors, write_tensors
 
 SHIPPED_FILE: Final = "shipped.json"
 WEIGHTS_FILE: Final = "model.safetensors"
@@ -103,8 +100,6 @@ def _read_facts(name: str, shipped: Path) -> tuple[dict[str, object], _Shipped]:
 
 
 def _compose(shipped: Path, base: Path, facts: _Shipped, made: Path) -> None:
-    from nuner_embed.models.tensors import read_tensors
-
     for file, sha256 in facts.files.items():
         if not (shipped / file).is_file() or sha256_of(shipped / file) != sha256:
             raise ModelError(f"{shipped / file} is not what was shipped (sha256 differs); reinstall nuner-embed")
@@ -131,10 +126,8 @@ def _place_of(file: str) -> str:
     return f"{CONCEPT_FOLDER}/{file}" if file == CONCEPTS_FILE else file
 
 
-def _lay_over(base: Path, trained: "Tensors", directory: Path) -> None:
+def _lay_over(base: Path, trained: Tensors, directory: Path) -> None:
     """Writes the base with some tensors in the place of its own."""
-    from nuner_embed.models.tensors import read_tensors, write_tensors
-
     directory.mkdir(exist_ok=True)
     tensors = read_tensors(base / WEIGHTS_FILE)
     if not trained.keys() <= tensors.keys():
@@ -152,8 +145,6 @@ def ship(checkpoint: Path, base: Path, shipped: Path) -> None:
     Raises:
         ModelError: a file is missing or cannot be read.
     """
-    from nuner_embed.models.tensors import changed, read_tensors, write_tensors
-
     shipped.mkdir(parents=True, exist_ok=True)
     weights = {}
     try:

@@ -1,4 +1,4 @@
-"""The directories of models that this project writes: by which file they are known, and what they consist of."""
+"""The directories of models: their files and folders, and the marker of those that this project writes."""
 
 import functools
 import os
@@ -12,7 +12,11 @@ from nuner_embed.errors import ModelError
 from nuner_embed.files import sha256_of, write_json
 from nuner_embed.metadata import Sha256
 from nuner_embed.metadata import read as read_metadata
-from nuner_embed.models.companions import COMPANIONS
+
+# Folders in the directory of a text encoder.
+CONCEPT_FOLDER: Final = "concept_encoder"  # the other half of the bi-encoder, a model of its own
+DETECTOR_FOLDER: Final = "detector"  # a probe that finds mentions
+COMPANIONS: Final = (CONCEPT_FOLDER, DETECTOR_FOLDER)
 
 CARD_FILE: Final = "README.md"
 # The files that a tokenizer of the Hugging Face library may be made from where it has no tokenizer.json; those

@@ -9,7 +9,7 @@ from nuner_embed.artifacts import Kind
 from nuner_embed.errors import ExportError, ModelError
 from nuner_embed.files import hash_of, sha256_of, write_json
 from nuner_embed.metadata import FileName, Sha256, convert, read_object
-from nuner_embed.models.companions import CONCEPT_FOLDER, DETECTOR_FOLDER
+from nuner_embed.models.directories import CONCEPT_FOLDER, DETECTOR_FOLDER
 
 EXPORT_FILE = "export.json"
 RECIPE_FILE = "recipe.json"

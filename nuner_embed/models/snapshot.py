@@ -5,8 +5,7 @@ from pathlib import Path
 from nuner_embed.artifacts import replacing, require_replaceable
 from nuner_embed.errors import ModelError
 from nuner_embed.files import copy_file, expand, write_json
-from nuner_embed.models.companions import COMPANIONS
-from nuner_embed.models.directories import CARD_FILE, SAVED_MODEL, TOKENIZER_FILES, mark
+from nuner_embed.models.directories import CARD_FILE, COMPANIONS, SAVED_MODEL, TOKENIZER_FILES, mark
 from nuner_embed.models.onnx_export import RECIPE_FILE
 from nuner_embed.models.resolver import GraphModel, Model, locate
 from nuner_embed.models.weights import weight_files

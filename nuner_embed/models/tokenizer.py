@@ -15,7 +15,7 @@ from nuner_embed.errors import ModelError
 from nuner_embed.files import hash_of, parse_json, read_json
 from nuner_embed.limits import TOKENIZER_BYTES
 from nuner_embed.models.onnx_export import EXPORT_FILE
-from nuner_embed.models.tokenizer_config import apply_config
+from nuner_embed.models.tokenizer_files import apply_config, convert_older
 
 _NEVER = -1e6  # a log probability below that of any real segmentation
 
@@ -61,9 +61,7 @@ class TextTokenizer:
         path = directory / "tokenizer.json"
         with _panics_as_errors(), _as_model_errors(f"{directory}: tokenizer.json cannot be read"):
             if not path.is_file():
-                from nuner_embed.models.older_tokenizer import convert
-
-                definition = parse_json(convert(directory))
+                definition = parse_json(convert_older(directory))
             else:
                 definition = read_json(path, TOKENIZER_BYTES)
                 if not (directory / EXPORT_FILE).is_file():

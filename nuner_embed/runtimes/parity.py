@@ -1,16 +1,24 @@
-"""How far a runtime is from the source, how fast it is, and what is good enough."""
+"""What a source computes, kept as a reference; how far a runtime is from it, how fast it is, and what is good enough."""
 
 import time
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from math import prod
+from pathlib import Path
+from typing import IO, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nuner_embed.errors import ModelError
+from nuner_embed.files import atomic_write, opened_at_once
+from nuner_embed.limits import REFERENCE_BYTES
 from nuner_embed.metadata import convert
-from nuner_embed.runtimes.base import Precision, Runtime
-from nuner_embed.runtimes.reference import Reference
+from nuner_embed.models.tokenizer import TextTokenizer
+from nuner_embed.runtimes.base import Precision, Runtime, WindowBatch
 
+_TOKENS = 2000
 # Batch budgets in tokens that a CPU's speed is measured with, from small caches to processors with matrix units;
 # benchmarks/encode.py has the table.
 BUDGETS = (256, 512, 2048)
@@ -18,6 +26,161 @@ NEIGHBOURS = 10
 _COMPARED_AT_ONCE = 1024  # tokens
 # A speed is the best of so many passes, fewer if they have taken so long.
 _PASSES, _SECONDS = 3, 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Windows of real text with the source's hidden states, each window run alone and without padding.
+
+    Attributes:
+        ids: token ids of all windows one after the other, special tokens included, (n,) int32.
+        lengths: of the windows, longest first, (w,) int64; they add up to n.
+        specials: how many special tokens each window begins and ends with, (2,) int64.
+        pad_id: token id used for padding, () int64.
+        states: of the windows' other tokens, (t, dim) float32.
+    """
+
+    ids: NDArray[np.int32]
+    lengths: NDArray[np.int64]
+    specials: NDArray[np.int64]
+    pad_id: NDArray[np.int64]
+    states: NDArray[np.float32]
+
+    @classmethod
+    def make(
+        cls, source: Runtime, tokenizer: TextTokenizer, texts: Sequence[str], max_length: int, pad_id: int
+    ) -> Self:
+        """Runs the source over about 2,000 tokens of the texts, evenly drawn, a full window among them.
+
+        Raises:
+            ModelError: the texts have no tokens.
+        """
+        windows = cut_windows(tokenizer, texts, max_length)
+        if not windows:
+            raise ModelError("the texts have no tokens to compare")
+        lengths = np.array([len(window) for window in windows], np.int64)
+        specials = np.array([len(tokenizer.prefix), len(tokenizer.suffix)], np.int64)
+        empty = np.empty((0, source.dim), np.float32)
+        reference = cls(np.concatenate(windows), lengths, specials, np.array(pad_id, np.int64), empty)
+        return replace(reference, states=reference.alone(source))
+
+    @property
+    def tokens(self) -> int:
+        """All tokens, special ones included."""
+        return len(self.ids)
+
+    def batch(self, some: Sequence[int] | None = None) -> WindowBatch:
+        """Some windows in the order given, None for all, with each token but the special ones as a row."""
+        chosen = np.arange(len(self.lengths)) if some is None else np.asarray(some, np.int64)
+        bounds = np.concatenate([[0], np.cumsum(self.lengths)])
+        lengths = self.lengths[chosen]
+        before, inner = self.specials[0], lengths - self.specials.sum()
+        first = np.arange(int(inner.sum())) - np.repeat(np.cumsum(inner) - inner, inner) + before
+        return WindowBatch(
+            ids=np.concatenate([self.ids[bounds[w] : bounds[w + 1]] for w in chosen]),
+            bounds=np.concatenate([[0], np.cumsum(lengths)]),
+            window=np.repeat(np.arange(len(chosen)), inner),
+            first=first,
+            last=first + 1,
+        )
+
+    def alone(self, runtime: Runtime) -> NDArray[np.float32]:
+        """What a runtime gives for all tokens but the special ones, (t, dim), each window alone."""
+        return runtime.rows(self.batch(), 1)
+
+    def paired(self, runtime: Runtime) -> NDArray[np.float32]:
+        """As `alone`, the longest window beside the shortest and so on, so that there is much padding."""
+        w = len(self.lengths)
+        tokens = self.lengths - self.specials.sum()
+        place = np.concatenate([[0], np.cumsum(tokens)])
+        states = np.empty((int(place[-1]), runtime.dim), np.float32)
+        for pair in (sorted({window, w - 1 - window}) for window in range((w + 1) // 2)):
+            found = runtime.rows(self.batch(pair), 2 * int(self.lengths[pair[0]]))
+            states[np.concatenate([np.arange(place[i], place[i + 1]) for i in pair])] = found
+        return states
+
+    def save(self, path: Path) -> None:
+        """Writes it as a NumPy archive, atomically."""
+        with atomic_write(path) as stream:
+            np.savez(stream, **{field.name: getattr(self, field.name) for field in fields(self)})
+
+    @classmethod
+    def load(cls, path: Path, vocabulary: int) -> Self:
+        """Reads what `save` wrote.
+
+        Args:
+            path: of the archive.
+            vocabulary: how many tokens the model knows.
+
+        Raises:
+            ModelError: it is missing or damaged.
+        """
+        try:
+            with open(path, "rb", opener=opened_at_once) as stream:
+                reference = cls(**_read_arrays(stream))
+            reference._require_sound(vocabulary)
+        except (OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile):
+            raise ModelError(
+                f"{path} is missing or damaged; export the model again (nuner-embed verify with --source makes that "
+                "file for a graph that another program exported)"
+            ) from None
+        return reference
+
+    def _require_sound(self, vocabulary: int) -> None:
+        tokens = int((self.lengths - self.specials.sum()).sum())
+        if int(self.lengths.sum()) != len(self.ids) or tokens != len(self.states) or not len(self.lengths):
+            raise ValueError("its parts do not fit together")
+        if self.specials.min() < 0 or (self.lengths <= self.specials.sum()).any() or (np.diff(self.lengths) > 0).any():
+            raise ValueError("windows of impossible lengths")
+        if not all(0 <= value < vocabulary for value in (self.ids.min(), self.ids.max(), self.pad_id)):
+            raise ValueError("tokens that the model does not know")
+
+
+# What each array is: its type, and how many axes it has.
+_ARRAYS: dict[str, tuple[type[Any], int]] = {
+    "ids": (np.int32, 1), "lengths": (np.int64, 1), "specials": (np.int64, 1), "pad_id": (np.int64, 0),
+    "states": (np.float32, 2),
+}  # fmt: skip
+
+
+def _read_arrays(stream: IO[bytes]) -> dict[str, NDArray[Any]]:
+    """The arrays of an archive, each checked before memory is taken for it: stored plainly, and as long as it says."""
+    found: dict[str, NDArray[Any]] = {}
+    with zipfile.ZipFile(stream) as archive:
+        for name, (dtype, axes) in _ARRAYS.items():
+            entry = archive.getinfo(f"{name}.npy")
+            if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > REFERENCE_BYTES:
+                raise ValueError("an array that is compressed or too large")
+            with archive.open(entry) as part:
+                if np.lib.format.read_magic(part) != (1, 0):
+                    raise ValueError("an array of another version")
+                shape, fortran, given = np.lib.format.read_array_header_1_0(part)
+                data = part.read()
+            if given != dtype or fortran or len(shape) != axes or prod(shape) * given.itemsize != len(data):
+                raise ValueError(f"{name} is no array of the right kind")
+            found[name] = np.frombuffer(data, dtype).reshape(shape)
+    if found["specials"].shape != (2,):
+        raise ValueError("specials are two numbers")
+    return found
+
+
+def cut_windows(
+    tokenizer: TextTokenizer, texts: Sequence[str], max_length: int, tokens: int = _TOKENS
+) -> list[NDArray[np.int32]]:
+    """About so many tokens of the texts, a window a text, longest first; the first is as long as may be.
+
+    Returns:
+        Token ids, special tokens included; empty where the texts have none.
+    """
+    room = max_length - tokenizer.specials
+    encoded = [np.asarray(ids, np.int32) for ids, _ in tokenizer.encode(list(texts)) if len(ids)]
+    if not encoded:
+        return []
+    whole = np.resize(np.concatenate(encoded), room)  # of several texts, repeated where they are too short
+    cut = [ids[:room] for ids in encoded]
+    drawn = cut[:: max(1, round(sum(map(len, cut)) / max(1, tokens - room)))]
+    prefix, suffix = np.array(tokenizer.prefix, np.int32), np.array(tokenizer.suffix, np.int32)
+    return [np.concatenate([prefix, ids, suffix]) for ids in sorted([whole, *drawn], key=len, reverse=True)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,7 @@ from nuner_embed.machine import cpu_name
 from nuner_embed.models.onnx_export import FUSED_FOLDER, graph_files
 from nuner_embed.models.resolver import GraphModel
 from nuner_embed.runtimes.base import CUDA_BATCH_TOKENS, Precision, RuntimeName, RuntimeOptions
-from nuner_embed.runtimes.parity import BUDGETS, GATES, Measurement, compare, speed
-from nuner_embed.runtimes.reference import Reference
+from nuner_embed.runtimes.parity import BUDGETS, GATES, Measurement, Reference, compare, speed
 from nuner_embed.runtimes.registry import entry_of, load_runtime, require_fitting, running
 
 SCHEMA_VERSION = 1

@@ -1,4 +1,4 @@
-"""What a source computes, kept as a reference; how far a runtime is from it, how fast it is, and what is good enough."""
+"""What a source computes, kept as a reference; how far a runtime is from it, how fast it is, and what is enough."""
 
 import time
 import zipfile

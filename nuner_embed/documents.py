@@ -59,7 +59,7 @@ class Document:
 
 
 def is_text(value: str) -> bool:
-    """Whether it can be written as UTF-8; JSON may hold halves of a surrogate pair."""
+    """Whether a string can be written as UTF-8; JSON may hold lone surrogates."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -77,11 +77,11 @@ def _require_encodable(value: str, name: str) -> None:
 def join_words(
     words: Sequence[str], gaps: Sequence[str] | None = None, before: str = ""
 ) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """Joins words to a text; returns it and each word's `(start, end)` in it.
+    """Joins words to a text; returns the text and each word's `(start, end)`.
 
     Args:
         words: of one text.
-        gaps: what follows each word; what follows the last one is left out. None for single spaces.
+        gaps: what follows each word; the last gap is not used. None for single spaces.
         before: what precedes the first word.
     """
     offsets = []
@@ -108,7 +108,7 @@ class ContentHash:
         self._hash = hashlib.sha256()
 
     def add(self, document: Document) -> None:
-        """Takes one more document into the hash."""
+        """Adds a document to the hash."""
         parts: tuple[object, ...] = (document.id, document.text, document.words)
         parts += tuple((span.start, span.end, span.label, span.score) for span in document.spans)
         encoded = repr(parts).encode("ascii", "backslashreplace")

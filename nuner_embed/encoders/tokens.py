@@ -10,7 +10,7 @@ from nuner_embed.models.recipe import Pooling
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.tables import Granularity, Ints, RowTable, TokenTable
 
-# which characters up to U+3000, the last white space of Unicode, are white space; the extra entry serves all beyond
+# whether each character up to U+3000, the last white space of Unicode, is white space; the last entry is for all others
 _IS_SPACE = np.array([*(chr(code).isspace() for code in range(0x3001)), False])
 
 
@@ -30,7 +30,7 @@ _STRETCHES: dict[Granularity, Callable[[Document], Sequence[tuple[int, int]]]] =
 
 
 def tokenize(documents: Sequence[Document], tokenizer: TextTokenizer, granularity: Granularity) -> TokenTable:
-    """The tokens of whole texts, with the words or mentions that `granularity` makes rows of."""
+    """The tokens of whole texts, with the words or mentions that become rows."""
     stretches = _STRETCHES[granularity]
     texts = [document.text for document in documents]
     encoded = tokenizer.encode(texts)
@@ -44,9 +44,9 @@ def tokenize(documents: Sequence[Document], tokenizer: TextTokenizer, granularit
 
 
 def _trim(text: str, offsets: Ints) -> Ints:
-    """Takes white space off both ends of the slices, except of those that hold nothing else.
+    """Trims white space off both ends of the slices, except slices of white space alone.
 
-    Byte-level BPE and Metaspace tokens count the blank before a word as theirs.
+    Byte-level BPE and Metaspace tokens include the blank before a word.
     """
     if not len(offsets):
         return offsets
@@ -63,7 +63,7 @@ def _trim(text: str, offsets: Ints) -> Ints:
 
 
 def count_rows(table: TokenTable, granularity: Granularity) -> Ints:
-    """How many rows each document of a table gives at most, (d,)."""
+    """The largest number of rows that each document of a table can give, (d,)."""
     if granularity == "token":
         return table.counts
     return np.array([len(stretches) for stretches in table.stretches], dtype=np.int64)

@@ -47,6 +47,30 @@ class ModelConfig:
     sha256: str
 
 
+def read_settings(path: Path, called: str | None = None) -> dict[str, Any]:
+    """The object of a JSON file; empty where there is no such file.
+
+    Args:
+        path: of the file.
+        called: what messages call the file; None for the path.
+
+    Raises:
+        ModelError: the file cannot be read, or holds no JSON object.
+    """
+    called = called or str(path)
+    try:
+        values = read_json(path, CONFIG_BYTES)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ModelError(f"{called} cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise ModelError(f"{called} is no JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ModelError(f"{called} is not a JSON object")
+    return values
+
+
 def read_config(name: str, directory: Path) -> ModelConfig:
     """Reads `config.json`.
 
@@ -54,16 +78,9 @@ def read_config(name: str, directory: Path) -> ModelConfig:
         ModelError: it is missing, incomplete, or asks for code from elsewhere.
     """
     path = directory / "config.json"
-    try:
-        values = read_json(path, CONFIG_BYTES)
-    except FileNotFoundError:
-        raise ModelError(f"{name} holds no config.json; expected a Hugging Face model directory") from None
-    except OSError as error:
-        raise ModelError(f"{name}: config.json cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
-        raise ModelError(f"{name}: config.json is no JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise ModelError(f"{name}: config.json is not an object that describes a text encoder")
+    values = read_settings(path, f"{name}: config.json")
+    if not values and not path.exists():
+        raise ModelError(f"{name} holds no config.json; expected a Hugging Face model directory")
     if "auto_map" in values:
         raise ModelError(f"{name} needs Python code of its own (auto_map in config.json), which is never run from here")
     if "quantization_config" in values:

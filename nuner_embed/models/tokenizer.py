@@ -16,6 +16,7 @@ from nuner_embed.files import hash_of, parse_json, read_json
 from nuner_embed.limits import TOKENIZER_BYTES
 from nuner_embed.models.onnx_export import EXPORT_FILE
 from nuner_embed.models.tokenizer_files import apply_config, convert_older
+from nuner_embed.printable import one_line
 
 _NEVER = -1e6  # a log probability below that of any real segmentation
 
@@ -168,7 +169,7 @@ def _as_model_errors(what: str) -> Iterator[None]:
     except ModelError:
         raise
     except Exception as error:
-        raise ModelError(f"{what}: {' '.join(str(error).split())[:300] or type(error).__name__}") from None
+        raise ModelError(f"{what}: {one_line(error)}") from None
 
 
 @contextlib.contextmanager
@@ -178,5 +179,5 @@ def _panics_as_errors() -> Iterator[None]:
         yield
     except BaseException as error:
         if type(error).__name__ == "PanicException":
-            raise ModelError(f"the tokenizer is damaged ({' '.join(str(error).split())[:200]})") from None
+            raise ModelError(f"the tokenizer is damaged ({one_line(error, 200)})") from None
         raise

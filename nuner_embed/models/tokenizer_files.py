@@ -18,10 +18,11 @@ from typing import Any, Final
 from tokenizers import AddedToken, Tokenizer
 
 from nuner_embed.errors import ModelError
-from nuner_embed.files import copy_file, parse_json, read_json, write_json
+from nuner_embed.files import copy_file, parse_json, write_json
 from nuner_embed.installation import install_command
-from nuner_embed.limits import CONFIG_BYTES
+from nuner_embed.models.config import read_settings
 from nuner_embed.models.directories import TOKENIZER_FILES, VOCABULARY_FILES
+from nuner_embed.printable import one_line
 
 CONFIG_FILE: Final = "tokenizer_config.json"
 
@@ -99,25 +100,6 @@ def apply_config(definition: dict[str, Any], directory: Path) -> dict[str, Any]:
     if any(value != definition.get(part) for part, value in used.items()):
         definition = {**definition, **used}
     return _with_added_tokens(definition, settings, directory)
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """A JSON file's object; empty where there is no such file.
-
-    Raises:
-        ModelError: it cannot be read, or is no JSON object.
-    """
-    try:
-        values = read_json(path, CONFIG_BYTES)
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
-        raise ModelError(f"{path} is no JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise ModelError(f"{path} is not a JSON object")
-    return values
 
 
 def _normalizer(stands: Any, settings: Mapping[str, Any], name: str, directory: Path) -> Any:
@@ -226,7 +208,7 @@ def convert_older(directory: Path) -> str:
             )
             definition = str(tokenizer.backend_tokenizer.to_str())
         except Exception as error:  # of each kind of file its own
-            reason = " ".join(str(error).replace(folder, str(directory)).split())[:300] or type(error).__name__
+            reason = one_line(error, 600).replace(folder, str(directory))[:300]
             raise ModelError(f"{directory} holds no tokenizer that can be used: {reason}") from None
     # transformers 5 makes up a tokenizer of nothing but special tokens where the vocabulary is missing
     vocabulary = [file for kind, file in type(tokenizer).vocab_files_names.items() if kind != "tokenizer_file"]

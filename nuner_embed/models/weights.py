@@ -19,6 +19,7 @@ from nuner_embed.files import hash_of, parse_json, read_json, sha256_of
 from nuner_embed.limits import MIB, SAFETENSORS_HEADER_BYTES
 from nuner_embed.metadata import Count, FileName, convert
 from nuner_embed.models.config import ModelConfig
+from nuner_embed.printable import one_line
 
 Tensors = dict[str, NDArray[Any]]
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
@@ -97,7 +98,7 @@ def require_plausible(name: str, directory: Path, config: ModelConfig) -> None:
     if files[0].suffix == ".safetensors":
         shapes = {f"{path.name}/{key}": shape for path in files for key, shape in read_shapes(path).items()}
         largest, tensors = max((max(s, default=1) for s in shapes.values()), default=0), len(shapes)
-        numbers = elements(shapes)
+        numbers = sum(map(prod, shapes.values()))
     else:
         numbers = sum(path.stat().st_size for path in files)  # each takes a byte or more
         largest = tensors = numbers
@@ -130,7 +131,7 @@ def read_tensors(path: Path) -> Tensors:
     try:
         tensors: Tensors = load_file(path)
     except (OSError, SafetensorError, ValueError, TypeError, MemoryError) as error:
-        raise ModelError(f"{path} cannot be read as weights: {_one_line(error)}") from None
+        raise ModelError(f"{path} cannot be read as weights: {one_line(error)}") from None
     return tensors
 
 
@@ -147,7 +148,7 @@ def write_tensors(tensors: Tensors, path: Path, names: dict[str, str] | None = N
     except SafetensorError as error:
         number = _OS_ERROR.search(str(error))
         if number is None:
-            raise OSError(None, _one_line(error), os.fspath(path)) from None
+            raise OSError(None, one_line(error), os.fspath(path)) from None
         raise OSError(int(number[1]), os.strerror(int(number[1])), os.fspath(path)) from None
     path.chmod(mode & 0o777)  # the library lets nobody but the owner read it
 
@@ -175,20 +176,10 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         if any(entry.data_offsets[1] > size - 8 - length for entry in entries.values()):
             raise ValueError("a header that promises more than the file holds")
     except (OSError, ValueError, struct.error) as error:
-        raise ModelError(f"{path} cannot be read as weights: {_one_line(error)}") from None
+        raise ModelError(f"{path} cannot be read as weights: {one_line(error)}") from None
     return {name: entry.shape for name, entry in entries.items()}
-
-
-def elements(shapes: dict[str, tuple[int, ...]]) -> int:
-    """How many numbers tensors of these shapes hold in all."""
-    return sum(map(prod, shapes.values()))
 
 
 def changed(after: Tensors, before: Tensors) -> Tensors:
     """The tensors that are not what they were, in float16."""
     return {name: value.astype(np.float16) for name, value in after.items() if not np.array_equal(value, before[name])}
-
-
-def _one_line(error: BaseException) -> str:
-    reason = error.strerror if isinstance(error, OSError) else None
-    return " ".join(str(reason or error).split())[:300] or type(error).__name__

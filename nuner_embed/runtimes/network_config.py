@@ -15,6 +15,7 @@ from nuner_embed.errors import ModelError
 from nuner_embed.files import read_json
 from nuner_embed.limits import CONFIG_BYTES
 from nuner_embed.models.resolver import Model
+from nuner_embed.printable import one_line
 
 # Whatever begins with an underscore, such as `_attn_implementation`, and what names code, kernels, files or models.
 _REFUSED: Final = re.compile(
@@ -84,8 +85,3 @@ _OF_EVERY_NETWORK: Final = frozenset(
         "rope_theta", "rope_parameters", "layer_types", "initializer_range",
     }
 )  # fmt: skip
-
-
-def one_line(error: Exception) -> str:
-    """What an error of transformers says, cut to one line of at most 300 characters."""
-    return " ".join(str(error).split())[:300] or type(error).__name__

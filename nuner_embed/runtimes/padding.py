@@ -22,6 +22,7 @@ from nuner_embed.errors import ModelError, NunerEmbedError, OutOfMemory
 from nuner_embed.files import hash_of, read_json, write_json
 from nuner_embed.metadata import convert
 from nuner_embed.models.resolver import Model
+from nuner_embed.printable import one_line
 from nuner_embed.runtimes.base import Pass, Precision, WindowBatch, ignore_pass
 
 Ints = NDArray[np.int64]
@@ -272,9 +273,8 @@ def _first_states(model: Model, states: States, ids: Ints) -> NDArray[np.float32
     except NunerEmbedError:
         raise
     except Exception as error:  # of each architecture its own
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(
             f"{model.name} is a {model.config.model_type} that does not run as a text encoder on {len(ids)} tokens "
-            f"({reason})"
+            f"({one_line(error, 200)})"
         ) from None
     return found

@@ -18,8 +18,9 @@ from nuner_embed.machine import cpu_name
 from nuner_embed.models.recipe import Recipe
 from nuner_embed.models.resolver import Model, TransformersModel
 from nuner_embed.models.weights import require_plausible
+from nuner_embed.printable import one_line
 from nuner_embed.runtimes.base import CUDA_BATCH_TOKENS, RuntimeOptions, memory_errors
-from nuner_embed.runtimes.network_config import network_config, one_line
+from nuner_embed.runtimes.network_config import network_config
 from nuner_embed.runtimes.padding import ONE_LENGTH, Ints, PaddedRuntime, takes_padding
 
 # Measured by benchmarks/encode.py: small batches stay in a CPU's cache.

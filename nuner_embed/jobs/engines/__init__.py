@@ -1,4 +1,4 @@
-"""Where the shards of a job are encoded: in this process, or in several."""
+"""The engines by name: the shards of a job are encoded in this process or in several."""
 
 from collections.abc import Callable
 from typing import Final
@@ -17,11 +17,11 @@ ENGINES: Final[dict[str, Callable[[TextEncoder, Reporter], Engine]]] = {
 
 
 def engine_of(options: JobOptions, encoder: TextEncoder, reporter: Reporter) -> Engine:
-    """The engine that a job's options ask for: processes for several workers, this process for one.
+    """The engine for a job: processes for several workers, else this process.
 
     Args:
         options: of the job.
-        encoder: the encoder as it is loaded in this process.
+        encoder: as loaded in this process.
         reporter: is told of the tokens that were encoded.
     """
     return ENGINES["processes" if options.workers > 1 else "local"](encoder, reporter)

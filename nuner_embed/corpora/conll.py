@@ -45,7 +45,7 @@ _TAG_NAMES = frozenset(
     ["tag", "tags", "label", "labels", "ner", "ner_tag", "ner_tags", "ne", "entity", "entities", "iob", "bio"]
 )
 _PLACEHOLDERS = frozenset(["", "_", "-"])
-_MOST_BLANKS = 2  # in the middle one of the fields that hold words
+_MOST_BLANKS = 2  # blanks in the median word; more mean whole texts
 # of CoNLL-2012: word number, word, parse and named entity; predicates follow, as many as the sentence has
 _NUMBER, _WORD, _PARSE, _ENTITY = 2, 3, 5, 10
 
@@ -56,10 +56,10 @@ def read(source: Source, options: ReadOptions) -> Iterator[Item]:
 
 
 def find_layout(lines: Sequence[str], options: ReadOptions) -> Layout:
-    """Looks at a file's first lines.
+    """Finds the layout of a file from its first lines.
 
     Raises:
-        ValueError: it is not certain which fields hold words and tags.
+        ValueError: it is uncertain which fields hold words and tags.
     """
     blocks = blocks_of(lines)
     flat = [line for block in blocks for line in block]
@@ -71,8 +71,7 @@ class OneLine:
     """A sentence a line, each word with its tag behind a bar: `The|O ferry|B-BOAT` or `ferry|NN|B-BOAT`.
 
     Attributes:
-        bars: vertical bars a word; what precedes the last of them but `bars` is the word, what follows the last is
-            the tag.
+        bars: number of bars after each word; the tag follows the last bar.
     """
 
     bars: int
@@ -110,10 +109,10 @@ def _find_one_line(lines: Sequence[str], options: ReadOptions) -> OneLine | None
 
 
 def write(documents: Iterable[Document], options: WriteOptions) -> Iterator[str]:
-    """A line a word, with a tab and a BIO tag, and an empty line behind each document; ids are left out.
+    """A line for each word, with a tab and a BIO tag, and an empty line after each document; ids are left out.
 
     Raises:
-        CorpusError: a label that no line can hold.
+        CorpusError: a label has unprintable characters.
     """
     for document in documents:
         for span in document.spans:
@@ -131,17 +130,17 @@ def write(documents: Iterable[Document], options: WriteOptions) -> Iterator[str]
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """How the lines of a column file read.
+    """The layout of a column file.
 
     Attributes:
         separator: a tab, or None for runs of blanks.
-        fields: fields a line; the least number where `differ`.
-        differ: whether lines differ in their number of fields, as those of CoNLL-2012 do.
-        word: which field holds the word, from 0.
-        tag: which field holds the tag, None for no tags.
-        brackets: whether tags read (ORG*, *, *) and (ORG).
-        header: the first line, where it names the fields.
-        tags: those of the first sentences.
+        fields: fields of each line; the least number if `differ`.
+        differ: whether the number of fields varies, as in CoNLL-2012.
+        word: index of the field with the word, from 0.
+        tag: index of the field with the tag; None for no tags.
+        brackets: whether tags have the form (ORG*, *, *) and (ORG).
+        header: the first line, if it names the fields.
+        tags: the tags of the first sentences.
     """
 
     separator: str | None
@@ -156,7 +155,7 @@ class Columns:
 
     @property
     def scheme(self) -> TagScheme | None:
-        """Brackets are read as BIO."""
+        """BIO for brackets; otherwise found from the tags."""
         return BIO if self.brackets else None
 
     def is_comment(self, line: str) -> bool:
@@ -195,7 +194,7 @@ class Columns:
 
 
 def _without_bracket(tag: str, inside: str | None, number: int, line: str) -> tuple[str, str | None]:
-    """A tag such as (ORG*, *, *) or (ORG) as BIO, and the type that is open after it."""
+    """A bracket tag such as (ORG*, *, *) or (ORG) as a BIO tag, and the type of the bracket that is still open."""
     if tag == "*" and inside is None:
         return OUTSIDE, None
     if tag in ("*", "*)") and inside is not None:
@@ -207,10 +206,10 @@ def _without_bracket(tag: str, inside: str | None, number: int, line: str) -> tu
 
 
 def find_columns(blocks: Sequence[Sequence[str]], options: ReadOptions) -> Columns:
-    """Looks at some sentences, each a list of lines without comments.
+    """Finds the columns of some sentences, each a list of lines without comments.
 
     Raises:
-        ValueError: it is not certain which fields hold words and tags, or the user names what is not there.
+        ValueError: it is uncertain which fields hold words and tags, or a field that the user names does not exist.
     """
     return _Finder(blocks, options).find()
 
@@ -260,7 +259,7 @@ class _Finder:
         )
 
     def _names_fields(self, row: Row) -> bool:
-        """Whether the first line is a header: whether it has usual names of fields, or those that the user gives."""
+        """Whether the first line is a header, with usual names of fields or with those that the user gives."""
         names = {name.strip().lower() for name in row}
         if len(row) != self._fields:
             return False
@@ -336,7 +335,7 @@ class _Finder:
             raise self._uncertain("a field tells sentences apart, and blank lines should")
 
     def _fields_before_word(self) -> int:
-        """Number of fields before the word: the word's number, and before it fields that a sentence has in common."""
+        """The number of fields before the word: the word's number, and fields that are constant within a sentence."""
         for column in range(self._fields):
             if counts_words(self._by_sentence(column)):
                 return column + 1

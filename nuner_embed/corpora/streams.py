@@ -24,8 +24,8 @@ def open_bytes(path: Path, name: str) -> Iterator[IO[bytes]]:
     """Opens a file for reading, decompressing by its suffix.
 
     Raises:
-        CorpusError: the file cannot be opened, or its compressed data is broken, ends early or is missing; also while
-            the file is read.
+        CorpusError: the file cannot be opened, or its compressed data is broken, incomplete or missing; may also be
+            raised within the block.
     """
     try:
         with _open(path, name) as stream:
@@ -36,13 +36,13 @@ def open_bytes(path: Path, name: str) -> Iterator[IO[bytes]]:
     except (gzip.BadGzipFile, zlib.error) as error:
         raise CorpusError(name, None, f"not valid gzip data ({error}); get the file again") from None
     except OSError as error:
-        if error.errno in OF_THE_PROCESS:  # the record is not bad: it must not be skipped
+        if error.errno in OF_THE_PROCESS:  # no fault of the record, which must not be skipped
             raise
         raise CorpusError(name, None, f"cannot be read: {error.strerror or error}") from None
 
 
 class _Empty(EOFError):
-    """A compressed file has no bytes; gzip would read it as an empty text."""
+    """A compressed file of 0 bytes, which gzip would read as an empty text."""
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def _open(path: Path, name: str) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _open_zstd(path: Path, name: str) -> Iterator[IO[bytes]]:
-    """Opens a zstd file with a window of at most 256 MiB; a file of a few kilobytes may ask for two gibibytes."""
+    """Opens a zstd file with a window of at most 256 MiB; a small file may demand a window of 2 GiB."""
     if sys.version_info >= (3, 14):
         from compression import zstd
     else:
@@ -86,14 +86,14 @@ def read_lines(
 ) -> Iterator[tuple[int, str] | Item]:
     """Numbered lines without their ends; a line that is not UTF-8 or too long becomes a reject.
 
-    A line feed ends a line, and one carriage return before it belongs to it; all else is text, but for byte order
-    marks at the start of a line: where files were joined, each began with its own.
+    A line feed, with one carriage return before it, ends a line. Byte order marks at the start of any line are removed,
+    because joined files have one at the start of each part.
 
     Args:
         stream: of the file's bytes.
         name: of the file, for rejects.
         carriage_returns: whether carriage returns end lines too, as in files of old Macs.
-        limit: bytes of a line, at least 65,536; of a longer one no more is held in memory.
+        limit: most bytes of a line, at least 65,536; no more is held in memory.
     """
     number = 0
     for raw, whole in _lines(stream, limit):
@@ -113,14 +113,14 @@ def read_lines(
 
 def _without_marks(line: str, *, first: bool) -> str:
     bare = line.lstrip(_BOM)
-    is_word = not first and bare.startswith(("\t", " "))  # in columns, a mark with nothing around it is a word
+    is_word = not first and bare.startswith(("\t", " "))  # in columns, a mark alone in a field is a word
     return line if is_word else bare
 
 
 def _lines(stream: IO[bytes], limit: int) -> Iterator[tuple[bytes, bool]]:
-    """Lines without their line feeds, and whether each is whole; a line beyond the limit is cut to its beginning.
+    """Lines without their line feeds, and whether each is whole; a line over the limit is cut to its beginning.
 
-    Read in pieces, since a line's end may never come: 80 kB of a compressed file may hold gigabytes of one line.
+    The stream is read in pieces, because 80 kB of a compressed file may hold gigabytes of one line.
     """
     pieces: list[bytes] = []  # of the line that has begun
     length = 0

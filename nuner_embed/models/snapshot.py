@@ -1,4 +1,4 @@
-"""A model as a plain Hugging Face directory."""
+"""Models saved as plain Hugging Face directories."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from nuner_embed.models.weights import weight_files
 
 
 def copy_tokenizer(model: Model, directory: Path) -> None:
-    """Copies whatever there is of the model's tokenizer into a directory that has none.
+    """Copies the files of a model's tokenizer into a directory without one.
 
     Raises:
         OSError: a file cannot be read or written; the error names it.
@@ -23,15 +23,15 @@ def copy_tokenizer(model: Model, directory: Path) -> None:
 
 
 def save_model(name: str, directory: Path, *, force: bool = False) -> Model:
-    """Writes a model that is known by name, or any other, as a Hugging Face directory with its recipe.
+    """Writes a model as a Hugging Face directory with its recipe.
 
     Args:
         name: see `locate`.
-        directory: appears whole or not at all.
-        force: replace a model that was saved there, as long as every file of it is as it was written.
+        directory: written whole or not at all.
+        force: replace a model that was saved there, unless one of its files was changed.
 
     Raises:
-        ModelError: there is no such model, it is an exported one, the directory is taken or cannot be written.
+        ModelError: there is no such model, it is an exported one, or the directory is taken or cannot be written.
     """
     directory = expand(directory)
     require_replaceable(Path(directory.resolve()), SAVED_MODEL, force=force)  # before the long work

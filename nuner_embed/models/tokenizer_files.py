@@ -1,7 +1,7 @@
 """A tokenizer's files, read as `AutoTokenizer` reads them: `tokenizer.json` with its configuration, or older files.
 
-A tokenizer class of transformers reads `tokenizer.json` and then puts its own arguments in the place of what stands
-there: those of `tokenizer_config.json`, and its defaults where that file is silent or missing. This follows
+A tokenizer class of transformers reads `tokenizer.json` and then replaces some of its settings by the arguments of the
+class: those in `tokenizer_config.json`, or else the defaults of the class. This follows
 transformers 4.57. Version 5 builds most tokenizers anew from their vocabulary with the same arguments, to the same ids;
 it takes `tokenizer.json` as it is for `PreTrainedTokenizerFast`, and sets `handle_chinese_chars` for every class.
 """
@@ -26,8 +26,8 @@ from nuner_embed.printable import one_line
 
 CONFIG_FILE: Final = "tokenizer_config.json"
 
-# The classes, less "Fast", that set the normalizer's case and accents, each with the types of network that stand for
-# the class where no file names one.
+# The classes, without "Fast", that set the normalizer's case and accents, each with the types of network that imply the
+# class where no file names a class.
 _BERT_CLASSES: Final = {
     "BertTokenizer": (
         "align", "bark", "bert", "blip", "bros", "chinese_clip", "ernie", "git", "grounding-dino", "megatron-bert",
@@ -51,16 +51,16 @@ _BERT_CLASSES: Final = {
     "SplinterTokenizer": ("splinter",),
     "SqueezeBertTokenizer": ("squeezebert",),
 }  # fmt: skip
-# Of these classes, those that leave `handle_chinese_chars` as it stands.
+# Those of these classes that leave `handle_chinese_chars` unchanged.
 _CASE_ALONE: Final = frozenset({"LayoutLMv2Tokenizer", "MPNetTokenizer", "RoFormerTokenizer", "SplinterTokenizer"})
-_PREFIX_SPACE_CLASS: Final = "LayoutLMv3Tokenizer"  # the one that puts a blank before a text unless told not to
+_PREFIX_SPACE_CLASS: Final = "LayoutLMv3Tokenizer"  # the class that puts a blank before a text by default
 _CLASS_OF_NETWORK: Final = {
     **{network: name for name, networks in _BERT_CLASSES.items() for network in networks},
     **dict.fromkeys(("layoutlmv3", "lilt"), _PREFIX_SPACE_CLASS),
 }
 _AS_IT_STANDS: Final = "TokenizersBackend"  # version 5's name for the class that takes tokenizer.json as it is
 _COPIED: Final = frozenset(TOKENIZER_FILES) - {CONFIG_FILE, "chat_template.jinja"}
-# What `tokenizer_config.json` may say of a tokenizer: how text is cut, and which tokens are special.
+# The keys of `tokenizer_config.json` that are passed on: how text is cut, and which tokens are special.
 _SETTINGS: Final = re.compile(
     r"tokenizer_class|do_.*|strip_accents|tokenize_chinese_chars|never_split|add_prefix_space|.*_token"
     r"|additional_special_tokens|extra_special_tokens|added_tokens_decoder|trim_offsets|errors|sp_model_kwargs"
@@ -69,21 +69,21 @@ _SETTINGS: Final = re.compile(
     r"|max_entity_length|max_mention_length|unicode_normalizer|word_tokenizer_type|subword_tokenizer_type"
 )
 _CLASS: Final = re.compile(r"[A-Z][A-Za-z0-9]*Tokenizer(Fast)?|TokenizersBackend")
-# Classes that load what is no tokenizer's file, other models or Python objects.
+# Classes that load more than the files of a tokenizer: other models or Python objects.
 _CLASSES_REFUSED: Final = frozenset(
     {"RagTokenizer", "TransfoXLTokenizer", "JukeboxTokenizer", "EncoderDecoderTokenizer"}
 )
 
 
 def apply_config(definition: dict[str, Any], directory: Path) -> dict[str, Any]:
-    """The contents of a `tokenizer.json` as `AutoTokenizer` would use them, from the files beside it.
+    """The contents of a `tokenizer.json`, changed as `AutoTokenizer` changes them because of the files beside it.
 
     Args:
         definition: the parsed file.
         directory: where `tokenizer_config.json` and `config.json` lie, if they exist.
 
     Returns:
-        The very same object where nothing differs, so that its hash stays what it was.
+        The same object if nothing changes, so that its hash stays the same.
 
     Raises:
         ModelError: `tokenizer_config.json` is no JSON object, or a setting has a value of the wrong kind.
@@ -103,7 +103,7 @@ def apply_config(definition: dict[str, Any], directory: Path) -> dict[str, Any]:
 
 
 def _normalizer(stands: Any, settings: Mapping[str, Any], name: str, directory: Path) -> Any:
-    """A BERT normalizer with the class's settings; any other is left alone, as it has none of them."""
+    """A BERT normalizer with the settings of the class; any other normalizer is returned unchanged."""
     if not isinstance(stands, dict) or stands.get("type") != "BertNormalizer":
         return stands
     wanted = {
@@ -115,7 +115,7 @@ def _normalizer(stands: Any, settings: Mapping[str, Any], name: str, directory: 
 
 
 def _pre_tokenizer(stands: Any, settings: Mapping[str, Any], name: str, directory: Path) -> Any:
-    """A byte-level pre-tokenizer with the class's setting; one within a sequence is left alone."""
+    """A byte-level pre-tokenizer with the setting of the class; one within a sequence is returned unchanged."""
     if not isinstance(stands, dict) or stands.get("type") != "ByteLevel":
         return stands
     wanted = _flag(settings, "add_prefix_space", name == _PREFIX_SPACE_CLASS, directory)
@@ -130,7 +130,7 @@ def _flag(settings: Mapping[str, Any], key: str, default: bool | None, directory
 
 
 def _with_added_tokens(definition: dict[str, Any], settings: Mapping[str, Any], directory: Path) -> dict[str, Any]:
-    """The definition with the words of `added_tokens_decoder` that it lacks; special tokens are never text."""
+    """The definition with the missing words of `added_tokens_decoder`; special tokens are left out."""
     declared = settings.get("added_tokens_decoder") or {}
     known = {token["content"] for token in definition.get("added_tokens") or ()}
     try:
@@ -150,7 +150,7 @@ def _with_added_tokens(definition: dict[str, Any], settings: Mapping[str, Any], 
 
 
 def _settings(directory: Path) -> dict[str, dict[str, Any]]:
-    """What transformers is shown in the place of the configurations of a directory, by file."""
+    """The filtered configurations of a directory that transformers gets to see, by file."""
     settings = read_settings(directory / CONFIG_FILE)
     network = read_settings(directory / "config.json")
     for values in (settings, network):
@@ -168,10 +168,10 @@ def _settings(directory: Path) -> dict[str, dict[str, Any]]:
 
 
 def convert_older(directory: Path) -> str:
-    """The `tokenizer.json` that transformers makes of an older tokenizer's files.
+    """Converts an older tokenizer to a `tokenizer.json`, with transformers.
 
-    Transformers is shown a copy of these files alone, with what `tokenizer_config.json` says about them: the
-    configuration of a stranger's model chooses no code and no file elsewhere.
+    Transformers gets a copy of the tokenizer's files and a filtered `tokenizer_config.json`, so that the configuration
+    of a stranger's model can choose neither code nor other files.
 
     Raises:
         ModelError: there are no such files, they cannot be converted, or a package that this needs is not installed.
@@ -207,7 +207,7 @@ def convert_older(directory: Path) -> str:
                 place, use_fast=True, local_files_only=True, trust_remote_code=False
             )
             definition = str(tokenizer.backend_tokenizer.to_str())
-        except Exception as error:  # of each kind of file its own
+        except Exception as error:  # each kind of tokenizer raises its own
             reason = one_line(error, 600).replace(folder, str(directory))[:300]
             raise ModelError(f"{directory} holds no tokenizer that can be used: {reason}") from None
     # transformers 5 makes up a tokenizer of nothing but special tokens where the vocabulary is missing
@@ -222,7 +222,7 @@ def _is_tiktoken(path: Path) -> bool:
 
 
 def _packages_for(names: Sequence[str]) -> tuple[str, ...]:
-    """What transformers needs besides itself to read the first of these files; text files need nothing."""
+    """The packages that transformers needs to read these files; none for text files."""
     if any(_is_tiktoken(Path(name)) for name in names):
         return ("tiktoken",)
     binary = all(name.endswith(".model") for name in names)

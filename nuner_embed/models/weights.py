@@ -24,9 +24,9 @@ from nuner_embed.printable import one_line
 Tensors = dict[str, NDArray[Any]]
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _SINGLE: Final = ("model.safetensors", "pytorch_model.bin")
-_INDEX: Final = ".index.json"  # beside weights that stand in several files
-_SHARED_LAYERS: Final = frozenset({"albert"})  # whose layers are one, or a few, run again and again
-_MAX_SPARE = 4  # positions that no weights stand for may take so many times the memory of the weights
+_INDEX: Final = ".index.json"  # beside weights in several files
+_SHARED_LAYERS: Final = frozenset({"albert"})  # whose layers share weights
+_MAX_SPARE = 4  # positions without weights may take at most this many times the memory of the weights
 
 
 def has_weights(directory: Path) -> bool:
@@ -35,10 +35,10 @@ def has_weights(directory: Path) -> bool:
 
 
 def weight_files(name: str, directory: Path) -> list[Path]:
-    """The weights of a Hugging Face directory, the very files that transformers loads, in the order of their names.
+    """The weights of a Hugging Face directory: the files that transformers loads, in the order of their names.
 
     Raises:
-        ModelError: there are none; or the map of weights in several files names one that is not in the directory.
+        ModelError: there are none, or the index of several files names a file that is not in the directory.
     """
     for single in _SINGLE:
         index = directory / f"{single}{_INDEX}"
@@ -64,7 +64,7 @@ def _mapped(name: str, index: Path) -> set[FileName]:
 
 
 def _shard(name: str, index: Path, file: str) -> Path:
-    """A file of weights, which lies in the directory itself, or in the store of the hub's cache that it links to."""
+    """The path of a weights file, which must lie in the directory, or be a link into the hub's cache."""
     path, directory = index.parent / file, index.parent.resolve()
     if path.is_symlink():
         allowed = [directory, *([directory.parent.parent / "blobs"] if directory.parent.name == "snapshots" else [])]
@@ -79,7 +79,7 @@ def hash_weights(files: list[Path]) -> str:
     """The SHA-256 of one weights file, or of the names and hashes of several.
 
     Raises:
-        ModelError: one is missing.
+        ModelError: a file cannot be read.
     """
     try:
         hashes = {file.name: sha256_of(file) for file in files}
@@ -89,10 +89,10 @@ def hash_weights(files: list[Path]) -> str:
 
 
 def require_plausible(name: str, directory: Path, config: ModelConfig) -> None:
-    """Refuses a configuration that promises a network which the weights cannot be, before memory is taken for it.
+    """Refuses a configuration of a network that is too large for the weights, before memory is allocated for it.
 
     Raises:
-        ModelError: naming what is promised and what is there; or a header of safetensors is damaged.
+        ModelError: naming the value that is too large; or the header of a safetensors file is damaged.
     """
     files = weight_files(name, directory)
     if files[0].suffix == ".safetensors":
@@ -100,7 +100,7 @@ def require_plausible(name: str, directory: Path, config: ModelConfig) -> None:
         largest, tensors = max((max(s, default=1) for s in shapes.values()), default=0), len(shapes)
         numbers = sum(map(prod, shapes.values()))
     else:
-        numbers = sum(path.stat().st_size for path in files)  # each takes a byte or more
+        numbers = sum(path.stat().st_size for path in files)  # a number takes at least a byte
         largest = tensors = numbers
     promised = {"dimensions": (config.hidden_size, largest), "rows of vocabulary": (config.vocabulary, largest)}
     if config.model_type not in _SHARED_LAYERS:
@@ -125,7 +125,7 @@ def read_tensors(path: Path) -> Tensors:
     """The tensors of a safetensors file, in memory.
 
     Raises:
-        ModelError: it is missing, damaged, or does not fit into the memory.
+        ModelError: the file is missing or damaged, or does not fit into memory.
     """
     read_shapes(path)
     try:
@@ -136,10 +136,10 @@ def read_tensors(path: Path) -> Tensors:
 
 
 def write_tensors(tensors: Tensors, path: Path, names: dict[str, str] | None = None) -> None:
-    """Writes a safetensors file where none is; who may read it, the umask says.
+    """Writes a new safetensors file, with the permissions that the umask gives.
 
     Raises:
-        OSError: it cannot be written; the error names the file.
+        OSError: the file exists or cannot be written; the error names the file.
     """
     with path.open("xb") as stream:
         mode = os.fstat(stream.fileno()).st_mode
@@ -150,15 +150,15 @@ def write_tensors(tensors: Tensors, path: Path, names: dict[str, str] | None = N
         if number is None:
             raise OSError(None, one_line(error), os.fspath(path)) from None
         raise OSError(int(number[1]), os.strerror(int(number[1])), os.fspath(path)) from None
-    path.chmod(mode & 0o777)  # the library lets nobody but the owner read it
+    path.chmod(mode & 0o777)  # the library makes the file readable for the owner only
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """The shape of every tensor of a safetensors file, from its header alone.
 
     Raises:
-        ModelError: it is missing, or no such file; its header is larger than `limits.SAFETENSORS_HEADER_BYTES`, or
-            promises more than the file holds.
+        ModelError: the file is missing or damaged, or its header is larger than `limits.SAFETENSORS_HEADER_BYTES` or
+            describes more data than the file holds.
     """
     try:
         if not path.is_file():
@@ -181,5 +181,5 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def changed(after: Tensors, before: Tensors) -> Tensors:
-    """The tensors that are not what they were, in float16."""
+    """The tensors that differ from those before, in float16."""
     return {name: value.astype(np.float16) for name, value in after.items() if not np.array_equal(value, before[name])}

@@ -19,12 +19,12 @@ from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.runtimes.base import Precision, Runtime, WindowBatch
 
 _TOKENS = 2000
-# Batch budgets in tokens that a CPU's speed is measured with, from small caches to processors with matrix units;
-# benchmarks/encode.py has the table.
+# Batch budgets in tokens for measuring the speed on a CPU, from small caches to processors with matrix units;
+# measured by benchmarks/encode.py.
 BUDGETS = (256, 512, 2048)
 NEIGHBOURS = 10
 _COMPARED_AT_ONCE = 1024  # tokens
-# A speed is the best of so many passes, fewer if they have taken so long.
+# A speed is the best of this many passes, or of fewer once they have taken this many seconds.
 _PASSES, _SECONDS = 3, 0.4
 
 
@@ -35,7 +35,7 @@ class Reference:
     Attributes:
         ids: token ids of all windows one after the other, special tokens included, (n,) int32.
         lengths: of the windows, longest first, (w,) int64; they add up to n.
-        specials: how many special tokens each window begins and ends with, (2,) int64.
+        specials: number of special tokens at the beginning and the end of each window, (2,) int64.
         pad_id: token id used for padding, () int64.
         states: of the windows' other tokens, (t, dim) float32.
     """
@@ -50,7 +50,7 @@ class Reference:
     def make(
         cls, source: Runtime, tokenizer: TextTokenizer, texts: Sequence[str], max_length: int, pad_id: int
     ) -> Self:
-        """Runs the source over about 2,000 tokens of the texts, evenly drawn, a full window among them.
+        """Runs the source over about 2,000 tokens, drawn evenly from the texts, with one full window among them.
 
         Raises:
             ModelError: the texts have no tokens.
@@ -66,11 +66,11 @@ class Reference:
 
     @property
     def tokens(self) -> int:
-        """All tokens, special ones included."""
+        """The number of all tokens, special tokens included."""
         return len(self.ids)
 
     def batch(self, some: Sequence[int] | None = None) -> WindowBatch:
-        """Some windows in the order given, None for all, with each token but the special ones as a row."""
+        """Some windows in the order given, or all for None; every token except the special tokens is a row."""
         chosen = np.arange(len(self.lengths)) if some is None else np.asarray(some, np.int64)
         bounds = np.concatenate([[0], np.cumsum(self.lengths)])
         lengths = self.lengths[chosen]
@@ -85,11 +85,11 @@ class Reference:
         )
 
     def alone(self, runtime: Runtime) -> NDArray[np.float32]:
-        """What a runtime gives for all tokens but the special ones, (t, dim), each window alone."""
+        """The states of a runtime for all tokens except the special tokens, (t, dim), each window run alone."""
         return runtime.rows(self.batch(), 1)
 
     def paired(self, runtime: Runtime) -> NDArray[np.float32]:
-        """As `alone`, the longest window beside the shortest and so on, so that there is much padding."""
+        """As `alone`, but the longest window runs with the shortest and so on, with much padding."""
         w = len(self.lengths)
         tokens = self.lengths - self.specials.sum()
         place = np.concatenate([[0], np.cumsum(tokens)])
@@ -100,7 +100,7 @@ class Reference:
         return states
 
     def save(self, path: Path) -> None:
-        """Writes it as a NumPy archive, atomically."""
+        """Writes the reference as a NumPy archive, atomically."""
         with atomic_write(path) as stream:
             np.savez(stream, **{field.name: getattr(self, field.name) for field in fields(self)})
 
@@ -110,10 +110,10 @@ class Reference:
 
         Args:
             path: of the archive.
-            vocabulary: how many tokens the model knows.
+            vocabulary: number of tokens that the model knows.
 
         Raises:
-            ModelError: it is missing or damaged.
+            ModelError: the archive is missing or damaged.
         """
         try:
             with open(path, "rb", opener=opened_at_once) as stream:
@@ -136,7 +136,7 @@ class Reference:
             raise ValueError("tokens that the model does not know")
 
 
-# What each array is: its type, and how many axes it has.
+# The type and the number of axes of each array.
 _ARRAYS: dict[str, tuple[type[Any], int]] = {
     "ids": (np.int32, 1), "lengths": (np.int64, 1), "specials": (np.int64, 1), "pad_id": (np.int64, 0),
     "states": (np.float32, 2),
@@ -144,7 +144,7 @@ _ARRAYS: dict[str, tuple[type[Any], int]] = {
 
 
 def _read_arrays(stream: IO[bytes]) -> dict[str, NDArray[Any]]:
-    """The arrays of an archive, each checked before memory is taken for it: stored plainly, and as long as it says."""
+    """Reads the arrays of an archive; each must be stored uncompressed and have the length that its header says."""
     found: dict[str, NDArray[Any]] = {}
     with zipfile.ZipFile(stream) as archive:
         for name, (dtype, axes) in _ARRAYS.items():
@@ -167,16 +167,16 @@ def _read_arrays(stream: IO[bytes]) -> dict[str, NDArray[Any]]:
 def cut_windows(
     tokenizer: TextTokenizer, texts: Sequence[str], max_length: int, tokens: int = _TOKENS
 ) -> list[NDArray[np.int32]]:
-    """About so many tokens of the texts, a window a text, longest first; the first is as long as may be.
+    """Cuts about `tokens` tokens of the texts into windows, one for each text, longest first; the first is full.
 
     Returns:
-        Token ids, special tokens included; empty where the texts have none.
+        Token ids, special tokens included; empty if the texts have no tokens.
     """
     room = max_length - tokenizer.specials
     encoded = [np.asarray(ids, np.int32) for ids, _ in tokenizer.encode(list(texts)) if len(ids)]
     if not encoded:
         return []
-    whole = np.resize(np.concatenate(encoded), room)  # of several texts, repeated where they are too short
+    whole = np.resize(np.concatenate(encoded), room)  # of several texts, repeated if they are too short
     cut = [ids[:room] for ids in encoded]
     drawn = cut[:: max(1, round(sum(map(len, cut)) / max(1, tokens - room)))]
     prefix, suffix = np.array(tokenizer.prefix, np.int32), np.array(tokenizer.suffix, np.int32)
@@ -185,12 +185,12 @@ def cut_windows(
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What a runtime must reach, on every token of the reference.
+    """The agreement with the reference that a runtime must reach.
 
     Attributes:
-        min_cosine: of the worst token.
-        mean_cosine: over all tokens.
-        neighbour_overlap: share of each token's ten nearest neighbours that stay, on average.
+        min_cosine: least cosine of a token.
+        mean_cosine: mean over all tokens.
+        neighbour_overlap: mean share of each token's ten nearest neighbours that stay.
     """
 
     min_cosine: float = -1.0
@@ -211,13 +211,13 @@ GATES = {
 
 
 def rounded_down(value: float) -> str:
-    """Six decimals of a figure that has to reach a gate: one that misses the gate never reads as if it reached it."""
+    """A figure with six decimals, rounded down, so that a figure below its gate never reads as if it passed."""
     return f"{np.floor(value * 1e6) / 1e6:.6f}"
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far two runtimes are apart, over batches of different sizes, lengths and paddings.
+    """The agreement of two runtimes, over batches of different sizes, lengths and paddings.
 
     Attributes:
         min_cosine: of the two vectors of one token.
@@ -238,7 +238,7 @@ class Agreement:
         )
 
     def passes(self, gate: Gate) -> bool:
-        """Whether it is good enough; a number that is not finite never is."""
+        """Whether the agreement reaches a gate; numbers that are not finite never do."""
         return (
             self.min_cosine >= gate.min_cosine
             and self.mean_cosine >= gate.mean_cosine
@@ -249,16 +249,16 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """A runtime on this machine, beside the reference.
+    """A runtime measured on this machine, and compared with the reference.
 
     Attributes:
         runtime: its name.
-        precision: of its arithmetic.
-        description: of the runtime, or what went wrong.
-        agreement: None where it does not run.
+        precision: of the arithmetic.
+        description: of the runtime, or the error.
+        agreement: with the reference; None if the runtime does not run.
         tokens_per_second: by batch budget.
-        passed: whether it reaches its precision's gate.
-        bytes: of the files it runs.
+        passed: whether the runtime reaches the gate of its precision.
+        bytes: size of the files that it runs.
     """
 
     runtime: str
@@ -271,7 +271,7 @@ class Measurement:
 
     @property
     def best(self) -> tuple[int, float]:
-        """The batch budget with which it is fastest, and its speed with that."""
+        """The fastest batch budget, and its speed in tokens per second."""
         return max(self.tokens_per_second.items(), key=lambda pair: pair[1])
 
     def to_dict(self) -> dict[str, Any]:
@@ -295,7 +295,7 @@ class Measurement:
 
 
 def compare(runtime: Runtime, reference: Reference) -> Agreement:
-    """Runs the reference's windows alone, sorted by length and badly padded, and compares token by token."""
+    """Runs the reference's windows alone, sorted by length, and with much padding; compares all tokens."""
     expected = reference.states
     if runtime.dim != expected.shape[1]:
         raise ValueError(f"{runtime.dim} dimensions where the source has {expected.shape[1]}")
@@ -303,13 +303,13 @@ def compare(runtime: Runtime, reference: Reference) -> Agreement:
     cosines, worst = [], 0.0
     for states in (reference.alone(runtime), by_length, reference.paired(runtime)):
         cosines.append(np.sum(_unit(states) * _unit(expected), axis=1))
-        worst = float(np.maximum(worst, np.abs(states - expected).max()))  # which keeps what is no number
+        worst = float(np.maximum(worst, np.abs(states - expected).max()))  # maximum keeps NaN
     cosine = np.concatenate(cosines)
     return Agreement(float(cosine.min()), float(cosine.mean()), worst, neighbour_overlap(expected, by_length))
 
 
 def neighbour_overlap(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
-    """The mean share of a token's nearest neighbours, itself left out, that two (n, dim) matrices agree on."""
+    """The mean share of a token's nearest neighbours, without the token, on which two (n, dim) matrices agree."""
     k = min(NEIGHBOURS, len(expected) - 1)
     if k < 1:
         return 1.0
@@ -324,7 +324,7 @@ def neighbour_overlap(expected: NDArray[np.float32], found: NDArray[np.float32])
 
 
 def speed(runtime: Runtime, reference: Reference, batch_tokens: int) -> float:
-    """Tokens a second, special ones included, in batches as a job makes them: the best of some passes."""
+    """Tokens per second, special tokens included, in batches like those of a job; the best of some passes."""
     batch = reference.batch()
     best, until = np.inf, time.perf_counter() + _SECONDS
     for _ in range(_PASSES):

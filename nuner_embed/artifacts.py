@@ -180,7 +180,7 @@ def lock_beside(directory: Path) -> Path:
 def replacing(directory: Path, kind: Kind, *, force: bool = False) -> Iterator[Path]:
     """Yields a new folder to fill, which is renamed to `directory` in one step if the block ends without an error.
 
-    The folder lies beside the directory. Leftovers of killed attempts are removed, or their renames completed, before.
+    The folder lies beside the directory. What killed attempts left is removed first, or their renames are completed.
     Where `directory` is a symbolic link, the directory that the link names is made.
 
     Args:

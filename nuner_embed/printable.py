@@ -37,7 +37,7 @@ def readable(text: str) -> str:
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    r"""A value as JSON without unsafe characters: U+202E is written `\u202e`, which JSON reads alike."""
+    r"""A value as JSON without unsafe characters: U+202E is written `\u202e`, with the same meaning."""
     import json  # nuner-embed --help does without
 
     text = json.dumps(value, ensure_ascii=False, indent=indent)

@@ -215,7 +215,7 @@ class Corpus:
         return self._survey
 
     def __iter__(self) -> Iterator[Document | Reject]:
-        """All documents in order; where bad records are skipped, a `Reject` stands in the place of each.
+        """All documents in order; where bad records are skipped, with a `Reject` for each.
 
         Raises:
             CorpusError: a bad record, unless they are skipped.

@@ -30,8 +30,7 @@ from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.runtimes.base import RuntimeOptions
 from nuner_embed.runtimes.onnx import OnnxRuntime
 from nuner_embed.runtimes.padding import PaddedIds, pad
-from nuner_embed.runtimes.parity import GATES, compare, speeds
-from nuner_embed.runtimes.reference import Reference, cut_windows
+from nuner_embed.runtimes.parity import GATES, Reference, compare, cut_windows, speeds
 
 MODELS = ("minilm-l6", "nuner-mini")
 

@@ -32,9 +32,9 @@ from nuner_embed.encoders.loader import load_encoder
 from nuner_embed.evaluation.calibration import compare
 from nuner_embed.heads.linear import LinearHead
 from nuner_embed.heads.probe import train_probe
-from nuner_embed.models.companions import DETECTOR_FOLDER
 from nuner_embed.models.concept_facts import ConceptFacts
 from nuner_embed.models.delta import compose, seal, ship
+from nuner_embed.models.directories import DETECTOR_FOLDER
 from nuner_embed.models.resolver import locate
 from nuner_embed.pretraining.facts import FACTS_FILE
 from nuner_embed.pretraining.folder import CURVE_FILE

@@ -12,8 +12,8 @@ from nuner_embed.encoders.loader import resolve_recipe
 from nuner_embed.errors import ExportError
 from nuner_embed.export.verify import Verification, verify_model
 from nuner_embed.files import canonical_json, copy_file, expand, naming, write_json
-from nuner_embed.models.companions import CONCEPT_FOLDER, DETECTOR_FOLDER
 from nuner_embed.models.concept_facts import ConceptFacts
+from nuner_embed.models.directories import CONCEPT_FOLDER, DETECTOR_FOLDER
 from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.models.onnx_export import (
     EXPORTED_MODEL,
@@ -31,8 +31,7 @@ from nuner_embed.models.resolver import GraphModel, TransformersModel, locate
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.runtimes.base import RuntimeOptions
 from nuner_embed.runtimes.padding import pad
-from nuner_embed.runtimes.parity import GATES, Agreement, compare
-from nuner_embed.runtimes.reference import Reference, cut_windows
+from nuner_embed.runtimes.parity import GATES, Agreement, Reference, compare, cut_windows
 from nuner_embed.runtimes.registry import load_runtime, require
 
 _LOG = logging.getLogger(__name__)

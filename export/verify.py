@@ -13,14 +13,13 @@ from nuner_embed.bundled import bundled_texts
 from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.errors import ExportError, ModelError
 from nuner_embed.files import write_json
-from nuner_embed.models.companions import CONCEPT_FOLDER
+from nuner_embed.models.directories import CONCEPT_FOLDER
 from nuner_embed.models.onnx_export import EXPORT_FILE, VERIFY_FILE, altered
 from nuner_embed.models.resolver import GraphModel, Model, TransformersModel, graph_beside, locate
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.models.weights import has_weights
 from nuner_embed.runtimes.base import Runtime, RuntimeOptions
-from nuner_embed.runtimes.parity import GATES, Measurement, speeds
-from nuner_embed.runtimes.reference import Reference
+from nuner_embed.runtimes.parity import GATES, Measurement, Reference, speeds
 from nuner_embed.runtimes.registry import require
 from nuner_embed.runtimes.select import measure, measure_unfused
 

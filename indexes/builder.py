@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from nuner_embed.arguments import Progress
 from nuner_embed.arrays import write_array
 from nuner_embed.errors import IndexBundleError
 from nuner_embed.files import naming, sha256_of, sync, sync_folder
@@ -22,7 +23,6 @@ from nuner_embed.indexes.recall import hold_out, tune
 from nuner_embed.indexes.segment_plan import Plan, choose
 from nuner_embed.indexes.segment_rows import documents_file, rows_file
 from nuner_embed.indexes.vectors import Ints, Order, Vectors, write_vectors
-from nuner_embed.progress import Progress
 
 Chunk = TypeVar("Chunk", bound=Sized)
 _LOG = logging.getLogger(__name__)

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
+from nuner_embed.arguments import Progress, silent
 from nuner_embed.errors import IndexBundleError
 from nuner_embed.files import expand
 from nuner_embed.indexes import changes
@@ -22,7 +23,6 @@ from nuner_embed.indexes.segment_plan import Work
 from nuner_embed.indexes.state import State, allowed, load, problems, whole_numbers
 from nuner_embed.indexes.vectors import Floats, Metric, best, prepared
 from nuner_embed.limits import FILTER_SECONDS
-from nuner_embed.progress import Progress, silent
 from nuner_embed.store.reader import Store
 
 
@@ -96,7 +96,7 @@ class Index:
             threads: 0 for one a core.
             gpu: train inverted lists on a GPU.
             force: replace an index that is there; whoever opens it meanwhile gets the old one or the new one.
-            progress: see `nuner_embed.progress.Progress`.
+            progress: see `nuner_embed.arguments.Progress`.
 
         Raises:
             IndexBundleError: the directory is taken, there is no row, or nothing fits into the memory.

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.arguments import Texts, as_documents
-from nuner_embed.corpora.lines import read_lines
 from nuner_embed.corpora.records import Reject
+from nuner_embed.corpora.streams import read_lines
 from nuner_embed.corpora.txt import unmark
 from nuner_embed.documents import Document, Span, is_text
 from nuner_embed.errors import CorpusError, IndexBundleError, NunerEmbedError, StoreMismatch

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nuner_embed.arguments import Progress, silent
 from nuner_embed.errors import IndexBundleError
 from nuner_embed.indexes.base import AUTO, DEFAULT, Backend, backend_of
 from nuner_embed.indexes.bundle import Recall, Trial
 from nuner_embed.indexes.recall import hold_out, tune
 from nuner_embed.indexes.vectors import Metric, Order, Vectors
-from nuner_embed.progress import Progress, silent
 
 _LOG = logging.getLogger(__name__)
 # Below so many rows an index is flat unless another kind is asked for: a search of all rows misses none, and there is
@@ -36,7 +36,7 @@ class Work:
     Attributes:
         threads: 0 for one a core.
         gpu: train inverted lists on a GPU.
-        progress: see `nuner_embed.progress.Progress`.
+        progress: see `nuner_embed.arguments.Progress`.
     """
 
     threads: int = 0

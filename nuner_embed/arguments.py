@@ -1,4 +1,4 @@
-"""What callers may give: one path, name or text where several are expected, and strings where documents are."""
+"""What callers may pass: one path, name or text in place of several, strings for documents, a callback for progress."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -8,6 +8,8 @@ from nuner_embed.documents import Document
 StrPath = str | os.PathLike[str]
 Paths = StrPath | Sequence[StrPath]
 Texts = str | Document | Sequence[str | Document]
+# Is told what is being done, how much of it is done, and how much there is.
+Progress = Callable[[str, int, int], None]
 
 
 def as_paths(paths: Paths) -> list[StrPath]:
@@ -35,3 +37,7 @@ def as_documents(texts: Texts, read: Callable[[str, str], Document] = Document) 
         if not isinstance(item, str | Document):
             raise TypeError(f"expected a text or a Document, found {type(item).__name__}")
     return [read(str(place), item) if isinstance(item, str) else item for place, item in enumerate(items)]
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """The `Progress` of callers who want none."""

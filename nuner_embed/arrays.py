@@ -13,8 +13,10 @@ import pyarrow as pa
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-# NumPy parses a file's header with Python's `ast`, and Python 3.11's parser fails where two threads are in it
-# (python/cpython#106905): readers of one index refresh it from as many threads as they like.
+from nuner_embed.files import opened_at_once
+
+# NumPy parses a file's header with Python's `ast`, and the parser of Python 3.11 fails when two threads use it at once
+# (python/cpython#106905); any number of threads may refresh one index.
 _ONE_AT_A_TIME = threading.Lock()
 _PLAIN_NUMBERS = "biuf"
 _WRITTEN_AT_ONCE = 1 << 24
@@ -33,9 +35,9 @@ def map_array(path: Path, mode: Literal["r", "r+"] = "r") -> "NDArray[Any] | np.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it holds no array of plain numbers, or is not as long as its header says.
+        ValueError: the file holds no array of plain numbers, or has another length than its header says.
     """
-    with open(path, "rb", opener=_without_waiting) as stream:
+    with open(path, "rb", opener=opened_at_once) as stream:
         facts = os.fstat(stream.fileno())
         if not stat.S_ISREG(facts.st_mode):
             raise ValueError("it is no regular file")
@@ -53,15 +55,11 @@ def parse_array(data: bytes) -> NDArray[Any]:
     """The array that the bytes of a `.npy` file hold.
 
     Raises:
-        ValueError: they hold no array of plain numbers, or more or fewer than their header says.
+        ValueError: the bytes hold no array of plain numbers, or more or fewer numbers than the header says.
     """
     stream = io.BytesIO(data)
     shape, order, dtype = _read_header(stream, len(data))
     return np.frombuffer(data, dtype, math.prod(shape), stream.tell()).reshape(shape, order=order).copy(order)
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a pipe that nobody writes to opens at once
 
 
 def _read_header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], Literal["C", "F"], np.dtype[Any]]:
@@ -75,7 +73,7 @@ def _read_header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], Literal
             shape, is_fortran, dtype = read(stream)
     except OSError:
         raise
-    except Exception as error:  # NumPy lets through what Python's parsers raise
+    except Exception as error:  # NumPy lets errors of Python's parser through
         raise ValueError(f"it is no array in NumPy's format ({error})") from None
     if dtype.kind not in _PLAIN_NUMBERS or any(length < 0 for length in shape):
         raise ValueError(f"it holds {dtype} of shape {shape}, no plain numbers")
@@ -89,20 +87,20 @@ def write_array(stream: IO[bytes], array: NDArray[Any]) -> None:
     """Writes an array as a `.npy` file.
 
     Raises:
-        OSError: the disk is full, say: with its number, which `numpy.save` leaves out.
+        OSError: the file cannot be written, with the error number that `numpy.save` leaves out.
     """
     write_header(stream, array.shape, array.dtype)
     write_numbers(stream, array)
 
 
 def write_header(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Writes the head of a `.npy` file, whose numbers come row by row."""
+    """Writes the header of a `.npy` file whose numbers follow row by row."""
     facts = {"shape": shape, "fortran_order": False, "descr": npy.dtype_to_descr(dtype)}
     npy.write_array_header_1_0(stream, facts)
 
 
 def write_numbers(stream: IO[bytes], array: NDArray[Any]) -> None:
-    """Writes the numbers of an array, row by row, without a head."""
+    """Writes the numbers of an array, row by row, without a header."""
     flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     for first in range(0, len(flat), _WRITTEN_AT_ONCE):
         stream.write(flat[first : first + _WRITTEN_AT_ONCE].data)

@@ -1,6 +1,6 @@
-"""Directories that this project makes: whose a directory is, who may change it, how a new one takes its name.
+"""Directories that this project makes: how they are recognised, locked, replaced and published.
 
-A directory is ours only by its marker: a file of ours, with our schema in it, which `Kind.read` reads. What we did not
+A directory is ours if it holds its marker: a file with our schema, which `Kind.read` reads. What nuner-embed did not
 write is never removed and never overwritten, whatever the options.
 """
 
@@ -30,13 +30,13 @@ class Kind:
     """A kind of directory that this project writes.
 
     Attributes:
-        name: with its article, as messages have it: "an index".
-        marker: the file by which a directory of this kind is known.
-        read: reads the marker, given the directory; raises an `error` if the marker is damaged or somebody else's.
-        files: all that such a directory may consist of, as patterns of paths within it, one pattern a file:
-            `*` stands for anything within one name. The marker belongs to them without being named.
-        error: what is raised.
-        locked: what is raised where another process works on the directory.
+        name: with its article, for messages: "an index".
+        marker: the file that identifies a directory of this kind.
+        read: reads the marker of a directory; raises `error` if the marker is damaged or of another program.
+        files: patterns of the paths that such a directory may contain, one pattern a file; `*` stands for any
+            characters within one name. The marker need not be listed.
+        error: the class of errors to raise.
+        locked: the class to raise where another process is working on the directory.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Kind:
     locked: type[NunerEmbedError]
 
     def strangers(self, directory: Path) -> list[str]:
-        """What lies in a directory and does not belong to this kind, by its path within; links never belong."""
+        """Paths within a directory that do not belong to this kind; symbolic links never belong."""
         found = []
         patterns = [PurePosixPath(pattern).parts for pattern in (self.marker, *self.files)]
         for parent, folders, names in os.walk(directory):
@@ -77,14 +77,14 @@ def _begins(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
 
 
 def is_free(directory: Path) -> bool:
-    """Whether nothing is there, or an empty directory."""
+    """Whether the path does not exist, or is an empty directory."""
     return not os.path.lexists(directory) or (directory.is_dir() and not any(directory.iterdir()))
 
 
 def is_only_begun(directory: Path, kind: Kind) -> bool:
-    """Whether a command died in a directory before the marker was there.
+    """Whether a command was killed in a directory before it wrote the marker.
 
-    Nothing lies there then but the marker's folder, an empty `.lock`, and files that were to become the marker.
+    Such a directory holds at most the marker's folder, an empty `.lock`, and temporary files of the marker.
     """
     marker = directory / kind.marker
     if not directory.is_dir() or os.path.lexists(marker):
@@ -104,10 +104,10 @@ def is_only_begun(directory: Path, kind: Kind) -> bool:
 
 
 def require_ours(directory: Path, kind: Kind) -> None:
-    """Refuses a directory that is not of the kind, by its marker, or that holds anything besides.
+    """Refuses a directory without a valid marker of the kind, or with files that do not belong to the kind.
 
     Raises:
-        NunerEmbedError: the kind's error, which says what is there.
+        NunerEmbedError: the kind's error; the message names what was found.
     """
     if not directory.is_dir():
         raise kind.error(f"{directory} is a file; name a directory for {kind.name}")
@@ -132,10 +132,10 @@ def require_ours(directory: Path, kind: Kind) -> None:
 
 
 def require_replaceable(directory: Path, kind: Kind, *, force: bool) -> None:
-    """Checks that a directory is free, or of the kind and to be replaced, with nothing in it that would be lost.
+    """Refuses a directory that is neither free nor, with `force`, a directory of the kind that may be replaced.
 
     Raises:
-        NunerEmbedError: the kind's error, which says what is there.
+        NunerEmbedError: the kind's error; the message names what was found.
     """
     if is_free(directory):
         return
@@ -148,13 +148,13 @@ def require_replaceable(directory: Path, kind: Kind, *, force: bool) -> None:
 
 @contextlib.contextmanager
 def lock(path: Path, busy: NunerEmbedError, error: type[NunerEmbedError], *, wait: bool = False) -> Iterator[None]:
-    """Holds a lock file; the operating system lets go of it when the process dies.
+    """Holds a lock file; the operating system releases the lock when the process ends.
 
     Args:
-        path: of the lock file, which stays.
-        busy: what is raised where another process holds it.
-        error: what is raised where the file cannot be made.
-        wait: for as long as another process holds it.
+        path: of the lock file, which is not removed.
+        busy: the error to raise where another process holds the lock.
+        error: the class of the error to raise where the file cannot be made.
+        wait: wait for the lock instead of raising `busy`.
     """
     if path.is_symlink():
         raise error(f"{path} is a symbolic link, which nuner-embed never makes; remove the link")
@@ -172,24 +172,24 @@ def lock(path: Path, busy: NunerEmbedError, error: type[NunerEmbedError], *, wai
 
 
 def lock_beside(directory: Path) -> Path:
-    """The lock file of whoever makes or replaces a directory."""
+    """The lock file to hold while a directory is made or replaced."""
     return directory.with_name(f".{directory.name}.lock")
 
 
 @contextlib.contextmanager
 def replacing(directory: Path, kind: Kind, *, force: bool = False) -> Iterator[Path]:
-    """A new folder to fill, which takes the name of `directory` in one step if the block ends without an error.
+    """Yields a new folder to fill, which is renamed to `directory` in one step if the block ends without an error.
 
-    The folder lies beside the directory. What earlier attempts left that were killed is swept first, or brought to
-    its end. Where `directory` is a symbolic link, the directory that the link names is made.
+    The folder lies beside the directory. What killed attempts left is removed first, or their renames are completed.
+    Where `directory` is a symbolic link, the directory that the link names is made.
 
     Args:
-        directory: the name to take.
+        directory: the final path.
         kind: of the directory.
-        force: replace what is there, if that is of the kind.
+        force: replace an existing directory of the kind.
 
     Raises:
-        NunerEmbedError: the kind's error: something else is there; or another process is at it.
+        NunerEmbedError: the kind's error: the path is taken by something else, or another process is writing it.
     """
     named, directory = directory, Path(os.path.realpath(directory))
     require_replaceable(directory, kind, force=force)
@@ -218,7 +218,7 @@ def replacing(directory: Path, kind: Kind, *, force: bool = False) -> Iterator[P
 
 @contextlib.contextmanager
 def _as_if_there(work: Path, directory: Path) -> Iterator[None]:
-    """Names in an OSError, such as one of a full disk, the file that was to come to be, not the one beside it."""
+    """Makes an OSError of the block, such as that of a full disk, name the final path instead of the temporary one."""
     try:
         yield
     except OSError as error:
@@ -229,14 +229,14 @@ def _as_if_there(work: Path, directory: Path) -> Iterator[None]:
 
 
 def publish(work: Path, directory: Path, kind: Kind) -> None:
-    """Gives a finished folder its name in one step; a directory of the kind that bears the name is removed.
+    """Renames a finished folder in one step; an existing directory of the kind is replaced and removed.
 
     Raises:
-        NunerEmbedError: the kind's error: in the meantime something else came to lie there. Nothing was changed.
+        NunerEmbedError: the kind's error: something else took the path in the meantime. Nothing was changed.
     """
     sync_tree(work)
     if is_free(directory):
-        work.rename(directory)  # in the place of an empty directory too
+        work.rename(directory)  # replaces an empty directory too
         sync_folder(directory.parent)
         return
     require_ours(directory, kind)
@@ -252,7 +252,7 @@ def publish(work: Path, directory: Path, kind: Kind) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Exchanges two names in one step; False where the system cannot."""
+    """Exchanges two paths in one step; returns False where the system cannot."""
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
@@ -267,10 +267,12 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def sweep(directory: Path) -> list[Path]:
-    """Brings to its end what was killed while it made or replaced a directory: only the holder of its lock may.
+    """Completes or removes what a command left that was killed while it made or replaced a directory.
+
+    Only the holder of the directory's lock may call this.
 
     Returns:
-        What was removed.
+        The removed folders.
     """
     names = temporary_names(directory)
     with os.scandir(directory.parent) as entries:
@@ -279,7 +281,7 @@ def sweep(directory: Path) -> list[Path]:
             for entry in entries
             if (match := names.fullmatch(entry.name)) and entry.is_dir(follow_symlinks=False)
         ]
-    for suffix in ("ready", "old"):  # the finished one first; else the former one gets its name back
+    for suffix in ("ready", "old"):  # the new directory if it was finished, else the old one
         for found, path in left:
             if found == suffix and not os.path.lexists(directory):
                 path.rename(directory)
@@ -291,7 +293,7 @@ def sweep(directory: Path) -> list[Path]:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """What lies in a folder under a name that only a command gives to what it has not finished; it may still run."""
+    """The temporary files and folders of commands in a folder, by their names; a command may still be using them."""
     with os.scandir(folder) as entries:
         found = [
             Path(entry.path)
@@ -304,14 +306,14 @@ def leftovers(folder: Path) -> list[Path]:
 
 
 def sweep_folder(folder: Path) -> list[Path]:
-    """Removes what killed commands left in a folder, as far as no process is at it, and says what that was."""
+    """Removes what killed commands left in a folder and no process is using; returns what was removed."""
     removed = []
     for path in leftovers(folder):
         match = _LEFTOVER.fullmatch(path.name)
         assert match
         if match["suffix"] == "tmp":
             removed += [path] if remove_abandoned(path) else []
-        elif path.is_dir():  # else it went with the one before
+        elif path.is_dir():  # else it was removed with the one before
             target = folder / match["name"]
             with (
                 contextlib.suppress(NunerEmbedError),
@@ -323,7 +325,7 @@ def sweep_folder(folder: Path) -> list[Path]:
 
 
 def require_no_links(directory: Path, error: type[NunerEmbedError]) -> None:
-    """Refuses a directory that is to be changed and in which, or in whose folders, something is a symbolic link.
+    """Refuses to change a directory that holds a symbolic link, at any depth.
 
     Raises:
         NunerEmbedError: the given error, naming the link.

@@ -1,4 +1,4 @@
-"""Where what can be made again is kept: the user's cache folder, or a temporary one where that cannot be written."""
+"""The cache: the user's cache folder, or a temporary folder where the user's cannot be written."""
 
 import contextlib
 import logging
@@ -16,18 +16,18 @@ _LOG = logging.getLogger(__name__)
 
 
 def cached(*parts: str, folder: bool = False) -> Path:
-    """The path of something in the cache: where it is already, else where it can be made.
+    """A path in the cache, where the file exists already or can be made.
 
     Args:
         parts: of the path within the cache.
-        folder: the path is that of a folder to write files into, which is made where it is missing.
+        folder: the path is a folder to write files into; it is made if it is missing.
 
     The cache is the folder that NUNER_EMBED_CACHE names, or `nuner-embed` in XDG_CACHE_HOME or in the home folder's
-    `.cache`. Where the last two cannot be written, or there is no home folder, a temporary folder takes the cache's
-    place, which a line of the log says once.
+    `.cache`. Where the last two cannot be written, or there is no home folder, a temporary folder replaces the
+    cache, and one line of the log says so.
 
     Raises:
-        NunerEmbedError: NUNER_EMBED_CACHE names a folder that cannot be written, or no folder can be.
+        NunerEmbedError: NUNER_EMBED_CACHE names a folder that cannot be written, or no folder can be written.
     """
     kept = cache_folder()
     if kept:
@@ -45,7 +45,7 @@ def cached(*parts: str, folder: bool = False) -> Path:
 
 
 def cache_folder() -> Path | None:
-    """The folder where what can be made again is kept, there or not; None where only a temporary one could be."""
+    """The cache folder, whether it exists or not; None where there is no home folder."""
     return _named() or _of_user()
 
 
@@ -57,7 +57,7 @@ def _named() -> Path | None:
 def _of_user() -> Path | None:
     """The user's own cache folder; None where the user has none."""
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not base.is_absolute():  # such a value is invalid, as the XDG specification has it
+    if not base.is_absolute():  # the XDG specification calls relative paths invalid
         try:
             base = Path.home() / ".cache"
         except RuntimeError:  # HOME is not set, and the system does not know the user
@@ -66,7 +66,7 @@ def _of_user() -> Path | None:
 
 
 def _problem(folder: Path) -> str | None:
-    """Why nothing can be made in a folder, which is made where it is missing; None if something can."""
+    """Makes a folder if it is missing; returns why nothing can be written there, or None."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -76,7 +76,7 @@ def _problem(folder: Path) -> str | None:
 
 @cache
 def _temporary(instead_of: Path | None) -> Path:
-    """A folder that only this user can write, the same in every process of this user where that can be."""
+    """A temporary folder that only this user can write; if possible the same one in all processes of the user."""
     try:
         user = os.getuid() if hasattr(os, "getuid") else 0
         folder = Path(tempfile.gettempdir()) / f"nuner-embed-{user}"
@@ -84,7 +84,7 @@ def _temporary(instead_of: Path | None) -> Path:
             folder.mkdir(mode=0o700)
         facts = folder.lstat()
         if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != user or facts.st_mode & 0o022:
-            folder = Path(tempfile.mkdtemp(prefix="nuner-embed-"))  # somebody else could put something into the other
+            folder = Path(tempfile.mkdtemp(prefix="nuner-embed-"))  # another user could write into the first one
     except OSError as error:
         raise NunerEmbedError(
             f"there is no folder to keep what is made once ({error.strerror or error}); name one that can be written "

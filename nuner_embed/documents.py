@@ -1,8 +1,10 @@
 """Documents, spans and words: character offsets into the original text are the truth everywhere."""
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Document:
 
 
 def is_text(value: str) -> bool:
-    """Whether it can be written as UTF-8; JSON may hold halves of a surrogate pair."""
+    """Whether a string can be written as UTF-8; JSON may hold lone surrogates."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -75,11 +77,11 @@ def _require_encodable(value: str, name: str) -> None:
 def join_words(
     words: Sequence[str], gaps: Sequence[str] | None = None, before: str = ""
 ) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """Joins words to a text; returns it and each word's `(start, end)` in it.
+    """Joins words to a text; returns the text and each word's `(start, end)`.
 
     Args:
         words: of one text.
-        gaps: what follows each word; what follows the last one is left out. None for single spaces.
+        gaps: what follows each word; the last gap is not used. None for single spaces.
         before: what precedes the first word.
     """
     offsets = []
@@ -106,7 +108,7 @@ class ContentHash:
         self._hash = hashlib.sha256()
 
     def add(self, document: Document) -> None:
-        """Takes one more document into the hash."""
+        """Adds a document to the hash."""
         parts: tuple[object, ...] = (document.id, document.text, document.words)
         parts += tuple((span.start, span.end, span.label, span.score) for span in document.spans)
         encoded = repr(parts).encode("ascii", "backslashreplace")
@@ -116,3 +118,18 @@ class ContentHash:
     def hexdigest(self) -> str:
         """The hash so far, in hex."""
         return self._hash.hexdigest()
+
+
+def split_words(text: str) -> list[tuple[int, int]]:
+    """`(start, end)` of each word: runs of letters and digits, and every other visible character by itself."""
+    return [offsets for _, offsets in _splitter().pre_tokenize_str(text)]
+
+
+@functools.cache
+def _splitter() -> Any:
+    from tokenizers import Regex, pre_tokenizers  # a store is read without
+
+    # Letters, marks, digits and joiners, with inner hyphens; any other visible character stands alone. As GLiNER
+    # splits, but with an engine whose \w knows combining marks (Python's does not).
+    pattern = r"[\w\x{200c}\x{200d}]+(?:-[\w\x{200c}\x{200d}]+)*|[^\s\x{1c}-\x{1f}]"
+    return pre_tokenizers.Split(Regex(pattern), behavior="removed", invert=True)

@@ -3,27 +3,27 @@
     NunerEmbedError
     |-- CorpusError        a corpus that cannot be read: names the file and the line
     |-- ModelError         a model that cannot be found, loaded or trusted
-    |-- RuntimeUnavailable a runtime, provider or device that was asked for and is not there
+    |-- RuntimeUnavailable a requested runtime, provider or device is not available
     |-- OutOfMemory        one window alone does not fit into memory
-    |-- ExportError        an exported graph that is not its source
-    |-- AnnotationError    an LLM cannot be asked, or what it said cannot be kept
+    |-- ExportError        an exported graph that differs from its source
+    |-- AnnotationError    an LLM that cannot be asked, or whose replies cannot be kept
     |-- PretrainingError   a bi-encoder that cannot be trained, or training that cannot go on
     |-- ProbeError         a probe that cannot be trained, read or used, or data that does not fit it
     |-- IndexBundleError   an index that cannot be built, read or trusted
-    |   `-- IndexLocked    somebody else is changing it
+    |   `-- IndexLocked    another process is changing it
     `-- StoreError         a store that cannot be written, read or trusted
-        |-- StoreLocked    somebody else is writing
+        |-- StoreLocked    another process is writing it
         `-- StoreMismatch  begun with another recipe, corpus, runtime or schema
 
 A message says what was expected, what was found, and what to do about it. The command line prints it
-as one line and exits with 1; `ValueError` and `TypeError` are left to a programmer's bad arguments.
+as one line and exits with 1; `ValueError` and `TypeError` mean bad arguments in code.
 """
 
 from nuner_embed.printable import printable
 
 
 class NunerEmbedError(Exception):
-    """Base class of every error that a user can mend."""
+    """Base class of all errors that a user can do something about."""
 
 
 class CorpusError(NunerEmbedError):
@@ -51,7 +51,7 @@ class ModelError(NunerEmbedError):
 
 
 class RuntimeUnavailable(NunerEmbedError):
-    """A runtime, provider or device that was asked for is not what would run."""
+    """A requested runtime, provider or device is not available."""
 
 
 class OutOfMemory(NunerEmbedError):
@@ -63,7 +63,7 @@ class ExportError(NunerEmbedError):
 
 
 class AnnotationError(NunerEmbedError):
-    """An LLM cannot be asked, or what it said cannot be kept."""
+    """An LLM cannot be asked, or its replies cannot be kept."""
 
 
 class PretrainingError(NunerEmbedError):

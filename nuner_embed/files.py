@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are written whole or not at all, and read within bounds."""
 
 import contextlib
 import errno
@@ -18,11 +18,11 @@ from nuner_embed.errors import NunerEmbedError
 from nuner_embed.limits import JSON_DEPTH, JSON_FILE_BYTES, MIB
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-# What a file system says that cannot do it; network and FUSE file systems often cannot sync a folder.
+# The errors of file systems that cannot sync; network and FUSE file systems often cannot sync a folder.
 _CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF})
-# What no file is to blame for: too many are open, or there is no memory.
+# Errors of the process, not of a file: too many open files, or no memory.
 OF_THE_PROCESS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-_NAME_BYTES = 200  # of a file's own name within the name of its temporary file: a name has at most 255 bytes
+_NAME_BYTES = 200  # of the file's name that its temporary name keeps: file names have at most 255 bytes
 
 
 def sha256_of(path: Path) -> str:
@@ -32,7 +32,7 @@ def sha256_of(path: Path) -> str:
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spare blanks, for hashing."""
+    """JSON with sorted keys and no optional white space, for hashing."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -74,10 +74,10 @@ def _sync(descriptor: int) -> None:
 
 
 def expand(path: str | os.PathLike[str]) -> Path:
-    """A path with the home folder in the place of `~` or `~name`.
+    """A path with `~` or `~name` replaced by the home folder.
 
     Raises:
-        NunerEmbedError: that home folder is not known.
+        NunerEmbedError: the home folder is not known.
     """
     try:
         return Path(path).expanduser()
@@ -88,7 +88,7 @@ def expand(path: str | os.PathLike[str]) -> Path:
 
 
 def same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
-    """Whether two paths lead to one file or folder, by links, hard links or other spellings too."""
+    """Whether two paths lead to the same file or folder, through links, hard links or other spellings too."""
     try:
         return Path(one).samefile(other)
     except OSError:  # one of them is not there
@@ -96,13 +96,13 @@ def same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> boo
 
 
 def temporary_name(path: Path, suffix: str) -> Path:
-    """A name beside a path that nobody can foresee: `.NAME.<16 hex digits>.SUFFIX`."""
+    """An unpredictable name beside a path: `.NAME.<16 hex digits>.SUFFIX`."""
     name = os.fsdecode(os.fsencode(path.name)[:_NAME_BYTES])
     return path.with_name(f".{name}.{secrets.token_hex(8)}.{suffix}")
 
 
 def temporary_names(path: Path) -> re.Pattern[str]:
-    """What the names match that `temporary_name` gives for a path; its group 1 is the suffix."""
+    """Matches the names that `temporary_name` gives for a path; group 1 is the suffix."""
     name = os.fsdecode(os.fsencode(path.name)[:_NAME_BYTES])
     return re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{16}}\.([a-z]+)", re.DOTALL)
 
@@ -111,12 +111,12 @@ def temporary_names(path: Path) -> re.Pattern[str]:
 def atomic_write(path: Path, *, follow: bool = True) -> Iterator[IO[bytes]]:
     """Opens a binary file that appears under `path`, synced, only if the block ends without an error.
 
-    What earlier writers of `path` left that were killed is removed.
+    Temporary files that killed writers of `path` left are removed first.
 
     Args:
         path: of the file.
-        follow: write the file that `path` leads to, where `path` is a symbolic link; where this is False, a link is
-            an error, as within a directory that somebody else may have prepared.
+        follow: write through a symbolic link. Where this is False, a link is an error, as in a directory that somebody
+            else may have prepared.
 
     Raises:
         OSError: the file cannot be written; the error names `path`.
@@ -157,18 +157,18 @@ def _is_temporary(name: Any, path: Path) -> bool:
 
 
 def _locked_temporary(path: Path) -> IO[bytes]:
-    """A new file beside a path, locked for as long as it is open: by that `sweep_temporaries` knows that it is used."""
+    """A new file beside a path, locked while it is open, so that `sweep_temporaries` of another process keeps it."""
     while True:
         stream = temporary_name(path, "tmp").open("xb")
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(stream.fileno()).st_nlink:  # else somebody swept it away before it was locked
+        if os.fstat(stream.fileno()).st_nlink:  # else another process removed it before it was locked
             return stream
         stream.close()
 
 
 def sweep_temporaries(path: Path) -> list[Path]:
-    """Removes what writers of a path left beside it that were killed, and says what that was."""
+    """Removes the temporary files that killed writers of a path left; returns their paths."""
     names = temporary_names(path)
     try:
         with os.scandir(path.parent) as entries:
@@ -181,7 +181,7 @@ def sweep_temporaries(path: Path) -> list[Path]:
 
 
 def remove_abandoned(temporary: Path) -> bool:
-    """Removes a temporary file unless a process holds it open; False if it is held, or is no file."""
+    """Removes a temporary file; returns False if a process holds the file open, or it is no regular file."""
     try:
         descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -200,7 +200,7 @@ def remove_abandoned(temporary: Path) -> bool:
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Gives an OSError of the block that names no file, as one of a full disk does, the name of the file."""
+    """Adds the path to an OSError of the block that names no file, such as that of a full disk."""
     try:
         yield
     except OSError as error:
@@ -210,14 +210,14 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def open_own(path: Path, mode: Literal["ab", "r+b", "xb"]) -> IO[bytes]:
-    """Opens a file of an artefact for writing, unless something else bears its name.
+    """Opens a regular file of an artefact for writing.
 
     Args:
         path: of the file.
         mode: of `open`.
 
     Raises:
-        OSError: it cannot be opened, or is a symbolic link, a pipe or a device.
+        OSError: the file cannot be opened, or the path is a symbolic link, a pipe or a device.
     """
     try:
         stream = open(path, mode, opener=_without_following)  # noqa: SIM115
@@ -236,10 +236,10 @@ def _without_following(path: str, flags: int) -> int:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copies a regular file's bytes, never through a symbolic link in the place of the target.
+    """Copies a regular file's bytes; never writes through a symbolic link.
 
     Raises:
-        OSError: one of the files cannot be read or written; the error names that one.
+        OSError: a file cannot be read or written; the error names the file.
     """
     if not source.is_file():
         there = os.path.lexists(source)
@@ -250,13 +250,13 @@ def copy_file(source: Path, target: Path) -> None:
     try:
         shutil.copyfile(source, target)
     except OSError as error:
-        if error.errno in _FULL:  # of which shutil says that the source is full
+        if error.errno in _FULL:  # shutil names the source in the error of a full disk
             raise OSError(error.errno, error.strerror, os.fspath(target)) from None
         raise
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a value as indented JSON, atomically; never through a symbolic link."""
+    """Writes a value as indented JSON, atomically; never writes through a symbolic link."""
     with atomic_write(path, follow=False) as stream:
         stream.write(json_bytes(value))
 
@@ -267,17 +267,17 @@ def json_bytes(value: Any) -> bytes:
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """A regular file's bytes, unless there are more than `limit`.
+    """The bytes of a regular file.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no regular file, such as a pipe, or has more bytes.
+        ValueError: the file is no regular file, such as a pipe, or has more than `limit` bytes.
     """
     with open(path, "rb", opener=opened_at_once) as stream:
         facts = os.fstat(stream.fileno())
         if not stat.S_ISREG(facts.st_mode):
             raise ValueError("it is no regular file")
-        # no more than there is: Python allocates what is asked for
+        # no more than the file holds: Python allocates as much as is asked for
         data = stream.read(min(limit, max(facts.st_size, MIB)) + 1)
     if max(len(data), facts.st_size) > limit:
         raise ValueError(f"it has {facts.st_size / MIB:,.0f} MiB, at most {limit / MIB:,.0f} are read")
@@ -285,7 +285,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 
 def opened_at_once(path: str, flags: int) -> int:
-    """An opener for `open` that waits for nobody: a pipe that no process writes to opens at once."""
+    """An opener for `open` that does not block on a pipe that no process writes to."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
@@ -294,7 +294,7 @@ def read_json(path: Path, limit: int = JSON_FILE_BYTES) -> Any:
 
     Args:
         path: of the file.
-        limit: bytes that are read at most.
+        limit: most bytes that are read.
 
     Raises:
         OSError: the file cannot be read.

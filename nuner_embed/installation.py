@@ -1,4 +1,4 @@
-"""Where this installation came from, for messages that say how to add to it."""
+"""The origin of this installation, for messages that say how to install an extra."""
 
 import importlib.metadata
 import json
@@ -9,12 +9,12 @@ from urllib.request import url2pathname
 
 
 def install_command(extra: str) -> str:
-    """The command that adds an extra to this installation, from wherever the package was installed.
+    """The pip command that adds an extra to this installation.
 
-    That is the checkout or the wheel that pip was given, as pip noted it down. A checkout that is there no longer, or
-    a package that was never installed, gives a command to be run in a checkout; a package from an index its name.
+    The command names the checkout or wheel that pip recorded as the origin, or the package itself if it came from an
+    index. Where the checkout is gone, or the package was never installed, it is a command to run in a checkout.
     """
-    # a checkout that Python was started in has an egg-info, which nobody installed and which comes first
+    # an egg-info in the working directory comes first, but was not installed
     installed = [one for one in importlib.metadata.distributions(name="nuner-embed") if one.read_text("INSTALLER")]
     if not installed:
         return _in_a_checkout(extra)

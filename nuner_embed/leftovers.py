@@ -1,4 +1,4 @@
-"""What killed commands left behind, in the cache folder and in folders of the user's: found, and removed."""
+"""Temporary files and folders of killed commands, in the cache and in folders of the user: found, and removed."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from nuner_embed.errors import NunerEmbedError
 from nuner_embed.files import expand
 
 _DEPTH: Final = 3  # an artefact in the folder, a folder of the artefact, and one within that
-# How releases before 0.2 called a model of the cache that they composed: `.NAME-HASH.` and eight letters of tempfile's.
+# The temporary name of a composed model in releases before 0.2: `.NAME-HASH.` and eight characters of tempfile.
 _HALF_COMPOSED: Final = re.compile(r"\.(?P<model>[\w-]+-[0-9a-f]{16})\.[a-z0-9_]{8}")
 
 
@@ -24,8 +24,8 @@ class Leftover:
     """A file or folder that a killed command left.
 
     Attributes:
-        path: of it.
-        bytes: that it takes.
+        path: of the file or folder.
+        bytes: its size.
     """
 
     path: Path
@@ -33,32 +33,32 @@ class Leftover:
 
 
 def find_leftovers(folders: Sequence[str | os.PathLike[str]] = (".",)) -> list[Leftover]:
-    """What bears a name that only a command gives to what it has not finished; a command that runs may be at it.
+    """Finds files and folders with the names of temporary ones; a running command may still be using them.
 
     Args:
-        folders: looked at besides the cache folder, three folders deep; links are not followed.
+        folders: to search besides the cache folder, three levels deep; links are not followed.
 
     Raises:
-        NunerEmbedError: one is no folder.
+        NunerEmbedError: a path is no folder.
     """
     found = [path for folder in _folders(folders) for path in _of(folder)]
     return [Leftover(path, _bytes(path)) for path in dict.fromkeys(found)]
 
 
 def clean(folders: Sequence[str | os.PathLike[str]] = (".",)) -> list[Leftover]:
-    """Removes what `find_leftovers` finds, as far as no process is at it.
+    """Removes what `find_leftovers` finds and no process is using.
 
     Returns:
         What was removed.
 
     Raises:
-        NunerEmbedError: one of the folders is none.
+        NunerEmbedError: a path is no folder.
     """
     removed = []
     for folder in _folders(folders):
         sizes = {path: _bytes(path) for path in _of(folder)}
         gone: list[Path] = []
-        with contextlib.suppress(OSError):  # it cannot be written, or is gone
+        with contextlib.suppress(OSError):  # the folder cannot be written, or is gone
             gone += sweep_folder(folder)
             gone += [path for path in _half_composed(folder) if _remove_half_composed(path)]
         removed += [Leftover(path, sizes.get(path, 0)) for path in gone]
@@ -68,12 +68,12 @@ def clean(folders: Sequence[str | os.PathLike[str]] = (".",)) -> list[Leftover]:
 def _of(folder: Path) -> list[Path]:
     try:
         return [*leftovers(folder), *_half_composed(folder)]
-    except OSError:  # it cannot be read, or is gone
+    except OSError:  # the folder cannot be read, or is gone
         return []
 
 
 def _folders(named: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """The cache's folders and the named ones, with those within, each once."""
+    """The named folders and the cache with their sub-folders, each once."""
     tops = [expand(folder) for folder in named]
     for top in tops:
         if not top.is_dir():
@@ -112,7 +112,7 @@ def _remove_half_composed(path: Path) -> bool:
 
 
 def _bytes(path: Path) -> int:
-    """What a file or folder takes; links count as themselves."""
+    """The size of a file or of all files in a folder; links are not followed."""
     paths = [path] if not path.is_dir() else [Path(top) / name for top, _, names in os.walk(path) for name in names]
     total = 0
     for one in paths:

@@ -1,7 +1,7 @@
-"""How much is taken from a file before it is refused: bounds for what strangers may hand over.
+"""Bounds on the files and values that are accepted, which may come from strangers.
 
-Each bound lies far above what honest files hold: a damaged or hostile file ends in one line, not in the end of the
-memory. SECURITY.md lists the bounds.
+Each bound lies far above what real files hold; a damaged or hostile file ends in a one-line error before memory runs
+out. SECURITY.md lists the bounds.
 """
 
 from typing import Final
@@ -12,7 +12,7 @@ MIB: Final = 1 << 20
 VECTOR_WIDTH: Final = 1 << 20
 # A line of a file of ids; an id has at most 19 digits.
 ID_LINE_BYTES: Final = 1024
-# How long a filter may take over all rows of an index; a comparison of texts takes some 60 ms for 24,000 rows.
+# Seconds that a filter may take over all rows of an index; a comparison of texts takes some 60 ms for 24,000 rows.
 # --filter-seconds and `Index.open(..., filter_seconds=...)` allow more.
 FILTER_SECONDS: Final = 120.0
 # What DuckDB may hold in memory for a filter, which it is handed 200,000 rows at a time.
@@ -29,39 +29,39 @@ JOURNAL_BYTES: Final = 256 * MIB
 # A line of a store's coverage.jsonl has some 200 bytes and the document's id; one of rejects.jsonl quotes a record.
 LIST_LINE_BYTES: Final = 4 * MIB
 
-# What is measured of a probe grows with the square of its types: of so many the matrix has 800 MB. The largest set of
-# types at hand has 66.
+# The confusion matrix of a probe grows with the square of its types: 800 MB for this many. The largest set of types
+# at hand has 66.
 PROBE_TYPES: Final = 10_000
 # A probe of 10,000 types over 4,096 dimensions has 160 MB.
 PROBE_WEIGHTS_BYTES: Final = 512 * MIB
 # The largest support sets of the paper have 64 mentions of a type, and are drawn 10 times.
 SHOTS_MOST: Final = 1_000_000
 DRAWS_MOST: Final = 10_000
-# What every reader of JSON takes for a whole number.
+# The largest whole number that every JSON reader accepts.
 SEED_MOST: Final = 2**63 - 1
 
 # A line of a corpus, or a task of Label Studio, decompressed: the Bible has 4 MB. Of 32 MiB of JSON, Python makes some
 # 2 GB at worst.
-# `Corpus(max_line_mib=...)` and --max-line-mib allow more: text8, for one, is 100 MB without a line's end.
+# `Corpus(max_line_mib=...)` and --max-line-mib allow more: text8, for example, is 100 MB on one line.
 LINE_MIB: Final = 32
-# Words, a line each, between two blank lines of a column file; the longest sentence at hand has 1,100.
+# Lines (words) between two blank lines of a column file; the longest sentence at hand has 1,100.
 SENTENCE_LINES: Final = 1_000_000
 # Fields of a line in columns. CoNLL-2012 has one for each verb of the sentence besides its eleven.
 LINE_FIELDS: Final = 1_000
-# How far back a zstd file may look, as a power of two: 256 MiB of memory. `zstd` itself stops at 27 unless told.
+# The window of a zstd file, as a power of two: 256 MiB of memory. `zstd` itself stops at 27 unless told.
 ZSTD_WINDOW_LOG: Final = 28
-# A compressed Parquet file is unpacked to a temporary file of at most so many times its size, or so much.
+# A compressed Parquet file is unpacked to at most this many times its size, or this many MiB if that is more.
 UNPACKED_RATIO: Final = 100
 UNPACKED_MIB: Final = 1024
 # Values of a column in one row group of a Parquet file; writers make row groups of about a million rows.
 PARQUET_VALUES: Final = 1 << 27
-# Bytes that one batch of rows may need because a value is repeated without being written again.
+# Bytes that one batch of rows may need for repeated values, which the file stores once.
 PARQUET_BATCH_BYTES: Final = 1 << 28
 
 # An LLM's whole answer over HTTP, decompressed; a million tokens of a reply have some 4 MB. `Server.max_reply_mib`
 # and --max-reply-mib allow more.
 REPLY_MIB: Final = 8
-# Lines of a reply that are read as annotations, and spans that these may make in one text ("the" stands in it often).
+# Lines of a reply that are read as annotations, and spans that they may give in a text ("the" occurs often).
 REPLY_ANNOTATIONS: Final = 10_000
 REPLY_SPANS: Final = 100_000
 # An instruction's wording.
@@ -71,8 +71,8 @@ INSTRUCTION_BYTES: Final = MIB
 CONFIG_BYTES: Final = 8 * MIB
 # tokenizer.json: that of a vocabulary of a million pieces has 70 MB.
 TOKENIZER_BYTES: Final = 256 * MIB
-# What a configuration may promise; published encoders have up to 48 layers, 5,120 dimensions, 32,768 positions and a
-# vocabulary of a million. What it promises is also compared with the weights.
+# The largest values of a configuration. Published encoders have 48 layers, 5,120 dimensions, 32,768 positions and a
+# vocabulary of a million. The values are also compared with the weights.
 LAYERS: Final = 1000
 HIDDEN_SIZE: Final = 1 << 16
 POSITIONS: Final = 1 << 20

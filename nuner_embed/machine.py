@@ -1,4 +1,4 @@
-"""What this machine is: facts that decide speed and bits."""
+"""Facts about this machine that decide speed and the bits of results."""
 
 import functools
 import os
@@ -19,7 +19,7 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def cpu_name() -> str:
-    """The processor's name with its family and model, since kernels are chosen by these."""
+    """The processor's name with its family and model, which decide the kernels that libraries choose."""
     info = _cpuinfo()
     name = info.get("model name") or platform.processor() or platform.machine()
     return f"{name} ({info['cpu family']}/{info['model']})" if "cpu family" in info else name
@@ -39,10 +39,10 @@ def cores() -> int:
 
 
 def threads_for(workers: int) -> int:
-    """Threads for each of some worker processes, so that together they take the cores once."""
+    """Threads for each worker process, so that all workers together use each core once."""
     return max(1, cores() // workers)
 
 
 def memory_bytes() -> int:
-    """Physical memory."""
+    """Physical memory in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

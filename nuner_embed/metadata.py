@@ -1,7 +1,8 @@
 """Metadata on disk: JSON files and JSON lines as typed values, checked in one place when they are read.
 
-A kind of metadata is a dataclass whose annotations say what each field may be; `typing.Annotated` with `msgspec.Meta`,
-or one of the aliases below, bounds a field. What does not fit ends in one line that names the file and the field.
+A kind of metadata is a dataclass; the annotations give the type of each field, and `typing.Annotated` with
+`msgspec.Meta`, or one of the aliases below, its bounds. A value that does not fit raises a one-line error with the file
+and the field.
 """
 
 import re
@@ -17,7 +18,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-# A file's or folder's name without a way to another folder.
+# The name of a file or folder, not a path to another folder.
 FileName = Annotated[str, msgspec.Meta(pattern=r"^(?!\.{1,2}$)[^/\\\x00]{1,255}$")]
 
 T = TypeVar("T")
@@ -25,7 +26,7 @@ _PLACE = re.compile(r" - at `\$\.?(.*)`$", re.DOTALL)
 
 
 def convert(values: Any, kind: type[T]) -> T:
-    """A JSON value as a value of a type.
+    """Converts a JSON value to a type.
 
     Args:
         values: what `parse_json` gives.
@@ -41,7 +42,7 @@ def convert(values: Any, kind: type[T]) -> T:
 
 
 def parse(line: str | bytes, kind: type[T]) -> T:
-    """A JSON text as a value of a type.
+    """Parses a JSON text and converts its value to a type.
 
     Raises:
         ValueError: it is no JSON, or does not fit; the message names the field.
@@ -50,19 +51,19 @@ def parse(line: str | bytes, kind: type[T]) -> T:
 
 
 def read(path: Path, kind: type[T], *, version: int, error: type[NunerEmbedError], what: str, cure: str) -> T:
-    """A JSON file with a `schema_version`, as a value of a type.
+    """Reads a JSON file with a `schema_version` and converts its object to a type.
 
     Args:
         path: of the file.
         kind: see `convert`.
         version: the schema version that this program writes and reads.
-        error: what is raised.
+        error: the class of errors to raise.
         what: what the file should be, such as "the manifest of an index".
-        cure: what to do about a file that is not that, such as "build the index again".
+        cure: what the user should do about a damaged or different file, such as "build the index again".
 
     Raises:
-        FileNotFoundError, NotADirectoryError: there is no such file.
-        error: the file cannot be read, is no such file, or is of another version.
+        FileNotFoundError, NotADirectoryError: the file does not exist.
+        error: the file cannot be read, is damaged or something else, or has another version.
     """
     values = read_object(path, version=version, error=error, what=what, cure=cure)
     try:
@@ -82,13 +83,13 @@ def read_object(
     known_by: tuple[str, ...] = (),
     unversioned: bool = False,
 ) -> dict[str, Any]:
-    """A JSON file's object, whose `schema_version` is the one that this program writes; see `read`.
+    """Reads the object of a JSON file and checks its `schema_version`; see `read`.
 
     Args:
         path, version, error, what, cure: see `read`.
-        of_other_version: what is raised where the version is another; None for `error`.
-        known_by: fields that every version has, and other files of this name lack.
-        unversioned: whether a file without a `schema_version` counts as one of the present version.
+        of_other_version: the class to raise where the version differs; None for `error`.
+        known_by: fields that all versions have, and that tell the file from others of its name.
+        unversioned: whether a file without a `schema_version` counts as one of the current version.
     """
     try:
         values = read_json(path)
@@ -109,7 +110,7 @@ def read_object(
 
 
 def _said(message: str) -> str:
-    """msgspec's message in our order: the field, then what is wrong."""
+    """msgspec's message with the field first, then the problem."""
     place = _PLACE.search(message)
     reason = _PLACE.sub("", message).replace("`", "")
     reason = reason[:1].lower() + reason[1:]

@@ -1,4 +1,4 @@
-"""Pages that need nothing else: templates, filled by jinja2 with every value escaped."""
+"""Self-contained HTML pages: jinja2 templates, in which every value is escaped."""
 
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ def render(name: str, folder: Path = TEMPLATES, **values: Any) -> "Markup":
     Args:
         name: of the template's file.
         folder: where the file lies.
-        values: what the template asks for; texts are escaped, unless they are `Markup` themselves.
+        values: of the template's variables; texts are escaped unless they are `Markup`.
     """
     from markupsafe import Markup
 

@@ -23,10 +23,10 @@ class TokenTable:
         documents: d of them.
         ids: token ids, (n,).
         starts: first character of each token in its own document, (n,).
-        ends: one past its last character, (n,). The slice carries no white space at its ends.
+        ends: one past its last character, (n,). The slice has no white space at its ends.
         bounds: (d + 1,); document i has the tokens `bounds[i]` to `bounds[i + 1]`.
-        stretches: `(start, end)` of the words or mentions of each document that are to become rows; empty where
-            the tokens themselves do.
+        stretches: `(start, end)` of the words or mentions of each document that become rows; empty where rows are
+            tokens.
     """
 
     documents: tuple[Document, ...] = field(repr=False)
@@ -50,7 +50,7 @@ class TokenTable:
         )
 
     def slice(self, first: int, last: int) -> Self:
-        """The documents `first` to `last`, the latter left out."""
+        """The documents `first` to `last`, `last` excluded."""
         a, b = self.bounds[first], self.bounds[last]
         return type(self)(
             self.documents[first:last],
@@ -68,7 +68,7 @@ class TokenTable:
 
     @cached_property
     def bases(self) -> Ints:
-        """Where each text would begin if all stood in one string with a gap after each, (d,)."""
+        """Where each text begins if all are joined with one character between them, (d,)."""
         lengths = np.array([len(document.text) + 1 for document in self.documents], dtype=np.int64)
         return np.concatenate([[0], np.cumsum(lengths)[:-1]]) if len(lengths) else lengths
 
@@ -76,12 +76,12 @@ class TokenTable:
         """The tokens that share a character with each stretch `[start, end)` of a document.
 
         Args:
-            document: which document each stretch stands in, (m,).
+            document: the document of each stretch, (m,).
             start: first character, (m,).
             end: one past the last, (m,).
 
         Returns:
-            First token and one past the last, as indices into this table, (m,) each; equal where there is none.
+            First token and one past the last, as indices into this table, (m,) each; equal where there is no token.
         """
         base = np.repeat(self.bases, self.counts)
         # Offsets of neighbours may fall back by a character where a normalizer reorders marks.
@@ -101,11 +101,11 @@ class RowTable:
         document: index of each row's document, (m,).
         start: first character in the text, (m,).
         end: one past the last, (m,).
-        index: the how-many-th token, word or span of its document, (m,).
+        index: number of the token, word or span within its document, from 0, (m,).
         first: first token that the row's embedding is the mean of, as an index into the token table, (m,).
         last: one past the last such token, (m,).
-        untokenized: words or mentions of each document that no token stands for (a lone zero-width
-            character, say) and that get no row, (d,).
+        untokenized: words or mentions of each document that have no token, such as a lone zero-width character, and
+            so no row, (d,).
     """
 
     document: Ints
@@ -126,7 +126,7 @@ class RowTable:
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Stretches of tokens that are encoded together.
+    """Windows: runs of tokens that are encoded together.
 
     Attributes:
         start: first token, as an index into the token table, (w,).
@@ -139,15 +139,15 @@ class Windows:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Which window each stretch of tokens is taken from.
+    """The window that each stretch of tokens is taken from.
 
     Attributes:
-        windows: all windows, those of one document in order, windows made for single mentions last.
-        counts: how many windows each document's text needs, (d,).
+        windows: all windows; those of each document in order, then those made for single stretches.
+        counts: windows of each document's text, (d,).
         window: index into `windows` for each stretch, (m,).
         first: first token of the stretch within its window, (m,).
         last: one past its last token within its window, (m,).
-        cut: stretches of which only the first tokens are used, (m,) bool.
+        cut: whether only the first tokens of a stretch are used, (m,) bool.
     """
 
     windows: Windows
@@ -160,10 +160,10 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class TokenEmbeddings:
-    """One document's tokens.
+    """The token embeddings of one document.
 
     Attributes:
-        document_id: whose they are.
+        document_id: of the document.
         offsets: `text[start:end]` of each token, (n, 2).
         vectors: (n, dim) float32.
     """
@@ -178,12 +178,12 @@ class TokenEmbeddings:
 
 @dataclass(slots=True)
 class RunStatistics:
-    """What it took to encode some rows.
+    """Statistics of encoding some rows.
 
     Attributes:
         tokens: tokens that went through the encoder, special tokens and overlaps included.
         padding: padding tokens that went with them.
-        batch_tokens: the batch budget at the end.
+        batch_tokens: the batch budget at the end, in tokens.
         reduced: whether memory ran out and the budget is smaller than at the start.
     """
 
@@ -195,16 +195,16 @@ class RunStatistics:
 
 @dataclass(frozen=True, slots=True)
 class RowEmbeddings:
-    """The rows of some documents, embedded.
+    """The embedded rows of some documents.
 
     Attributes:
         rows: what the rows are, m of them.
         vectors: (m, dim), float32 until they are cast for storing.
-        placement: the windows they were taken from.
+        placement: the windows that the rows were taken from.
         dropped_tokens: tokens of each document beyond the window, where texts are truncated, (d,).
-        dropped_rows: rows of each document beyond it, (d,).
+        dropped_rows: rows of each document beyond the window, (d,).
         statistics: of the run.
-        found: the span that each row is, where mentions were not given but found.
+        found: the span of each row, where a detector found the mentions; None otherwise.
     """
 
     rows: RowTable

@@ -1,4 +1,4 @@
-"""Tags, one a word: finds their scheme, and converts them to spans and back."""
+"""Tags, one for each word: their scheme, and their conversion to spans and back."""
 
 import re
 from bisect import bisect_left, bisect_right
@@ -18,7 +18,7 @@ _OPEN: Final = frozenset("BIM")  # a mention may go on after these
 _ENDS: Final = frozenset("ESLU")
 _PREFIXES: Final = _BEGINS | _INNER
 _SEPARATORS: Final = "-_:/"
-_SEVERAL: Final = re.compile(r"[|,;+&][BIMESLUbimeslu][-_:/]")  # B-LOC|B-ORG: two tags of a word
+_SEVERAL: Final = re.compile(r"[|,;+&][BIMESLUbimeslu][-_:/]")  # B-LOC|B-ORG: two tags of one word
 _NAMED = 6
 _SHOWN = 60  # characters of a tag in a message
 _UNLABELLED = "ENTITY"
@@ -98,13 +98,13 @@ _PREFIXED: Final = tuple(
 
 
 def find_scheme(sequences: Iterable[Sequence[str]]) -> TagScheme | None:
-    """Finds the scheme that many tags follow; None if no word is in a mention, so that nothing can be told.
+    """Finds the scheme of many tags; None if no word is in a mention.
 
-    Type names may look like tags: "B-cell" beside "T-cell" is a type, beside "I-cell" a tag. So the whole set
-    decides, and where tags stand: a tag that continues the one before (B-x, I-x) tells prefixes from types.
+    Type names may look like tags: "B-cell" beside "T-cell" is a type, beside "I-cell" a tag. So the whole
+    set decides, with the order of the tags: a tag that continues the one before (B-x, I-x) shows prefixes.
 
     Args:
-        sequences: the tags of some sentences, a hundred or so. Names of tags without sentences may be one sequence.
+        sequences: the tags of about a hundred sentences. A list of tag names without sentences may be one sequence.
 
     Raises:
         ValueError: the tags can be read in more than one way; the message names some of them.
@@ -146,14 +146,14 @@ class _Evidence:
 
     @property
     def weight(self) -> tuple[bool, int]:
-        """Sorts by likelihood, the likeliest last."""
+        """A sort key; larger for likelier schemes."""
         return self._continued, self._occurrences
 
     def is_prefixed(self) -> bool:
-        """Whether the tags are prefixes and types, rather than types that look like these.
+        """Whether the tags are prefixes and types, rather than types that look like prefixes and types.
 
         Raises:
-            ValueError: both may be.
+            ValueError: both are possible.
         """
         most = self._occurrences * 2 >= self._counts.total()
         if self._continued:
@@ -197,7 +197,7 @@ class _Evidence:
         return True
 
     def _begins_come_in_runs(self) -> bool:
-        """Whether mentions of several words seem to be written B-x B-x, as they are where "B-x" is a type."""
+        """Whether mentions of several words seem to be written B-x B-x, which means that "B-x" is a type."""
         if "I" in self._prefixes:
             return False
         runs = [len(list(run)) for tags in self._sequences for tag, run in groupby(tags) if tag in self._parts]
@@ -221,11 +221,11 @@ def _ambiguous(tags: Iterable[str]) -> ValueError:
 def tags_to_spans(tags: Sequence[str], words: Sequence[tuple[int, int]], scheme: TagScheme) -> tuple[Span, ...]:
     """Converts tags to spans over the words' characters.
 
-    A continuation that continues nothing opens a span, as conlleval reads it; in a plain scheme, adjacent words
-    of one type are one span. Spans of a bare scheme have no label.
+    A continuation without a beginning opens a span, as in conlleval; in a plain scheme, adjacent words of one type
+    are one span. Spans of a bare scheme have no label.
 
     Args:
-        tags: one a word.
+        tags: one for each word.
         words: `(start, end)` of each word.
         scheme: of the whole corpus, see `find_scheme`.
 
@@ -266,7 +266,7 @@ def _require_no_prefixes(tags: Sequence[str]) -> None:
 
 
 def spans_to_tags(spans: Iterable[Span], words: Sequence[tuple[int, int]]) -> list[str]:
-    """Converts spans to BIO tags, one a word; of overlapping spans the first in the input wins.
+    """Converts spans to BIO tags, one for each word; of overlapping spans the first in the input wins.
 
     A word belongs to a span if it shares a character with it. Unlabelled spans read as `ENTITY`.
     """
@@ -289,7 +289,7 @@ def spans_to_tags(spans: Iterable[Span], words: Sequence[tuple[int, int]]) -> li
 
 
 def _tags_of_odd_words(spans: Iterable[Span], words: Sequence[tuple[int, int]]) -> list[str]:
-    """The same for words that overlap or are out of order, which corpora never hold but programs may pass."""
+    """As `spans_to_tags`, for words that overlap or are out of order, which only programs pass."""
     tags = [OUTSIDE] * len(words)
     for span in spans:
         inside = [i for i, (start, end) in enumerate(words) if start < span.end and end > span.start]

@@ -15,9 +15,9 @@ from nuner_embed.annotation.replies import Reply
 from nuner_embed.annotation.report import AnnotationReport
 from nuner_embed.annotation.server import LLMServer
 from nuner_embed.annotation.sidecars import REPLIES_SUFFIX, beside
+from nuner_embed.arguments import Progress, silent
 from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.documents import Document
-from nuner_embed.progress import Progress, silent
 
 # Rough, for English: OpenAI's tokenizers make about a token of four characters.
 CHARACTERS_A_TOKEN = 4

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from nuner_embed.arguments import Paths, as_paths
-from nuner_embed.corpora.compression import SUFFIXES, open_bytes
 from nuner_embed.corpora.corpus import STANDARD_INPUT
-from nuner_embed.corpora.lines import read_lines
 from nuner_embed.corpora.parquet import open_parquet, parquet_rows
 from nuner_embed.corpora.records import Reject, shown
+from nuner_embed.corpora.streams import COMPRESSION_SUFFIXES, open_bytes, read_lines
 from nuner_embed.documents import is_text
 from nuner_embed.errors import CorpusError
 from nuner_embed.files import expand, parse_json
@@ -73,7 +72,7 @@ def read_replies(paths: Paths) -> Iterator[Reply]:
                 yield _reply(record, STANDARD_INPUT, line)
             continue
         path = expand(argument)
-        plain = path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
+        plain = path.with_suffix("") if path.suffix.lower() in COMPRESSION_SUFFIXES else path
         kind = plain.suffix.lower()
         if not path.is_file():
             raise CorpusError(str(argument), None, "a directory; name its files" if path.is_dir() else "no such file")

@@ -1,1 +1,1 @@
-"""Reading corpora: one file a format, one policy for bad records."""
+"""Corpora: one file for each format, one policy for bad records."""

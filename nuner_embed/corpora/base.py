@@ -33,26 +33,26 @@ class Source:
 
     def open(self) -> AbstractContextManager[IO[bytes]]:
         """Opens the file for reading, decompressed; see `open_bytes` for the errors."""
-        from nuner_embed.corpora.compression import open_bytes
+        from nuner_embed.corpora.streams import open_bytes
 
         return open_bytes(self.path, self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """What the user says about the files of a corpus, and what their readers say back.
+    """The user's options for reading a corpus, and the remarks of the readers.
 
     Attributes:
         text_column: the column of Parquet files that holds the text, or the key in the `data` of Label Studio's tasks.
-        id_column: likewise for the id; None for `id` if there is one.
+        id_column: likewise for the id; None for the column `id`, if there is one.
         tag_names: the names of tags or labels that are numbers, in order.
         word_column: the field of a line in column files that holds the word: its number from 1, or its name in the
             file's first line; None to find the field by what the fields hold.
         tag_column: likewise for the tag; "none" for words without tags.
         marked: whether double brackets mark mentions in `.txt` files.
-        max_line_mib: mebibytes of the longest line, sentence or task that is read, decompressed.
-        unread: keys that look like annotations and are not read, and where each stood first; readers add to it.
-        remarks: other sentences for the user, and where each applied first; readers add to it.
+        max_line_mib: greatest length of a line, sentence or task, in mebibytes of decompressed data.
+        unread: keys that look like annotations and were not read, with the first place of each; filled by readers.
+        remarks: other sentences for the user, with the first place of each; filled by readers.
     """
 
     text_column: str = "text"
@@ -73,11 +73,11 @@ class ReadOptions:
 
 @dataclass(frozen=True, slots=True)
 class WriteOptions:
-    """What a writer is told besides the documents.
+    """Options of a writer.
 
     Attributes:
-        model: what found the mentions, for formats that have a place for its name.
-        left_out: is called with each document for which the format has no place.
+        model: name of the model that found the mentions, for formats that record it.
+        left_out: called with each document that the format cannot hold.
     """
 
     model: str = "nuner-embed"
@@ -88,7 +88,7 @@ class Reader(Protocol):
     """Reads one file."""
 
     def __call__(self, source: Source, options: ReadOptions) -> Iterator[Item]:
-        """The records of a file in order, each with its number: a document, or a `Reject` in the place of a bad record.
+        """The records of a file in order, each with its number: a document, or a `Reject` for a bad record.
 
         Raises:
             CorpusError: the rest of the file cannot be read.
@@ -100,10 +100,10 @@ class Writer(Protocol):
     """Writes one file."""
 
     def __call__(self, documents: Iterable[Document], options: WriteOptions) -> Iterator[str]:
-        """The text of a file, in pieces; takes one document after the other.
+        """The text of a file in pieces, made from one document after the other.
 
         Raises:
-            CorpusError: a document that the format cannot hold.
+            CorpusError: the format cannot hold a document.
         """
         ...
 
@@ -113,10 +113,10 @@ class Format:
     """A corpus format.
 
     Attributes:
-        name: as `--format` takes it; "_" in place of "-" gives the module.
+        name: as for `--format`; the name of the module has "_" in place of "-".
         suffixes: of its files, each perhaps followed by one of compression.
-        written: what a file with found mentions is good for, to follow "a .suffix file"; "" where none is written.
-        in_directories: whether a directory means its files of these suffixes too, unless `--format` says so.
+        written: what a written file holds or serves for, as a phrase after "a .suffix file"; "" if none is written.
+        in_directories: whether files of these suffixes in a directory are read without `--format`.
     """
 
     name: str
@@ -146,7 +146,7 @@ FORMATS = {
         Format("conll", (".conll", ".bio", ".iob", ".iob2", ".tsv"), "with BIO tags"),
         Format("conllu", (".conllu",), "with BIO tags in its last field"),
         Format("parquet", (".parquet",)),
-        # Folders hold many a .json that is no corpus, such as the report beside an annotated corpus.
+        # Many .json files in folders are no corpus, such as the report of an annotation.
         Format("label-studio", (".json",), "to correct in Label Studio", in_directories=False),
     )
 }

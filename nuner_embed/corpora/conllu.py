@@ -1,8 +1,8 @@
-"""`.conllu`: CoNLL-U, the format of Universal Dependencies: ten fields a word.
+"""`.conllu`: CoNLL-U, the format of Universal Dependencies, with ten fields for each word.
 
-Mentions stand in MISC as BIO tags, `NER=B-city`. Files written here begin with the comment `# generator = nuner-embed`,
-and are read back exactly: their `sent_id` is the document's id, and MISC says with UDPipe's escapes what else than a
-single space follows a word (`SpacesAfter=\\s\\n`). In files of other programs `sent_id` and `SpacesAfter` are not read.
+Mentions are in MISC as BIO tags, `NER=B-city`. Files written here begin with the comment `# generator = nuner-embed`,
+and are read back exactly: `sent_id` is the document's id, and MISC gives, with UDPipe's escapes, what follows a word if
+it is not a single space (`SpacesAfter=\\s\\n`). In files of other programs `sent_id` and `SpacesAfter` are not read.
 """
 
 import re
@@ -63,15 +63,15 @@ def _find_layout(lines: Sequence[str], options: ReadOptions) -> Layout:
 
 
 def find_conllu(lines: Sequence[str], options: ReadOptions, least: int = 90) -> Layout | None:
-    """The layout of a file's first lines, if it is this one.
+    """The CoNLL-U layout of a file's first lines; None if they are not CoNLL-U.
 
     Args:
         lines: with comments.
         options: of the corpus.
-        least: percent of the lines of words that must fit.
+        least: percentage of the word lines that must fit.
 
     Raises:
-        ValueError: the user names a field that is not there.
+        ValueError: the user names a field that does not exist.
     """
     words = [line for block in blocks_of(lines) for line in block]
     separator = find_separator(words)
@@ -91,15 +91,15 @@ def find_conllu(lines: Sequence[str], options: ReadOptions, least: int = 90) -> 
 
 @dataclass(frozen=True, slots=True)
 class Conllu:
-    """How the lines of a CoNLL-U file read.
+    """The layout of a CoNLL-U file.
 
-    Words are those of the text: a word whose parts have lines of their own (`1-2`) is one word, and an empty node
-    (`1.1`) is none. The text has no blank after a word whose MISC says `SpaceAfter=No`.
+    A word whose parts have their own lines (`1-2`) is one word, and an empty node (`1.1`) is no word. No blank follows
+    a word with `SpaceAfter=No` in MISC.
 
     Attributes:
         separator: a tab, or None for runs of blanks.
-        form: which field holds the word, from 0.
-        tag: which field holds the tag, a key of MISC, or None for no tags.
+        form: index of the field with the word, from 0.
+        tag: index of the field with the tag, or a key of MISC; None for no tags.
     """
 
     separator: str | None
@@ -109,14 +109,14 @@ class Conllu:
     scheme: TagScheme | None = None
 
     def is_comment(self, line: str) -> bool:
-        """Words never begin a line here."""
+        """Whether a line is a comment; no word line begins with "#"."""
         return line.startswith("#")
 
     def sentence(self, lines: Sequence[NumberedLine]) -> Sentence:
         """The words of a sentence's lines."""
         words: list[TaggedWord] = []
         gaps: list[str] = []
-        last_part = 0  # of the word whose parts come, by number
+        last_part = 0  # number of the last part of the word whose parts follow
         for number, line in lines:
             row = split_line(line, self.separator)
             place = _ID.fullmatch(row[0].strip())
@@ -139,10 +139,10 @@ class Conllu:
 
 @dataclass(frozen=True, slots=True)
 class OwnConllu:
-    """How the lines of a file read that `write` made.
+    """The layout of a file that `write` made.
 
     Attributes:
-        layout: how its words read.
+        layout: of the word lines.
     """
 
     layout: Conllu
@@ -150,11 +150,11 @@ class OwnConllu:
     scheme: TagScheme | None = None
 
     def is_comment(self, line: str) -> bool:
-        """The comment with the id is part of its sentence."""
+        """Whether a line is a comment; the line with the id is part of its sentence."""
         return line.startswith("#") and not line.startswith(_SENTENCE_ID)
 
     def sentence(self, lines: Sequence[NumberedLine]) -> Sentence:
-        """The words of a sentence's lines, and what stands between and around them."""
+        """The words of a sentence's lines, with the text between and around them."""
         first, *rest = lines
         identity = _unescaped(first[1].removeprefix(_SENTENCE_ID)) if first[1].startswith(_SENTENCE_ID) else None
         by_number = dict(lines if identity is None else rest)
@@ -209,7 +209,7 @@ def _notes(row: Row) -> list[tuple[str, str]]:
 
 
 def write(documents: Iterable[Document], options: WriteOptions) -> Iterator[str]:
-    """A line a word, with the tag in MISC; scores are left out, and of overlapping mentions all but the first."""
+    """A line for each word, with the tag in MISC; scores are left out, and overlapping mentions but the first."""
     yield f"{_GENERATOR}\n"
     for document in documents:
         words = words_for_lines(document)

@@ -1,23 +1,26 @@
-"""A corpus: the documents of some files, which can be read as often as needed."""
+"""Corpora: the documents of files, which can be read several times."""
 
 import contextlib
+import hashlib
 import logging
 import shutil
 import sys
 import tempfile
 import weakref
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self
 
+import numpy as np
+
 from nuner_embed.arguments import Paths, as_names, as_paths
 from nuner_embed.corpora.base import FORMATS, ReadOptions, Source, known_format
-from nuner_embed.corpora.duplicates import DuplicateFinder, IdCensus
 from nuner_embed.corpora.listing import list_files
 from nuner_embed.corpora.objects import ANNOTATION_KEYS
-from nuner_embed.corpora.records import Reject
+from nuner_embed.corpora.records import Reject, shown
 from nuner_embed.documents import ContentHash, Document
 from nuner_embed.errors import CorpusError
 from nuner_embed.limits import LINE_MIB
@@ -26,7 +29,7 @@ from nuner_embed.printable import printable
 OnError = Literal["fail", "skip"]
 STANDARD_INPUT = "-"
 _PLAIN = ("txt",)
-_DESCRIPTORS = "/proc/self/fd"  # each name opens an open file again, from its beginning
+_DESCRIPTORS = "/proc/self/fd"  # each name opens an open file again, at its beginning
 _SAMPLE_DOCUMENTS = 512
 _SAMPLE_CHARACTERS = 2_000_000
 _REPORT_EVERY = 10_000
@@ -36,11 +39,11 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What one pass over a corpus found.
+    """The counts of one pass over a corpus.
 
     Attributes:
         documents: number of documents.
-        rejects: number of bad records, which were left out; 0 where bad records are errors.
+        rejects: number of bad records, which were skipped; 0 where bad records are errors.
         characters: of all texts.
         annotated_characters: of the texts with at least one span.
         spans: number of annotated mentions.
@@ -59,16 +62,61 @@ class Survey:
     sample: tuple[Document, ...] = field(repr=False)
 
 
-class Corpus:
-    """Documents from files, directories and standard input; iterate over it as often as you like.
+def id_hash(identity: str) -> int:
+    """A hash of an id, 64 bits."""
+    return int.from_bytes(hashlib.blake2b(identity.encode(), digest_size=8).digest(), "little")
 
-    With `on_error="fail"` a bad record ends the iteration with an error; with "skip" a `Reject` stands in its
-    place. Standard input is spooled to a temporary file, which goes with `close` or with the corpus.
+
+class IdCensus:
+    """Collects the hashes of all ids, at eight bytes each, and finds those that came more than once."""
+
+    def __init__(self) -> None:
+        self._hashes = array("Q")
+
+    def add(self, identity: str) -> None:
+        """Adds an id."""
+        self._hashes.append(id_hash(identity))
+
+    def repeated(self) -> frozenset[int]:
+        """The hashes that came more than once: duplicates, or collisions, of which there is one in 2^64 pairs."""
+        if not len(self._hashes):
+            return frozenset()
+        hashes = np.frombuffer(self._hashes, dtype=np.uint64)
+        hashes.sort()
+        return frozenset(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+
+
+class DuplicateFinder:
+    """Tells duplicates from collisions; keeps only the ids with a repeated hash."""
+
+    def __init__(self, repeated: frozenset[int]) -> None:
+        self._repeated = repeated
+        self._seen: dict[str, str] = {}
+
+    def reason(self, identity: str, where: str) -> str | None:
+        """Why a document's id is refused, or None."""
+        if not self._repeated or id_hash(identity) not in self._repeated:
+            return None
+        first = self._seen.get(identity)
+        if first is None:
+            self._seen[identity] = where
+            return None
+        return (
+            f"duplicate id {shown(identity)}, first used at {first}; make ids unique, or name the directory that the "
+            "files have in common"
+        )
+
+
+class Corpus:
+    """The documents of files, directories or standard input; may be iterated over several times.
+
+    With `on_error="fail"` a bad record ends the iteration with an error; with "skip" the iteration yields a `Reject`
+    instead. Standard input is copied to a temporary file, which `close` removes.
 
     Args:
         paths: files, directories, or "-"; one or several.
-        format: a key of `FORMATS` for all of them, in place of their suffixes; of a directory all files are read then
-            that are not hidden.
+        format: a key of `FORMATS` for all files, whatever their suffixes; of a directory all files are then read
+            except hidden ones.
         text_column: of Parquet files, or of the `data` of Label Studio's tasks.
         id_column: likewise; None for `id` if there is one.
         tag_names: the names of tags or labels that are numbers, in order; Parquet files may hold such names.
@@ -77,7 +125,7 @@ class Corpus:
         tag_column: which field holds the tag, likewise; "none" for words without tags.
         on_error: what to do with bad records.
         exclude: directories to leave out.
-        max_line_mib: a line of more mebibytes, decompressed, is a bad record.
+        max_line_mib: a longer line, in mebibytes of decompressed data, is a bad record.
         marked: read "A ferry to [[Oslo|city]]" in `.txt` files as a text with a span; brackets are text otherwise.
 
     Raises:
@@ -167,7 +215,7 @@ class Corpus:
         return self._survey
 
     def __iter__(self) -> Iterator[Document | Reject]:
-        """All documents in order; where bad records are skipped, a `Reject` stands in the place of each.
+        """All documents in order; where bad records are skipped, with a `Reject` for each.
 
         Raises:
             CorpusError: a bad record, unless they are skipped.
@@ -176,7 +224,7 @@ class Corpus:
         return self._read()
 
     def _pass_on_remarks(self) -> None:
-        """Warns of what readers left unread, or read in a way that the user should know of."""
+        """Logs warnings about annotations that were not read, and the other remarks of readers."""
         unread = [printable(f"{key[:_LONGEST_KEY]} ({where})") for key, where in self._options.unread.items()]
         if unread:
             keys = ", ".join(ANNOTATION_KEYS)
@@ -237,7 +285,7 @@ class Corpus:
 
 
 class _Sample:
-    """Every n-th document; n doubles whenever the sample grows too large."""
+    """A sample of every n-th document; n doubles whenever the sample grows too large."""
 
     def __init__(self) -> None:
         self.documents: list[Document] = []
@@ -259,7 +307,7 @@ class _Sample:
 
 
 def _spool_standard_input() -> IO[bytes]:
-    """Standard input, copied to a file without a name, which the system removes however this process ends."""
+    """Copies standard input to an unnamed file, which the system removes when this process ends."""
     if sys.stdin is None:  # a service or a windowed program may have none
         raise CorpusError(STANDARD_INPUT, None, "there is no standard input; name a file")
     unnamed = Path(_DESCRIPTORS).is_dir()
@@ -269,7 +317,7 @@ def _spool_standard_input() -> IO[bytes]:
         shutil.copyfileobj(sys.stdin.buffer, spool)
         spool.flush()
     except BaseException as error:
-        with contextlib.suppress(OSError):  # what is left in its buffer finds no room either
+        with contextlib.suppress(OSError):  # flushing the rest of the buffer may fail too
             spool.close()
         if isinstance(error, OSError):
             place = tempfile.gettempdir()
@@ -280,9 +328,9 @@ def _spool_standard_input() -> IO[bytes]:
 
 
 def read_annotated(paths: Paths, format: str | None = None, **reading: Any) -> tuple[tuple[Document, ...], str]:
-    """The documents of a corpus with spans or BIO tags, and the hash of their contents.
+    """Reads a corpus with spans or BIO tags; returns its documents and the hash of their contents.
 
-    In a `.txt` mentions stand in double brackets with their label behind a bar: "A ferry to [[Oslo|city]]".
+    In a `.txt` file mentions are marked by double brackets, with a label after a bar: "A ferry to [[Oslo|city]]".
 
     Args:
         paths: files, directories, or "-".
@@ -290,7 +338,7 @@ def read_annotated(paths: Paths, format: str | None = None, **reading: Any) -> t
         reading: further options of `Corpus`, such as `tag_names`.
 
     Raises:
-        CorpusError: it cannot be read, or holds no annotated mention.
+        CorpusError: the corpus cannot be read, or holds no annotated mention.
     """
     with Corpus(paths, format=format, marked=True, **reading) as corpus:
         survey = corpus.survey()

@@ -1,4 +1,4 @@
-"""Fields of a line, and what a column of them holds."""
+"""The fields of lines, and tests of what a column of fields holds."""
 
 import re
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _BARE = frozenset("BIESLUMbieslum")
 _BRACKET = re.compile(r"\*|\*\)|\([^()*\s]+(\*|\*?\))")
 _COUNT = re.compile(r"[0-9]{1,18}")
 _CHUNKS = frozenset(["NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP", "NC", "VC", "PC"])
-_LEAST_OUTSIDE = 0.1  # of the words; types without prefixes are known by the words outside
+_LEAST_OUTSIDE = 0.1  # of the words; recognises types without prefixes
 
 Row = list[str]
 
@@ -24,11 +24,11 @@ def split_line(line: str, separator: str | None) -> Row:
     """Splits a line into fields at tabs, or at runs of blanks if the separator is None; at most `LINE_FIELDS` times."""
     if separator is not None or line.isascii():
         return line.split(separator, LINE_FIELDS)
-    return _BLANKS.split(line.strip(" \t"), LINE_FIELDS)  # str.split would part words at no-break spaces
+    return _BLANKS.split(line.strip(" \t"), LINE_FIELDS)  # str.split would split words at no-break spaces
 
 
 def split_words(line: str) -> Row:
-    """The words of a line that is a sentence."""
+    """The words of a line that holds a whole sentence."""
     return line.split() if line.isascii() else _BLANKS.split(line.strip(" \t"))
 
 
@@ -38,7 +38,7 @@ def find_separator(lines: Sequence[str]) -> str | None:
 
 
 def parted(separator: str | None) -> str:
-    """How messages name the fields of a separator."""
+    """The adjective for fields with this separator, for messages."""
     return "tab-separated" if separator else "blank-separated"
 
 
@@ -54,7 +54,7 @@ def is_prefixed(tag: str) -> bool:
 
 
 def is_bracket(tag: str) -> bool:
-    """Whether a tag reads (ORG*, *, *) or (ORG), as those of CoNLL-2012 do."""
+    """Whether a tag has the form of CoNLL-2012: (ORG*, *, *) or (ORG)."""
     return bool(_BRACKET.fullmatch(tag))
 
 
@@ -62,7 +62,7 @@ def holds_tags(values: Sequence[str]) -> bool:
     """Whether a column's values are tags of mentions: prefixes and the like, or types among many words outside."""
     if holds_prefixes(values):
         return True
-    outside = values.count(OUTSIDE)  # "o" is a word in more languages than one
+    outside = values.count(OUTSIDE)  # "o" is a word in several languages
     return outside > len(values) * _LEAST_OUTSIDE and all(any(map(str.isalnum, value)) for value in values if value)
 
 

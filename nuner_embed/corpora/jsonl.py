@@ -1,13 +1,13 @@
-"""`.jsonl`: a JSON object a line."""
+"""`.jsonl`: one JSON object on each line."""
 
 import json
 from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 from nuner_embed.corpora.base import ReadOptions, Source, WriteOptions
-from nuner_embed.corpora.lines import read_lines
 from nuner_embed.corpora.objects import Record, read_objects
 from nuner_embed.corpora.records import Item, reject
+from nuner_embed.corpora.streams import read_lines
 from nuner_embed.documents import Document
 
 _EXPECTED = "each line must be one whole object"
@@ -30,7 +30,7 @@ def _objects(stream: IO[bytes], name: str, limit: int) -> Iterator[Record | Item
             continue
         if not line or line.isspace():
             continue
-        try:  # without `parse_json`, whose look at the depth costs a twentieth: here nothing follows the nesting down
+        try:  # not `parse_json`, whose check of the depth takes 5% of the time: nothing here recurses into the value
             yield Record(number, json.loads(line), line)
         except json.JSONDecodeError as error:
             yield reject(name, number, f"broken JSON at character {error.colno}: {error.msg}; {_EXPECTED}", line)
@@ -41,7 +41,7 @@ def _objects(stream: IO[bytes], name: str, limit: int) -> Iterator[Record | Item
 
 
 def write(documents: Iterable[Document], options: WriteOptions) -> Iterator[str]:
-    """A line a document, with its mentions and their texts; words are left out."""
+    """A line for each document, with its mentions and their texts; words are left out."""
     for document in documents:
         yield json.dumps(json_record(document), ensure_ascii=False) + "\n"
 

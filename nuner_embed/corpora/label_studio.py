@@ -1,8 +1,8 @@
-"""`.json`: the tasks of Label Studio, as its export "JSON" has them and its import takes them.
+"""`.json`: the tasks of Label Studio, in the form of its export "JSON" and of its import.
 
 A task is an object: `data` holds the text, `annotations` what people marked, `predictions` what a model found. Label
 Studio counts the characters of a text as Python does, in code points; versions before 2022 counted UTF-16 code units,
-of which an emoji has two. Regions carry their texts: where these fit the older way alone, the task is read that way.
+of which an emoji has two. Regions contain their texts: if these fit only the older way, the task is read that way.
 """
 
 import json
@@ -31,14 +31,14 @@ _OTHER_TEXT = "the text that a region carries does not stand at its place"
 
 
 def read(source: Source, options: ReadOptions) -> Iterator[Item]:
-    """Every task, one at a time; its number in the file stands for a line's.
+    """Every task, one at a time; the number of the task takes the place of a line number.
 
     The id is that of `data`, of the task, or FILE:NUMBER. Mentions are those of the annotation marked as ground truth,
     or of the first; annotations that were cancelled do not count. A task without annotations has those of its first
     prediction, with their scores.
 
     Raises:
-        CorpusError: no array of tasks, or broken JSON.
+        CorpusError: the file is no array of tasks, or holds broken JSON.
     """
     reader = _Reader(source.name, options)
     with source.open() as stream:
@@ -106,13 +106,13 @@ class _Reader:
 
 @dataclass(frozen=True, slots=True)
 class _Region:
-    """A stretch of text that was marked.
+    """An annotated region of a text.
 
     Attributes:
-        start: of its first character, as Label Studio counts.
-        end: one past its last character.
-        text: what the export says that it holds, "" for nothing.
-        spans: one for each of its labels.
+        start: of the first character, as Label Studio counts.
+        end: one past the last character.
+        text: of the region according to the export; "" if not given.
+        spans: one for each label.
     """
 
     start: int
@@ -122,7 +122,7 @@ class _Region:
 
 
 def _region(result: dict[str, Any]) -> _Region | None:
-    """What a result of an annotation marks; None for relations, choices and the like."""
+    """The region of a result of an annotation; None for relations, choices and the like."""
     value = result.get("value")
     if not isinstance(value, dict) or (result.get("type") != "labels" and "labels" not in value):
         return None
@@ -142,11 +142,11 @@ def _objects(record: dict[str, Any], key: str) -> list[dict[str, Any]]:
     held = record.get(key) or []
     if not isinstance(held, list):
         raise ValueError(f'"{key}" must be a list, not {shown(held)}')
-    return [one for one in held if isinstance(one, dict)]  # some exports name predictions by number alone
+    return [one for one in held if isinstance(one, dict)]  # some exports give only the numbers of predictions
 
 
 def _places(text: str, regions: list[_Region]) -> tuple[list[tuple[int, int]], bool]:
-    """Characters of a text that regions mark, and whether these hold what the regions say."""
+    """The character offsets of regions, and whether the text at these offsets is that of the regions."""
     points = [(one.start, one.end) for one in regions]
     if _hold(text, regions, points):
         return points, True
@@ -160,7 +160,7 @@ def _places(text: str, regions: list[_Region]) -> tuple[list[tuple[int, int]], b
 
 
 def _hold(text: str, regions: list[_Region], places: list[tuple[int, int]]) -> bool:
-    """Whether each region's text stands at its place, blanks and the ends of lines aside."""
+    """Whether the text at each place is that of the region, apart from blanks and line ends."""
     return all(
         0 <= start < end <= len(text) and (not region.text or _bare(region.text) == _bare(text[start:end]))
         for region, (start, end) in zip(regions, places, strict=True)
@@ -175,7 +175,7 @@ def _elements(stream: IO[bytes], name: str, limit: int) -> Iterator[tuple[Any, s
     """The elements of a JSON array one after the other, each with the beginning of its text.
 
     Raises:
-        CorpusError: no array, broken JSON, or an element that is too long.
+        CorpusError: the file is no array, is broken JSON, or has an element that is too long.
     """
     buffer = _Buffer(stream, name, limit)
     first = buffer.next_character()
@@ -200,7 +200,7 @@ def _elements(stream: IO[bytes], name: str, limit: int) -> Iterator[tuple[Any, s
 
 
 class _Buffer:
-    """The text of a file from the place on that was reached, read as far as needed."""
+    """The rest of a file's text, read piece by piece when it is needed."""
 
     def __init__(self, stream: IO[bytes], name: str, limit: int) -> None:
         self._stream, self._name, self._limit = stream, name, limit
@@ -212,7 +212,7 @@ class _Buffer:
         self._ended = False
 
     def next_character(self) -> str:
-        """The next character that is no blank, which is not taken yet; "" at the end."""
+        """The next character that is not blank, without taking it; "" at the end."""
         blanks = _BLANKS_AND_MARK if self._line == 1 and not self._place else _BLANKS
         while True:
             while self._place < len(self._text) and self._text[self._place] in blanks:
@@ -232,14 +232,14 @@ class _Buffer:
         return self._text[self._place : self._place + most]
 
     def value(self) -> tuple[Any, str]:
-        """Takes a value, and says how it is written, the first characters of it at least."""
+        """Takes a JSON value; returns the value and the beginning of its text."""
         self.next_character()
         while True:
             try:
                 value, end = self._json.raw_decode(self._text, self._place)
                 if end - self._place > self._limit:
                     raise self._too_long()
-                if end < len(self._text) or self._ended:  # else a number may go on
+                if end < len(self._text) or self._ended:  # otherwise a number may continue
                     raw = self._text[self._place : min(end, self._place + _KEPT)]
                     self._line += self._text.count("\n", self._place, end)
                     self._place = end
@@ -257,7 +257,7 @@ class _Buffer:
             self._more(max(_PIECE, held))
 
     def broken(self, reason: str, place: int | None = None) -> CorpusError:
-        """The error of what is not JSON at a place, or where the file was read to."""
+        """The error for broken JSON at a place, or at the current place."""
         line = self._line + (0 if place is None else self._text.count("\n", self._place, place))
         return CorpusError(self._name, line, f"broken JSON in this line: {reason}; export the tasks again")
 
@@ -266,7 +266,7 @@ class _Buffer:
         return CorpusError(self._name, self._line, reason)
 
     def _more(self, size: int) -> bool:
-        """Reads on, and forgets what was taken; False at the end."""
+        """Reads another piece and drops the text already taken; returns False at the end."""
         piece = self._stream.read(size)
         try:
             text = self._decoder.decode(piece, final=not piece)
@@ -279,9 +279,9 @@ class _Buffer:
 
 
 def write(documents: Iterable[Document], options: WriteOptions) -> Iterator[str]:
-    """An array of tasks, one a line, with the mentions as predictions, for a `<Labels name="label" toName="text">`.
+    """An array of tasks, one on each line, with mentions as predictions for a `<Labels name="label" toName="text">`.
 
-    The id stands in `data` and comes back with an export; words are left out.
+    The id is in `data`, so that an export contains it; words are left out.
     """
     yield "["
     for i, document in enumerate(documents):

@@ -1,4 +1,4 @@
-"""Finds the files of a corpus from the paths that a user gives."""
+"""The files of a corpus, found from the paths that a user gives."""
 
 import logging
 import os
@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from nuner_embed.arguments import Paths, StrPath, as_paths
-from nuner_embed.corpora import compression
 from nuner_embed.corpora.base import KNOWN_SUFFIXES, SUFFIXES, Source
+from nuner_embed.corpora.streams import COMPRESSION_SUFFIXES
 from nuner_embed.errors import CorpusError
 
 _IN_DIRECTORIES = ", ".join(
@@ -17,17 +17,17 @@ _LOG = logging.getLogger(__name__)
 
 
 def list_files(arguments: Paths, format: str | None, exclude: Sequence[Path]) -> tuple[Source, ...]:
-    """The files that some paths mean, in the order given, those of a directory by name.
+    """The files of some paths, in the order given; the files of a directory are sorted by name.
 
     Args:
-        arguments: files, and directories: of a directory every file of a suffix known there, or with `format` every
-            file, hidden ones left out, in its sub-folders too, which may be links. A file to which several names in a
-            directory lead is listed once.
-        format: a key of `FORMATS` for all files, in place of their suffixes.
+        arguments: files and directories. A directory stands for all files with a known suffix, or with `format` for all
+            files, also in sub-folders and linked folders, except hidden ones. A file with several names in a
+            directory is listed once.
+        format: a key of `FORMATS` for all files, whatever their suffixes.
         exclude: directories to leave out.
 
     Raises:
-        CorpusError: a path that is missing, of no known suffix, named twice, or a directory without corpora.
+        CorpusError: a path is missing, has no known suffix or is given twice, or a directory holds no corpus.
     """
     files: list[Source] = []
     for argument in as_paths(arguments):
@@ -68,7 +68,7 @@ def _require_good_names(files: Sequence[Source]) -> None:
 
 
 def _existing(argument: StrPath) -> Path:
-    """The path that an argument means; "~" is the home directory unless there is a file of that name."""
+    """The path of an argument; "~" is the home directory, unless a file has that name."""
     if os.fspath(argument) == "":  # an unset shell variable, which Path would read as the current directory
         raise CorpusError('""', None, "no such file or directory; the path is empty")
     try:
@@ -85,7 +85,7 @@ def _existing(argument: StrPath) -> Path:
 
 def _format_of(path: Path, *, in_directory: bool = False) -> str | None:
     """The name of a file's format by its suffix, looking through compression."""
-    if path.suffix.lower() in compression.SUFFIXES:
+    if path.suffix.lower() in COMPRESSION_SUFFIXES:
         path = path.with_suffix("")
     known = SUFFIXES.get(path.suffix.lower())
     return None if known is None or (in_directory and not known.in_directories) else known.name
@@ -96,7 +96,7 @@ def _is_store(names: Iterable[str]) -> bool:
 
 
 def _unreadable(error: OSError) -> None:
-    """Raises the error of a directory that cannot be listed, which os.walk would skip with all its documents."""
+    """Raises the error of a directory that cannot be listed, which os.walk would skip silently."""
     raise CorpusError(str(error.filename), None, f"cannot be read: {error.strerror}; mend it or name other paths")
 
 
@@ -124,7 +124,7 @@ def _folders(directory: Path, exclude: Sequence[Path]) -> Iterator[tuple[Path, l
         for folder, folders, names in os.walk(root, onerror=_unreadable):
             here = Path(folder)
             real = here.resolve()
-            left_out = any(real.is_relative_to(place) for place in exclude) or _is_store(names)  # a store is no corpus
+            left_out = any(real.is_relative_to(place) for place in exclude) or _is_store(names)  # no corpus
             if left_out or real in seen:
                 folders.clear()
                 continue
@@ -136,7 +136,7 @@ def _folders(directory: Path, exclude: Sequence[Path]) -> Iterator[tuple[Path, l
 
 
 def _can_be_read_twice(path: Path) -> bool:
-    """Whether a path is not a pipe, socket or device; a broken link counts, so that opening it gives the error."""
+    """Whether a path is no pipe, socket or device; True for a broken link, so that opening it raises the error."""
     if path.is_file() or not path.exists():
         return True
     _LOG.warning("%s is left out: not a regular file, and a corpus is read more than once", path)

@@ -1,4 +1,4 @@
-"""Objects (JSON lines or rows of a table) as documents, with mentions under the keys that common tools use."""
+"""Objects (JSON lines or rows of a table) read as documents, with mentions under the keys of common tools."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,9 +38,9 @@ class Record:
 
     Attributes:
         number: 1-based line or row.
-        value: what it holds.
-        raw: how it is written, for the list of rejects.
-        place: what messages begin with.
+        value: its JSON value.
+        raw: its text or value, for the list of rejects.
+        place: the beginning of messages about it.
     """
 
     number: int
@@ -58,10 +58,10 @@ def read_objects(
         records: of the file.
         name: of the file.
         options: of the corpus.
-        names: what numbers mean as tags or labels, for each key of which the file itself says so.
+        names: the names of numeric tags or labels that the file itself defines, by key.
 
     Raises:
-        CorpusError: its tags can be read in more than one way.
+        CorpusError: the tags can be read in more than one way.
     """
     reader = _Reader(name, options, names)
     while not reader.schemes and (some := list(_some(records))):
@@ -84,7 +84,7 @@ def _some(records: Iterator[Record | Item]) -> Iterator[Record | Item]:
 
 
 class _Reader:
-    """Reads the records of one file; a key that held annotations in one record must hold readable ones in all."""
+    """Reads the records of one file; a key with annotations in one record must hold valid annotations in all."""
 
     def __init__(self, name: str, options: ReadOptions, names: Mapping[str, Sequence[str]]) -> None:
         self.schemes: dict[str, TagScheme] = {}
@@ -95,7 +95,7 @@ class _Reader:
         self._judged: set[str] = set()
 
     def look_at(self, values: Sequence[Any]) -> None:
-        """Finds the scheme of the tags in some records, if these hold any but "O", and what their spans count.
+        """Finds the scheme of the tags in some records, if there are tags besides "O", and what their spans count.
 
         Raises:
             ValueError: the tags or spans can be read in more than one way.
@@ -109,7 +109,7 @@ class _Reader:
                     sequences.setdefault(key, []).append(self._tags(value, key))
                 elif key is not None and "text" not in value and key not in self._counting:
                     spans.setdefault(key, []).append((self._spans(value, key), join_words(_tokens(value))[1]))
-            except ValueError:  # said when the record is read
+            except ValueError:  # reported when the record is read
                 continue
         for key, some in spans.items():
             self._counting[key] = find_counting(some, key)
@@ -182,7 +182,7 @@ class _Reader:
         return "spans" if key == "ner" and is_span_list(held) else None  # GLiNER's, which count tokens
 
     def _judge(self, value: dict[str, Any], read: str | None, where: str) -> None:
-        """Notes the keys that look like annotations and are not read, each when it first holds a value."""
+        """Records the keys that look like annotations and are not read, at the first value of each."""
         unread = []
         for key, held in value.items():
             if not held or key in self._judged or key in ("id", "text", *TOKEN_KEYS):
@@ -206,7 +206,7 @@ class _Reader:
     def _of_words(
         self, spans: Sequence[Span], words: Sequence[tuple[int, int]], key: str, *, joined: bool
     ) -> tuple[Span, ...]:
-        """Spans in characters; the spans of a record may count tokens where it has no text of its own."""
+        """Spans in characters; in a record without a text, spans may count tokens."""
         if not joined and key != "ner":
             return tuple(spans)
         if key not in self._counting:
@@ -244,7 +244,7 @@ class _Reader:
 
 
 def _token_key(value: dict[str, Any]) -> str:
-    """The key of the tokens; "" for none."""
+    """The key of the tokens; "" without tokens."""
     return next((key for key in TOKEN_KEYS if isinstance(value.get(key), list)), "tokens" if "tokens" in value else "")
 
 
@@ -260,7 +260,7 @@ def _tokens(value: dict[str, Any]) -> list[str]:
 
 
 def _places(words: Sequence[str], text: str) -> tuple[tuple[int, int], ...]:
-    """Where tokens stand in their text."""
+    """The `(start, end)` of each token in the text."""
     places, end = [], 0
     for word in words:
         start = text.find(word, end)

@@ -1,4 +1,4 @@
-"""`.parquet`: a document a row."""
+"""`.parquet`: one document in each row."""
 
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from nuner_embed.corpora.base import ReadOptions, Source
-from nuner_embed.corpora.compression import SUFFIXES, open_bytes
 from nuner_embed.corpora.objects import ANNOTATION_KEYS, TOKEN_KEYS, Record, is_tag_name, read_objects
 from nuner_embed.corpora.records import Item, reject
 from nuner_embed.corpora.span_lists import LABELS
+from nuner_embed.corpora.streams import COMPRESSION_SUFFIXES, open_bytes
 from nuner_embed.errors import CorpusError
 from nuner_embed.files import OF_THE_PROCESS, parse_json
 from nuner_embed.limits import LINE_MIB, MIB, PARQUET_BATCH_BYTES, PARQUET_VALUES, UNPACKED_MIB, UNPACKED_RATIO
@@ -25,11 +25,11 @@ _PIECE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class OpenParquet:
-    """A Parquet file that is read.
+    """An open Parquet file.
 
     Attributes:
         file: the `pyarrow.parquet.ParquetFile`.
-        source: its path, or what was unpacked of it.
+        source: the path of the file, or the stream of the unpacked copy.
     """
 
     file: Any
@@ -37,12 +37,12 @@ class OpenParquet:
 
 
 def read(source: Source, options: ReadOptions) -> Iterator[Item]:
-    """Every row; ids are those of the id column, `id` if there is one, else FILE:ROW.
+    """Every row; ids are those of the id column, else of a column `id`, else FILE:ROW.
 
-    What numbers mean as tags or labels is taken from the features that the `datasets` library writes into the file.
+    The names of numeric tags or labels are taken from the features that the `datasets` library writes into the file.
 
     Raises:
-        CorpusError: not a Parquet file, a column is missing, or the tags can be read in more than one way.
+        CorpusError: the file is no Parquet file, lacks a column, or its tags can be read in more than one way.
     """
     with open_parquet(source.path, source.name) as opened:
         schema = opened.file.schema_arrow
@@ -56,7 +56,7 @@ def open_parquet(path: Path, name: str) -> Iterator[OpenParquet]:
     """Opens a Parquet file, which may be compressed once more.
 
     Raises:
-        CorpusError: no Parquet file; also while the block reads it.
+        CorpusError: the file is no readable Parquet file; may also be raised within the block.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -83,7 +83,7 @@ def _records(opened: OpenParquet, name: str, columns: dict[str, str]) -> Iterato
 
 
 def parquet_rows(opened: OpenParquet, name: str, columns: list[str]) -> Iterator[dict[str, Any] | None]:
-    """The rows of some columns; None stands for one whose strings are no UTF-8, which Parquet does not check.
+    """The rows of some columns; None for a row whose strings are not UTF-8, which Parquet does not check.
 
     Raises:
         CorpusError: a value is too long to be read.
@@ -95,11 +95,11 @@ def parquet_rows(opened: OpenParquet, name: str, columns: list[str]) -> Iterator
 
 
 def _rows_at_once(opened: OpenParquet, name: str, columns: list[str], group: int) -> int:
-    """How many rows of a row group are read at once.
+    """The number of rows of a row group to read at once.
 
-    A dictionary holds a value once that all rows may have: a kilobyte of a file then stands for gigabytes of rows.
+    A dictionary stores repeated values once, so that a kilobyte of a file may unpack to gigabytes of rows.
     """
-    next(opened.file.iter_batches(1, row_groups=[group], columns=columns), None)  # what is damaged raises here, and
+    next(opened.file.iter_batches(1, row_groups=[group], columns=columns), None)  # a damaged file raises here, and
     facts = opened.file.metadata.row_group(group)  # would end the process below, where pyarrow catches nothing
     rows = _BATCH_ROWS
     for column in range(facts.num_columns):
@@ -140,17 +140,17 @@ def _longest_shared(opened: OpenParquet, group: int, path: str) -> int:
 
 
 def class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
-    """The names of the classes of each column that has some, out of a file's metadata."""
+    """The class names of columns, by column, from the metadata of a file."""
     try:
         features = parse_json(metadata.get(b"huggingface", b"{}"))["info"]["features"]
         found = {column: _class_names(feature) for column, feature in features.items()}
-    except (ValueError, LookupError, TypeError, AttributeError):  # another program's
+    except (ValueError, LookupError, TypeError, AttributeError):  # written by another program
         return {}
     return {column: names for column, names in found.items() if names}
 
 
 def _class_names(feature: Any) -> list[str]:
-    """Of a feature: a class label, a sequence, or fields of which one is the label."""
+    """The class names of a feature: a class label, a sequence, or fields that include the label."""
     if isinstance(feature, list):
         return _class_names(feature[0])
     if feature.get("_type") == "ClassLabel":
@@ -163,7 +163,7 @@ def _class_names(feature: Any) -> list[str]:
 
 
 def _columns(schema: Any, name: str, text_column: str, id_column: str | None) -> dict[str, str]:
-    """What a record is made of, and the column that holds it."""
+    """The keys of a record, and the column of each key."""
     there = schema.names
     tokens = [key for key in TOKEN_KEYS if key in there]
     if text_column in there:
@@ -177,7 +177,7 @@ def _columns(schema: Any, name: str, text_column: str, id_column: str | None) ->
     if id_column is not None:
         columns["id"] = id_column
     found = ["id", *tokens, *(field.name for field in schema if _may_annotate(field))]
-    for key in found:  # found by name, unless the user said that the column is something else
+    for key in found:  # found by name, unless the user named the column for another key
         if key in there and key not in columns and key not in columns.values():
             columns[key] = key
     return columns
@@ -203,7 +203,7 @@ def _listed(columns: list[str]) -> str:
 
 
 def _rows(batch: Any) -> Iterator[dict[str, Any] | None]:
-    """A batch's rows; None stands for one whose strings are no UTF-8, which Parquet does not check."""
+    """The rows of a batch; None for a row whose strings are not UTF-8."""
     try:
         yield from batch.to_pylist()
         return
@@ -219,8 +219,8 @@ def _rows(batch: Any) -> Iterator[dict[str, Any] | None]:
 
 @contextmanager
 def _seekable(path: Path, name: str) -> Iterator[Any]:
-    """The file itself, or a decompressed copy: Parquet is read from its end."""
-    if path.suffix.lower() not in SUFFIXES:
+    """The path, or a decompressed copy of the file: Parquet is read from the end of the file."""
+    if path.suffix.lower() not in COMPRESSION_SUFFIXES:
         yield path
         return
     with tempfile.TemporaryFile() as copy:

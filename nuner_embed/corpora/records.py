@@ -1,4 +1,4 @@
-"""What a reader yields: documents, and rejects in the place of bad records."""
+"""The records that a reader yields: documents, and rejects for bad records."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ class Reject:
 
     Attributes:
         source: the file, as ids name it.
-        line: 1-based line, or row for Parquet; None where the rest of a file is meant.
+        line: 1-based line, or row for Parquet; None for the rest of a file.
         reason: what is wrong and what to do about it.
-        record: the record itself, its first 2,000 characters, as far as it could be read.
+        record: the first 2,000 characters of the record, as far as it could be read.
     """
 
     source: str

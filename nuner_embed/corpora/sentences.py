@@ -1,4 +1,4 @@
-"""Sentences of words with tags, whatever the layout that they are written in."""
+"""Sentences of tagged words, read from any column layout."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -7,13 +7,12 @@ from itertools import chain, islice
 from typing import Protocol, Self
 
 from nuner_embed.corpora.base import ReadOptions, Source
-from nuner_embed.corpora.lines import read_lines
 from nuner_embed.corpora.records import Item, Reject, reject, shown
-from nuner_embed.documents import Document, join_words
+from nuner_embed.corpora.streams import read_lines
+from nuner_embed.documents import Document, join_words, split_words
 from nuner_embed.errors import CorpusError
 from nuner_embed.limits import MIB, SENTENCE_LINES
 from nuner_embed.tags import OUTSIDE, TagScheme, find_scheme, tags_to_spans
-from nuner_embed.words import split_words
 
 _SENTENCES_LOOKED_AT = 100
 _LINES_LOOKED_AT = 5000
@@ -28,12 +27,12 @@ NumberedLine = tuple[int, str]
 
 @dataclass(slots=True)
 class TaggedWord:
-    """A word as its line has it.
+    """A word with its tag.
 
     Attributes:
         line: 1-based number of the line.
         text: the word.
-        tag: its tag, None where the file has no tags.
+        tag: its tag; None if the file has no tags.
     """
 
     line: int
@@ -47,9 +46,9 @@ class Sentence:
 
     Attributes:
         words: in order.
-        gaps: what follows each word in the text, the last one aside; None for single spaces.
-        id: of the document, None for FILE:LINE.
-        around: what stands before the first word and after the last one in the text.
+        gaps: the text after each word except the last; None for single spaces.
+        id: of the document; None for FILE:LINE.
+        around: the text before the first word and after the last.
     """
 
     words: list[TaggedWord]
@@ -59,7 +58,7 @@ class Sentence:
 
 
 class BadLine(Exception):
-    """A line that does not read as the file's other lines; its sentence is left out."""
+    """A line that does not fit the layout of the file; its sentence is left out."""
 
     def __init__(self, number: int, line: str, problem: str) -> None:
         super().__init__(problem)
@@ -67,16 +66,16 @@ class BadLine(Exception):
 
     @classmethod
     def unlike(cls, number: int, line: str, expected: str) -> Self:
-        """A line of which something else was expected."""
+        """The error for a line that should have been something else."""
         return cls(number, line, f"expected {expected}, as in the file's other lines, found {shown(line)}")
 
 
 class Layout(Protocol):
-    """How a file's lines read.
+    """The layout of a file's lines.
 
     Attributes:
-        one_line: whether a line is a sentence; otherwise blank lines part sentences.
-        scheme: of the tags where the layout says so, None where the tags must show.
+        one_line: whether each line is a sentence; otherwise blank lines separate sentences.
+        scheme: of the tags, if the layout determines it; None to find it from the tags.
     """
 
     @property
@@ -108,10 +107,10 @@ def read_sentences(source: Source, options: ReadOptions, find_layout: FindLayout
     Args:
         source: the file.
         options: of the corpus.
-        find_layout: looks at the file's first lines; raises ValueError if it is not certain how these read.
+        find_layout: finds the layout from the file's first lines; raises ValueError if it is uncertain.
 
     Raises:
-        CorpusError: it is not certain which fields hold words and tags, or how the tags are meant.
+        CorpusError: it is uncertain which fields hold words and tags, or which scheme the tags follow.
     """
     name, limit = source.name, options.line_bytes
     with source.open() as stream:
@@ -132,7 +131,7 @@ def read_sentences(source: Source, options: ReadOptions, find_layout: FindLayout
 
 
 def blocks_of(lines: Iterable[str]) -> list[list[str]]:
-    """The lines of each sentence, for a look at the layout; comments, and a few words like these, are left out."""
+    """The lines of each sentence, for finding the layout; lines that begin with "#" are left out, even words."""
     blocks: list[list[str]] = [[]]
     for line in lines:
         if line.startswith("#"):
@@ -185,7 +184,7 @@ def _left_out(name: str, error: BadLine, first: int) -> tuple[int, Reject]:
 
 
 def _find_scheme(sentences: Iterable[_Read], name: str) -> TagScheme | None:
-    """The scheme of all tags, as the first sentences with mentions show it."""
+    """The scheme of all tags, found from the first sentences with mentions."""
     try:
         return find_scheme(_tags(one.words) for _, one in sentences if not isinstance(one, Reject))
     except ValueError as error:
@@ -215,16 +214,16 @@ def _document(read: _Read, scheme: TagScheme | None, name: str) -> Item:
 
 
 def starts_document(line: str) -> bool:
-    """Whether a line parts documents and holds no word."""
+    """Whether a line separates documents and holds no word."""
     if line.startswith(_DOCUMENT_MARKS):
         return True
     return _DOCUMENT_START in line and _DOCUMENT_START in (line.split()[0], line.split()[-1])
 
 
 def _sentence_blocks(lines: Iterable[Line], layout: Layout, name: str, limit: int) -> Iterator[list[Line]]:
-    """The lines of each sentence, without comments; a line that could not be read stands in its place.
+    """The lines of each sentence, without comments; a line that could not be read is kept as a reject.
 
-    Of a sentence of too many lines or characters, as where no blank line parts sentences, a reject is left.
+    A sentence of too many lines or characters, as in a file without blank lines, becomes one reject.
     """
     block: list[Line] = []
     characters = 0
@@ -265,7 +264,7 @@ def _too_long(name: str, first: int, limit: int) -> Item:
 def words_for_lines(document: Document) -> list[tuple[int, int]]:
     """`(start, end)` of a document's words, in order, each fit for a field of a line.
 
-    A word that holds a tab or the end of a line is taken apart there; what is blank is no word.
+    A word is split at tabs and line ends; blank pieces are left out.
     """
     text = document.text
     words = document.words if document.words is not None else split_words(text)

@@ -1,4 +1,4 @@
-"""Lists of spans as tools and data sets write them: objects, triples, or a list for each field."""
+"""Lists of spans in the forms of various tools: objects, triples, or one list for each field."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ _LARGEST_FLOAT = sys.float_info.max
 
 Named = Callable[[Any], Any]
 Places = Sequence[tuple[int, int]]
-# what the numbers of spans count, the end being the last token, or the one after it
+# what the numbers of a span count; the end is the last token, or the token after it
 Counting = Literal["characters", "tokens", "tokens, end left out"]
 
 
@@ -40,12 +40,12 @@ def parse_spans(value: Any, key: str = "spans", named: Named = lambda label: lab
     """Spans of a record: None, a list of objects or triples, or an object that holds a list for each of their fields.
 
     Args:
-        value: what the record holds.
-        key: under which name, for messages.
-        named: gives the name of a label that is a number.
+        value: of the record.
+        key: of the value, for messages.
+        named: returns the name of a label that is a number.
 
     Raises:
-        ValueError: saying what was expected and what was found.
+        ValueError: the value is no list of spans.
     """
     if isinstance(value, dict):
         value = _rows(value, key)
@@ -60,11 +60,11 @@ def find_counting(found: Sequence[tuple[Sequence[Span], Places]], key: str) -> C
     """Finds out what spans count, from some records that have tokens and no text.
 
     Args:
-        found: spans, and the places of the tokens in the text that these make with blanks between them.
-        key: under which name the spans stand, for messages.
+        found: the spans and the token offsets of each record; the tokens are joined by blanks.
+        key: of the spans, for messages.
 
     Raises:
-        ValueError: tokens, and nothing tells whether a span's end is its last token or the one after it.
+        ValueError: spans count tokens, and it is uncertain whether the end is the last token or the token after it.
     """
     each = [(span, words) for spans, words in found for span in spans]
     whole = 0
@@ -85,10 +85,10 @@ def find_counting(found: Sequence[tuple[Sequence[Span], Places]], key: str) -> C
 
 
 def to_characters(spans: Sequence[Span], words: Places, counting: Counting, key: str) -> tuple[Span, ...]:
-    """Converts spans that count what `counting` says to spans of characters.
+    """Converts spans to character offsets.
 
     Raises:
-        ValueError: a span beyond the tokens.
+        ValueError: a span lies outside the tokens.
     """
     if counting == "characters":
         return tuple(spans)
@@ -102,7 +102,7 @@ def to_characters(spans: Sequence[Span], words: Places, counting: Counting, key:
 
 
 def unread_labels(value: Any) -> list[str]:
-    """Keys of span objects that may hold a label under a name that is not known."""
+    """Keys of span objects that may hold labels under unknown names."""
     item = value[0] if isinstance(value, list) and value else value
     if not isinstance(item, dict) or any(key in item for key in LABELS):
         return []

@@ -1,27 +1,27 @@
-"""`.txt`: a document a line, perhaps with its mentions in double brackets: "A ferry to [[Oslo|city]]"."""
+"""`.txt`: one document on each line, optionally with mentions in double brackets: "A ferry to [[Oslo|city]]"."""
 
 from collections.abc import Iterator
 
 from nuner_embed.corpora.base import ReadOptions, Source
-from nuner_embed.corpora.lines import read_lines
 from nuner_embed.corpora.records import Item, reject
+from nuner_embed.corpora.streams import read_lines
 from nuner_embed.documents import Document, Span
 
 _EXAMPLE = "'A ferry to [[Oslo|city]]'"
 
 
 def unmark(text: str, *, labelled: bool) -> tuple[str, tuple[Span, ...]]:
-    """Takes the double brackets out of a text.
+    """Removes the double brackets from a text.
 
     Args:
-        text: with its mentions in double brackets, as many as there are.
-        labelled: what stands behind the last bar within the brackets is the mention's label.
+        text: with any number of mentions in double brackets.
+        labelled: read the text after the last bar within brackets as the label of the mention.
 
     Returns:
         The text without brackets and labels, and a span for each mention, without blanks at its ends.
 
     Raises:
-        ValueError: brackets that are nested or not closed, or nothing between them.
+        ValueError: brackets are nested, not closed or empty.
     """
     parts: list[str] = []
     spans: list[Span] = []
@@ -48,7 +48,7 @@ def unmark(text: str, *, labelled: bool) -> tuple[str, tuple[Span, ...]]:
 
 
 def _marks(text: str) -> Iterator[tuple[int, int]]:
-    """Where double brackets open and next close."""
+    """The positions of each pair of opening and closing double brackets."""
     place = 0
     while (opened := text.find("[[", place)) >= 0 and (closed := text.find("]]", opened + 2)) >= 0:
         yield opened, closed
@@ -56,7 +56,7 @@ def _marks(text: str) -> Iterator[tuple[int, int]]:
 
 
 def read(source: Source, options: ReadOptions) -> Iterator[Item]:
-    """Every line that is not blank: as it stands, or with `options.marked` with a span for each marked mention."""
+    """Every line that is not blank, as a document; with `options.marked` with a span for each marked mention."""
     parse = _marked if options.marked else _plain
     with source.open() as stream:
         for number, line in read_lines(stream, source.name, limit=options.line_bytes):

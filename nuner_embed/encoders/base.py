@@ -11,16 +11,16 @@ from nuner_embed.tables import Granularity, Overflow, RowEmbeddings, TokenEmbedd
 
 @runtime_checkable
 class Encoder(Protocol):
-    """What jobs, indexes and heads know of an encoder, whichever runtime is behind it.
+    """What jobs, indexes and heads know of an encoder, whatever its runtime.
 
-    Jobs call `tokenize` and `encode_rows` one after the other, because what the tokens come to decides where a shard
-    ends; `encode` is both in one call for those who have texts.
+    Jobs call `tokenize` and `encode_rows` separately, because the number of tokens decides where a shard ends; `encode`
+    does both in one call.
 
     Attributes:
-        recipe: what an embedding is.
+        recipe: how hidden states become embeddings.
         dim: width of an embedding.
-        semantic_hash: of weights, configuration, tokenizer and recipe; vectors of two such must not be mixed.
-        numerics: all that decides the bits, as JSON values.
+        semantic_hash: of weights, configuration, tokenizer and recipe; vectors of different hashes must not be mixed.
+        numerics: everything that decides the bits, as JSON values.
         numeric_hash: of `numerics`.
         capacity: tokens of text that one window holds.
         source: the model's name, by which it can be loaded again.
@@ -49,8 +49,8 @@ class Encoder(Protocol):
     def encode(self, documents: Texts) -> list[TokenEmbeddings]:
         """Token embeddings of texts or documents in input order.
 
-        A document alone gives the numbers it has in any batch, but for rounding. An int8 export rounds coarsely:
-        activations share one scale a batch.
+        The embeddings of a document do not depend on the other documents, except for rounding. An int8 export rounds
+        coarsely, because the activations of a batch share one scale.
 
         Raises:
             OutOfMemory: one window alone does not fit.
@@ -58,7 +58,7 @@ class Encoder(Protocol):
         ...
 
     def tokenize(self, documents: Sequence[Document], granularity: Granularity) -> TokenTable:
-        """The tokens of whole texts, and the words or mentions that `granularity` asks for."""
+        """The tokens of whole texts, with the words or mentions that become rows."""
         ...
 
     def encode_rows(
@@ -73,7 +73,7 @@ class Encoder(Protocol):
         Args:
             table: the tokens of some documents, made with the same granularity.
             granularity: what becomes a row.
-            overflow: what happens to texts longer than a window; "error" is treated as "window" here.
+            overflow: what to do with texts longer than a window; "error" is treated as "window" here.
             on_batch: called after every batch with the number of tokens that it held.
 
         Raises:

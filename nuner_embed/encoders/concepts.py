@@ -1,4 +1,4 @@
-"""The other half of the bi-encoder: names of entity types, and the vectors that their mentions agree with."""
+"""The concept encoder, the other half of the bi-encoder: vectors of the names of entity types."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +13,8 @@ from nuner_embed.documents import is_text
 from nuner_embed.encoders.loader import load_encoder, require_named
 from nuner_embed.encoders.text import TextEncoder, unit
 from nuner_embed.errors import ModelError
-from nuner_embed.models.companions import CONCEPT_FOLDER
 from nuner_embed.models.concept_facts import Calibration, ConceptFacts
+from nuner_embed.models.directories import CONCEPT_FOLDER
 from nuner_embed.models.recipe import semantic_hash
 from nuner_embed.models.resolver import locate
 from nuner_embed.runtimes.base import WindowBatch
@@ -27,10 +27,10 @@ class ConceptEncoder:
     """Turns the names of entity types into vectors.
 
     Attributes:
-        model: whose concept encoder it is.
-        directory: where it lies.
+        model: the model that the concept encoder belongs to.
+        directory: of the concept encoder.
         encoder: the network with its tokenizer.
-        facts: what its vectors mean.
+        facts: what the vectors mean.
     """
 
     model: str
@@ -47,9 +47,9 @@ class ConceptEncoder:
         Args:
             model: see `ModelSpec`.
             device: "auto", "cpu" or "cuda".
-            threads: 0 for one a core.
-            texts: where a file, such as an index's manifest, gives the model's name: the recipe and the semantic hash
-                of the text encoder that it means. The name then starts no download, and no other model is run.
+            threads: 0 for one for each core.
+            texts: the recipe and the semantic hash of the expected text encoder, where a file such as an index's
+                manifest gives the model's name. The name then starts no download, and no other model is run.
 
         Raises:
             ModelError: there is no such model, or it has no concept encoder.
@@ -75,19 +75,19 @@ class ConceptEncoder:
 
     @property
     def metric(self) -> Literal["cosine", "dot"]:
-        """What training compared by: cosines, or, with the paper's loss, inner products."""
+        """The similarity used in training: the cosine, or the inner product with the paper's loss."""
         return "dot" if "temperature" in self.facts.similarity else "cosine"
 
     def takes(self, name: str) -> bool:
-        """Whether a name has something in it and is not too long."""
+        """Whether a name has at least one token and not too many."""
         ((ids, _),) = self.encoder.tokenizer.encode([name])
         return 0 < len(ids) <= self.encoder.capacity
 
     def encode(self, names: str | Sequence[str]) -> NDArray[np.float32]:
-        """A vector for each name, (n, dim); of length 1, unless tokens were compared by inner product in training.
+        """A vector for each name, (n, dim); of length 1, unless training compared by inner product.
 
         Raises:
-            ValueError: a name without anything in it, longer than the network takes, or with a lone surrogate.
+            ValueError: a name without tokens, with more tokens than a window holds, or with a lone surrogate.
         """
         tokenizer, room = self.encoder.tokenizer, self.encoder.capacity
         names = as_names(names)
@@ -117,8 +117,8 @@ class ConceptEncoder:
         return self.encoder.runtime.rows(batch, self.encoder.batch_tokens)
 
     def semantic_hash_of_texts(self, recipe: dict[str, Any]) -> str:
-        """What the text encoder that this belongs to has for a semantic hash, with some recipe."""
-        encoder = self.encoder  # base and tokenizer are those of the text encoder
+        """The semantic hash of the text encoder that this concept encoder belongs to, for a given recipe."""
+        encoder = self.encoder  # both encoders have the same base and tokenizer
         return semantic_hash(self.facts.text_weights_sha256, encoder.config_sha256, encoder.tokenizer.sha256, recipe)
 
     def calibrated(self, calibration: Calibration) -> Self:
@@ -127,10 +127,10 @@ class ConceptEncoder:
 
     @property
     def calibration(self) -> Calibration:
-        """What was measured.
+        """The calibration.
 
         Raises:
-            ModelError: nothing was.
+            ModelError: the model was never calibrated.
         """
         if self.facts.calibration is None:
             raise ModelError(
@@ -140,12 +140,12 @@ class ConceptEncoder:
         return self.facts.calibration
 
     def probabilities(self, cosines: Floats) -> Floats:
-        """How probable it is that a mention is of a type, from their cosine; any shape.
+        """The probability that a mention is of a type, from their cosine; any shape.
 
         Raises:
-            ModelError: nobody measured what a cosine means for this model.
+            ModelError: the model was never calibrated.
         """
-        from scipy.special import expit  # indexes, which import this, need it for nothing else
+        from scipy.special import expit  # imported late: indexes need SciPy for nothing else
 
         probabilities: Floats = expit(self.calibration.slope * cosines + self.calibration.intercept)
         return probabilities

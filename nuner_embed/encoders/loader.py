@@ -1,4 +1,4 @@
-"""From a model's name to an encoder that is ready to run."""
+"""Loads encoders by the name of their model."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, get_args
@@ -18,7 +18,7 @@ from nuner_embed.runtimes.select import choose
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """What is needed to load an encoder, kept until it is needed, here or in another process.
+    """Everything needed to load an encoder, in this process or another.
 
     Attributes:
         model: a Hugging Face or exported directory, a known name, or a hub name.
@@ -26,12 +26,12 @@ class ModelSpec:
             without torch, and with "onnx" or "openvino", the graph that lies beside the weights, if there is one.
         device: "auto", "cpu" or "cuda".
         precision: of the arithmetic, "f32", "bf16" or "fp16"; "auto" is f32 in torch, and what is fastest elsewhere.
-        threads: 0 for one a core.
+        threads: 0 for one for each core.
         batch_tokens: tokens a batch may hold, padding included; None for the fastest, 1,024 in torch on a CPU.
         recipe: `layers`, `pooling`, `normalize`, `max_length`, `stride` in place of the model's own; None keeps it.
         graph: see `RuntimeOptions`.
-        semantic_hash: where a file, such as a manifest, gives the model's name: of the encoder that it means. The name
-            then starts no download, and another model of that name is not run. None where a person gives the name.
+        semantic_hash: of the expected encoder, where a file such as a manifest gives the model's name. The name then
+            starts no download, and another model of that name is not run. None where a person gives the name.
     """
 
     model: str = DEFAULT_MODEL
@@ -48,11 +48,11 @@ class ModelSpec:
         """Loads the model into the runtime.
 
         Args:
-            workers: processes among which the cores are shared where `threads` was left open.
+            workers: processes that share the cores where `threads` is 0.
 
         Raises:
             ModelError: the model cannot be found, loaded, or follow the recipe.
-            RuntimeUnavailable: the runtime or device is not to be had.
+            RuntimeUnavailable: the runtime or device is not available.
         """
         if self.batch_tokens is not None and self.batch_tokens < 1:
             raise ValueError(f"batch_tokens must be at least 1, not {self.batch_tokens}")
@@ -86,16 +86,16 @@ class ModelSpec:
         )
 
     def _wants_graph(self) -> bool:
-        """Whether a graph beside a model's weights is to be run: what is asked for runs no weights, or is not here."""
+        """Whether to run the graph beside a model's weights: the runtime runs graphs, or nothing here runs weights."""
         if self.runtime == "auto":
             return not any(entry.installed for entry in running("weights").values())
         return entry_of(self.runtime).runs == "graph"
 
     def pinned(self, numerics: dict[str, Any]) -> Self:
-        """A copy in which whatever was left open is what an earlier run took.
+        """A copy in which all open choices are those of an earlier run.
 
         Raises:
-            StoreMismatch: the earlier run took a runtime or a precision that this program does not know.
+            StoreMismatch: this program does not know the runtime or precision of the earlier run.
         """
         for name, values in (("runtime", CHOICES), ("precision", get_args(Precision))):
             if numerics[name] not in values:
@@ -130,27 +130,27 @@ def load_encoder(
 def load_named_encoder(
     name: str, recipe: dict[str, Any], semantic_hash: str, *, threads: int = 0, **options: Any
 ) -> TextEncoder:
-    """Loads the encoder that a file, such as an index's manifest, says it was made with.
+    """Loads the encoder that a file, such as an index's manifest, names.
 
     Args:
-        name: of the model, as the file has it: it starts no download.
-        recipe: the file's.
-        semantic_hash: of the encoder that the file means; another one is not run.
-        threads: 0 for one a core.
+        name: of the model; it starts no download.
+        recipe: as in the file.
+        semantic_hash: of the encoder, as in the file; no other encoder is run.
+        threads: 0 for one for each core.
         options: of `ModelSpec`.
 
     Raises:
-        ModelError: no such model is on this machine, or it is another one.
+        ModelError: no such model is on this machine, or its semantic hash differs.
     """
     spec = ModelSpec(name, threads=threads, recipe=recipe_keywords(recipe), semantic_hash=semantic_hash, **options)
     return spec.load()
 
 
 def recipe_keywords(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A file's recipe as keywords of `ModelSpec.recipe`.
+    """The recipe of a file as keywords of `ModelSpec.recipe`.
 
     Raises:
-        ModelError: it is no recipe.
+        ModelError: the values are no recipe.
     """
     try:
         return Recipe.from_dict(recipe).to_dict()
@@ -159,10 +159,10 @@ def recipe_keywords(recipe: dict[str, Any]) -> dict[str, Any]:
 
 
 def require_named(found: Model, recipe: dict[str, Any], wanted: str) -> None:
-    """Refuses a model that is not the one which a file means by its name, before anything of it runs.
+    """Refuses a model whose semantic hash is not the one in a file, before the model runs.
 
     Raises:
-        ModelError: it is another one.
+        ModelError: the hashes differ.
     """
     tokenizer = TextTokenizer.from_directory(found.directory)
     _require_same(found, tokenizer, resolve_recipe(found, **recipe_keywords(recipe)), wanted)
@@ -175,10 +175,10 @@ def _require_same(found: Model, tokenizer: TextTokenizer, recipe: Recipe, wanted
 
 
 def resolve_recipe(model: Model, **changes: Any) -> Recipe:
-    """The model's recipe with what was asked for in its place, checked against the model.
+    """The model's recipe with some values replaced, checked against the model.
 
     Raises:
-        ModelError: the model cannot follow it, or a value makes no sense.
+        ModelError: the model cannot follow the recipe, or a value is invalid.
     """
     try:
         wanted = model.recipe.replace(**changes)

@@ -1,4 +1,4 @@
-"""Mentions of texts that nobody annotated: found from the embeddings of words, in the same pass that embeds them."""
+"""Detected mentions: found from the embeddings of words, and embedded in the same pass."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.documents import Document, Span
-from nuner_embed.encoders.rows import make_rows
 from nuner_embed.encoders.text import TextEncoder, unit
+from nuner_embed.encoders.tokens import make_rows
 from nuner_embed.runtimes.padding import pool
 from nuner_embed.tables import Ints, Overflow, RowEmbeddings, RowTable, TokenTable
 
@@ -22,7 +22,7 @@ class WordFeatures:
     Attributes:
         bounds: (d + 1,); document i has the words `bounds[i]` to `bounds[i + 1]`.
         start: first character of each word in its document, (n,).
-        end: one past the last, (n,).
+        end: one past its last character, (n,).
         vectors: (n, dim) float32.
     """
 
@@ -37,7 +37,7 @@ class WordFeatures:
         return list(zip(self.start[here].tolist(), self.end[here].tolist(), strict=True))
 
     def take(self, documents: NDArray[np.intp]) -> NDArray[np.intp]:
-        """The numbers of the words of some documents, in the order given."""
+        """The indices of the words of some documents, in the order given."""
         return np.concatenate(
             [np.empty(0, np.intp), *(np.arange(self.bounds[i], self.bounds[i + 1]) for i in documents)]
         )
@@ -45,13 +45,13 @@ class WordFeatures:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Mentions by their characters; those of one document stand together, in the order of the documents.
+    """Mentions as character offsets, grouped by document, in the order of the documents.
 
     Attributes:
         document: number of the document of each mention, (m,).
         start: first character, (m,).
         end: one past the last character, (m,).
-        labels: of each mention; None where the finder tells no types apart.
+        labels: of each mention; None where the finder knows no types.
         scores: of each mention, (m,).
     """
 
@@ -63,20 +63,20 @@ class Found:
 
 
 class SpanFinder(Protocol):
-    """Says which words are mentions; can be pickled."""
+    """Finds the words that are mentions; can be pickled."""
 
     @property
     def semantic_hash(self) -> str:
-        """Of the encoder whose word embeddings the finder reads."""
+        """The semantic hash of the encoder whose word embeddings the finder reads."""
         ...
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the finder is, as JSON values; a store that was begun with another finder is not continued."""
+        """A description of the finder as JSON values; a store begun with another finder is not continued."""
         ...
 
     def find(self, documents: Sequence[Document], words: WordFeatures) -> Found:
-        """The mentions in documents, whose words were embedded."""
+        """The mentions in documents whose words were embedded."""
         ...
 
 
@@ -87,26 +87,26 @@ def embed_detected(
     overflow: Overflow = "window",
     on_batch: Callable[[int], None] = lambda tokens: None,
 ) -> RowEmbeddings:
-    """Embeds the mentions that a detector finds: each the mean of its tokens, as a given one would be.
+    """Embeds the mentions that a detector finds; each row is the mean of the mention's tokens.
 
-    The texts go through the encoder once. Each token is taken from the window in which it has most context, also
-    those of a mention that would fit into one window.
+    The texts go through the encoder once. Each token is taken from the window in which the token has most context, even
+    where the whole mention fits into one window.
 
     Args:
         encoder: its recipe says what a word's embedding is.
         table: made with the granularity "word".
         detector: for this encoder.
         overflow: see `TextEncoder.encode_rows`.
-        on_batch: see there.
+        on_batch: see `TextEncoder.encode_rows`.
 
     Returns:
         The mentions as rows; `found` holds a span for each.
     """
     raw = replace(encoder, recipe=encoder.recipe.replace(normalize=False))
     tokens = raw.encode_rows(table, "token", overflow, on_batch)
-    place = np.zeros(len(table.ids), dtype=np.int64)  # of each token among those that have an embedding
+    place = np.zeros(len(table.ids), dtype=np.int64)  # of each token among the embedded tokens
     place[tokens.rows.first] = np.arange(len(tokens.vectors))
-    limit = table.bounds[1:] - tokens.dropped_tokens  # one past the last such token of each document
+    limit = table.bounds[1:] - tokens.dropped_tokens  # one past the last embedded token of each document
 
     def means(first: Ints, last: Ints) -> NDArray[np.float32]:
         vectors = pool(tokens.vectors[None], np.zeros_like(first), place[first], place[last - 1] + 1)
@@ -118,13 +118,13 @@ def embed_detected(
     features = WordFeatures(bounds, words.start, words.end, means(words.first, words.last))
     found = detector.find(table.documents, features)
     first, whole = table.covering(found.document, found.start, found.end)
-    kept = (first < whole) & (first < limit[found.document])  # a given mention may have no token, or lie beyond a cut
+    kept = (first < whole) & (first < limit[found.document])  # a mention may have no token, or be truncated
     document, start, end = found.document[kept], found.start[kept], found.end[kept]
     first, whole = first[kept], whole[kept]
     last = np.minimum(whole, limit[document])
     index = np.arange(len(document)) - np.searchsorted(document, document)
     rows = RowTable(document, start, end, index, first, last, np.zeros(len(table.documents), dtype=np.int64))
-    at = place[first]  # where a mention's first token was taken from, for what is said of windows
+    at = place[first]  # windows are reported for the first token of a mention
     placement = replace(
         tokens.placement,
         window=tokens.placement.window[at],

@@ -1,4 +1,4 @@
-"""Documents in, embeddings with character offsets out."""
+"""The text encoder: embeds documents as rows with character offsets."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from nuner_embed.arguments import Texts, as_documents
 from nuner_embed.documents import Document
-from nuner_embed.encoders.rows import make_rows
-from nuner_embed.encoders.tokens import tokenize
+from nuner_embed.encoders.tokens import make_rows, tokenize
 from nuner_embed.encoders.windows import place
 from nuner_embed.errors import ModelError
 from nuner_embed.files import hash_of
@@ -33,12 +32,12 @@ class TextEncoder:
     """A tokenizer, a runtime and a recipe: the `Encoder` of this package.
 
     Attributes:
-        tokenizer: makes the token ids.
-        runtime: runs them.
-        recipe: what becomes of the hidden states.
+        tokenizer: cuts texts into tokens.
+        runtime: runs the network.
+        recipe: how hidden states become embeddings.
         weights_sha256: of the source's weights.
-        batch_tokens: tokens that go through the runtime at a time, padding included; one window does in any case.
-        config_sha256: of what the source's configuration says of the network.
+        batch_tokens: tokens in one pass through the network, padding included; a single window may have more.
+        config_sha256: of the part of the source's configuration that describes the network.
         source: where the model was loaded from, by which it can be loaded again.
     """
 
@@ -68,12 +67,12 @@ class TextEncoder:
 
     @property
     def numerics(self) -> dict[str, Any]:
-        """What the numeric hash is made of."""
+        """Everything that decides the bits, as JSON values."""
         return {**self.runtime.numerics, "batch_tokens": self.batch_tokens}
 
     @property
     def numeric_hash(self) -> str:
-        """The hash of all that decides the bits of an embedding."""
+        """The hash of `numerics`."""
         return hash_of(self.numerics)
 
     def __repr__(self) -> str:
@@ -87,7 +86,7 @@ class TextEncoder:
         """Token embeddings of whole texts in input order; long ones are windowed.
 
         Args:
-            documents: texts or documents, or one; the ids of texts are their places in the list.
+            documents: one or several texts or documents; the id of a text is its place in the list.
 
         Raises:
             OutOfMemory: one window alone does not fit.
@@ -127,7 +126,7 @@ class TextEncoder:
             self.capacity,
             self.recipe.stride,
         )
-        placement = replace(placement, cut=placement.cut | (rows.last > limit))  # by the end of a truncated text
+        placement = replace(placement, cut=placement.cut | (rows.last > limit))  # cut where the text was truncated
         vectors, statistics = self._embed(table, placement, on_batch)
         if self.recipe.normalize:
             vectors = unit(vectors)
@@ -136,7 +135,7 @@ class TextEncoder:
     def _embed(
         self, table: TokenTable, placement: Placement, on_batch: Callable[[int], None]
     ) -> tuple[NDArray[np.float32], RunStatistics]:
-        """Has the runtime run the windows that rows are taken from: (m, dim)."""
+        """Runs the windows that rows are taken from; returns the rows (m, dim) and statistics."""
         statistics = RunStatistics(batch_tokens=self.batch_tokens)
 
         def note(done: Pass) -> None:

@@ -6,15 +6,15 @@ from nuner_embed.tables import Ints, Placement, Windows
 
 
 def count_windows(sizes: Ints, capacity: int, stride: int) -> Ints:
-    """How many windows texts of so many tokens are cut into, (d,); none for a text without tokens."""
+    """The number of windows for texts of the given sizes in tokens, (d,); 0 for a text without tokens."""
     return np.where(sizes > 0, 1 + np.maximum(0, -(-(sizes - capacity) // (capacity - stride))), 0)
 
 
 def place(begins: Ints, sizes: Ints, document: Ints, first: Ints, last: Ints, capacity: int, stride: int) -> Placement:
-    """Lays overlapping windows over every document and finds the best one for each stretch.
+    """Lays overlapping windows over every document and chooses one for each stretch.
 
-    A stretch comes from the window that holds all of it and in which it stands farthest from a cut edge (the ends
-    of the text itself are no cut). A stretch that no regular window holds gets one of its own, centred on it.
+    A stretch is taken from the window that contains it and in which it lies farthest from a cut edge (the ends of the
+    text are no cut). A stretch that no regular window contains gets a window of its own, centred on the stretch.
 
     Args:
         begins: first token of each document, as an index into the token table, (d,).
@@ -22,7 +22,7 @@ def place(begins: Ints, sizes: Ints, document: Ints, first: Ints, last: Ints, ca
         document: document of each stretch, (m,).
         first: first token of each stretch, as an index into the token table, (m,).
         last: one past its last token, (m,).
-        capacity: tokens a window holds.
+        capacity: tokens of text in a window.
         stride: tokens that neighbouring windows share, at most half the capacity.
     """
     step = capacity - stride
@@ -37,7 +37,7 @@ def place(begins: Ints, sizes: Ints, document: Ints, first: Ints, last: Ints, ca
     later = np.minimum(a // step, counts[document] - 1)
     earlier = np.maximum(later - 1, 0)
     earlier_end = earlier * step + capacity
-    # the margin on the side where the two windows cut the text; the earlier one wins a tie
+    # compares the margins to the edges where the two windows cut the text; the earlier window wins a tie
     choose_earlier = (later > 0) & (b <= earlier_end) & (earlier_end - b >= a - later * step)
     index = np.where(choose_earlier, earlier, later)
     window = firsts[document] + index

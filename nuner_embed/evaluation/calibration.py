@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from nuner_embed.arguments import Progress, silent
 from nuner_embed.documents import Document, Span
 from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.text import TextEncoder, unit
 from nuner_embed.errors import ModelError
 from nuner_embed.models.concept_facts import Calibration
-from nuner_embed.progress import Progress, silent
 
 FEWEST = 10
 _MENTIONS = 20_000

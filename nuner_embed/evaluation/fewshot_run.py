@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nuner_embed.arguments import as_names
+from nuner_embed.arguments import Progress, as_names, silent
 from nuner_embed.corpora.corpus import read_annotated
 from nuner_embed.documents import Document
 from nuner_embed.encoders.loader import load_encoder
@@ -19,7 +19,6 @@ from nuner_embed.heads.features import FeatureCache, feature_folder
 from nuner_embed.heads.labelled_words import WordLabels
 from nuner_embed.installation import install_command
 from nuner_embed.machine import threads_for
-from nuner_embed.progress import Progress, silent
 
 
 def read_set(name: str, train: str | Path, test: str | Path, *, format: str | None = None, **reading: Any) -> TypedSet:

@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nuner_embed.arguments import Texts, as_documents, as_names
+from nuner_embed.arguments import Progress, Texts, as_documents, as_names, silent
 from nuner_embed.documents import Document
 from nuner_embed.errors import ProbeError
 from nuner_embed.heads.base import Head
@@ -34,7 +34,6 @@ from nuner_embed.heads.labelled_words import (
 )
 from nuner_embed.heads.linear import LinearHead
 from nuner_embed.heads.tagger import Tagger
-from nuner_embed.progress import Progress, silent
 from nuner_embed.tables import Ints
 
 

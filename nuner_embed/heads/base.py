@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from nuner_embed.arguments import Progress
 from nuner_embed.documents import Document, is_text
 from nuner_embed.encoders.mentions import Found, SpanFinder
 from nuner_embed.encoders.text import TextEncoder
@@ -28,7 +29,6 @@ from nuner_embed.errors import ProbeError
 from nuner_embed.limits import PROBE_TYPES
 from nuner_embed.metadata import Sha256
 from nuner_embed.models.recipe import Recipe
-from nuner_embed.progress import Progress
 
 __all__ = [
     "KINDS",

@@ -24,7 +24,7 @@ from nuner_embed.heads.base import Arrays
 from nuner_embed.heads.io import PROBE_FILE, open_head
 from nuner_embed.heads.labelled_words import UNLABELLED, Runs, runs_of
 from nuner_embed.heads.linear import Floats, LinearHead, ProbeWeights
-from nuner_embed.models.companions import DETECTOR_FOLDER
+from nuner_embed.models.directories import DETECTOR_FOLDER
 from nuner_embed.models.resolver import locate
 
 DEFAULT_THRESHOLD: Final = 0.5  # for recall; 0.8 for browsing: benchmarks/detector.py, results/detector.md

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nuner_embed.arguments import Progress, silent
 from nuner_embed.cache import cached
 from nuner_embed.documents import Document
 from nuner_embed.encoders.mentions import WordFeatures
@@ -19,7 +20,6 @@ from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.encoders.tokens import tokenize
 from nuner_embed.errors import ProbeError
 from nuner_embed.files import canonical_json
-from nuner_embed.progress import Progress, silent
 
 _CHARACTERS_AT_ONCE = 100_000
 _TABLE = """CREATE TABLE IF NOT EXISTS texts (

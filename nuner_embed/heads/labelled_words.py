@@ -11,12 +11,11 @@ from typing import Literal, Self
 
 import numpy as np
 
-from nuner_embed.documents import Document
+from nuner_embed.documents import Document, split_words
 from nuner_embed.encoders.mentions import WordFeatures
 from nuner_embed.errors import ProbeError
 from nuner_embed.tables import Ints
 from nuner_embed.tags import OUTSIDE, spans_to_tags
-from nuner_embed.words import split_words
 
 SCHEME = "one type or none a word, no BIO; adjacent words of one type are one mention"
 UNLABELLED = "ENTITY"

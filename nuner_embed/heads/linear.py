@@ -17,7 +17,8 @@ from typing import Any, ClassVar, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nuner_embed.documents import Document, Span, is_text
+from nuner_embed.arguments import Progress
+from nuner_embed.documents import Document, Span, is_text, split_words
 from nuner_embed.encoders.mentions import WordFeatures
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import ProbeError
@@ -27,9 +28,7 @@ from nuner_embed.heads.features import embed_words
 from nuner_embed.heads.io import save_head
 from nuner_embed.heads.labelled_words import runs_of
 from nuner_embed.metadata import Count, Positive
-from nuner_embed.progress import Progress
 from nuner_embed.tables import Ints
-from nuner_embed.words import split_words
 
 Floats = NDArray[np.floating[Any]]
 ALLOWED: Final = 0.2  # types of dense corpora are found this often, beside what the sentences drawn for them hold

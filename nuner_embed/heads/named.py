@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nuner_embed.arguments import Texts, as_documents, as_names
+from nuner_embed.arguments import Progress, Texts, as_documents, as_names
 from nuner_embed.documents import Document, Span, is_text
 from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.loader import load_encoder
@@ -28,7 +28,6 @@ from nuner_embed.heads.labelled_words import require_not_reserved
 from nuner_embed.heads.linear import Floats, ProbeWeights
 from nuner_embed.heads.tagger import Tagger
 from nuner_embed.models.known import DEFAULT_MODEL
-from nuner_embed.progress import Progress
 
 _AT_ONCE = 512
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from nuner_embed.arguments import Texts
+from nuner_embed.arguments import Progress, Texts, silent
 from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.text import TextEncoder
@@ -32,7 +32,6 @@ from nuner_embed.heads.labelled_words import WordLabels, count_mentions, require
 from nuner_embed.heads.linear import Floats, LinearHead, ProbeFacts, ProbeWeights, Training
 from nuner_embed.heads.support_set import ShortTypes, SupportSet, choose_support
 from nuner_embed.heads.tagger import Tagger
-from nuner_embed.progress import Progress, silent
 from nuner_embed.store.layout import MANIFEST_FILE
 from nuner_embed.store.reader import Store
 from nuner_embed.tables import Ints

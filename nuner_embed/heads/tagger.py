@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from nuner_embed.arguments import Texts, as_documents
+from nuner_embed.arguments import Progress, Texts, as_documents, silent
 from nuner_embed.documents import Document
 from nuner_embed.encoders.loader import load_encoder, load_named_encoder
 from nuner_embed.encoders.text import TextEncoder
@@ -12,7 +12,6 @@ from nuner_embed.errors import ModelError, ProbeError
 from nuner_embed.heads.base import Head, require_encoder
 from nuner_embed.heads.io import open_head
 from nuner_embed.heads.labelled_words import shortened
-from nuner_embed.progress import Progress, silent
 
 H = TypeVar("H", bound=Head, covariant=True)
 

@@ -1,4 +1,4 @@
-"""The batch job: a corpus in, a store out, whatever happens in between."""
+"""The batch job, which encodes a corpus into a store and can be resumed."""
 
 import contextlib
 import os
@@ -17,8 +17,8 @@ from nuner_embed.documents import ContentHash, Document
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import StoreError, StoreLocked, StoreMismatch
 from nuner_embed.files import expand
+from nuner_embed.jobs.engines import engine_of
 from nuner_embed.jobs.engines.base import ShardTask, WrittenShard
-from nuner_embed.jobs.engines.choice import engine_of
 from nuner_embed.jobs.options import JobOptions
 from nuner_embed.jobs.plan import cut_shards, estimate
 from nuner_embed.jobs.reporter import Plan, Reporter, Summary
@@ -28,7 +28,7 @@ from nuner_embed.store.manifest import Manifest, StoredManifest, read_manifest
 from nuner_embed.store.ownership import require_ours, writer_lock
 from nuner_embed.store.reader import Store
 
-# Left free on the disk beyond what the store will weigh.
+# Bytes to leave free on the disk besides the size of the store.
 _SPARE_BYTES = 64 << 20
 
 
@@ -46,9 +46,9 @@ def encode(
     Args:
         corpus: files and directories, or a `Corpus` made of them.
         store: directory of the store.
-        options: what to do and with which model; None for `JobOptions.of(**values)`.
-        on_error: "skip" lists bad records in `rejects.jsonl` and goes on; a `Corpus` brings its own policy.
-        reporter: is told what happens.
+        options: of the job; None for `JobOptions.of(**values)`.
+        on_error: "skip" lists bad records in `rejects.jsonl` and goes on; a `Corpus` has its own policy.
+        reporter: is told of the progress.
         values: `model`, `rows`, `runtime`, `device`, `precision`, `threads`, `batch_tokens`, `overflow`, `dtype`,
             `shard_rows`, `workers`, `force`, `detector`, `also_file`, and parts of the recipe; see `JobOptions.of`.
 
@@ -78,7 +78,7 @@ def run_job(corpus: Corpus, directory: Path, options: JobOptions, reporter: Repo
     """Encodes a corpus into a store, or finishes a store that an earlier run began.
 
     Raises:
-        CorpusError: a record cannot be read; nothing is written then.
+        CorpusError: a record cannot be read; then nothing is written.
         StoreLocked: another job writes the store.
         StoreMismatch: the store was begun with another recipe, corpus, runtime or schema.
         StoreError: the disk is too small or full, or the directory holds something else.
@@ -87,7 +87,7 @@ def run_job(corpus: Corpus, directory: Path, options: JobOptions, reporter: Repo
     reporter = reporter or Reporter()
     with contextlib.ExitStack() as stack:
         begun = None
-        made = directory.exists()  # else the directory is made once the corpus is known to be good
+        made = directory.exists()  # else the directory is made after the corpus was read without an error
         if made:
             require_ours(directory, force=options.force)  # before anything is written
             stack.enter_context(writer_lock(directory))
@@ -95,7 +95,7 @@ def run_job(corpus: Corpus, directory: Path, options: JobOptions, reporter: Repo
             begun = _begun(directory, options)
         spec = options.spec.pinned(begun.numerics) if begun else options.spec
         encoder = spec.load(options.workers)
-        options = replace(options, spec=spec.pinned(encoder.numerics))  # other processes load what was loaded here
+        options = replace(options, spec=spec.pinned(encoder.numerics))  # so that other processes load the same
         reporter.notice(f"runtime: {encoder.runtime.description}, batches of {encoder.batch_tokens} tokens")
         survey = corpus.survey(reporter.surveying)
         _require_mentions(survey, encoder, options, reporter)
@@ -113,7 +113,7 @@ def run_job(corpus: Corpus, directory: Path, options: JobOptions, reporter: Repo
 
 
 def _require_mentions(survey: Survey, encoder: TextEncoder, options: JobOptions, reporter: Reporter) -> None:
-    """Refuses a job whose rows are mentions of which there are none, or that another model's detector would find."""
+    """Refuses rows of mentions for a corpus without mentions, or with a detector of another model."""
     if options.granularity == "mention" and not survey.spans and not options.detector:
         raise StoreError(
             "the corpus has no spans, so rows of mentions would make an empty store; --mentions detect finds some, "
@@ -132,7 +132,7 @@ def _require_mentions(survey: Survey, encoder: TextEncoder, options: JobOptions,
 
 
 def _manifest(corpus: Corpus, survey: Survey, encoder: TextEncoder, options: JobOptions) -> Manifest:
-    """What is pinned when the job starts."""
+    """The facts that are pinned when the job starts."""
     return Manifest(
         model=encoder.source,
         semantic_hash=encoder.semantic_hash,
@@ -154,7 +154,7 @@ def _manifest(corpus: Corpus, survey: Survey, encoder: TextEncoder, options: Job
 
 
 def _begun(directory: Path, options: JobOptions) -> StoredManifest | None:
-    """The manifest of a store that this job may go on with; None where it starts over."""
+    """The manifest of the store that this job resumes; None where the job starts over."""
     begun = read_manifest(directory)
     if begun is None or begun.clearing or options.force:
         return None
@@ -164,7 +164,7 @@ def _begun(directory: Path, options: JobOptions) -> StoredManifest | None:
 
 
 class _Job:
-    """A job whose questions are all answered."""
+    """A job after all checks."""
 
     def __init__(
         self,
@@ -209,10 +209,10 @@ class _Job:
         return self._finish(journal, tokens, self.survey.rejects)
 
     def _plan(self, journal: Journal) -> Plan:
-        """What is to be done, refused if the disk cannot hold it."""
+        """The plan of the job, which is refused if the disk is too small."""
         guess = estimate(self.survey, self.encoder, self.options)
         free = shutil.disk_usage(self.directory).free
-        # shards that are kept, or of a store that is about to be cleared
+        # shards that are kept, or that are about to be removed
         there = sum(path.lstat().st_size for path in shard_files(self.directory))
         needed = guess.store_bytes * (2 if self.options.also_file else 1) - there
         if needed + _SPARE_BYTES > free:
@@ -233,10 +233,10 @@ class _Job:
         )
 
     def _encode(self, journal: Journal) -> tuple[int, str | None]:
-        """Encodes what the journal does not name yet.
+        """Encodes the documents of the shards that the journal lacks.
 
         Returns:
-            The tokens of this run, and the hash of the rejects, None where there are none.
+            The tokens of this run, and the hash of the rejects; None without rejects.
         """
         options = self.options
         done = len(journal.entries)
@@ -249,7 +249,7 @@ class _Job:
         with RejectFile(self.directory) as rejects:
             documents = self._documents(rejects)
             changed = _changed_shard(documents, journal)
-            if changed:  # between an earlier run's survey and its reading, and back again
+            if changed:  # the corpus changed during an earlier run, and changed back
                 raise StoreMismatch(f"{self.directory} was written from other documents {changed}; --force starts over")
             tables = cut_shards(documents, self.encoder, options)
             engine = engine_of(options, self.encoder, self.reporter)
@@ -306,7 +306,7 @@ def _require_same_corpus(
 
 
 def _changed_shard(documents: Iterator[Document], journal: Journal) -> str | None:
-    """Reads on past the finished shards' documents; says where they are not those that were encoded."""
+    """Skips the documents of the finished shards; returns where they differ from the encoded ones, or None."""
     for entry in journal.entries:
         content = ContentHash()
         first = None
@@ -320,7 +320,7 @@ def _changed_shard(documents: Iterator[Document], journal: Journal) -> str | Non
 
 @contextlib.contextmanager
 def _want_told(directory: Path) -> Iterator[None]:
-    """Turns what the disk says, and the want of memory, descriptors or threads, into one line."""
+    """Turns errors of the disk, and a lack of memory, descriptors or threads, into a one-line StoreError."""
     kept = "what is finished is kept"
     try:
         yield

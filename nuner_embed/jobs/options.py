@@ -1,4 +1,4 @@
-"""What a job is told: one object, from the command line to the shard."""
+"""The options of a job."""
 
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, Self, get_args
@@ -14,17 +14,17 @@ class EncoderSpec(Protocol):
     """How to load the encoder, here or in another process; can be pickled. `ModelSpec` is one."""
 
     def load(self, workers: int = 1) -> TextEncoder:
-        """Loads the encoder; threads that were left open are the cores, divided by the workers."""
+        """Loads the encoder; where no number of threads was given, the workers share the cores."""
         ...
 
     def pinned(self, numerics: dict[str, Any]) -> Self:
-        """A copy in which whatever was left open takes the value of an earlier run."""
+        """A copy in which all open choices are those of an earlier run."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """What a job is to do, and with which encoder.
+    """The encoder of a job, and what to do with it.
 
     Attributes:
         spec: loads the encoder.
@@ -33,16 +33,15 @@ class JobOptions:
         overflow: "window" encodes long texts in overlapping windows, "truncate" drops what is beyond the first window
             (recorded in `coverage.jsonl`), "error" refuses long texts.
         dtype: of the stored vectors.
-        shard_rows: rows after which a shard is closed; memory is bounded by this number.
-        workers: processes that encode, each a shard at a time.
-        force: start over, whatever store the directory holds.
-        detector: finds the mentions that become rows, in place of the corpus's own; `nuner_embed.load_detector` gives
-            a model's own detector, or makes one of a probe.
-        also_file: one file of the rows is going to be written beside the store; a disk without room for both is
-            refused.
+        shard_rows: rows after which a shard is closed; bounds the memory.
+        workers: processes that encode, each one shard at a time.
+        force: start over even if the directory holds a store.
+        detector: finds the mentions that become rows, instead of the spans of the corpus; `nuner_embed.load_detector`
+            loads a model's own detector, or makes one from a probe.
+        also_file: the rows are also going to be written as one file; the disk must have room for both.
 
     Raises:
-        ValueError: a value that makes no sense.
+        ValueError: an invalid value.
     """
 
     spec: EncoderSpec
@@ -67,12 +66,12 @@ class JobOptions:
 
     @classmethod
     def of(cls, *, rows: Granularity = "word", **values: Any) -> Self:
-        """Options from one list of keywords.
+        """Options from keywords.
 
         Args:
-            rows: `granularity`, as the command line calls it.
-            values: fields of `JobOptions` and of `ModelSpec`; any other is a part of the recipe (`layers`, `pooling`,
-                `normalize`, `max_length`, `stride`), in place of the model's own.
+            rows: the `granularity`, under the name that the command line uses.
+            values: fields of `JobOptions` and of `ModelSpec`; all others are values of the recipe (`layers`, `pooling`,
+                `normalize`, `max_length`, `stride`) that replace those of the model.
         """
         own = {field.name for field in fields(cls)} - {"spec", "granularity"}
         of_model = {field.name for field in fields(ModelSpec)} - {"recipe", "semantic_hash", "graph"}
@@ -82,5 +81,5 @@ class JobOptions:
 
     @property
     def tokenized(self) -> Granularity:
-        """What texts are cut into before the encoder runs: the words that a detector looks at, or the rows."""
+        """The granularity of the tokenized texts: words for a detector, else that of the rows."""
         return "word" if self.detector else self.granularity

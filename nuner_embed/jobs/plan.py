@@ -1,4 +1,4 @@
-"""How a corpus is cut into shards, and what the store will weigh."""
+"""How a corpus is cut into shards, and the estimated size of the store."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ import numpy as np
 
 from nuner_embed.corpora.corpus import Survey
 from nuner_embed.documents import Document
-from nuner_embed.encoders.rows import count_rows
 from nuner_embed.encoders.text import TextEncoder
+from nuner_embed.encoders.tokens import count_rows
 from nuner_embed.encoders.windows import count_windows
 from nuner_embed.errors import StoreError
 from nuner_embed.jobs.options import JobOptions
@@ -17,19 +17,19 @@ from nuner_embed.tables import TokenTable
 
 _CHUNK_DOCUMENTS = 256
 _CHUNK_CHARACTERS = 1 << 20
-# A document without rows still takes its tokens' place in memory, at about a quarter of a row a token.
+# A document without rows still takes memory: about a quarter of a row for each token.
 _TOKENS_A_ROW = 4
-# The rows' table takes about this much a row on disk; measured on mentions and words of books, zstd-compressed.
+# Bytes of the rows' table for each row on disk, zstd-compressed; measured on mentions and words of books.
 _TABLE_BYTES_A_ROW = 16
-# Of what a detector finds; an LLM asked for all concepts found 0.3 in our data.
+# Mentions that a detector finds for each word; an LLM that was asked for all concepts found 0.3 in our data.
 _MENTIONS_A_WORD = 0.3
 
 
 def cut_shards(documents: Iterable[Document], encoder: TextEncoder, options: JobOptions) -> Iterator[TokenTable]:
     """Tokenizes documents and groups them, in order, into shards of about `options.shard_rows` rows.
 
-    A shard is closed by the document that fills it, so where it ends depends on the documents since the last one
-    alone. Documents with few or no rows count by their tokens, so that memory stays bounded.
+    A shard ends with the document that fills it, so its end depends only on the documents since the last shard.
+    Documents with few or no rows count by their tokens, which bounds the memory.
 
     Raises:
         StoreError: a text is longer than a window and the overflow is "error".
@@ -57,7 +57,7 @@ def cut_shards(documents: Iterable[Document], encoder: TextEncoder, options: Job
 
 
 def _chunks(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """Groups for one call of the tokenizer: enough to keep all cores busy, bounded by characters."""
+    """Groups of documents for one call of the tokenizer: enough for all cores, bounded by characters."""
     chunk: list[Document] = []
     characters = 0
     for document in documents:
@@ -81,12 +81,12 @@ def _require_short(table: TokenTable, capacity: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a whole corpus comes to, going by a sample of its documents.
+    """The size of a job, estimated from a sample of the documents.
 
     Attributes:
-        rows: about how many; at most so many for mentions.
-        tokens: about how many go through the encoder, special tokens and overlaps included.
-        store_bytes: about what the shards will weigh.
+        rows: number of rows; an upper bound for mentions.
+        tokens: tokens that go through the encoder, special tokens and overlaps included.
+        store_bytes: size of the shards.
     """
 
     rows: int
@@ -95,7 +95,7 @@ class Estimate:
 
 
 def estimate(survey: Survey, encoder: TextEncoder, options: JobOptions) -> Estimate:
-    """Scales the rows and tokens of the survey's sample up to its corpus."""
+    """Scales the rows and tokens of the survey's sample to the whole corpus."""
     characters = rows = tokens = 0
     sample = iter(survey.sample)
     while chunk := list(islice(sample, _CHUNK_DOCUMENTS)):

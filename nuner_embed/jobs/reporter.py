@@ -1,20 +1,20 @@
-"""What a job tells whoever watches it."""
+"""Reports of a job's progress."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a job is about to do.
+    """The size of a job before it begins.
 
     Attributes:
         documents: in the corpus.
-        finished_documents: of these, in shards that an earlier run finished.
-        rejects: records of the corpus that are left out.
-        rows: about how many the store will have.
-        store_bytes: about what it will weigh.
-        free_bytes: free on its disk.
-        tokens: about how many go through the encoder for the whole corpus, special tokens and overlaps included.
+        finished_documents: documents in shards that an earlier run finished.
+        rejects: rejected records of the corpus.
+        rows: of the store, estimated.
+        store_bytes: size of the store, estimated.
+        free_bytes: free space on the store's disk.
+        tokens: that go through the encoder for the whole corpus, special tokens and overlaps included; estimated.
     """
 
     documents: int
@@ -28,21 +28,21 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What became of a job.
+    """The result of a job.
 
     Attributes:
         documents: in the store.
         rows: in the store.
         shards: in the store.
-        tokens: that went through the encoder for it, special tokens and overlaps included.
-        padding_share: padding among all that went through, a fraction of 1.
-        windows: that its texts were cut into.
-        covered: documents in `coverage.jsonl`, windowed or not wholly encoded.
+        tokens: that went through the encoder, special tokens and overlaps included.
+        padding_share: share of padding among all tokens, from 0 to 1.
+        windows: of all texts.
+        covered: documents in `coverage.jsonl`, with several windows or not wholly encoded.
         rejects: records in `rejects.jsonl`.
         store_bytes: size of the shards.
         reduced_shards: shards that ran with a smaller batch budget because memory ran out.
-        seconds: this run took, once the corpus had been surveyed.
-        tokens_per_second: of this run; 0 if it had nothing left to do.
+        seconds: duration of this run without the survey of the corpus.
+        tokens_per_second: of this run; 0 if nothing was left to do.
     """
 
     documents: int
@@ -60,22 +60,22 @@ class Summary:
 
 
 class Reporter:
-    """Hears what a job does; this one says nothing. `shard` is called from the thread that writes."""
+    """Is told of a job's progress; this class does nothing. `shard` is called from the thread that writes."""
 
     def notice(self, text: str) -> None:
-        """Something the user should know."""
+        """Passes on a sentence for the user."""
 
     def surveying(self, documents: int) -> None:
-        """The corpus is being read through; called now and then with the documents seen so far."""
+        """Called during the survey of the corpus, with the number of documents so far."""
 
     def started(self, plan: Plan) -> None:
-        """Encoding begins."""
+        """Called before encoding begins."""
 
     def tokens(self, count: int) -> None:
-        """So many more tokens went through the encoder."""
+        """Called with the number of tokens that went through the encoder since the last call."""
 
     def shard(self, name: str, documents: int, rows: int) -> None:
-        """A shard with so many documents and rows is now part of the store."""
+        """Called when a shard has become part of the store."""
 
     def finished(self, summary: Summary) -> None:
-        """The store is complete."""
+        """Called when the store is complete."""

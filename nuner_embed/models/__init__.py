@@ -1,1 +1,1 @@
-"""What a model is before it runs: where its files lie, its recipe, its tokenizer, its hashes."""
+"""Models on disk: their files, recipes, tokenizers and hashes."""

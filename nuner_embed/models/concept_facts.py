@@ -1,4 +1,4 @@
-"""What travels with a concept encoder: whose it is, and what its similarities mean."""
+"""The facts of a concept encoder: its text encoder, and the meaning of its similarities."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -17,11 +17,11 @@ ConceptPooling = Literal["mean", "first"]
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """From the cosine of a mention and a concept to the probability that the mention is of that type.
+    """Converts the cosine of a mention and a concept to the probability that the mention is of that type.
 
     Attributes:
         slope, intercept: the probability is `1 / (1 + exp(-(slope * cosine + intercept)))`.
-        data: what it was fitted on, for people.
+        data: a description of the data that it was fitted on.
     """
 
     slope: float
@@ -38,13 +38,13 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class ConceptFacts:
-    """What `concepts.json` says.
+    """The contents of `concepts.json`.
 
     Attributes:
-        text_weights_sha256: of the text encoder whose tokens the concepts agree with.
+        text_weights_sha256: of the text encoder that was trained with the concept encoder.
         pooling: a concept's vector is the mean of its word pieces, or its first (special) token.
-        similarity: what the training made of an inner product: scale and bias, or a temperature.
-        calibration: None where nobody measured what a cosine means.
+        similarity: how training scaled an inner product: by a scale and a bias, or a temperature.
+        calibration: None for a model that was never calibrated.
     """
 
     text_weights_sha256: Sha256
@@ -61,7 +61,7 @@ class ConceptFacts:
         """Reads what `write` wrote.
 
         Raises:
-            ModelError: it is missing, damaged, or of another version.
+            ModelError: the file is missing, damaged, or of another version.
         """
         path, cure = directory / CONCEPTS_FILE, "pre-train or export the model again"
         try:

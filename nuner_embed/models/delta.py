@@ -1,43 +1,40 @@
-"""A model that ships as what training changed of its base: composed once, checked, kept in the user's cache folder.
+"""Models that ship as the difference from a base: composed once, checked, and kept in the user's cache folder.
 
-The shipped folder holds the layers that were trained, of the text encoder and of the concept encoder, in float16; the
-rest is the base's, which another package carries.
+The shipped folder holds the trained layers of the text encoder and of the concept encoder in float16; all other weights
+are those of the base, which comes with another package.
 """
 
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from nuner_embed.artifacts import lock, replacing
 from nuner_embed.cache import cached
 from nuner_embed.errors import ModelError
 from nuner_embed.files import copy_file, hash_of, sha256_of, write_json
 from nuner_embed.metadata import Sha256, convert, read_object
-from nuner_embed.models.companions import CONCEPT_FOLDER
 from nuner_embed.models.concept_facts import CONCEPTS_FILE, ConceptFacts
-from nuner_embed.models.directories import CARD_FILE, COMPOSED_MODEL, TOKENIZER_FILES, mark
+from nuner_embed.models.directories import CARD_FILE, COMPOSED_MODEL, CONCEPT_FOLDER, TOKENIZER_FILES, mark
 from nuner_embed.models.onnx_export import RECIPE_FILE
-
-if TYPE_CHECKING:
-    from nuner_embed.models.tensors import Tensors
+from nuner_embed.models.weights import Tensors, changed, read_tensors, write_tensors
 
 SHIPPED_FILE: Final = "shipped.json"
 WEIGHTS_FILE: Final = "model.safetensors"
-_HALVES = {"text.safetensors": "", "concept.safetensors": CONCEPT_FOLDER}  # and where in the model each belongs
-_OF_BASE = ("config.json", *TOKENIZER_FILES)  # as far as it has them, in either half
+_HALVES = {"text.safetensors": "", "concept.safetensors": CONCEPT_FOLDER}  # with the folder of each within the model
+_OF_BASE = ("config.json", *TOKENIZER_FILES)  # taken from the base, if it has them, into both halves
 _SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
 class _Shipped:
-    """What `shipped.json` says.
+    """The contents of `shipped.json`.
 
     Attributes:
-        files: the SHA-256 of what ships.
-        weights: those of both encoders' weights once they are composed, by the file that ships of each.
-        base: those of the files that are taken from the base as they are.
+        files: the SHA-256 of the shipped files.
+        weights: the SHA-256 of both encoders' composed weights, by the shipped file of each encoder.
+        base: the SHA-256 of the files that are copied from the base.
     """
 
     files: dict[str, Sha256]
@@ -49,7 +46,7 @@ class _Shipped:
             raise ValueError("it lacks a half of the model, or its recipe")
 
     def places(self, directory: Path) -> dict[Path, str]:
-        """The SHA-256 of every file of the model, composed in a directory."""
+        """The SHA-256 of every file of the model when it is composed in a directory."""
         places = {directory / _place_of(file): sha256 for file, sha256 in self.files.items() if file not in _HALVES}
         for file, folder in _HALVES.items():
             half = self.base | {WEIGHTS_FILE: self.weights[file], RECIPE_FILE: self.files[RECIPE_FILE]}
@@ -58,24 +55,22 @@ class _Shipped:
 
 
 def compose(name: str, shipped: Path, find_base: Callable[[], Path]) -> Path:
-    """The directory of a shipped model, made where it is not there yet.
-
-    What was killed while it made the model is swept first. A model that is damaged is made anew.
+    """The directory of a shipped model, which is composed if it is missing or damaged.
 
     Args:
         name: of the model.
         shipped: the folder that `ship` wrote.
-        find_base: returns the directory of the base; called only where the model is not there yet.
+        find_base: returns the directory of the base; called only to compose the model.
 
     Raises:
-        ModelError: what was shipped is damaged, the base is another one, or the cache folder cannot be written.
+        ModelError: a shipped file is damaged, the base is another, or the cache folder cannot be written.
     """
     values, facts = _read_facts(name, shipped)
     directory = cached("models", f"{name}-{hash_of(values)[:16]}")
     if _is_whole(directory, facts):
         return directory
     busy = ModelError(f"{directory} is being made by another process")
-    with lock(directory.with_suffix(".lock"), busy, ModelError, wait=True):  # of several processes one does it
+    with lock(directory.with_suffix(".lock"), busy, ModelError, wait=True):  # of several processes one composes it
         if not _is_whole(directory, facts):
             base = find_base()
             try:
@@ -93,7 +88,7 @@ def compose(name: str, shipped: Path, find_base: Callable[[], Path]) -> Path:
 
 
 def _read_facts(name: str, shipped: Path) -> tuple[dict[str, object], _Shipped]:
-    """What `shipped.json` holds, as it stands there, by whose hash the composed model is called, and as facts."""
+    """The values of `shipped.json`, whose hash is in the composed model's name, and the same values typed."""
     path, cure = shipped / SHIPPED_FILE, "reinstall nuner-embed"
     try:
         values = read_object(path, version=_SCHEMA_VERSION, error=ModelError, what="what a model ships as", cure=cure)
@@ -103,8 +98,6 @@ def _read_facts(name: str, shipped: Path) -> tuple[dict[str, object], _Shipped]:
 
 
 def _compose(shipped: Path, base: Path, facts: _Shipped, made: Path) -> None:
-    from nuner_embed.models.tensors import read_tensors
-
     for file, sha256 in facts.files.items():
         if not (shipped / file).is_file() or sha256_of(shipped / file) != sha256:
             raise ModelError(f"{shipped / file} is not what was shipped (sha256 differs); reinstall nuner-embed")
@@ -119,7 +112,7 @@ def _compose(shipped: Path, base: Path, facts: _Shipped, made: Path) -> None:
 
 
 def _is_whole(directory: Path, facts: _Shipped) -> bool:
-    """Whether every file is what it was when the model was shipped."""
+    """Whether every file of a composed model has the SHA-256 that was shipped."""
     try:
         return all(path.is_file() and sha256_of(path) == sha256 for path, sha256 in facts.places(directory).items())
     except OSError:  # one cannot be read
@@ -127,14 +120,12 @@ def _is_whole(directory: Path, facts: _Shipped) -> bool:
 
 
 def _place_of(file: str) -> str:
-    """Where in the model a shipped file lies."""
+    """The path of a shipped file within the model."""
     return f"{CONCEPT_FOLDER}/{file}" if file == CONCEPTS_FILE else file
 
 
-def _lay_over(base: Path, trained: "Tensors", directory: Path) -> None:
-    """Writes the base with some tensors in the place of its own."""
-    from nuner_embed.models.tensors import read_tensors, write_tensors
-
+def _lay_over(base: Path, trained: Tensors, directory: Path) -> None:
+    """Writes the base with some tensors replaced."""
     directory.mkdir(exist_ok=True)
     tensors = read_tensors(base / WEIGHTS_FILE)
     if not trained.keys() <= tensors.keys():
@@ -147,13 +138,11 @@ def _lay_over(base: Path, trained: "Tensors", directory: Path) -> None:
 
 
 def ship(checkpoint: Path, base: Path, shipped: Path) -> None:
-    """Writes what training changed, into an empty folder, from a directory that `nuner-embed pretrain` made.
+    """Writes the difference between a checkpoint of `nuner-embed pretrain` and its base into an empty folder.
 
     Raises:
         ModelError: a file is missing or cannot be read.
     """
-    from nuner_embed.models.tensors import changed, read_tensors, write_tensors
-
     shipped.mkdir(parents=True, exist_ok=True)
     weights = {}
     try:
@@ -175,12 +164,11 @@ def ship(checkpoint: Path, base: Path, shipped: Path) -> None:
 
 
 def seal(shipped: Path, composed: dict[str, dict[str, str]] | None = None) -> None:
-    """Writes down what a shipped folder consists of; again after something was added to it.
+    """Writes `shipped.json`; call again after a file was added to the folder.
 
     Args:
         shipped: the folder.
-        composed: `weights`, the SHA-256 of both encoders' weights once they are composed, and `base`, that of the files
-            that are taken from the base as they are; None for those written down before.
+        composed: `weights` and `base` as in `_Shipped`; None to keep those of the present `shipped.json`.
     """
     if composed is None:
         written = _read_facts(shipped.name, shipped)[1]

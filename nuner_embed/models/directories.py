@@ -1,4 +1,4 @@
-"""The directories of models that this project writes: by which file they are known, and what they consist of."""
+"""The directories of models: their files and folders, and the marker of those that this project writes."""
 
 import functools
 import os
@@ -12,11 +12,15 @@ from nuner_embed.errors import ModelError
 from nuner_embed.files import sha256_of, write_json
 from nuner_embed.metadata import Sha256
 from nuner_embed.metadata import read as read_metadata
-from nuner_embed.models.companions import COMPANIONS
+
+# Folders in the directory of a text encoder.
+CONCEPT_FOLDER: Final = "concept_encoder"  # the other half of the bi-encoder, a model of its own
+DETECTOR_FOLDER: Final = "detector"  # a probe that finds mentions
+COMPANIONS: Final = (CONCEPT_FOLDER, DETECTOR_FOLDER)
 
 CARD_FILE: Final = "README.md"
-# The files that a tokenizer of the Hugging Face library may be made from where it has no tokenizer.json; those
-# that belong to one of them and say nothing alone come after.
+# The files that a tokenizer of the Hugging Face library may be made from without a tokenizer.json. TOKENIZER_FILES also
+# has the files that only complete one of these.
 VOCABULARY_FILES: Final = (
     "vocab.txt", "vocab.json", "spm.model", "spiece.model", "sentencepiece.bpe.model", "sentencepiece.model",
     "tokenizer.model", "spm_char.model", "tiktoken.model", "dict.txt", "prophetnet.tokenizer",
@@ -34,10 +38,10 @@ Purpose = Literal["saved", "composed"]
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """What `nuner-embed-model.json` says of the directory that it lies in.
+    """The contents of `nuner-embed-model.json`, the marker of a model's directory.
 
     Attributes:
-        purpose: "saved" for a user, by `nuner-embed models save`; or "composed" within the cache folder.
+        purpose: "saved" by `nuner-embed models save`, or "composed" in the cache folder.
         files: the SHA-256 of every other file, by its path within the directory.
     """
 
@@ -46,12 +50,12 @@ class Marker:
 
 
 def mark(directory: Path, purpose: Purpose, known: Mapping[Path, str] | None = None) -> None:
-    """Writes the marker of a directory that is otherwise finished.
+    """Writes the marker of a finished directory.
 
     Args:
-        directory: of the model, of which every file is ours.
+        directory: of the model, with no files but ours.
         purpose: see `Marker`.
-        known: the SHA-256 of files that need not be read for it.
+        known: the known SHA-256 of some files, which are then not read.
     """
     hashes = {path: (known or {}).get(path) or sha256_of(path) for path in _files(directory)}
     files = {path.relative_to(directory).as_posix(): sha256 for path, sha256 in sorted(hashes.items())}
@@ -75,7 +79,7 @@ def _read_marker(directory: Path) -> Marker:
 
 
 def _require_unchanged(directory: Path) -> Marker:
-    """Reads the marker of a saved model in which every file is as it was written."""
+    """Reads the marker of a saved model, of which no file may have been changed."""
     marker = _read_marker(directory)
     if marker.purpose != "saved":
         raise ModelError(f"{directory} belongs to the cache")
@@ -93,8 +97,7 @@ def _sha256_of(path: Path, *_version: int) -> str:
 
 
 _FILES: Final = ("*", *(f"{folder}/*" for folder in COMPANIONS))
-# A saved model is replaced only as long as all that it holds is what was written: an edited card or recipe is somebody
-# else's work.
+# A saved model is replaced only if no file was changed: an edited card or recipe is the user's work.
 SAVED_MODEL: Final = Kind("a saved model", MARKER_FILE, _require_unchanged, _FILES, ModelError, ModelError)
-# A composed one is replaced when it is damaged.
+# A composed model is replaced when it is damaged.
 COMPOSED_MODEL: Final = Kind("a composed model", MARKER_FILE, _read_marker, _FILES, ModelError, ModelError)

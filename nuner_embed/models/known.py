@@ -1,4 +1,4 @@
-"""Models that are known by name, with the recipe their makers advise."""
+"""Models that are known by name, with the recipe that their makers recommend."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +12,12 @@ DEFAULT_BASE = "minilm-l6"  # of pre-training
 
 @dataclass(frozen=True, slots=True)
 class ShippedModel:
-    """What this project trained, carried by this package as what differs from a base.
+    """A model that this project trained, shipped as the difference from a base.
 
     Attributes:
-        folder: what ships; see `nuner_embed.models.delta`.
-        base: name of the packaged model that it is laid over.
-        about: one line for people.
+        folder: of the shipped files; see `nuner_embed.models.delta`.
+        base: name of the packaged model that is the base.
+        about: a one-line description.
     """
 
     folder: Path
@@ -27,15 +27,15 @@ class ShippedModel:
 
 @dataclass(frozen=True, slots=True)
 class PackagedModel:
-    """Weights that an installable Python package carries.
+    """A model whose weights come with an installable Python package.
 
     Attributes:
         package: the importable package.
-        folder: where in it the Hugging Face directory lies.
-        sha256: of the one weights file; anything else is refused.
-        extra: the extra of this project that installs it.
-        recipe: how the model is meant to be used.
-        about: one line for people.
+        folder: the Hugging Face directory within the package.
+        sha256: of the one weights file; other weights are refused.
+        extra: the extra of this project that installs the package.
+        recipe: the recommended recipe.
+        about: a one-line description.
     """
 
     package: str
@@ -67,8 +67,8 @@ SHIPPED = {
     ),
 }
 
-# The model cards of these checkpoints advise the last and the seventh-last hidden state, concatenated;
-# NuNER-v2.0's card uses the last alone.
+# The model cards of these checkpoints recommend the last and the seventh-last hidden state, concatenated; the card of
+# NuNER-v2.0 recommends the last alone.
 _LAST_AND_MIDDLE = Recipe(layers=(-1, -7))
 HUB_RECIPES = {
     "numind/NuNER-v0.1": _LAST_AND_MIDDLE,
@@ -80,7 +80,7 @@ HUB_RECIPES = {
 
 
 def known_recipe(name: str) -> Recipe | None:
-    """The recipe of a checkpoint known by hub name, or by the last part of it as a directory's name."""
+    """The recipe of a known checkpoint, by its hub name or the last part of the hub name; else None."""
     for hub_name, recipe in HUB_RECIPES.items():
         if name in (hub_name, hub_name.split("/")[1]):
             return recipe

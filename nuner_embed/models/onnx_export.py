@@ -1,4 +1,4 @@
-"""An exported graph: what is in a directory that `nuner-embed export` made, and where other programs put theirs."""
+"""Exported graphs: the files of a directory that `nuner-embed export` made, and graphs of other programs."""
 
 import re
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from nuner_embed.artifacts import Kind
 from nuner_embed.errors import ExportError, ModelError
 from nuner_embed.files import hash_of, sha256_of, write_json
 from nuner_embed.metadata import FileName, Sha256, convert, read_object
-from nuner_embed.models.companions import CONCEPT_FOLDER, DETECTOR_FOLDER
+from nuner_embed.models.directories import CONCEPT_FOLDER, DETECTOR_FOLDER
 
 EXPORT_FILE = "export.json"
 RECIPE_FILE = "recipe.json"
@@ -20,28 +20,28 @@ FUSED_FOLDER = "fused"
 SCHEMA_VERSION = 2
 FilePrecision = Literal["fp32", "fp16", "int8"]
 ONNX_FOLDER = "onnx"
-# What follows "model_" in the names that these programs give to files of another precision than fp32; Optimum's
-# level O4 is fp16.
+# What follows "model_" in the file names that other programs give to graphs of another precision than fp32; level O4 of
+# Optimum is fp16.
 _PRECISIONS: dict[str, FilePrecision] = {r"quantized|u?int8|qu?int8(_.*)?": "int8", r"fp16|O4": "fp16"}
 _BELOW_INT8 = re.compile(r"(q4|bnb4|q4f16|q2|q1)")
 
-# Of which `export.json` keeps the SHA-256; `verify.json` is written again by each verification.
+# Files whose SHA-256 is in `export.json`; `verify.json` is written again by each verification.
 _CHECKED = (RECIPE_FILE, REFERENCE_FILE, "config.json", "tokenizer.json")
 _KEPT = ("source", "precision", "graph_sha256", "weights_sha256", "padding")
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """The facts about an exported graph; `export.json` keeps those of a graph that this project exported.
+    """The facts about an exported graph; for graphs of this project they are in `export.json`.
 
     Attributes:
-        source: the model it was made from, by hub or known name, or by the last part of its path; None for a graph
-            that another program exported.
+        source: the model that the graph was made from, by hub or known name, or by the last part of its path; None for
+            a graph that another program exported.
         precision: of the file's weights.
-        graph_sha256: of the graph's file, or of that file and its file of weights.
-        weights_sha256: of the source's weights; of the graph where another program exported it.
+        graph_sha256: of the graph's file, and of its file of weights if there is one.
+        weights_sha256: of the source's weights; of the graph if another program exported it.
         file: the graph's path within the directory.
-        padding: whether texts of different lengths may share a batch; None where nobody found out.
+        padding: whether texts of different lengths may share a batch; None if unknown.
     """
 
     source: str | None
@@ -53,7 +53,7 @@ class Export:
 
     @property
     def arithmetic(self) -> Literal["f32", "fp16", "int8"]:
-        """The file's precision by the name that it has among those of the runtimes."""
+        """The file's precision, under the name that runtimes use."""
         return "f32" if self.precision == "fp32" else self.precision
 
     def to_dict(self) -> dict[str, Any]:
@@ -63,12 +63,12 @@ class Export:
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """What `export.json` says.
+    """The contents of `export.json`.
 
     Attributes:
-        files: the SHA-256 of the files beside it, but for the graph's, which has its own; none in earlier exports.
+        files: the SHA-256 of the other files except the graph; empty in earlier exports.
         sha256: of all other fields; None in earlier exports.
-        The others: as `Export` has them.
+        The others: see `Export`.
     """
 
     source: str
@@ -81,7 +81,7 @@ class _Written:
 
 
 def read_export(directory: Path) -> Export:
-    """The facts about a graph that this project exported.
+    """Reads the facts about a graph that this project exported.
 
     Raises:
         ModelError: `export.json` is missing, damaged, or of another version.
@@ -109,11 +109,11 @@ def _read(directory: Path) -> _Written:
 
 
 def write_export(directory: Path, facts: dict[str, Any]) -> None:
-    """Writes `export.json`, with the SHA-256 of every file beside it but the graph, and its own.
+    """Writes `export.json`, with the SHA-256 of every other file except the graph, and of its own values.
 
     Args:
-        directory: of the export, with all that `verify` is to hold it to.
-        facts: what `Export.to_dict` gives, and whatever else is worth knowing.
+        directory: of the export, with all other files.
+        facts: the result of `Export.to_dict`, and any further facts.
     """
     files = {name: sha256_of(directory / name) for name in _CHECKED if (directory / name).is_file()}
     values = {"schema_version": SCHEMA_VERSION, **facts, "files": files}
@@ -121,9 +121,9 @@ def write_export(directory: Path, facts: dict[str, Any]) -> None:
 
 
 def altered(directory: Path) -> list[str]:
-    """The files of an export, but for the graph, that are not as they were written, by their paths.
+    """The paths of the files of an export, except the graph, that were changed since the export.
 
-    An export of an earlier version lists no files: of that one only the graph is known.
+    An export of an earlier version lists no files, so none is returned.
 
     Raises:
         ModelError: `export.json` is missing, damaged, or of another version.
@@ -155,29 +155,29 @@ EXPORTED_MODEL = Kind(
 
 
 def graph_files(graph: Path) -> list[Path]:
-    """A graph's file and, where it has one, its file of weights."""
+    """A graph's file and, if there is one, its file of weights."""
     return [path for path in (graph, weights_path(graph)) if path.is_file()]
 
 
 def weights_path(graph: Path) -> Path:
-    """Where the weights of a graph too large for one file lie."""
+    """The path for the weights of a graph that is too large for one file."""
     return graph.with_name(f"{graph.name}.data")
 
 
 def graph_sha256(graph: Path) -> str:
-    """The SHA-256 of the one file, or of the names and hashes of both."""
+    """The SHA-256 of a graph's one file, or of the names and hashes of both files."""
     hashes = {path.name: sha256_of(path) for path in graph_files(graph)}
     return next(iter(hashes.values())) if len(hashes) == 1 else hash_of(hashes)
 
 
 def find_graph(name: str, directory: Path) -> Path | None:
-    """The graph to take of a directory: `model.onnx`, there or in its folder `onnx`, or the only one that there is.
+    """Finds the graph of a directory: `model.onnx`, there or in the folder `onnx`, or the only graph.
 
     Returns:
-        Its path; None where the directory holds no graph.
+        The path; None if the directory holds no graph.
 
     Raises:
-        ModelError: there are several, none of which is called `model.onnx`.
+        ModelError: there are several graphs, and none is called `model.onnx`.
     """
     folders = (directory, directory / ONNX_FOLDER)
     for folder in folders:

@@ -1,4 +1,4 @@
-"""The recipe: everything besides weights and tokenizer that decides what an embedding is."""
+"""The recipe: everything besides weights, configuration and tokenizer that decides what an embedding means."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ class Recipe:
 
     Attributes:
         layers: indices into the hidden states (0 is the embedding layer, -1 the last), concatenated in this order.
-        pooling: which word pieces stand for a word; a mention is always the mean of its tokens.
+        pooling: the word pieces that represent a word; a mention is always the mean of its tokens.
         normalize: whether rows are scaled to unit length.
         max_length: longest window in tokens, special tokens included.
         stride: tokens that two neighbouring windows of a long text share; at most half a window.
 
     Raises:
-        ValueError: a value that no model could honour.
+        ValueError: an invalid value.
     """
 
     layers: tuple[int, ...] = (-1,)
@@ -63,7 +63,7 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Reads what `to_dict` wrote; a key that is missing takes its default.
+        """Reads what `to_dict` wrote; missing keys take their defaults.
 
         Raises:
             ValueError: an unknown key, or a value of the wrong kind.
@@ -77,5 +77,5 @@ class Recipe:
 
 
 def semantic_hash(weights: str, config: str, tokenizer: str, recipe: dict[str, Any]) -> str:
-    """The hash of all that decides what an embedding means: three other hashes, and a recipe as JSON values."""
+    """The hash of everything that decides what an embedding means: three hashes, and a recipe as JSON values."""
     return hash_of({"weights": weights, "config": config, "tokenizer": tokenizer, "recipe": recipe})

@@ -1,4 +1,4 @@
-"""From the name a user gives to the files of a model."""
+"""Finds the files of a model by the name that a user gives."""
 
 import difflib
 import importlib.util
@@ -33,20 +33,20 @@ from nuner_embed.models.weights import has_weights, hash_weights, weight_files
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # what a text encoder needs; graphs and other frameworks' weights stay on the hub
 _HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
-_ADAPTER_FILE = "adapter_config.json"  # by which transformers would load other weights, those of a base that it names
+_ADAPTER_FILE = "adapter_config.json"  # names a base, whose weights transformers would load
 _OLD_WEIGHTS = "pytorch_model*.bin"
 
 
 @dataclass(frozen=True, slots=True)
 class _ModelFiles:
-    """A model's files, checked, with what they mean.
+    """The checked files of a model.
 
     Attributes:
         name: as the user gave it.
         directory: where the files lie.
         config: the shape of the network.
-        recipe: the one that travels with the model.
-        weights_sha256: of the source's weights, also for a graph that `nuner-embed export` made of them.
+        recipe: of the model itself.
+        weights_sha256: of the source's weights, also for a graph that `nuner-embed export` made.
     """
 
     name: str
@@ -57,15 +57,15 @@ class _ModelFiles:
 
     @property
     def source(self) -> str:
-        """The name by which it is found from any folder: that of a directory in full."""
+        """The name that finds the model from any working directory: for a directory, its absolute path."""
         path = expand(self.name)
         return str(path.resolve()) if path.exists() else self.name
 
     def checked_recipe(self, recipe: Recipe) -> Recipe:
-        """Returns the recipe, its layers counted from the last, if this model can follow it.
+        """Returns the recipe with its layers counted from the last, if this model can follow it.
 
         Raises:
-            ModelError: a layer the model lacks, or windows beyond its positions.
+            ModelError: the model lacks a layer, or has fewer positions than a window.
         """
         states = self.config.layers + 1
         outside = [layer for layer in recipe.layers if not -states <= layer < states]
@@ -87,7 +87,7 @@ class _ModelFiles:
 
 @dataclass(frozen=True, slots=True)
 class TransformersModel(_ModelFiles):
-    """A Hugging Face directory: weights, which torch runs."""
+    """A Hugging Face directory with weights, which torch runs."""
 
     files: ClassVar[Literal["weights"]] = "weights"
 
@@ -98,7 +98,7 @@ class GraphModel(_ModelFiles):
 
     Attributes:
         export: the facts about the graph.
-        The others: as `TransformersModel` has them.
+        The others: see `TransformersModel`.
     """
 
     files: ClassVar[Literal["graph"]] = "graph"
@@ -111,7 +111,7 @@ class GraphModel(_ModelFiles):
 
     @property
     def reference(self) -> Path:
-        """Where what the source computes is kept: in the directory that this project made, else in the cache folder."""
+        """The file with the source's reference states: in the directory of an export, else in the cache folder."""
         if self.export.source is not None:
             return self.directory / REFERENCE_FILE
         return cached("references", f"{self.export.graph_sha256}.npz")
@@ -120,9 +120,9 @@ class GraphModel(_ModelFiles):
         """See `TransformersModel.checked_recipe`; the layers are those that the graph was exported with.
 
         Raises:
-            ModelError: as there, or other layers.
+            ModelError: as there, or the recipe has other layers.
         """
-        recipe = _ModelFiles.checked_recipe(self, recipe)  # super() knows no class with slots
+        recipe = _ModelFiles.checked_recipe(self, recipe)  # super() does not work in a dataclass with slots
         if recipe.layers != self.recipe.layers:
             raise ModelError(
                 f"{self.name} was exported with layers {list(self.recipe.layers)}, not {list(recipe.layers)}; "
@@ -139,15 +139,15 @@ def locate(name: str, *, fetch: bool = True) -> Model:
 
     Args:
         name: of the model.
-        fetch: ask the hub for a name that is not on this machine. Not where a file, such as the manifest of an index,
-            gives the name: what somebody wrote into a file starts no download.
+        fetch: download a model that is not on this machine from the hub. False where a file, such as the manifest of an
+            index, gives the name, which must not start a download.
 
     Raises:
-        ModelError: nothing of that name, or files that are incomplete, unsafe or not the pinned ones.
+        ModelError: there is no such model, or its files are incomplete, unsafe or not the pinned ones.
     """
     try:
         return _locate(name, fetch)
-    except OSError as error:  # a folder in the place of a file, no permission, a broken disk
+    except OSError as error:  # such as a folder instead of a file, no permission, a broken disk
         raise ModelError(f"{name} cannot be read: {error.filename or name}: {error.strerror or error}") from None
 
 
@@ -216,10 +216,10 @@ def _exported(name: str, directory: Path) -> GraphModel:
 
 
 def graph_beside(model: TransformersModel) -> GraphModel | None:
-    """The graph that lies beside the weights of a Hugging Face directory, as a model; None where there is none.
+    """The graph beside the weights of a Hugging Face directory, as a model; None if there is none.
 
     Raises:
-        ModelError: there are several, or the one that there is cannot be taken.
+        ModelError: there are several graphs, or the graph cannot be used.
     """
     graph = find_graph(model.name, model.directory)
     return _third_party_graph(model.name, graph) if graph else None

@@ -1,19 +1,18 @@
-"""A model as a plain Hugging Face directory."""
+"""Models saved as plain Hugging Face directories."""
 
 from pathlib import Path
 
 from nuner_embed.artifacts import replacing, require_replaceable
 from nuner_embed.errors import ModelError
 from nuner_embed.files import copy_file, expand, write_json
-from nuner_embed.models.companions import COMPANIONS
-from nuner_embed.models.directories import CARD_FILE, SAVED_MODEL, TOKENIZER_FILES, mark
+from nuner_embed.models.directories import CARD_FILE, COMPANIONS, SAVED_MODEL, TOKENIZER_FILES, mark
 from nuner_embed.models.onnx_export import RECIPE_FILE
 from nuner_embed.models.resolver import GraphModel, Model, locate
 from nuner_embed.models.weights import weight_files
 
 
 def copy_tokenizer(model: Model, directory: Path) -> None:
-    """Copies whatever there is of the model's tokenizer into a directory that has none.
+    """Copies the files of a model's tokenizer into a directory without one.
 
     Raises:
         OSError: a file cannot be read or written; the error names it.
@@ -24,15 +23,15 @@ def copy_tokenizer(model: Model, directory: Path) -> None:
 
 
 def save_model(name: str, directory: Path, *, force: bool = False) -> Model:
-    """Writes a model that is known by name, or any other, as a Hugging Face directory with its recipe.
+    """Writes a model as a Hugging Face directory with its recipe.
 
     Args:
         name: see `locate`.
-        directory: appears whole or not at all.
-        force: replace a model that was saved there, as long as every file of it is as it was written.
+        directory: written whole or not at all.
+        force: replace a model that was saved there, unless one of its files was changed.
 
     Raises:
-        ModelError: there is no such model, it is an exported one, the directory is taken or cannot be written.
+        ModelError: there is no such model, it is an exported one, or the directory is taken or cannot be written.
     """
     directory = expand(directory)
     require_replaceable(Path(directory.resolve()), SAVED_MODEL, force=force)  # before the long work

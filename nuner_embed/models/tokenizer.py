@@ -15,26 +15,27 @@ from nuner_embed.errors import ModelError
 from nuner_embed.files import hash_of, parse_json, read_json
 from nuner_embed.limits import TOKENIZER_BYTES
 from nuner_embed.models.onnx_export import EXPORT_FILE
-from nuner_embed.models.tokenizer_config import apply_config
+from nuner_embed.models.tokenizer_files import apply_config, convert_older
+from nuner_embed.printable import one_line
 
-_NEVER = -1e6  # a log probability below that of any real segmentation
+_NEVER = -1e6  # lower than the log probability of any real segmentation
 
 
 @dataclass(frozen=True, slots=True)
 class TextTokenizer:
-    """A fast tokenizer that neither truncates nor pads, and for which text is only ever text.
+    """A fast tokenizer that neither truncates nor pads, and never reads special tokens in a text.
 
     A literal "[SEP]" or "</s>" in a corpus is tokenized as the characters it consists of, never as the special
     token. Windows get their special tokens from `prefix` and `suffix`.
 
     Attributes:
-        backend: the tokenizers library's own object.
+        backend: the object of the tokenizers library.
         prefix: ids of the special tokens before a window.
         suffix: ids of the special tokens after it.
-        definition: the contents of its `tokenizer.json`, truncation and padding left out.
-        blank: id of the piece "▁" in a SentencePiece vocabulary, the blank before a word that begins otherwise.
+        definition: the contents of `tokenizer.json`, without truncation and padding.
+        blank: id of the piece "▁" in a SentencePiece vocabulary, a blank that belongs to no other piece.
         unknown: id of the unknown token of a Unigram vocabulary, which holds its special tokens as pieces.
-        literal: ids of these special tokens.
+        literal: ids of the special tokens among the pieces of a Unigram vocabulary.
     """
 
     backend: Tokenizer
@@ -52,18 +53,16 @@ class TextTokenizer:
     def from_directory(cls, directory: Path) -> Self:
         """Reads `tokenizer.json`, or converts an older tokenizer where transformers is installed.
 
-        What `AutoTokenizer` would change because of `tokenizer_config.json` is changed here too; the `tokenizer.json`
-        of an exported directory holds it already.
+        Applies `tokenizer_config.json` as `AutoTokenizer` does; the `tokenizer.json` of an exported directory contains
+        these changes already.
 
         Raises:
-            ModelError: no tokenizer, or one that cannot be read.
+            ModelError: there is no tokenizer, or it cannot be read.
         """
         path = directory / "tokenizer.json"
         with _panics_as_errors(), _as_model_errors(f"{directory}: tokenizer.json cannot be read"):
             if not path.is_file():
-                from nuner_embed.models.older_tokenizer import convert
-
-                definition = parse_json(convert(directory))
+                definition = parse_json(convert_older(directory))
             else:
                 definition = read_json(path, TOKENIZER_BYTES)
                 if not (directory / EXPORT_FILE).is_file():
@@ -90,19 +89,19 @@ class TextTokenizer:
 
     @property
     def largest_id(self) -> int:
-        """The highest id that it can give; not always the number of its tokens less one."""
+        """The highest token id; not always the number of tokens minus one."""
         return int(max(self.backend.get_vocab().values()))
 
     @property
     def specials(self) -> int:
-        """How many special tokens a window carries."""
+        """The number of special tokens in a window."""
         return len(self.prefix) + len(self.suffix)
 
     def encode(self, texts: Sequence[str]) -> list[tuple[NDArray[np.int32], NDArray[np.int64]]]:
         """Token ids (n,) and character offsets (n, 2) of each whole text, special tokens left out.
 
         Raises:
-            ModelError: the tokenizer cannot do it, as one whose `tokenizer.json` is damaged.
+            ModelError: the tokenizer fails, for example because its `tokenizer.json` is damaged.
         """
         with _panics_as_errors(), _as_model_errors("the tokenizer cannot cut a text into tokens"):
             encodings = self.backend.encode_batch(list(texts), add_special_tokens=False)
@@ -114,7 +113,7 @@ class TextTokenizer:
     def _mended(
         self, ids: NDArray[np.int32], offsets: NDArray[np.int64]
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Takes the next word's first character off a lone "▁", and special tokens that a text spelt out of the ids."""
+        """Empties the offsets of a lone "▁", and replaces special tokens that a text spells by the unknown token."""
         if self.blank is not None:
             blanks = ids == self.blank
             offsets[blanks, 1] = offsets[blanks, 0]
@@ -124,15 +123,15 @@ class TextTokenizer:
 
     @property
     def sha256(self) -> str:
-        """Of the definition: the same for an exported model and its source."""
+        """The hash of the definition; an exported model and its source have the same."""
         return hash_of(self.definition)
 
 
 def _without_literal_specials(definition: dict[str, Any]) -> dict[str, Any]:
-    """The model part, changed so that Unigram never finds "<s>" and its like in a text.
+    """The model part of a definition, changed so that Unigram never finds tokens such as "<s>" in a text.
 
-    A Unigram vocabulary holds its special tokens as ordinary pieces with a perfect score; the others spell
-    theirs in ways that no text leads to.
+    A Unigram vocabulary holds its special tokens as ordinary pieces with a perfect score; in other vocabularies no text
+    leads to a special token.
     """
     model: dict[str, Any] = definition["model"]
     if model.get("type") != "Unigram":
@@ -145,10 +144,10 @@ def _without_literal_specials(definition: dict[str, Any]) -> dict[str, Any]:
 
 
 def _require_known_specials(processor: Any) -> None:
-    """Refuses a template that names special tokens which it does not define: the library would panic at the first text.
+    """Refuses a template with undefined special tokens, with which the library would panic at the first text.
 
     Raises:
-        ValueError: naming one.
+        ValueError: naming an undefined token.
     """
     if not isinstance(processor, dict):
         return
@@ -164,21 +163,21 @@ def _require_known_specials(processor: Any) -> None:
 
 @contextlib.contextmanager
 def _as_model_errors(what: str) -> Iterator[None]:
-    """Makes a ModelError of whatever the tokenizers library raises, which is often a bare Exception."""
+    """Turns any error of the tokenizers library, often a bare Exception, into a ModelError."""
     try:
         yield
     except ModelError:
         raise
     except Exception as error:
-        raise ModelError(f"{what}: {' '.join(str(error).split())[:300] or type(error).__name__}") from None
+        raise ModelError(f"{what}: {one_line(error)}") from None
 
 
 @contextlib.contextmanager
 def _panics_as_errors() -> Iterator[None]:
-    """Makes an Exception of a panic of Rust's, which is none so that nobody catches it by chance."""
+    """Turns a Rust panic, which is no Exception in Python, into a ModelError."""
     try:
         yield
     except BaseException as error:
         if type(error).__name__ == "PanicException":
-            raise ModelError(f"the tokenizer is damaged ({' '.join(str(error).split())[:200]})") from None
+            raise ModelError(f"the tokenizer is damaged ({one_line(error, 200)})") from None
         raise

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nuner_embed.arguments import Paths, as_paths
+from nuner_embed.arguments import Paths, Progress, as_paths
 from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.documents import Document
 from nuner_embed.errors import PretrainingError
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.pretraining.examples import Examples, concepts_of, make_examples, tags_of
 from nuner_embed.pretraining.settings import PretrainSettings
-from nuner_embed.progress import Progress
 from nuner_embed.tables import Ints
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: spreads seeds over all bits

@@ -73,7 +73,7 @@ def concepts_of(document: Document) -> list[tuple[int, int, str]]:
 
 def tags_of(document: Document) -> list[tuple[int, int, str]]:
     """The words of a document with their BIO tags."""
-    from nuner_embed.words import split_words
+    from nuner_embed.documents import split_words
 
     words = document.words if document.words is not None else split_words(document.text)
     return [(start, end, tag) for (start, end), tag in zip(words, spans_to_tags(document.spans, words), strict=True)]

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from nuner_embed.errors import PretrainingError
 from nuner_embed.files import read_json, sha256_of
 from nuner_embed.metadata import Count, Positive, Sha256, convert, read_object
-from nuner_embed.models.companions import CONCEPT_FOLDER
+from nuner_embed.models.directories import CONCEPT_FOLDER
 
 FACTS_FILE: Final = "pretrain.json"
 RUN_FILE: Final = "run.json"

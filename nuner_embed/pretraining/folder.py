@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nuner_embed.artifacts import Kind, is_free, is_only_begun, lock, require_ours
 from nuner_embed.errors import PretrainingError
 from nuner_embed.files import hash_of, sync_folder, sync_tree, write_json
-from nuner_embed.models.companions import CONCEPT_FOLDER
-from nuner_embed.models.directories import TOKENIZER_FILES
+from nuner_embed.models.directories import CONCEPT_FOLDER, TOKENIZER_FILES
 from nuner_embed.pretraining.facts import (
     CARD,
     FACTS_FILE,

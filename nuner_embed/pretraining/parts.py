@@ -17,8 +17,8 @@ from nuner_embed.evaluation.fewshot import Draws, FewShotProtocol, TypedSet, mea
 from nuner_embed.files import write_json
 from nuner_embed.heads.features import embed_words
 from nuner_embed.installation import install_command
-from nuner_embed.models.companions import CONCEPT_FOLDER
 from nuner_embed.models.concept_facts import ConceptFacts
+from nuner_embed.models.directories import CONCEPT_FOLDER
 from nuner_embed.models.onnx_export import RECIPE_FILE
 from nuner_embed.models.recipe import Recipe
 from nuner_embed.models.resolver import Model

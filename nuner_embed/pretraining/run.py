@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from nuner_embed.arguments import Paths, StrPath
+from nuner_embed.arguments import Paths, Progress, StrPath, silent
 from nuner_embed.errors import PretrainingError
 from nuner_embed.evaluation.fewshot import TypedSet
 from nuner_embed.files import expand, hash_of, read_json
@@ -24,7 +24,6 @@ from nuner_embed.pretraining.parts import Base, Parts, Workplace, plan_quick_pro
 from nuner_embed.pretraining.processes import joined
 from nuner_embed.pretraining.settings import PretrainSettings
 from nuner_embed.pretraining.trainer import Reporter, Trainer
-from nuner_embed.progress import Progress, silent
 
 _MAX_LENGTH = 256
 

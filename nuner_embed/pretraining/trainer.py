@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from nuner_embed.arguments import Progress
 from nuner_embed.errors import PretrainingError
 from nuner_embed.files import atomic_write
 from nuner_embed.pretraining.examples import Examples, make_batch, plan_epoch
@@ -23,7 +24,6 @@ from nuner_embed.pretraining.objectives import Compared
 from nuner_embed.pretraining.optimizer import Progressed, load_state, make_optimizer, rate_at, save_state, set_rate
 from nuner_embed.pretraining.processes import Processes
 from nuner_embed.pretraining.settings import PretrainSettings
-from nuner_embed.progress import Progress
 from nuner_embed.tables import Ints
 
 _SECONDS_BETWEEN_STATES = 120.0

@@ -1,1 +1,1 @@
-"""Running models: one file a runtime, all behind one protocol."""
+"""Runtimes of models: one file for each runtime, all with one protocol."""

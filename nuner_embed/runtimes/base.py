@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from nuner_embed.errors import OutOfMemory
 from nuner_embed.machine import cores
 
-RuntimeName = str  # of `registry.RUNTIMES`, or "auto"
+RuntimeName = str  # a key of `registry.RUNTIMES`, or "auto"
 Precision = Literal["auto", "f32", "bf16", "fp16", "int8"]
 # Measured by benchmarks/gpu.py on an H200: smaller batches are no faster, larger ones slower.
 CUDA_BATCH_TOKENS = 16384
-# By which the errors of torch, ONNX Runtime and OpenVINO tell that memory has run out.
+# Words in the errors of torch, ONNX Runtime and OpenVINO when memory has run out.
 _MEMORY_WORDS = (
     "can't allocate memory", "not enough memory", "out of memory", "failed to allocate", "bad allocation", "bad_alloc",
 )  # fmt: skip
@@ -23,12 +23,12 @@ _MEMORY_WORDS = (
 
 @dataclass(frozen=True, slots=True)
 class RuntimeOptions:
-    """What was asked for.
+    """Options of a runtime.
 
     Attributes:
         device: "auto", "cpu" or "cuda".
-        precision: of the arithmetic; "auto" is the file's own, f32 for a Hugging Face directory.
-        threads: in all; 0 means one for each core this process may use.
+        precision: of the arithmetic; "auto" is the precision of the file, f32 for a Hugging Face directory.
+        threads: number of threads; 0 means one for each core that this process may use.
         graph: SHA-256 of the file to run, where an exported directory holds a fused copy of its graph too; None for
             the copy, if there is one.
 
@@ -76,9 +76,9 @@ class Pass:
     """One pass of some windows through the network.
 
     Attributes:
-        tokens: that the windows hold, special tokens included.
-        padding: padding tokens that went with them.
-        batch_tokens: the budget that the pass kept to; smaller than the one asked for once memory has run out.
+        tokens: of the windows, special tokens included.
+        padding: padding tokens besides.
+        batch_tokens: the budget of the pass; reduced once memory has run out.
     """
 
     tokens: int
@@ -87,7 +87,7 @@ class Pass:
 
 
 def ignore_pass(done: Pass) -> None:
-    """For those who do not ask how far a runtime is."""
+    """The `on_pass` of callers who need no progress."""
 
 
 @runtime_checkable
@@ -95,13 +95,13 @@ class Runtime(Protocol):
     """A text encoder that is loaded and ready to run.
 
     Attributes:
-        name: by which the registry knows it.
-        device: where it really runs, "cpu" or "cuda".
+        name: its key in the registry.
+        device: where the runtime really runs, "cpu" or "cuda".
         precision: of its arithmetic, never "auto".
         dim: width of the token embeddings, selected layers concatenated.
-        batch_tokens: the budget that suits its device where nobody measured a better one.
-        description: one line for people, naming version, provider, precision and threads.
-        numerics: all that decides the bits of its results, as JSON values; part of the numeric hash.
+        batch_tokens: the default budget for the device, in tokens.
+        description: one line with version, provider, precision and threads.
+        numerics: everything that decides the bits of its results, as JSON values; part of the numeric hash.
     """
 
     name: str
@@ -117,14 +117,13 @@ class Runtime(Protocol):
     ) -> NDArray[np.float32]:
         """The mean of the token embeddings of each row, (m, dim), in the order of the batch's rows.
 
-        In which order the windows run, how many at a time, whether they are padded and where rows are pooled is the
-        runtime's business. A window alone gives the numbers it has among others, but for rounding. Where memory runs
-        out, the runtime goes on with a smaller budget.
+        The runtime decides in which order and how many windows run at a time, whether they are padded, and where rows
+        are pooled. The rows of a window do not depend on the other windows, except for rounding. Where memory runs out,
+        the runtime continues with a smaller budget.
 
         Args:
             batch: the windows and the rows.
-            batch_tokens: tokens that may go through the network at a time, padding included; a single window may
-                hold more.
+            batch_tokens: tokens in one pass through the network, padding included; a single window may have more.
             on_pass: called after each pass, in the order of the passes.
 
         Raises:
@@ -135,10 +134,10 @@ class Runtime(Protocol):
 
 @contextlib.contextmanager
 def memory_errors() -> Iterator[None]:
-    """Raises OutOfMemory, in one line, for whatever a library raises where memory has run out."""
+    """Turns the errors that libraries raise when memory runs out into a one-line OutOfMemory."""
     try:
         yield
-    except Exception as error:  # each library has kinds of its own, which share no base but this
+    except Exception as error:  # each library has its own errors, without a common base
         if isinstance(error, MemoryError) or any(word in str(error).lower() for word in _MEMORY_WORDS):
             raise OutOfMemory((str(error).splitlines() or ["out of memory"])[0]) from error
         raise

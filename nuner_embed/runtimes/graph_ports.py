@@ -1,4 +1,4 @@
-"""What the runtimes of exported graphs share: a graph's inputs, its output, and whether it takes padding."""
+"""Inputs and output of an exported graph, and whether the graph takes padding; for the runtimes of graphs."""
 
 from collections.abc import Collection
 from typing import Any
@@ -12,14 +12,14 @@ from nuner_embed.runtimes.base import CUDA_BATCH_TOKENS
 from nuner_embed.runtimes.padding import NOISE, ONE_LENGTH, Ints, PaddedRuntime, takes_padding
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-# Ours and that of sentence-transformers, then that of Optimum and transformers.js.
+# The first as this project and sentence-transformers name it, the second as Optimum and transformers.js do.
 OUTPUTS = ("token_embeddings", "last_hidden_state")
-# Where nothing was measured.
+# Default budgets in tokens, where nothing was measured.
 GRAPH_BATCH_TOKENS = {"cpu": 512, "cuda": CUDA_BATCH_TOKENS}
 
 
 def require_inputs(model: GraphModel, names: Collection[str]) -> None:
-    """Raises ModelError if a graph does not take token ids and a mask, or takes what we have no value for."""
+    """Raises ModelError if a graph does not take token ids and a mask, or has an unknown input."""
     if not {"input_ids", "attention_mask"} <= set(names) <= set(INPUTS):
         raise ModelError(
             f"{model.graph} takes {', '.join(names)}; a text encoder's graph takes input_ids, attention_mask "
@@ -31,7 +31,7 @@ def find_output(model: GraphModel, names: Collection[str]) -> str:
     """The output that holds the token embeddings.
 
     Raises:
-        ModelError: there is none of a name that is known.
+        ModelError: no output has a known name.
     """
     for name in OUTPUTS:
         if name in names:
@@ -42,10 +42,10 @@ def find_output(model: GraphModel, names: Collection[str]) -> str:
 
 
 def require_width(model: GraphModel, shape: Collection[Any]) -> int:
-    """The width of the token embeddings, of the output's shape (batch, length, width or a name).
+    """The width of the token embeddings, from the output's shape (batch, length, width or a name).
 
     Raises:
-        ModelError: the output has other axes, or a width that does not go with the configuration.
+        ModelError: the output has other axes, or a width that does not fit the configuration.
     """
     expected = model.config.hidden_size * len(model.recipe.layers)
     axes = list(shape)
@@ -55,7 +55,7 @@ def require_width(model: GraphModel, shape: Collection[Any]) -> int:
 
 
 def values_of(names: Collection[str], input_ids: Ints, attention_mask: Ints) -> dict[str, Ints]:
-    """The values (batch, length) of a graph's inputs; there is one text a row, so all token types are 0."""
+    """The values (batch, length) of a graph's inputs; all token types are 0, because a row holds one text."""
     values = {"input_ids": np.ascontiguousarray(input_ids), "attention_mask": np.ascontiguousarray(attention_mask)}
     if "token_type_ids" in names:
         values["token_type_ids"] = np.zeros_like(values["input_ids"])
@@ -63,7 +63,7 @@ def values_of(names: Collection[str], input_ids: Ints, attention_mask: Ints) -> 
 
 
 def find_out_padding(runtime: PaddedRuntime, model: GraphModel, recipe: Recipe) -> None:
-    """Sets a runtime to share matrices among lengths, or not: as the export says, else as comes of trying.
+    """Sets whether windows of different lengths share a matrix: as the export says, else as a trial shows.
 
     Raises:
         ModelError, OutOfMemory: see `takes_padding`.

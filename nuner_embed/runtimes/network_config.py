@@ -1,7 +1,7 @@
-"""What of a model's `config.json` reaches transformers: sizes and switches of the network, and nothing that picks code.
+"""The part of a model's `config.json` that transformers gets: sizes and switches of the network, but no choice of code.
 
-A key is let through if the network's own code, or its configuration's, knows its name, unless it belongs to those that
-choose an implementation, a file or another model.
+A key is passed on if the code of the network or of its configuration contains its name, unless the key chooses an
+implementation, a file or another model.
 """
 
 import inspect
@@ -15,8 +15,9 @@ from nuner_embed.errors import ModelError
 from nuner_embed.files import read_json
 from nuner_embed.limits import CONFIG_BYTES
 from nuner_embed.models.resolver import Model
+from nuner_embed.printable import one_line
 
-# Whatever begins with an underscore, such as `_attn_implementation`, and what names code, kernels, files or models.
+# Keys that begin with an underscore, such as `_attn_implementation`, or that name code, kernels, files or models.
 _REFUSED: Final = re.compile(
     r"_.*|auto_map|architectures|.*attn_implementation.*|.*experts_implementation.*|trust_remote_code|.*kernels?"
     r"|(use_)?kernel_config|quantization.*|base_model.*|name_or_path|.*backbone.*|(torch_)?dtype|transformers_weights"
@@ -65,7 +66,7 @@ def _without_refused(value: Any) -> Any:
 
 
 def _words(architecture: Any, kind: Any) -> frozenset[str]:
-    """The names that the code of a network, and of what it is made of, knows, and those of every configuration."""
+    """All words in the code of a network and its parts, and the keys of every configuration."""
     modules = {part.__module__ for part in (*architecture.__mro__, *kind.__mro__)}
     used = vars(sys.modules[architecture.__module__]).values()
     modules |= {getattr(value, "__module__", None) or "" for value in used}
@@ -75,7 +76,7 @@ def _words(architecture: Any, kind: Any) -> frozenset[str]:
     return frozenset(words | set(base) | _OF_EVERY_NETWORK)
 
 
-# What transformers itself asks of any text encoder's configuration.
+# Keys that transformers itself reads from the configuration of any text encoder.
 _OF_EVERY_NETWORK: Final = frozenset(
     {
         "pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "is_decoder", "is_encoder_decoder",
@@ -84,8 +85,3 @@ _OF_EVERY_NETWORK: Final = frozenset(
         "rope_theta", "rope_parameters", "layer_types", "initializer_range",
     }
 )  # fmt: skip
-
-
-def one_line(error: Exception) -> str:
-    """What an error of transformers says, cut to one line of at most 300 characters."""
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -29,7 +29,7 @@ from nuner_embed.runtimes.graph_ports import (
 )
 from nuner_embed.runtimes.padding import Ints, PaddedRuntime
 
-ort.disable_telemetry_events()  # which some builds collect by default
+ort.disable_telemetry_events()  # some builds collect telemetry by default
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -38,7 +38,7 @@ class OnnxRuntime(PaddedRuntime):
     """An exported graph in an ONNX Runtime session; see `Runtime`.
 
     Raises:
-        RuntimeUnavailable: the provider that was asked for is not what the session runs on.
+        RuntimeUnavailable: the session does not run on the requested provider.
         ModelError: the file cannot be loaded.
     """
 
@@ -77,12 +77,12 @@ class OnnxRuntime(PaddedRuntime):
 
     @staticmethod
     def precisions(model: GraphModel) -> tuple[Precision, ...]:
-        """What ONNX Runtime can run a graph in: the file's own precision."""
+        """The precisions in which ONNX Runtime runs a graph: that of the file."""
         return (model.export.arithmetic,)
 
     @staticmethod
     def has_cuda() -> bool:
-        """Whether this onnxruntime was built with CUDA; whether a session gets it, only a session tells."""
+        """Whether this onnxruntime was built with CUDA; only a session shows whether CUDA works."""
         return _PROVIDERS["cuda"] in ort.get_available_providers()
 
     def states(self, input_ids: Ints, attention_mask: Ints) -> NDArray[np.float32]:
@@ -104,18 +104,18 @@ class OnnxRuntime(PaddedRuntime):
 
 
 def fused_copy(model: GraphModel) -> Path | None:
-    """The copy of the graph that this onnxruntime's optimiser made of this very graph, if there is one."""
-    if model.export.source is None:  # what another program exported stays as it is
+    """The copy of this graph that the optimiser of this version of onnxruntime made, if there is one."""
+    if model.export.source is None:  # the graphs of other programs are not optimised
         return None
     path = fused_path(model.directory)
     facts = _fused_facts(path)
     if facts and path.is_file() and (facts.of, facts.sha256) == (model.export.graph_sha256, graph_sha256(path)):
         return path
-    return None  # none, or one that is not whole: verify makes it anew
+    return None  # there is none, or it is damaged: verify makes a new one
 
 
 def fused_operators(model: GraphModel) -> dict[str, int]:
-    """How often each of onnxruntime's own operators stands in the fused copy; empty where there is none."""
+    """The number of each of onnxruntime's own operators in the fused copy; empty without a copy."""
     path = fused_copy(model)
     facts = _fused_facts(path) if path else None
     return facts.operators if facts else {}
@@ -123,7 +123,7 @@ def fused_operators(model: GraphModel) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class _Fused:
-    """What stands beside a fused copy: of which graph it is, its own hash, and what the optimiser put into it."""
+    """The facts about a fused copy: the hash of its graph, its own hash, and the operators of the optimiser."""
 
     of: Sha256
     sha256: Sha256
@@ -138,12 +138,12 @@ def _fused_facts(path: Path) -> _Fused | None:
 
 
 def fused_path(directory: Path) -> Path:
-    """Where the fused copy for the installed onnxruntime belongs; a JSON file of the same name stands beside it."""
+    """The path of the fused copy for the installed onnxruntime; its facts lie beside it in a JSON file."""
     return directory / FUSED_FOLDER / f"onnxruntime-{ort.__version__}.onnx"
 
 
 def choose_device(asked: str, available: list[str]) -> str:
-    """The device to open a session on: what was asked for, or the best that this onnxruntime was built with.
+    """The device for a session: the requested one, or the best that this onnxruntime was built with.
 
     Raises:
         RuntimeUnavailable: this onnxruntime was built without the provider.
@@ -160,13 +160,13 @@ def choose_device(asked: str, available: list[str]) -> str:
 
 @functools.cache
 def _load_cuda_wheels() -> None:
-    """CUDA and cuDNN from NVIDIA's wheels, which no search path names; the system's own where there are none."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Exception):  # the session tells what is missing
+    """Loads CUDA and cuDNN from NVIDIA's wheels, which are on no search path, if they are installed."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Exception):  # the session reports
         ort.preload_dlls()
 
 
 def open_session(model: Path | bytes, device: str, threads: int) -> ort.InferenceSession:
-    """A session that provably runs on the device.
+    """Opens a session and checks that it runs on the device.
 
     Args:
         model: a graph's path, or its bytes.
@@ -180,15 +180,15 @@ def open_session(model: Path | bytes, device: str, threads: int) -> ort.Inferenc
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what goes wrong is raised, in our words
+    options.log_severity_level = 4  # errors are raised with our own messages
     cpu: tuple[str, dict[str, str]] = (_PROVIDERS["cpu"], {})
-    # TF32, the provider's default, keeps ten bits of a factor: that is not the f32 which we say and hash
+    # TF32, the default of the provider, keeps ten bits of a factor: not the f32 that we report and hash
     wanted = [cpu] if device == "cpu" else [(_PROVIDERS["cuda"], {"use_tf32": "0"}), cpu]
     if device == "cuda":
         _load_cuda_wheels()
     try:
         session = ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=wanted)
-    except Exception as error:  # onnxruntime raises its own kinds, which share no base but this
+    except Exception as error:  # the errors of onnxruntime have no common base
         raise ModelError(
             f"onnxruntime cannot load {'the graph' if isinstance(model, bytes) else model}: {error}"
         ) from None

@@ -1,4 +1,4 @@
-"""OpenVINO: the same ONNX file on a CPU, in several streams, in bf16 where the processor has it."""
+"""OpenVINO: runs an ONNX file on a CPU, in several streams, in bf16 where the processor supports it."""
 
 import importlib
 import sys
@@ -28,15 +28,15 @@ _TELEMETRY = "openvino_telemetry"
 
 
 def import_openvino() -> ModuleType:
-    """OpenVINO's package without its telemetry; if something else has imported that before, as it is.
+    """Imports OpenVINO without its telemetry, unless something has imported the telemetry before.
 
-    Importing OpenVINO sends a message to its maker, unless the user has declined: from a process that is forked for it,
-    and with a folder made in the user's home, without which the import fails. OpenVINO does none of this where the
-    package `openvino_telemetry` is not installed, and here it is treated as if it were not.
+    Importing OpenVINO sends a message to its maker, unless the user has declined, from a forked process and after
+    making a folder in the user's home, without which the import fails. OpenVINO does not do so if the package
+    `openvino_telemetry` is not installed; this function hides that package.
     """
     if _TELEMETRY in sys.modules:
         return importlib.import_module("openvino")
-    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # importing it fails, as if it were not installed
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # makes importing it fail
     try:
         return importlib.import_module("openvino")
     finally:
@@ -54,11 +54,11 @@ else:
 class OpenVinoRuntime(PaddedRuntime):
     """An exported graph compiled by OpenVINO's CPU plugin; see `Runtime`.
 
-    Every thread is a stream of its own that runs whole batches: nothing is shared out within an operation, and a
-    batch's numbers do not depend on how many others run beside it.
+    Every thread is a stream that runs whole batches: no operation is split among threads, and the numbers of a batch do
+    not depend on the batches that run at the same time.
 
     Raises:
-        RuntimeUnavailable: a precision that this file or processor has not.
+        RuntimeUnavailable: the file or the processor does not support the precision.
         ModelError: the file cannot be loaded.
     """
 
@@ -77,13 +77,13 @@ class OpenVinoRuntime(PaddedRuntime):
             properties.inference_num_threads: threads,
             properties.num_streams: threads,
             properties.hint.inference_precision: ov.Type.bf16 if precision == "bf16" else ov.Type.f32,
-            # pinned threads of two processes would share the first cores and leave the others idle
+            # the pinned threads of two processes would share the first cores and leave the others idle
             properties.hint.enable_cpu_pinning: False,
         }
         try:
             compiled = ov.Core().compile_model(str(model.graph), "CPU", settings)
         except RuntimeError as error:
-            reason = [line for line in str(error).splitlines() if line.strip()][-1]  # where it was raised comes first
+            reason = [line for line in str(error).splitlines() if line.strip()][-1]  # the first lines are a trace
             raise ModelError(f"OpenVINO cannot load {model.name}: {reason}") from None
         self.streams = int(compiled.get_property(properties.num_streams))
         self._requests: SimpleQueue[Any] = SimpleQueue()
@@ -91,7 +91,7 @@ class OpenVinoRuntime(PaddedRuntime):
             self._requests.put(compiled.create_infer_request())
         self._inputs = [port.any_name for port in compiled.inputs]
         require_inputs(model, self._inputs)
-        # OpenVINO may also know an output by the name that it has within the graph
+        # an output may have several names, also that within the graph
         self._output = find_output(model, sorted(name for port in compiled.outputs for name in port.names))
         self.dim = require_width(model, [_length(axis) for axis in compiled.output(self._output).partial_shape])
         version = f"openvino {ov.get_version().split('-')[0]}"
@@ -106,13 +106,13 @@ class OpenVinoRuntime(PaddedRuntime):
             "precision": precision,
             "threads": threads,
         }
-        # The first call sets up the bindings to NumPy; two threads that did so at once would wait for each other.
+        # The first call sets up the bindings to NumPy; two threads that do so at once deadlock.
         self.states(np.zeros((1, 3), np.int64), np.ones((1, 3), np.int64))
         find_out_padding(self, model, recipe)
 
     @staticmethod
     def precisions(model: GraphModel) -> tuple[Precision, ...]:
-        """What OpenVINO can run a graph in here: the file's own precision, and bf16 where the processor has units."""
+        """The precisions in which OpenVINO runs a graph here: that of the file, and bf16 if the processor has it."""
         own = model.export.arithmetic
         return (own, "bf16") if own != "int8" and has_bf16() else (own,)
 
@@ -122,7 +122,7 @@ class OpenVinoRuntime(PaddedRuntime):
         try:
             with memory_errors():
                 request.infer(values_of(self._inputs, input_ids, attention_mask), share_inputs=True)
-                # a copy: the request's own memory is written over by its next batch
+                # a copy: the next batch overwrites the memory of the request
                 states: NDArray[np.float32] = request.get_tensor(self._output).data.astype(np.float32)
         finally:
             self._requests.put(request)

@@ -1,8 +1,8 @@
-"""Runtimes that take padded matrices: their batches, their pooling, and whether padding changes their numbers.
+"""Runtimes over padded matrices: their batches, their pooling, and whether padding changes their results.
 
-Most networks mask the padding out. Those that mix neighbours before they look at the mask (convolutions, Fourier
-transforms, sketched attention) do not, and get batches of texts of one length. A network that gives the same text other
-vectors the second time, as one that draws at random does, is refused.
+Most networks mask the padding out. Networks that mix neighbours before they apply the mask (convolutions, Fourier
+transforms, sketched attention) do not; they get batches of texts of one length. A network that gives different vectors
+when the same text is run again, such as one that draws random numbers, is refused.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from nuner_embed.errors import ModelError, NunerEmbedError, OutOfMemory
 from nuner_embed.files import hash_of, read_json, write_json
 from nuner_embed.metadata import convert
 from nuner_embed.models.resolver import Model
+from nuner_embed.printable import one_line
 from nuner_embed.runtimes.base import Pass, Precision, WindowBatch, ignore_pass
 
 Ints = NDArray[np.int64]
@@ -32,9 +33,9 @@ _T = TypeVar("_T")
 _SCHEMA_VERSION = 1
 _POOLED_AT_ONCE = 65536  # tokens
 _SHORT = 7  # tokens
-# How far a vector may move, as a share of its length. In float32 that is far above what another order of adding does,
-# and a cosine of 1 - 5e-7; padding moves ConvBERT's vectors by 0.15 (cosine 0.988), MobileBERT's by 0.02 (0.9997).
-# int8 has no entry: its scales are those of the whole batch, so that a vector moves with its neighbours by design.
+# How far a vector may move, as a share of its length. For float32 this is far above the effect of another order of
+# summation (a cosine of 1 - 5e-7); padding moves the vectors of ConvBERT by 0.15 (cosine 0.988), those of MobileBERT by
+# 0.02 (0.9997). int8 has no entry: its scales are those of the whole batch, so a vector moves with its neighbours.
 NOISE = {"f32": 1e-3, "bf16": 0.05, "fp16": 0.05}
 
 
@@ -42,17 +43,17 @@ ONE_LENGTH = ", texts of one length at a time"  # in the description of a runtim
 
 
 class PaddedRuntime(ABC):
-    """A `Runtime` over a network that takes a padded matrix of token ids at a time.
+    """A `Runtime` over a network that takes one padded matrix of token ids at a time.
 
-    What is left to a subclass is `states`. The hidden states of a padded matrix are no part of the contract of a
-    runtime, which may pack its windows; here they are what a network is asked for, what tells whether padding changes
-    them, and what tests compare.
+    A subclass implements `states`. Hidden states of a padded matrix are no part of the contract `Runtime`, since a
+    runtime may pack its windows; here they are the output of the network, show whether padding changes the results, and
+    are compared in tests.
 
     Attributes:
-        streams: how many matrices it runs at a time; so many threads may call `states` at once.
+        streams: number of matrices, and threads that call `states`, at a time.
         padding: whether windows of different lengths may share a matrix.
         pad_id: token id used for padding.
-        The others: as `Runtime` has them.
+        The others: see `Runtime`.
     """
 
     name: str
@@ -68,10 +69,10 @@ class PaddedRuntime(ABC):
 
     @abstractmethod
     def states(self, input_ids: Ints, attention_mask: Ints) -> NDArray[np.float32]:
-        """Token embeddings (batch, length, dim) of padded ids (batch, length); padding's rows mean nothing.
+        """Token embeddings (batch, length, dim) of padded ids (batch, length); the rows of padding have no meaning.
 
         Raises:
-            OutOfMemory: the matrix does not fit; a smaller one may.
+            OutOfMemory: the matrix does not fit into memory.
         """
 
     def pooled(
@@ -79,14 +80,14 @@ class PaddedRuntime(ABC):
     ) -> NDArray[np.float32]:
         """The mean of each row's tokens, (m, dim), of padded ids (batch, length); see `states` and `pool`.
 
-        A runtime whose hidden states lie elsewhere than in the host's memory pools them there.
+        A runtime on a device may override this method to pool on the device.
         """
         return pool(self.states(input_ids, attention_mask), window, first, last)
 
     def rows(
         self, batch: WindowBatch, batch_tokens: int, on_pass: Callable[[Pass], None] = ignore_pass
     ) -> NDArray[np.float32]:
-        """See `Runtime.rows`; the longest windows run first, where memory runs out at once if it does."""
+        """See `Runtime.rows`; the longest windows run first, so that memory runs out at the beginning if at all."""
         vectors = np.empty((len(batch.window), self.dim), np.float32)
         lengths = np.diff(batch.bounds)
         order = np.argsort(-lengths, kind="stable")
@@ -143,12 +144,12 @@ def pad(rows: Sequence[Sequence[int] | NDArray[np.integer[Any]]], pad_id: int) -
 
 
 def cut_batches(lengths: Ints, begin: int, batch_tokens: int) -> list[tuple[int, int]]:
-    """Cuts windows, longest first, into batches of at most so many tokens: each batch's first and one past its last.
+    """Cuts windows, longest first, into batches; returns each batch's first window and one past its last.
 
     Args:
         lengths: of the windows in falling order, (n,).
         begin: the first window to take.
-        batch_tokens: padding included; one window is a batch in any case.
+        batch_tokens: most tokens of a batch, padding included; a single window may have more.
     """
     cuts = []
     while begin < len(lengths):
@@ -159,10 +160,10 @@ def cut_batches(lengths: Ints, begin: int, batch_tokens: int) -> list[tuple[int,
 
 
 def in_order(calls: Iterable[Callable[[], _T]], streams: int) -> Iterator[_T]:
-    """The result of each call, in order; so many calls run at a time.
+    """The results of the calls, in order; `streams` calls run at a time.
 
     Raises:
-        OutOfMemory: as the first call without a result raised it; later ones may have run for nothing.
+        OutOfMemory: from the first call that raised it; results of later calls are lost.
     """
     if streams == 1:
         yield from (call() for call in calls)
@@ -172,7 +173,7 @@ def in_order(calls: Iterable[Callable[[], _T]], streams: int) -> Iterator[_T]:
         try:
             for call in calls:
                 pending.append(threads.submit(call))
-                if len(pending) > streams:  # one waits, so that no stream does
+                if len(pending) > streams:  # one call waits, so that no stream is idle
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
@@ -182,13 +183,13 @@ def in_order(calls: Iterable[Callable[[], _T]], streams: int) -> Iterator[_T]:
 
 
 def pool(states: NDArray[np.float32], window: Ints, first: Ints, last: Ints) -> NDArray[np.float32]:
-    """The mean of each row's tokens, (m, dim), gathered in parts: nested mentions may come to far more than `states`.
+    """The mean of each row's tokens, (m, dim), gathered in parts: nested mentions may need far more than `states`.
 
     Args:
         states: token embeddings of a batch, (batch, length, dim).
-        window: which window of the batch each row is in, (m,).
-        first: its first token there, (m,).
-        last: one past its last token, (m,); at least one token each.
+        window: the window of each row within the batch, (m,).
+        first: the row's first token within the window, (m,).
+        last: one past the row's last token, greater than `first`, (m,).
     """
     sizes = last - first
     if not len(sizes) or sizes.max() == 1:
@@ -207,27 +208,26 @@ def pool(states: NDArray[np.float32], window: Ints, first: Ints, last: Ints) -> 
 def takes_padding(
     model: Model, states: States, longest: int, key: dict[str, Any], noise: float | None = NOISE["f32"]
 ) -> bool:
-    """Whether texts of different lengths may share a batch; found out once and remembered in the user's cache folder.
+    """Whether texts of different lengths may share a batch; tried once and remembered in the user's cache folder.
 
     Args:
-        model: whose weights and configuration name what is remembered.
+        model: its weights and configuration are the key of the remembered result.
         states: the network; see `PaddedRuntime.states`.
-        longest: tokens of the longest window that will be run, so that what the network does only above some length
-            is seen.
-        key: what else decides, as JSON values: layers, versions, device.
-        noise: how far a vector may move, as a share of its length; None where that cannot be judged, and windows may.
+        longest: tokens of the longest window that will be run, to include what the network does only above some length.
+        key: other values that decide, as JSON values: layers, versions, device.
+        noise: how far a vector may move, as a share of its length; None to skip the trial and allow padding.
 
     Raises:
-        ModelError: the network does not run, or the same text gets other vectors the second time.
-        OutOfMemory: a window of the longest kind does not fit.
+        ModelError: the network does not run, or gives different vectors when the same text is run again.
+        OutOfMemory: a window of the longest length does not fit into memory.
     """
     if noise is None:
         return True
     path = _memory(model, {**key, "longest": longest})
-    with contextlib.suppress(OSError, ValueError):  # not found out yet, or damaged: found out anew
+    with contextlib.suppress(OSError, ValueError):  # not tried yet, or the file is damaged
         return convert(read_json(path), _Remembered).padding
     padding = _find_out(model, states, longest, noise)
-    with contextlib.suppress(OSError):  # found out again, then
+    with contextlib.suppress(OSError):  # then it is tried again the next time
         write_json(path, {"padding": padding})
     return padding
 
@@ -245,14 +245,14 @@ def _memory(model: Model, key: dict[str, Any]) -> Path:
 def _find_out(model: Model, states: States, longest: int, noise: float) -> bool:
     def close(found: NDArray[np.float32], expected: NDArray[np.float32]) -> bool:
         moved = np.linalg.norm(found - expected, axis=-1)
-        return bool((moved <= noise * np.linalg.norm(expected, axis=-1)).all())  # what is no number has moved
+        return bool((moved <= noise * np.linalg.norm(expected, axis=-1)).all())  # NaN counts as moved
 
     random = np.random.default_rng(0)
     vocabulary, pad_id = model.config.vocabulary, model.config.pad_id
     texts = [random.integers(vocabulary, size=length) for length in (longest, min(_SHORT, longest), longest - 1)]
     long, short, other = (np.where(ids == pad_id, (pad_id + 1) % vocabulary, ids) for ids in texts)
     other = other[: len(short)]
-    first_long = _first_states(model, states, long)  # before a shorter one: some change for good when they see one
+    first_long = _first_states(model, states, long)  # first: some networks change for good once they see a shorter one
     first_short = _first_states(model, states, short)
     together = states(*pad([long, short], pad_id))
     abreast = states(*pad([short, other], pad_id))[0] if len(other) == len(short) else first_short
@@ -271,10 +271,9 @@ def _first_states(model: Model, states: States, ids: Ints) -> NDArray[np.float32
         found: NDArray[np.float32] = states(*pad([ids], model.config.pad_id))[0]
     except NunerEmbedError:
         raise
-    except Exception as error:  # of each architecture its own
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+    except Exception as error:  # each architecture raises its own
         raise ModelError(
             f"{model.name} is a {model.config.model_type} that does not run as a text encoder on {len(ids)} tokens "
-            f"({reason})"
+            f"({one_line(error, 200)})"
         ) from None
     return found

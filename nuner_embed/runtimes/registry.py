@@ -1,10 +1,10 @@
-"""The runtimes there are: a new one is a file with a class and a line here.
+"""The registry of runtimes: a new runtime is a file with a class and a line here.
 
-Nothing of a runtime is imported before it is asked for. Besides what `Runtime` demands, the class of a runtime
+A runtime is imported when it is first used. Besides the members of `Runtime`, the class of a runtime
 
-- is made from a model of the kind that it runs, a recipe and `RuntimeOptions`;
-- for graphs, says with `precisions(model)` in which precisions it runs one on this machine, its own first;
-- says with `has_cuda()` whether this installation of it was built with CUDA, if its entry names that device.
+- is constructed with a model of the kind that it runs, a recipe and `RuntimeOptions`;
+- for graphs, has `precisions(model)`: the precisions in which it runs the graph on this machine, the file's own first;
+- has `has_cuda()`, if its entry names that device: whether the installed package was built with CUDA.
 """
 
 import importlib
@@ -22,13 +22,13 @@ if TYPE_CHECKING:  # the command line's help lists the runtimes, and needs no Nu
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is known of a runtime without importing it.
+    """The facts about a runtime that need no import of the runtime.
 
     Attributes:
-        place: the module and the name of its class, MODULE:CLASS.
-        runs: graphs, or directories of weights.
-        modules: that it needs, each with the extra that installs it; the first gives the runtime's version.
-        devices: that it can run on.
+        place: module and class, as MODULE:CLASS.
+        runs: "graph" for exported graphs, "weights" for Hugging Face directories.
+        modules: the required modules, each with the extra that installs it; the first gives the runtime's version.
+        devices: the devices that the runtime can run on.
     """
 
     place: str
@@ -38,16 +38,16 @@ class Entry:
 
     @property
     def installed(self) -> bool:
-        """Whether the modules that it needs can be found; they may be broken."""
+        """Whether the required modules are installed; they may be broken."""
         return all(importlib.util.find_spec(module) for module in self.modules)
 
     def load(self) -> Any:
-        """The class; what goes wrong in importing it is raised as it is."""
+        """Imports the class; errors of the import are raised unchanged."""
         module, name = self.place.split(":")
         return getattr(importlib.import_module(module), name)
 
 
-# Of those that run the same files, "auto" takes the first where nothing was measured.
+# Of the runtimes for the same files, "auto" takes the first if none was measured.
 RUNTIMES: Final = {
     "onnx": Entry("nuner_embed.runtimes.onnx:OnnxRuntime", "graph", {"onnxruntime": "cpu"}),
     "openvino": Entry("nuner_embed.runtimes.openvino:OpenVinoRuntime", "graph", {"openvino": "openvino"}, ("cpu",)),
@@ -73,10 +73,10 @@ def entry_of(runtime: str) -> Entry:
 
 
 def load_runtime(model: "Model", recipe: "Recipe", runtime: str, options: "RuntimeOptions") -> "Runtime":
-    """Loads a model into a runtime; `auto` is the first that runs such files.
+    """Loads a model into a runtime; `auto` is the first runtime for such files.
 
     Raises:
-        RuntimeUnavailable: the runtime cannot run these files, is not installed, or is not where it was asked to be.
+        RuntimeUnavailable: the runtime cannot run these files, is not installed, or lacks the device.
         ModelError: the files cannot be loaded.
     """
     loaded: Runtime = RUNTIMES[require_fitting(model, runtime)].load()(model, recipe, options)
@@ -84,10 +84,10 @@ def load_runtime(model: "Model", recipe: "Recipe", runtime: str, options: "Runti
 
 
 def require_fitting(model: "Model", runtime: str) -> str:
-    """The runtime, `auto` resolved, if it is installed and runs such files.
+    """Resolves `auto`, and checks that the runtime is installed and runs such files.
 
     Raises:
-        RuntimeUnavailable: it does not, or is not.
+        RuntimeUnavailable: the runtime is not installed, or runs other files.
         ValueError: there is no such runtime.
     """
     fitting = running(model.files)
@@ -108,7 +108,7 @@ def require_fitting(model: "Model", runtime: str) -> str:
 
 
 def require(module: str, extra: str, otherwise: str = "") -> None:
-    """Raises RuntimeUnavailable, saying what to install, if a module is missing."""
+    """Raises RuntimeUnavailable, with the command that installs it, if a module is missing."""
     if importlib.util.find_spec(module) is None:
         from nuner_embed.installation import install_command  # slow to import
 

@@ -1,6 +1,6 @@
-"""Which runtime is the fastest here, of those that compute what the source computes.
+"""Selection of the fastest runtime on this machine among those that agree with the source.
 
-Whatever is installed here and could run an exported model is measured on the reference within it, once a machine.
+Every installed runtime that can run an exported model is measured once on each machine, on the model's reference.
 """
 
 import contextlib
@@ -19,8 +19,7 @@ from nuner_embed.machine import cpu_name
 from nuner_embed.models.onnx_export import FUSED_FOLDER, graph_files
 from nuner_embed.models.resolver import GraphModel
 from nuner_embed.runtimes.base import CUDA_BATCH_TOKENS, Precision, RuntimeName, RuntimeOptions
-from nuner_embed.runtimes.parity import GATES, Measurement, compare, speeds
-from nuner_embed.runtimes.reference import Reference
+from nuner_embed.runtimes.parity import GATES, Measurement, Reference, compare, speeds
 from nuner_embed.runtimes.registry import entry_of, load_runtime, require_fitting, running
 
 SCHEMA_VERSION = 1
@@ -30,12 +29,12 @@ _ONE_BUDGET = 512  # tokens, for what is measured only to be compared
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What an exported model runs on.
+    """The choice of a runtime for an exported model.
 
     Attributes:
         runtime: its name.
         precision: of the arithmetic.
-        batch_tokens: tokens a batch may hold; None for the runtime's own budget.
+        batch_tokens: most tokens of a batch; None for the runtime's own budget.
     """
 
     runtime: RuntimeName
@@ -44,14 +43,14 @@ class Choice:
 
 
 def choose(model: GraphModel, runtime: RuntimeName, options: RuntimeOptions, batch_tokens: int | None) -> Choice:
-    """Fills in what was left open with what is fastest on this machine among what passes its gate.
+    """Chooses what was left open: the fastest on this machine among the runtimes and precisions that pass their gates.
 
-    Everything that could run is measured once on the reference within the exported directory, some seconds, and
-    remembered in the user's cache folder. Two things are taken unmeasured: CUDA, where this onnxruntime has it, and a
-    graph that another program exported and that was never compared with its source, of which the log says so.
+    All candidates are measured once, for some seconds, on the reference in the exported directory; the figures are kept
+    in the user's cache folder. Two are chosen unmeasured: CUDA, if this onnxruntime has it, and any runtime for a graph
+    of another program that was never compared with its source, which is logged.
 
     Raises:
-        RuntimeUnavailable: nothing that fits passes its gate, or what was asked for is not installed.
+        RuntimeUnavailable: no candidate passes its gate, or the requested runtime is not installed.
         ModelError: the directory has no reference.
     """
     if runtime != "auto":
@@ -82,7 +81,7 @@ def choose(model: GraphModel, runtime: RuntimeName, options: RuntimeOptions, bat
     if len(rows) > 1:
         others = [f"{row.runtime} {row.precision} {_pace(row)}" for row in rows if row is not best]
         _LOG.log(
-            logging.DEBUG if known else logging.INFO,  # once a machine
+            logging.DEBUG if known else logging.INFO,  # once on each machine
             "fastest here: %s %s, %.0f tokens/s in batches of %d (%s)",
             best.runtime, best.precision, best.best[1], best.best[0], ", ".join(others),
         )  # fmt: skip
@@ -114,12 +113,12 @@ def _failure(row: Measurement) -> str:
 
 
 def measure(model: GraphModel, options: RuntimeOptions, reference: Reference | None = None) -> list[Measurement]:
-    """Measures everything installed here that could run an exported model, one after the other.
+    """Measures all installed runtimes and precisions that can run an exported model, one after the other.
 
     Args:
         model: an exported directory.
-        options: `precision` is not looked at.
-        reference: what its source computes; None for what the directory holds. Only that is remembered.
+        options: of the runtimes; `precision` is ignored.
+        reference: of the source; None for the reference in the directory, for which the figures are kept.
 
     Raises:
         ModelError: the directory has no reference.
@@ -134,8 +133,8 @@ def measure(model: GraphModel, options: RuntimeOptions, reference: Reference | N
         _LOG.info("measuring %s in %s (%d of %d) ...", runtime, chosen.precision, number, len(candidates))
         try:
             rows.append(_measure(model, runtime, chosen, reference))
-        except Exception as error:  # a broken installation fails in any way it likes, and the others go on
-            own = False  # it may be otherwise the next time
+        except Exception as error:  # a broken installation may raise anything; the others are measured
+            own = False  # it may work the next time
             rows.append(_failed(model, runtime, chosen, error))
     if own:
         try:
@@ -150,7 +149,7 @@ def _candidates(model: GraphModel, options: RuntimeOptions) -> Iterator[tuple[Ru
         if not entry.installed or (options.device == "cuda" and "cuda" not in entry.devices):
             continue
         able: tuple[Precision, ...] = (model.export.arithmetic,)
-        with contextlib.suppress(Exception):  # a broken one is measured as one that does not run
+        with contextlib.suppress(Exception):  # a broken runtime is reported when it is measured
             able = entry.load().precisions(model)
         device = options.device if "cuda" in entry.devices else "cpu"
         for precision in able:
@@ -189,7 +188,7 @@ def _weight(model: GraphModel) -> int:
 
 
 def measure_unfused(model: GraphModel, options: RuntimeOptions, reference: Reference) -> Measurement:
-    """As `measure`, for the plain graph in onnxruntime, which runs where there is no fused copy; at one budget."""
+    """As `measure`, for the graph without its fused copy in onnxruntime, at one budget."""
     chosen = replace(options, precision=model.export.arithmetic, graph=model.export.graph_sha256)
     try:
         return replace(_measure(model, "onnx", chosen, reference, (_ONE_BUDGET,)), runtime="onnx unfused")
@@ -198,9 +197,9 @@ def measure_unfused(model: GraphModel, options: RuntimeOptions, reference: Refer
 
 
 def _cuda_runtime(runtime: RuntimeName, device: str) -> RuntimeName | None:
-    """What runs an exported model on CUDA: the runtime asked for, or the first; None where the CPU is to run it.
+    """The runtime for an exported model on CUDA: the requested one, or the first; None to run on the CPU.
 
-    CUDA is asked for, or left open where the runtime was built with it.
+    CUDA is used if requested, or if the device is "auto" and the runtime was built with CUDA.
     """
     able = {name: entry for name, entry in running("graph").items() if "cuda" in entry.devices}
     for name, entry in able.items():
@@ -212,11 +211,11 @@ def _cuda_runtime(runtime: RuntimeName, device: str) -> RuntimeName | None:
 
 
 def remembered(model: GraphModel, options: RuntimeOptions) -> list[Measurement] | None:
-    """What was measured for this file with these versions, threads and processor before; None if nothing was."""
+    """Earlier figures for this file with these versions, threads and processor; None if there are none."""
     try:
         rows = read_json(_memory(model, options))
         return [Measurement.from_dict(row) for row in rows] if isinstance(rows, list) else None
-    except (OSError, NunerEmbedError, ValueError):  # nothing, or something damaged: it is measured anew
+    except (OSError, NunerEmbedError, ValueError):  # none or damaged: measured anew
         return None
 
 
@@ -230,13 +229,13 @@ def _memory(model: GraphModel, options: RuntimeOptions) -> Path:
         "cpu": cpu_name(),
         "threads": options.thread_count,
     }
-    if model.export.source is None:  # whose reference is made by verify, and not once for all
+    if model.export.source is None:  # its reference is made by verify, and may change
         key["reference"] = sha256_of(model.reference)
     return cached("runtimes", f"{hash_of(key)}.json")
 
 
 def _text(path: Path) -> str:
-    """A small file's text; none where it is damaged."""
+    """The text of a small file; "" if the file is damaged."""
     try:
         return read_bytes(path, JSON_FILE_BYTES).decode()
     except (OSError, ValueError):

@@ -18,8 +18,9 @@ from nuner_embed.machine import cpu_name
 from nuner_embed.models.recipe import Recipe
 from nuner_embed.models.resolver import Model, TransformersModel
 from nuner_embed.models.weights import require_plausible
+from nuner_embed.printable import one_line
 from nuner_embed.runtimes.base import CUDA_BATCH_TOKENS, RuntimeOptions, memory_errors
-from nuner_embed.runtimes.network_config import network_config, one_line
+from nuner_embed.runtimes.network_config import network_config
 from nuner_embed.runtimes.padding import ONE_LENGTH, Ints, PaddedRuntime, takes_padding
 
 # Measured by benchmarks/encode.py: small batches stay in a CPU's cache.
@@ -35,8 +36,8 @@ class TorchRuntime(PaddedRuntime):
         network: the transformer.
 
     Raises:
-        RuntimeUnavailable: no CUDA where it was asked for, or fp16 asked for on a CPU.
-        ModelError: weights that do not fit the configuration, or vectors that depend on what else is run.
+        RuntimeUnavailable: CUDA was requested and is not available, or fp16 was requested on a CPU.
+        ModelError: the weights do not fit the configuration, or vectors depend on the other texts of a batch.
     """
 
     name = "torch"
@@ -56,7 +57,7 @@ class TorchRuntime(PaddedRuntime):
         self.pad_id = model.config.pad_id
         versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
         kept = {"layers": recipe.layers, "versions": versions, "device": self.device}
-        self.padding = takes_padding(model, self.states, recipe.max_length, kept)  # in float32, whose noise is small
+        self.padding = takes_padding(model, self.states, recipe.max_length, kept)  # in float32: little noise
         self.network.to(_DTYPES[self.precision])
         self.description = f"torch {torch.__version__}, {self.device}, {self.precision}, {options.thread_count} threads"
         if not self.padding:
@@ -80,9 +81,9 @@ class TorchRuntime(PaddedRuntime):
     def pooled(
         self, input_ids: Ints, attention_mask: Ints, window: Ints, first: Ints, last: Ints
     ) -> NDArray[np.float32]:
-        """See `PaddedRuntime.pooled`; of a GPU's hidden states only the rows travel to the host.
+        """See `PaddedRuntime.pooled`; from a GPU only the rows are copied to the host.
 
-        On a CPU NumPy adds, in whose order of adding the bits of all stores were made so far.
+        On a CPU NumPy computes the means, as for all stores so far: another order of summation would change the bits.
         """
         if self.device == "cpu":
             return super().pooled(input_ids, attention_mask, window, first, last)
@@ -104,11 +105,11 @@ class TorchRuntime(PaddedRuntime):
 
 
 def pool_on_device(states: torch.Tensor, window: Ints, first: Ints, last: Ints) -> NDArray[np.float32]:
-    """As `padding.pool`, where the states (batch, length, dim) are; only the rows (m, dim) come to the host.
+    """As `padding.pool`, on the device of the states (batch, length, dim); only the rows (m, dim) go to the host.
 
-    Tokens are added one after the other, all rows' second tokens at once, then all third ones. So the result does not
-    change from run to run, as it would with the atomic additions of `index_add_`, and no more than the rows is held
-    beside the states.
+    Tokens are added one after the other: the second tokens of all rows at once, then the third tokens, and so on. So
+    the result is the same in every run, unlike with the atomic additions of `index_add_`, and only the rows take memory
+    besides the states.
     """
     sizes = last - first
     order = np.argsort(-sizes, kind="stable")  # so that the rows that have an nth token come first
@@ -127,14 +128,14 @@ def pool_on_device(states: torch.Tensor, window: Ints, first: Ints, last: Ints) 
 class SelectedLayers(torch.nn.Module):  # type: ignore[misc]
     """A network whose output is the concatenation of some of its hidden states, (batch, length, dim).
 
-    Layers count from the last, -1, which is the network's own output, its final normalisation (if any) included.
+    Layers count from the last, -1, which is the output of the network, with its final normalisation if there is one.
     """
 
     def __init__(self, network: Any, layers: tuple[int, ...]) -> None:
         super().__init__()
         self.network = network
         self.layers = layers
-        self.masked = "attention_mask" in inspect.signature(network.forward).parameters  # FNet knows none
+        self.masked = "attention_mask" in inspect.signature(network.forward).parameters  # FNet has no mask
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Runs the network on (batch, length) ids and mask."""
@@ -150,7 +151,7 @@ def load_network(model: Model, *, attention: str | None = None) -> Any:
 
     Args:
         model: a Hugging Face directory.
-        attention: transformers' name of an implementation; None for its own choice.
+        attention: transformers' name of an attention implementation; None for the default.
 
     Raises:
         ModelError: an unknown architecture, or weights that are missing or of other shapes.
@@ -158,22 +159,22 @@ def load_network(model: Model, *, attention: str | None = None) -> Any:
     require_plausible(model.name, model.directory, model.config)
     config, architecture = network_config(model)
     if config.model_type == "big_bird":
-        config.attention_type = "original_full"  # as for every text up to `positions`, without its warning
+        config.attention_type = "original_full"  # as transformers chooses for texts up to `positions`, with a warning
     keywords: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
     if "add_pooling_layer" in inspect.signature(architecture.__init__).parameters:
         keywords["add_pooling_layer"] = False
     try:
-        with _LOADING, quiet_transformers():  # the unused pooler is meant; what is missing is raised below
+        with _LOADING, quiet_transformers():  # hides warnings about the pooler; missing weights are raised below
             network, report = architecture.from_pretrained(
                 model.directory,
                 config=config,
-                dtype=torch.float32,  # transformers 5 follows the config otherwise
+                dtype=torch.float32,  # otherwise transformers 5 follows the config
                 local_files_only=True,
                 weights_only=True,
                 output_loading_info=True,
                 **keywords,
             )
-    except Exception as error:  # safetensors, torch and transformers raise kinds of their own for a broken file
+    except Exception as error:  # safetensors, torch and transformers raise their own errors for a broken file
         raise ModelError(f"{model.name} cannot be loaded: {one_line(error)}") from None
     wanting = [*report["missing_keys"], *(str(key[0]) for key in report["mismatched_keys"])]
     if wanting:
@@ -186,9 +187,9 @@ def load_network(model: Model, *, attention: str | None = None) -> Any:
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Transformers without its own words: what matters of them is raised as an error here.
+    """Turns warnings and progress bars of transformers off within the block; problems that matter are raised as errors.
 
-    Keeps warnings and progress bars of transformers off stderr, and leaves both as they were found.
+    Both settings are restored when the block ends.
     """
     log = logging.getLogger("transformers")
     level = log.level

@@ -1,4 +1,4 @@
-"""Whether a store is what was written: every byte of it, and every number that its books hold."""
+"""Verification of a store: every byte of its files, and every value in its lists."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ _BEGIN = b'{"name": "'  # of a line of the journal
 
 
 def problems_of(store: "Store") -> list[str]:
-    """What of a store is not as it was written, a line each."""
+    """The differences between a store and what was written, one line each."""
     manifest = checked(store.path, store.manifest)
     problems = list(_of_manifest(store, manifest))
     try:
@@ -48,7 +48,7 @@ def problems_of(store: "Store") -> list[str]:
 
 
 def missing_checksums(store: "Store") -> list[str]:
-    """What of a store has no checksum, since an earlier version wrote it, a line each."""
+    """The parts of a store without a checksum, because an earlier version wrote them, one line each."""
     manifest = checked(store.path, store.manifest)
     missing = []
     if manifest.manifest_sha256 is None:
@@ -93,7 +93,7 @@ def _of_journal(store: "Store", manifest: StoredManifest, journal: Journal) -> I
     for number, (line, entry) in enumerate(zip(lines, journal.entries, strict=False), start=1):
         if _changed(line, entry):
             yield f"{JOURNAL_FILE}:{number} was changed: it is not what was written for {entry.name}"
-    if not store.complete:  # half a line may be there, and more shards since the store was opened
+    if not store.complete:  # there may be half a line, and shards that were added since the store was opened
         if lines[-1][: len(_BEGIN)] != _BEGIN[: len(lines[-1])]:
             yield f"{JOURNAL_FILE} ends in {len(lines[-1]):,} bytes that are not the beginning of a line"
         return
@@ -111,7 +111,7 @@ def _facts(shard: object) -> tuple[object, ...]:
 
 
 def _changed(line: bytes, entry: JournalLine) -> bool:
-    """Whether a line is not, byte for byte, the one that is written for an entry."""
+    """Whether a line differs from the line that is written for an entry."""
     values = {key: value for key, value in asdict(entry).items() if value is not None or key == "batch_tokens"}
     if line != json.dumps(values).encode():
         return True
@@ -122,7 +122,7 @@ def _changed(line: bytes, entry: JournalLine) -> bool:
 def _of_coverage(store: "Store", journal: Journal) -> Iterator[str]:
     path = store.path / COVERAGE_FILE
     if not path.exists():
-        if journal.coverage_bytes or journal.entries:  # it is made before the first shard, if need be without a line
+        if journal.coverage_bytes or journal.entries:  # the file is made before the first shard, even without a line
             yield f"{COVERAGE_FILE} is missing"
         return
     try:
@@ -138,7 +138,7 @@ def _of_coverage(store: "Store", journal: Journal) -> Iterator[str]:
 
 
 def _of_lines(stream: IO[bytes], entry: JournalLine) -> Iterator[str]:
-    """What is wrong with the coverage of one shard, from where the stream is."""
+    """Problems in the coverage lines of one shard, which begin at the stream's position."""
     found, count = hashlib.sha256(), 0
     while stream.tell() < entry.coverage_bytes:
         line = _line(stream)
@@ -171,7 +171,7 @@ def _size_of_plain(path: Path) -> int:
 
 def _of_rejects(store: "Store", manifest: StoredManifest) -> Iterator[str]:
     path = store.path / REJECTS_FILE
-    if not store.complete:  # the job writes them anew
+    if not store.complete:  # the job writes the rejects anew
         return
     if not path.exists():
         if manifest.rejects:
@@ -195,7 +195,7 @@ def _of_rejects(store: "Store", manifest: StoredManifest) -> Iterator[str]:
 
 
 def _of_shard(shard: "Shard") -> Iterator[str]:
-    """What is wrong with the files of a shard: sizes and hashes, and if these are right, what is in the files."""
+    """Problems in the files of a shard: sizes and hashes, and if these are right, the contents."""
     whole = True
     for suffix in SUFFIXES:
         path = shard.path(suffix)
@@ -218,8 +218,8 @@ def _of_shard(shard: "Shard") -> Iterator[str]:
 
 
 def _of_rows(shard: "Shard", rows: pa.Table, documents: pa.Table) -> Iterator[str]:
-    """Rows that do not lie in a document of the shard."""
-    # the longest first, since index_in finds the first of an id; group_by, to_numpy and a
+    """Reports rows that do not lie in a document of the shard."""
+    # longest first, because index_in finds the first of equal ids; group_by, to_numpy and a
     # comparison with a number would import pandas, which takes longer than most verifications
     lengths = pc.utf8_length(documents["text"]).combine_chunks()
     order = pc.array_sort_indices(lengths, order="descending")

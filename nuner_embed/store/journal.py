@@ -1,4 +1,4 @@
-"""The lists of a store: the journal of its shards, and the records that were left out."""
+"""The lists of a store: the journal of its shards, and the rejected records."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ class JournalLine(ShardEntry):
     """A line of the journal.
 
     Attributes:
-        coverage_bytes: length of `coverage.jsonl` up to the lines of this shard, and with them.
+        coverage_bytes: length of `coverage.jsonl` up to the last line of this shard.
         coverage_sha256: of these lines; earlier versions did not write it.
         entry_sha256: of all other values; earlier versions did not write it.
     """
@@ -46,7 +46,7 @@ class JournalLine(ShardEntry):
 
 @dataclass
 class Journal:
-    """An append-only file with a line for every finished shard; what it does not name does not exist.
+    """An append-only file with a line for every finished shard; a shard without a line does not exist.
 
     Attributes:
         directory: of the store.
@@ -58,7 +58,7 @@ class Journal:
 
     @classmethod
     def read(cls, directory: Path) -> "Journal":
-        """Reads the journal; a last line without its end was being written when the writer died, and is ignored.
+        """Reads the journal; ignores a last line without a line feed, whose writer was killed.
 
         Raises:
             StoreError: the file cannot be read, or a line is no entry.
@@ -81,7 +81,7 @@ class Journal:
         """Refuses an entry that cannot follow the last one.
 
         Raises:
-            ValueError: it is of another shard, or its coverage ends before that of the last one.
+            ValueError: the entry is of another shard, or its coverage ends before the coverage of the last entry.
         """
         name = shard_name(len(self.entries))
         if entry.name != name:
@@ -96,14 +96,14 @@ class Journal:
 
     @property
     def coverage_bytes(self) -> int:
-        """Length of `coverage.jsonl` up to the last of the shards."""
+        """Length of `coverage.jsonl` up to the last line of the last shard."""
         return self.entries[-1].coverage_bytes if self.entries else 0
 
     def require_files(self) -> None:
-        """Checks that every shard's files, and the coverage, are there with the size they were written with.
+        """Checks that all files of the shards, and the coverage, exist with the sizes in the journal.
 
         Raises:
-            StoreError: one is not.
+            StoreError: a file is missing or has another size.
         """
         sizes = {f"{entry.name}.{suffix}": size for entry in self.entries for suffix, size in entry.bytes.items()}
         for name, size in sizes.items():
@@ -115,7 +115,7 @@ class Journal:
             raise StoreError(f"{coverage} is missing or shorter than it was written; --force starts over")
 
     def repair(self) -> None:
-        """Takes away what a writer left behind that died: half a line, files that no line names, coverage beyond.
+        """Removes what a killed writer left: half a line, files of uncommitted shards, and their coverage.
 
         Only the holder of the store's lock may call this.
         """
@@ -134,7 +134,7 @@ class Journal:
             stream.truncate(self.coverage_bytes)
 
     def commit(self, shard: ShardEntry, coverage: list[str], paths: dict[Suffix, Path]) -> None:
-        """Makes a shard part of the store: its files get their names, then the journal names it."""
+        """Makes a shard part of the store: renames its files, then adds its line to the journal."""
         for suffix, path in paths.items():
             path.replace(self.directory / f"{shard.name}.{suffix}")
         lines = "".join(line + "\n" for line in coverage).encode()
@@ -155,7 +155,7 @@ class Journal:
 
 
 def read_lines(directory: Path) -> list[bytes]:
-    """The journal's lines without their ends, and last what stands behind the last end of a line.
+    """The journal's lines without line feeds; the last element is what follows the last line feed.
 
     Raises:
         StoreError: the file cannot be read.
@@ -173,9 +173,9 @@ def read_lines(directory: Path) -> list[bytes]:
 
 
 class RejectFile:
-    """`rejects.jsonl` of a store, written anew by every run, since every run reads the corpus from its start.
+    """`rejects.jsonl` of a store; every run writes the file anew, because every run reads the whole corpus.
 
-    There is no file where there is no reject.
+    Without rejects there is no file.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -194,7 +194,7 @@ class RejectFile:
         return self._hash.hexdigest() if self._written else None
 
     def add(self, reject: Reject) -> None:
-        """Writes one more."""
+        """Adds a reject."""
         self._lines.append(json.dumps(asdict(reject)) + "\n")
         if len(self._lines) >= 1000:
             self._flush()

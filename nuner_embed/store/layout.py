@@ -1,4 +1,4 @@
-"""The names in a store's directory: what is ours there, and what is not."""
+"""The names of the files in a store's directory."""
 
 import re
 from collections.abc import Iterator
@@ -15,17 +15,17 @@ JOURNAL_FILE = "journal.jsonl"
 COVERAGE_FILE = "coverage.jsonl"
 REJECTS_FILE = "rejects.jsonl"
 LOCK_FILE = ".lock"
-# who holds the lock
+# names the process that holds the lock
 WRITER_FILE = ".writer.json"
-# of a shard: vectors, what the rows are, and the documents that they were taken from
+# the files of a shard: vectors, the table of the rows, and the table of their documents
 SUFFIXES: Final[tuple[Suffix, ...]] = ("npy", "parquet", "documents.parquet")
 _LISTS = (JOURNAL_FILE, COVERAGE_FILE, REJECTS_FILE)
 _SHARD_NAME = r"shard-[0-9]{5,9}\.(npy|parquet|documents\.parquet)"
 _SHARD = re.compile(_SHARD_NAME)
-# A shard's files before they are committed, and as they were named by earlier versions.
+# A shard's files before they are committed, as this version and as earlier ones name them.
 _UNFINISHED = re.compile(rf"\.{_SHARD_NAME}\.([0-9a-f]{{16}}\.part|[0-9]+\.tmp)")
 _UNFINISHED_FILE = re.compile(r"\.(manifest|\.writer)\.json\.([0-9a-f]{16}|[0-9]+)\.tmp")
-# All of the above as `artifacts.Kind` has it; what is removed is decided by the narrower patterns above.
+# All of the above as patterns for `artifacts.Kind`; only files that match the narrower patterns above are removed.
 _DIGITS = "[0-9]" * 5
 PATTERNS = (
     *_LISTS,
@@ -44,31 +44,31 @@ def shard_name(index: int) -> str:
 
 
 def temporary_path(directory: Path, name: str, suffix: str) -> Path:
-    """A new name for a shard's file until the shard is committed."""
+    """A temporary name for a shard's file, until the shard is committed."""
     return temporary_name(directory / f"{name}.{suffix}", "part")
 
 
 def shard_files(directory: Path) -> Iterator[Path]:
-    """Shards' files, finished or not, whether or not the journal names them, and what else was not finished."""
+    """The files of shards, finished or not, in the journal or not, and other temporary files."""
     patterns = (_SHARD, _UNFINISHED, _UNFINISHED_FILE)
     return (path for path in directory.iterdir() if any(pattern.fullmatch(path.name) for pattern in patterns))
 
 
 def beginnings(directory: Path) -> Iterator[Path]:
-    """What of a directory's content may be there before there is a manifest."""
+    """The files in a directory that a job may write before the manifest."""
     names = (LOCK_FILE, WRITER_FILE)
     return (path for path in directory.iterdir() if path.name in names or _UNFINISHED_FILE.fullmatch(path.name))
 
 
 def own_files(directory: Path) -> Iterator[Path]:
-    """All that bears a name that this program gives to a store's files."""
+    """All files in a directory with a name of a store's file."""
     names = (MANIFEST_FILE, *_LISTS, LOCK_FILE, WRITER_FILE)
     yield from (path for path in directory.iterdir() if path.name in names)
     yield from shard_files(directory)
 
 
 def require_plain(directory: Path) -> None:
-    """Refuses a store in which something that bears a name of ours is no regular file, before anything is written.
+    """Refuses a store in which a file of ours is no regular file, before anything is written.
 
     Raises:
         StoreError: naming a symbolic link, a folder, a pipe or a device.

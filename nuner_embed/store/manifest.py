@@ -1,4 +1,4 @@
-"""The manifest: what a store is, written when the job begins and again when it is complete."""
+"""The manifest: the facts of a store, written when the job begins and again when the store is complete."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -27,14 +27,14 @@ _Sha256OrNone = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?$")]
 
 @dataclass(frozen=True, slots=True)
 class Numerics:
-    """What a job that goes on takes from the numerics of the run that began it; other keys belong to the runtimes.
+    """The numerics that a resumed job takes over; other keys belong to the runtimes.
 
     Attributes:
-        runtime: its name.
+        runtime: name of the runtime.
         precision: of the arithmetic.
         threads: of a worker.
         batch_tokens: tokens a batch may hold.
-        file: SHA-256 of the graph; None where there is none.
+        file: SHA-256 of the graph; None without a graph.
     """
 
     runtime: str
@@ -46,24 +46,24 @@ class Numerics:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What is pinned when a job starts.
+    """The facts that are pinned when a job starts.
 
     Attributes:
-        model: the name or directory that it was loaded from, for whoever wants to encode queries.
+        model: the name or directory that the encoder was loaded from, for encoding queries.
         semantic_hash: of weights, configuration, tokenizer and recipe.
         recipe: as JSON values.
         weights_sha256: of the model.
-        config_sha256: of what its configuration says of the network.
+        config_sha256: of the part of the model's configuration that describes the network.
         tokenizer_sha256: of the model.
-        numerics: all that decides the bits; `numeric_hash` is their hash.
+        numerics: everything that decides the bits; `numeric_hash` is their hash.
         granularity: what a row is.
-        detector: what found the mentions; None where the corpus gave them, or other rows were asked for.
-        overflow: what happened to long texts.
+        detector: the detector of the mentions; None where the corpus gave them, or rows are no mentions.
+        overflow: what was done with long texts.
         dim: width of the vectors.
         dtype: of the vectors.
         shard_rows: rows after which a shard is closed.
         corpus_sha256: of all documents.
-        corpus_documents: how many there are.
+        corpus_documents: number of documents.
         resumable: False for standard input.
     """
 
@@ -104,7 +104,7 @@ class Manifest:
     def write_clearing(self, directory: Path) -> None:
         """Writes `manifest.json` of a store whose lists and shards are about to be removed, atomically.
 
-        What is left of a store that is being cleared is known as ours by this manifest, and as nothing to go on with.
+        The manifest marks the remains of the store as ours, and as not to be resumed.
         """
         self._write(directory, [], 0, None, complete=False, clearing=True)
 
@@ -129,17 +129,17 @@ class Manifest:
         write_json(directory / MANIFEST_FILE, {**values, OWN_HASH: hash_of(values)})
 
     def require_same(self, begun: "StoredManifest", directory: Path) -> None:
-        """Checks that this job may go on with a store that has the manifest `begun`.
+        """Checks that this job may resume a store with the manifest `begun`.
 
         Raises:
-            StoreMismatch: naming everything that differs.
+            StoreMismatch: naming all differences.
         """
         mine, pinned = asdict(self), asdict(begun)
         differences = []
         for key, prefix in (("recipe", ""), ("numerics", "runtime "), ("detector", "detector ")):
             differences += _differences(pinned[key] or {}, mine[key] or {}, prefix)
         keys = ["granularity", "dim", "dtype", "shard_rows"]
-        if pinned["overflow"] != "error":  # no text was too long so far, and no shard is different for it
+        if pinned["overflow"] != "error":  # no text was too long so far, so the shards are the same
             keys.append("overflow")
         keys += ["weights_sha256", "config_sha256", "tokenizer_sha256"]
         if pinned["weights_sha256"] != mine["weights_sha256"]:
@@ -169,7 +169,7 @@ def _short(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ListedShard:
-    """A shard as the manifest names it; see `ShardEntry`."""
+    """A shard in the manifest; see `ShardEntry`."""
 
     name: str
     rows: Count
@@ -191,17 +191,17 @@ class ReducedShard:
 
 @dataclass(frozen=True, slots=True)
 class StoredManifest(Manifest):
-    """All that `manifest.json` says.
+    """The contents of `manifest.json`.
 
     Attributes:
-        complete: False as long as the job has not ended; documents, rows and shards are in the journal then.
+        complete: False until the job has ended; until then the journal lists the shards.
         numeric_hash: of the numerics.
         documents: in the store.
         rejects: records that were left out.
         rows: in the store.
         shards: of the store.
         reduced_shards: which of them ran with smaller batches.
-        clearing: the shards were being removed; nothing of the store is worth anything.
+        clearing: the shards are being removed; the store must not be used.
         rejects_sha256: of `rejects.jsonl`, if there is one; earlier versions did not write it.
         manifest_sha256: of all other values; earlier versions did not write it.
     """
@@ -245,11 +245,11 @@ def require_consecutive(shards: Sequence[ListedShard]) -> None:
 
 
 def read_values(directory: Path) -> dict[str, Any] | None:
-    """What the manifest of a store says, unchecked but for its schema version; None where there is none.
+    """The values of a store's manifest, of which only the schema version is checked; None without a manifest.
 
     Raises:
-        StoreError: it is no manifest.
-        StoreMismatch: it is of another schema version.
+        StoreError: the file is no manifest.
+        StoreMismatch: the manifest has another schema version.
     """
     try:
         return metadata.read_object(
@@ -266,10 +266,10 @@ def read_values(directory: Path) -> dict[str, Any] | None:
 
 
 def checked(directory: Path, values: dict[str, Any]) -> StoredManifest:
-    """The manifest of a store, from what `read_values` gave.
+    """The manifest of a store, made of the values from `read_values`.
 
     Raises:
-        StoreError: a value is missing, or cannot be.
+        StoreError: a value is missing or invalid.
     """
     try:
         return metadata.convert(values, StoredManifest)

@@ -1,4 +1,4 @@
-"""Whose a directory is that a job is to write into, who writes there now, and how a store is cleared or removed."""
+"""Who may write into a directory: whether it is a store, the lock of its writer, and the removal of a store."""
 
 import contextlib
 import os
@@ -39,11 +39,11 @@ _SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Who writes a store.
+    """The process that writes a store.
 
     Attributes:
-        process: its number.
-        host: where it runs.
+        process: its id.
+        host: the machine that it runs on.
     """
 
     process: Positive
@@ -52,15 +52,15 @@ class Writer:
 
 @contextlib.contextmanager
 def writer_lock(directory: Path) -> Iterator[None]:
-    """Makes a store's directory and holds it for writing; the operating system lets go when the process dies.
+    """Makes a store's directory and locks it for writing; the operating system releases the lock of a dead process.
 
     Raises:
-        StoreLocked: another process holds it; the message says which.
-        StoreError: nothing can be written there.
+        StoreLocked: another process holds the lock; the message names the process.
+        StoreError: the directory cannot be written.
     """
     holder = directory / WRITER_FILE
     try:
-        Path(os.path.realpath(directory)).mkdir(parents=True, exist_ok=True)  # what a link names, too
+        Path(os.path.realpath(directory)).mkdir(parents=True, exist_ok=True)  # also the target of a link
     except OSError as error:
         raise StoreError(f"{directory} cannot be written: {error.strerror or error}") from error
     with contextlib.ExitStack() as stack:
@@ -80,11 +80,11 @@ def writer_lock(directory: Path) -> Iterator[None]:
 
 
 def read_writer(directory: Path) -> Writer:
-    """Who writes a store, or was writing it when it was killed.
+    """The process that writes a store, or was killed while it wrote.
 
     Raises:
-        FileNotFoundError: nobody.
-        StoreError: the file is none of ours.
+        FileNotFoundError: there is no such process.
+        StoreError: the file was not written by nuner-embed.
     """
     path = directory / WRITER_FILE
     if path.is_symlink():
@@ -105,15 +105,15 @@ def _holder(directory: Path) -> str:
 def require_ours(directory: Path, *, force: bool) -> None:
     """Refuses a directory into which no store may be written.
 
-    A store may be, by its manifest; a directory that is not there or is empty; and one in which a job began and was
-    killed before it wrote a manifest.
+    Accepted are a store, known by its manifest; a path that does not exist; an empty directory; and a directory in
+    which a job was killed before it wrote a manifest.
 
     Args:
         directory: of the store.
-        force: the store is going to be cleared, so that nothing that is no part of it may lie in it.
+        force: the store is going to be cleared, so it must hold no other files.
 
     Raises:
-        StoreError: naming what else is there.
+        StoreError: naming a file that does not belong to a store.
         StoreMismatch: the store is of another schema version.
     """
     if not directory.exists() or artifacts.is_free(directory):
@@ -130,7 +130,7 @@ def require_ours(directory: Path, *, force: bool) -> None:
 
 
 def _require_begun(directory: Path) -> None:
-    """Refuses a directory without a manifest that holds more than a job leaves that was killed at once."""
+    """Refuses a directory without a manifest that holds more than what a job writes before the manifest."""
     known = {path.name for path in beginnings(directory)}
     strangers = sorted(path.name for path in directory.iterdir() if path.name not in known)
     lock = directory / LOCK_FILE
@@ -148,10 +148,10 @@ def _require_begun(directory: Path) -> None:
 
 
 def remove(directory: Path) -> bool:
-    """Removes a store, but nothing that is no part of it.
+    """Removes the files of a store and nothing else.
 
     Returns:
-        Whether the directory is gone; it stays where something else lies in it.
+        Whether the directory was removed; it is kept if it holds other files.
     """
     require_ours(directory, force=False)
     for path in list(own_files(directory)):

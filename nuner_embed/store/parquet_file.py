@@ -1,4 +1,4 @@
-"""A store as one Parquet file, the vectors beside what they stand for."""
+"""A store as one Parquet file with the rows and their vectors."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ def write_parquet(store: Store, path: str | Path) -> Path:
     """Writes a store's rows and vectors as one Parquet file, which appears once it is whole.
 
     The columns are those of the store's table, and `vector`, a list of `dim` numbers of the store's dtype. The file's
-    metadata holds under `nuner_embed` what the vectors mean, as JSON.
+    metadata holds the hashes and the recipe under `nuner_embed`, as JSON.
 
     Raises:
         OSError: the file cannot be written.
@@ -48,7 +48,7 @@ def write_parquet(store: Store, path: str | Path) -> Path:
 
 
 def _tables(store: Store) -> Iterator[pa.Table]:
-    """The rows with their vectors, a group at a time; one without rows for a store that has none."""
+    """The rows with their vectors, a group at a time; one empty table for an empty store."""
     for table, vectors in store.batches(GROUP_ROWS):
         flat = pa.array(np.ascontiguousarray(vectors).ravel())
         yield table.append_column(VECTOR_COLUMN, pa.FixedSizeListArray.from_arrays(flat, store.dim))
@@ -59,16 +59,16 @@ def _tables(store: Store) -> Iterator[pa.Table]:
 
 @contextlib.contextmanager
 def store_beside(file: Path, *, force: bool) -> Iterator[Path]:
-    """The directory of the store that a Parquet file is going to be made of, which goes when the block has ended well.
+    """Yields a directory for the store behind a Parquet file, which is removed if the block ends without an error.
 
-    It is a new one with a name that nobody can foresee, or the one that an earlier run left that was killed.
+    The directory is a new one with an unpredictable name, or the one that a killed run left.
 
     Args:
         file: the Parquet file.
-        force: replace the file, if it is one of ours.
+        force: replace the file, if `write_parquet` wrote it.
 
     Raises:
-        StoreError: the file is there already, or is none that may be replaced.
+        StoreError: the file exists already, or may not be replaced.
         StoreLocked: another process is making the file.
     """
     if file.is_dir():
@@ -81,7 +81,7 @@ def store_beside(file: Path, *, force: bool) -> Iterator[Path]:
             stack.callback(beside.unlink, missing_ok=True)
         left = _left_stores(file)
         if file.exists():
-            # where a store is left, an earlier run was told to replace the file, or had just made it
+            # if a store is left, the killed run was told to replace the file, or had just written it
             if not left and not force:
                 raise StoreError(f"{file} is there already; name another file, or replace it with --force")
             _require_replaceable(file)
@@ -95,7 +95,7 @@ def store_beside(file: Path, *, force: bool) -> Iterator[Path]:
 
 
 def _left_stores(file: Path) -> list[Path]:
-    """Stores that killed runs left beside a file, the last one first; the holder of the file's lock may ask."""
+    """Stores that killed runs left beside a file, newest first; call with the file's lock held."""
     if not file.parent.is_dir():
         return []
     names, former = temporary_names(file), re.compile(rf"\.{re.escape(file.name)}\.({_STORE_SUFFIX})", re.DOTALL)
@@ -114,7 +114,7 @@ def _is_mine(path: Path) -> bool:
 
 
 def _require_replaceable(file: Path) -> None:
-    """Refuses a file that `write_parquet` did not write; an empty one holds nothing that could be lost."""
+    """Refuses a file that `write_parquet` did not write; an empty file may be replaced."""
     if file.is_file() and not file.stat().st_size:
         return
     try:

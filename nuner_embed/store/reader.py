@@ -1,4 +1,4 @@
-"""Reading a store."""
+"""Stores opened for reading."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,8 +32,8 @@ class Shard:
     Attributes:
         directory: of the store.
         name: of the shard.
-        rows: how many.
-        documents: how many.
+        rows: number of rows.
+        documents: number of documents.
         sha256: of each file, by suffix.
         bytes: of each file, by suffix.
         dim: width of the vectors.
@@ -59,11 +59,11 @@ class Shard:
             )
 
     def path(self, suffix: str) -> Path:
-        """Where the `npy`, `parquet` or `documents.parquet` file lies."""
+        """The path of the `npy`, `parquet` or `documents.parquet` file."""
         return self.directory / f"{self.name}.{suffix}"
 
     def wrong_size(self, suffix: Suffix) -> str | None:
-        """What is wrong with a file, as far as its size tells."""
+        """What is wrong with the size of a file; None if nothing."""
         path = self.path(suffix)
         if not path.is_file():
             return f"{path.name} is missing"
@@ -72,12 +72,10 @@ class Shard:
 
     @property
     def vectors(self) -> NDArray[np.floating[Any]]:
-        """The embeddings (rows, dim), read-only, memory-mapped anew with every call.
-
-        Python keeps a file descriptor for every map: keep no maps of many shards.
+        """The embeddings (rows, dim), read-only, memory-mapped anew on every access.
 
         Raises:
-            StoreError: the file is not what was written.
+            StoreError: the file is missing or was changed.
         """
         try:
             vectors: NDArray[np.floating[Any]] = map_array(self.path("npy"))
@@ -92,18 +90,18 @@ class Shard:
         return vectors
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """The rows as Arrow, all columns or those named.
+        """The rows as an Arrow table, with all columns or the named ones.
 
         Raises:
-            StoreError: the file is not what was written, or has no such column.
+            StoreError: the file is missing or was changed, or has no such column.
         """
         return self._read("parquet", row_schema(self.granularity), self.rows, columns)
 
     def texts(self) -> pa.Table:
-        """The documents that the rows were taken from: document_id, text.
+        """The documents of the rows: document_id, text.
 
         Raises:
-            StoreError: the file is not what was written.
+            StoreError: the file is missing or was changed.
         """
         return self._read("documents.parquet", document_schema(), self.documents)
 
@@ -123,7 +121,7 @@ class Shard:
                         f"{', '.join(schema.names)}; see nuner-embed store verify"
                     )
                 table = file.read(list(columns) if columns is not None else None)
-            table.validate(full=True)  # a damaged file may hold texts that are no UTF-8
+            table.validate(full=True)  # a damaged file may hold texts that are not UTF-8
         except (OSError, pa.ArrowException, MemoryError) as error:
             raise self._unreadable(suffix, error) from None
         if len(table) != rows:
@@ -136,19 +134,19 @@ class Shard:
 
 
 class Store:
-    """Embeddings of a corpus with what they stand for; open one with `Store.open`.
+    """The embeddings of a corpus with their texts and offsets; open a store with `Store.open`.
 
     Attributes:
         path: the directory.
-        manifest: `manifest.json` as it stands.
+        manifest: the contents of `manifest.json`.
         shards: the parts, in corpus order.
-        recipe: what an embedding is.
+        recipe: how hidden states became embeddings.
         granularity: what a row is: "token", "word" or "mention".
-        documents: how many.
+        documents: number of documents.
         dim: width of the vectors.
         dtype: of the vectors.
-        semantic_hash: what the vectors mean; never mix two.
-        numeric_hash: which bits to expect.
+        semantic_hash: of everything that decides what a vector means; never mix vectors of two hashes.
+        numeric_hash: of everything that decides the bits.
     """
 
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
@@ -169,7 +167,7 @@ class Store:
             )  # fmt: skip
         except ValueError as error:
             raise StoreError(
-                f"{path}: the numbers of its books cannot be ({error}); encode again with --force"
+                f"{path}: its manifest or journal holds impossible numbers ({error}); encode again with --force"
             ) from None
         self.documents = sum(shard.documents for shard in self.shards)
         self.recipe = Recipe.from_dict(facts.recipe)
@@ -184,13 +182,13 @@ class Store:
         """Opens a store for reading.
 
         Args:
-            path: its directory.
-            allow_incomplete: accept the finished shards of a job that has not ended.
-            check_files: look that every file is there with the size it was written with.
+            path: directory of the store.
+            allow_incomplete: accept the finished shards of an unfinished job.
+            check_files: check that every file exists with the size in the manifest.
 
         Raises:
-            StoreError: there is no store, it is unfinished or damaged, or a file of it is missing.
-            StoreMismatch: another schema version.
+            StoreError: there is no store, the store is unfinished or damaged, or a file is missing.
+            StoreMismatch: the store has another schema version.
         """
         directory = expand(path)
         manifest = read_values(directory)
@@ -226,7 +224,7 @@ class Store:
 
         Raises:
             IndexError: a row number outside the store.
-            TypeError: no list of whole numbers.
+            TypeError: the rows are no list of whole numbers.
         """
         wanted = np.asarray(rows)
         if wanted.ndim != 1 or (wanted.size and not np.issubdtype(wanted.dtype, np.integer)):
@@ -244,7 +242,7 @@ class Store:
         return found
 
     def batches(self, size: int = 65536) -> Iterator[tuple[pa.Table, NDArray[np.floating[Any]]]]:
-        """Rows with their embeddings, at most `size` at a time, never across a shard's end."""
+        """Rows with their embeddings, at most `size` at a time, never from two shards."""
         if size < 1:
             raise ValueError(f"size must be at least 1, not {size}")
         for shard in self.shards:
@@ -257,16 +255,16 @@ class Store:
         return self.table().to_pandas()
 
     def verify(self) -> list[str]:
-        """Reads every byte again; returns what is wrong, a line each, nothing if all is well.
+        """Reads and checks every byte; returns the problems, one line each.
 
-        Without the checksums that `unchecked` misses, what they are of is checked less.
+        The parts that `unchecked` lists are checked less, for want of a checksum.
         """
         from nuner_embed.store.integrity import problems_of
 
         return problems_of(self)
 
     def unchecked(self) -> list[str]:
-        """What `verify` cannot compare with a checksum, a line each: earlier versions wrote fewer of them."""
+        """The parts, one line each, that `verify` cannot compare with a checksum, since earlier versions wrote none."""
         from nuner_embed.store.integrity import missing_checksums
 
         return missing_checksums(self)

@@ -1,17 +1,16 @@
-"""Shards: one matrix, one table of rows and one of documents each."""
+"""Shards: each a matrix of vectors, a table of rows and a table of documents."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.lib import format as npy
-from numpy.typing import NDArray
 
+from nuner_embed.arrays import write_array
 from nuner_embed.documents import ContentHash, Document, Span
 from nuner_embed.errors import StoreError
 from nuner_embed.files import naming, open_own, sha256_of, sync
@@ -23,29 +22,27 @@ if TYPE_CHECKING:
     from nuner_embed.tables import RowEmbeddings
 
 Dtype = Literal["float16", "float32"]
-# A reader that looks up some rows reads the groups that they are in, no more.
+# Rows in a row group; a reader that looks up rows reads whole groups.
 GROUP_ROWS = 8192
-
-
 Hashes = dict[Suffix, Sha256]
 Sizes = dict[Suffix, Count]
 
 
 @dataclass(frozen=True, slots=True)
 class ShardEntry:
-    """A finished shard, as the journal names it.
+    """A finished shard, as in the journal.
 
     Attributes:
         name: file name without its suffix.
-        rows: in it.
-        documents: consecutive documents of the corpus that it holds.
+        rows: number of rows.
+        documents: number of consecutive documents of the corpus in the shard.
         content_sha256: of these documents.
         sha256: of each file, by suffix.
         bytes: of each file, by suffix.
         tokens: that went through the encoder.
-        padding: padding tokens that went with them.
-        windows: the texts were cut into.
-        covered: lines it added to `coverage.jsonl`.
+        padding: padding tokens besides.
+        windows: number of windows of the texts.
+        covered: lines of the shard in `coverage.jsonl`.
         batch_tokens: the reduced batch budget if memory ran out, else None.
     """
 
@@ -87,15 +84,15 @@ def require_files_of(shard: _WithFiles) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Covered:
-    """A line of `coverage.jsonl`: a document that was windowed, or of which something has no embedding.
+    """A line of `coverage.jsonl`: a document that has several windows, or parts without an embedding.
 
     Attributes:
-        document_id: whose.
+        document_id: of the document.
         tokens: of the document.
-        windows: it was cut into.
-        dropped_tokens: that have no embedding.
-        dropped_rows: that there are not, for want of these.
-        untokenized_rows: words or mentions that no token stands for.
+        windows: of the document.
+        dropped_tokens: tokens without an embedding.
+        dropped_rows: rows left out because their tokens were dropped.
+        untokenized_rows: words or mentions without a token.
         cut_mentions: mentions of which a part was dropped.
     """
 
@@ -118,7 +115,7 @@ def write_shard(
     """
     paths = {suffix: temporary_path(directory, name, suffix) for suffix in SUFFIXES}
     with naming(directory / f"{name}.npy"), open_own(paths["npy"], "xb") as stream:
-        _write_matrix(stream, embedded.vectors)
+        write_array(stream, embedded.vectors)
         sync(stream)
     tables: dict[Suffix, pa.Table] = {
         "parquet": rows_as_arrow(table, embedded, granularity),
@@ -150,10 +147,10 @@ def write_shard(
 
 
 def cast(embedded: "RowEmbeddings", dtype: Dtype, name: str) -> "RowEmbeddings":
-    """Vectors of a shard as they are stored.
+    """Casts the vectors of a shard to the dtype of the store.
 
     Raises:
-        StoreError: a vector is not finite in this dtype.
+        StoreError: a number is not finite in this dtype.
     """
     vectors = embedded.vectors
     with np.errstate(over="ignore"):
@@ -165,13 +162,6 @@ def cast(embedded: "RowEmbeddings", dtype: Dtype, name: str) -> "RowEmbeddings":
             f"{name}: the encoder gave a number that is not finite: its weights do, or its precision, if not f32"
         )
     return replace(embedded, vectors=stored)
-
-
-def _write_matrix(stream: IO[bytes], matrix: NDArray[np.floating[Any]]) -> None:
-    """Writes what `numpy.save` writes, which does not say why a disk would not take it."""
-    matrix = np.ascontiguousarray(matrix)
-    npy.write_array_header_1_0(stream, npy.header_data_from_array_1_0(matrix))
-    stream.write(matrix.reshape(-1).view(np.uint8).data)
 
 
 def rows_as_arrow(table: TokenTable, embedded: "RowEmbeddings", granularity: Granularity) -> pa.Table:
@@ -224,7 +214,7 @@ def document_schema() -> pa.Schema:
 
 
 def _spans_of_rows(documents: Sequence[Document], rows: RowTable, granularity: Granularity) -> Sequence[Span | None]:
-    """The span that each row is; for tokens and words the input's first span that they share characters with."""
+    """The span of each row; for tokens and words the first span that shares a character with the row, or None."""
     if granularity == "mention":
         pairs = zip(rows.document.tolist(), rows.index.tolist(), strict=True)
         return [documents[document].spans[index] for document, index in pairs]
@@ -234,7 +224,7 @@ def _spans_of_rows(documents: Sequence[Document], rows: RowTable, granularity: G
         if not document.spans:
             continue
         start, end = rows.start[a:b], rows.end[a:b]
-        # offsets of neighbouring tokens may fall back by a character: made monotone they bound the search
+        # offsets of neighbouring tokens may decrease by a character; monotone bounds allow a binary search
         reach, ahead = np.maximum.accumulate(end), np.minimum.accumulate(start[::-1])[::-1]
         for span in reversed(document.spans):
             near = slice(np.searchsorted(reach, span.start, "right"), np.searchsorted(ahead, span.end, "left"))
@@ -244,7 +234,7 @@ def _spans_of_rows(documents: Sequence[Document], rows: RowTable, granularity: G
 
 
 def _coverage(table: TokenTable, embedded: "RowEmbeddings") -> Sequence[str]:
-    """A JSON line for each document that was windowed, or of which something has no embedding."""
+    """A JSON line for each document that has several windows, or parts without an embedding."""
     placement = embedded.placement
     cut = np.bincount(embedded.rows.document[placement.cut], minlength=len(table.documents))
     facts = {

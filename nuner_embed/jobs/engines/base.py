@@ -18,9 +18,9 @@ class WrittenShard:
     """A shard whose files are written and synced under temporary names.
 
     Attributes:
-        entry: what the journal is going to say of the shard.
-        coverage: the lines of the shard for `coverage.jsonl`.
-        paths: the temporary file, by suffix.
+        entry: the shard's entry for the journal.
+        coverage: the shard's lines for `coverage.jsonl`.
+        paths: the temporary files, by suffix.
     """
 
     entry: ShardEntry
@@ -30,7 +30,7 @@ class WrittenShard:
 
 @dataclass(frozen=True, slots=True)
 class ShardTask:
-    """What is done to the tokens of every shard; can be pickled.
+    """How the shards of a job are encoded and written; can be pickled.
 
     Attributes:
         directory: of the store.
@@ -45,13 +45,13 @@ class ShardTask:
     def encode(
         self, encoder: TextEncoder, table: TokenTable, index: int, on_batch: Callable[[int], None]
     ) -> RowEmbeddings:
-        """The rows of the index-th shard, in the dtype of the store.
+        """Encodes the rows of a shard, in the dtype of the store.
 
         Args:
-            encoder: what `options.spec` loads.
+            encoder: loaded by `options.spec`.
             table: the tokens of the shard's documents.
             index: number of the shard.
-            on_batch: called after every batch with the number of tokens that the batch held.
+            on_batch: called after every batch with its number of tokens.
 
         Raises:
             OutOfMemory: one window alone does not fit.
@@ -65,7 +65,7 @@ class ShardTask:
         return cast(embedded, options.dtype, shard_name(index))
 
     def write(self, table: TokenTable, embedded: RowEmbeddings, index: int) -> WrittenShard:
-        """Writes the files of the index-th shard."""
+        """Writes the files of the shard with this number."""
         name = shard_name(index)
         return WrittenShard(*write_shard(self.directory, name, table, embedded, self.options.granularity))
 
@@ -77,12 +77,12 @@ class Engine(Protocol):
         """Turns token tables into shards.
 
         Args:
-            task: what is done to each table.
-            tables: the tokens of the shards, in order; read no further ahead than memory allows.
-            commit: called for each shard, in order, one call at a time, as soon as the shard is written. An iterator
-                of shards would hand a shard over only once the next one is encoded, and a kill would lose both.
+            task: how to encode and write a shard.
+            tables: the tokens of the shards, in order; only a few tables are read ahead.
+            commit: called for each shard, in order, one call at a time, as soon as the shard is written. (An iterator
+                would yield a shard only when the next one is encoded, and a kill would lose both.)
 
         Raises:
-            OutOfMemory, StoreError: see `ShardTask.encode`; or what ended a process that encoded.
+            OutOfMemory, StoreError: see `ShardTask.encode`; also where a worker process ended.
         """
         ...

@@ -11,10 +11,10 @@ from nuner_embed.tables import RowEmbeddings, TokenTable
 
 
 class LocalEngine:
-    """Encodes one shard after the other; the next one is tokenized, and the last one written, at the same time.
+    """Encodes one shard after the other, while threads tokenize the next shard and write the last one.
 
     Args:
-        encoder: what the job's specification loads.
+        encoder: loaded by the job's specification.
         reporter: is told of every batch.
     """
 
@@ -40,7 +40,7 @@ class LocalEngine:
 
 
 def _one_ahead(tables: Iterable[TokenTable]) -> Generator[TokenTable]:
-    """Makes the next table, in a thread, while this one is worked on."""
+    """Makes the next table in a thread while the current one is encoded."""
     remaining = iter(tables)
     with ThreadPoolExecutor(1) as maker:
         upcoming = maker.submit(next, remaining, None)

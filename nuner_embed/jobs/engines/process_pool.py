@@ -1,4 +1,4 @@
-"""The engine that encodes in processes of its own: how they are started, fed and ended, and why one ended."""
+"""The engine that encodes in worker processes: how they start, get their shards and end."""
 
 import contextlib
 import ctypes
@@ -38,7 +38,7 @@ class ProcessEngine:
     def run(self, task: ShardTask, tables: Iterable[TokenTable], commit: Callable[[WrittenShard], None]) -> None:
         """See `Engine.run`."""
         context = WorkerContext((task.options.spec, task.options))
-        # Workers end when the pipe does: closed here, or with this process. An Event would wait for the dead.
+        # Workers end when the pipe is closed, here or by the end of this process. An Event would wait for dead workers.
         reader, pipe = context.Pipe(duplex=False)
         pool = ProcessPoolExecutor(
             task.options.workers, mp_context=context, initializer=_start, initargs=(task, reader)
@@ -62,7 +62,7 @@ class ProcessEngine:
         tables: Iterable[TokenTable],
         commit: Callable[[WrittenShard], None],
     ) -> None:
-        """Hands out tables, one more than there are workers, and commits in order what comes back."""
+        """Submits tables, one more than there are workers, and commits the shards in order."""
         pending: deque[Future[WrittenShard]] = deque()
 
         def commit_next() -> None:
@@ -84,7 +84,7 @@ def _submit(pool: ProcessPoolExecutor, table: TokenTable, index: int) -> Future[
     except OSError as error:
         if error.errno is not None:
             raise
-        # The pool, finding a dead worker, closed its wake-up pipe in the middle of this call.
+        # The pool found a dead worker and closed its wake-up pipe during this call.
         raise BrokenProcessPool(str(error)) from error
 
 
@@ -97,11 +97,11 @@ class _Worker:
 
 
 def _start(task: ShardTask, pipe: Connection) -> None:
-    """Loads the encoder, and ends this process as soon as its parent says so or is gone, however the parent went.
+    """Loads the encoder, and ends this process when its parent closes the pipe or dies.
 
-    What goes wrong is told with the first shard: the pool itself would tell the parent only that this process ended.
+    Errors are raised with the first shard: raised here, the parent would learn only that the process ended.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent handles it
 
     def end_with_the_pipe() -> None:
         pipe.poll(None)
@@ -123,15 +123,15 @@ def _encode_here(table: TokenTable, index: int) -> WrittenShard:
 
 
 class WorkerContext(SpawnContext):
-    """Starts processes that do not run the user's script again, and hear nothing of Ctrl-C.
+    """Starts processes that do not run the user's main script again, and ignore Ctrl-C.
 
-    Python runs the main script in every process that it spawns, for what the script defines. Without an
-    `if __name__ == "__main__":` such a process would begin the job anew, and where the script came from standard input
-    or a notebook there is nothing to run. Workers need what the package defines, unless the job was given something of
-    the script's own: then Python's way is kept.
+    Python runs the main script in every spawned process, to define what the script defines. Without an
+    `if __name__ == "__main__":` the process would begin the job anew, and a script from standard input or a notebook
+    cannot be run at all. Workers need the main script only if the job was given an object of a class that the script
+    defines; then the script is run as usual.
 
     Args:
-        given: what the processes are handed.
+        given: the objects that the processes get.
     """
 
     def __init__(self, given: tuple[Any, ...]) -> None:
@@ -140,14 +140,14 @@ class WorkerContext(SpawnContext):
         self._needs_main = any(map(_is_of_main, given))
 
     def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: N802
-        """A process that is not started yet."""
+        """Makes a process that is not started yet."""
         process = _Process(*args, **kwargs)
         process.needs_main = self._needs_main
         self._started.append(process)
         return process
 
     def why_one_ended(self) -> str:
-        """What is known of a process that ended before its time, and what to do about it."""
+        """Why a process ended too early, as far as known, and what to do about it."""
         codes = []
         for process in self._started:
             process.join(5)
@@ -162,7 +162,7 @@ class WorkerContext(SpawnContext):
                 "a worker process could not run the main script, which defines what the job was given; protect the "
                 'script\'s calls with if __name__ == "__main__":, or define these things in a module of their own'
             )
-        ends = {_named(code) for code in codes if code != -signal.SIGTERM}  # with which the pool ends the others
+        ends = {_named(code) for code in codes if code != -signal.SIGTERM}  # sent by the pool to the other workers
         return (
             f"a worker process ended ({', '.join(sorted(ends)) or 'nobody knows how'}); what it said stands above. "
             "The same command goes on, also without --workers"
@@ -170,12 +170,12 @@ class WorkerContext(SpawnContext):
 
 
 class _Process(SpawnProcess):
-    """A process that ends with its parent, from the moment on in which it learns what it is to do."""
+    """A process that ends with its parent, from its first moment on."""
 
     needs_main = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # In the new process this is called before anything else is read, which imports what takes seconds.
+        # The new process calls this before it reads anything else, which would import modules for seconds.
         return _received, (os.getpid(),), self.__dict__
 
     def start(self) -> None:
@@ -184,29 +184,29 @@ class _Process(SpawnProcess):
 
 
 def _received(parent: int) -> _Process:
-    """An empty process object, in the new process, once this one ends with its parent."""
+    """Ties the new process to its parent; returns an empty process object."""
     end_with(parent)
     return _Process.__new__(_Process)
 
 
 def end_with(parent: int) -> None:
-    """Has the system kill this process as soon as its parent dies, however it dies; only Linux can.
+    """Makes the system kill this process when its parent dies, on Linux only.
 
-    On Linux a parent is the thread that started the process: it must live as long as the process has something to do.
+    On Linux the parent is the thread that started the process: this thread must live as long as the process works.
 
     Args:
-        parent: number of the parent process.
+        parent: id of the parent process.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "prctl"):
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # it died before
+        if os.getppid() != parent:  # the parent died before
             os._exit(1)
 
 
 @contextlib.contextmanager
 def _without_main() -> Iterator[None]:
-    """Hides, while a process is started, where the main script came from, so that the process does not run it."""
+    """Hides the origin of the main script while a process starts, so that the process does not run the script."""
     main = sys.modules[_MAIN]
     hidden: dict[str, Any] = {name: main.__dict__[name] for name in ("__file__", "__spec__") if name in main.__dict__}
     main.__dict__.pop("__file__", None)
@@ -219,7 +219,7 @@ def _without_main() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_ctrl_c() -> Iterator[None]:
-    """Blocks SIGINT, which processes inherit: a terminal sends Ctrl-C to all, and the parent decides."""
+    """Blocks SIGINT, which a new process inherits: a terminal sends Ctrl-C to all, and the parent handles it."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

@@ -16,9 +16,9 @@ import pytest
 
 from nuner_embed import Corpus
 from nuner_embed.corpora.fields import split_line
-from nuner_embed.corpora.lines import read_lines
 from nuner_embed.corpora.records import Reject, shown
 from nuner_embed.corpora.span_lists import find_counting
+from nuner_embed.corpora.streams import read_lines
 from nuner_embed.corpora.txt import unmark
 from nuner_embed.documents import Span
 from nuner_embed.errors import CorpusError

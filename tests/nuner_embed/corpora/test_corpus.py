@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nuner_embed import Document, Span
-from nuner_embed.corpora import duplicates
+from nuner_embed.corpora import corpus as corpus_module
 from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.corpora.records import Reject
 from nuner_embed.errors import CorpusError
@@ -270,7 +270,7 @@ def test_a_file_named_twice(tmp_path):
 
 
 def test_a_collision_of_hashes_is_no_duplicate(tmp_path, monkeypatch):
-    monkeypatch.setattr(duplicates, "id_hash", lambda identity: 7)
+    monkeypatch.setattr(corpus_module, "id_hash", lambda identity: 7)
     path = write(tmp_path / "a.txt", "x\ny\nz\n")
     assert [document.text for document in read(path)] == ["x", "y", "z"]
     with pytest.raises(CorpusError, match="duplicate"):

@@ -5,12 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nuner_embed.documents import Document, Span, join_words
-from nuner_embed.encoders.rows import make_rows
-from nuner_embed.encoders.tokens import tokenize
+from nuner_embed.documents import Document, Span, join_words, split_words
+from nuner_embed.encoders.tokens import make_rows, tokenize
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.tables import TokenTable
-from nuner_embed.words import split_words
 
 ODD = [
     "", " ", "\t", "\r\n", "\x00", "\u200b", "\u200d", "\ufeff", "e\u0301", "😀", "👩\u200d🚀", "🇫🇷", "שלום", "سلام",

@@ -2,8 +2,8 @@
 
 import pytest
 
+from nuner_embed.documents import split_words
 from nuner_embed.heads.detector import trim
-from nuner_embed.words import split_words
 
 
 def trimmed(mention, *, begins_text=False):

@@ -9,6 +9,7 @@ import pytest
 from fakes import HashRuntime, HashSpec, hash_encoder
 
 from nuner_embed import train_probe
+from nuner_embed.arguments import silent
 from nuner_embed.documents import Document, Span
 from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.errors import ProbeError
@@ -20,7 +21,6 @@ from nuner_embed.heads.named import FINDERS, TYPERS, ConceptTyper, LinearTyper, 
 from nuner_embed.heads.probe import zero_shot_tagger
 from nuner_embed.heads.tagger import Tagger
 from nuner_embed.models.concept_facts import Calibration, ConceptFacts
-from nuner_embed.progress import silent
 
 DIM = 32
 NAMES = {"PLACE": "Zürich", "SHIP": "ferry"}

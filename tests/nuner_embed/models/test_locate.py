@@ -272,5 +272,5 @@ def test_layers_counted_from_the_first_are_the_same_layers(copy):
 
 def test_a_config_that_is_no_object(copy):
     (copy / "config.json").write_text("5")
-    with pytest.raises(ModelError, match="not an object"):
+    with pytest.raises(ModelError, match="not a JSON object"):
         locate(str(copy))

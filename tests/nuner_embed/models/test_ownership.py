@@ -16,7 +16,7 @@ from nuner_embed.models import snapshot
 from nuner_embed.models.directories import MARKER_FILE
 from nuner_embed.models.resolver import locate
 from nuner_embed.models.snapshot import save_model
-from nuner_embed.models.tensors import read_shapes, read_tensors, write_tensors
+from nuner_embed.models.weights import read_shapes, read_tensors, write_tensors
 
 BERT = {
     "model_type": "bert", "vocab_size": 8, "hidden_size": 4, "num_hidden_layers": 1, "max_position_embeddings": 16,
@@ -161,7 +161,7 @@ def test_weights_that_cannot_be_written_name_their_file(tmp_path, monkeypatch):
     def full(*_args, **_options):
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr("nuner_embed.models.tensors.save_file", full)
+    monkeypatch.setattr("nuner_embed.models.weights.save_file", full)
     with pytest.raises(OSError, match="No space left on device") as caught:
         write_tensors({"a": np.zeros(3, np.float32)}, tmp_path / "a.safetensors")
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "a.safetensors"))

@@ -15,8 +15,7 @@ from nuner_embed.errors import OutOfMemory, RuntimeUnavailable
 from nuner_embed.models.resolver import locate
 from nuner_embed.runtimes import parity, select
 from nuner_embed.runtimes.base import RuntimeOptions, WindowBatch
-from nuner_embed.runtimes.parity import GATES, Agreement, Measurement, compare, neighbour_overlap, speed
-from nuner_embed.runtimes.reference import Reference
+from nuner_embed.runtimes.parity import GATES, Agreement, Measurement, Reference, compare, neighbour_overlap, speed
 from nuner_embed.runtimes.select import choose, measure, remembered
 
 DOCUMENTS = [Document(str(i), "the ferry left at seven " * (1 + i % 7)) for i in range(60)]

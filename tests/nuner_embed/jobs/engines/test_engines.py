@@ -7,8 +7,8 @@ from jobs import StopAfter
 from nuner_embed.documents import Document
 from nuner_embed.encoders.tokens import tokenize
 from nuner_embed.errors import OutOfMemory
+from nuner_embed.jobs.engines import ENGINES, engine_of
 from nuner_embed.jobs.engines.base import ShardTask
-from nuner_embed.jobs.engines.choice import ENGINES, engine_of
 from nuner_embed.jobs.options import JobOptions
 from nuner_embed.jobs.reporter import Reporter
 from nuner_embed.store.shard import SUFFIXES

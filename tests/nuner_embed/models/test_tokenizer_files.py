@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from nuner_embed.errors import ModelError
 from nuner_embed.models.onnx_export import EXPORT_FILE
 from nuner_embed.models.tokenizer import TextTokenizer
-from nuner_embed.models.tokenizer_config import _BERT_CLASSES, _CLASS_OF_NETWORK
+from nuner_embed.models.tokenizer_files import _BERT_CLASSES, _CLASS_OF_NETWORK
 
 TEXT = "The FERRY left Zürich, naïve cafe\u0301 東京 x東京 at Seven"
 MAJOR = int(transformers.__version__.split(".")[0])

@@ -1,14 +1,19 @@
-"""Rare types from few examples: how many false alarms there are, with and without a background.
+"""Measures how a background changes the false alarms of probes for rare types.
 
     python benchmarks/background.py
 
-A probe learns one type from 8 to 16 mentions of it, and looks for it in the rest of the corpus. Its sentences were
-chosen because they hold the type; of the rest a few words in a thousand are of it. Compared, five draws each, span F1
-with exact bounds: the probe as it is without a background; 4,000 words of the rest, or of this package's sample corpus,
-learnt from as words of none, with each kind of class weights; and the probe without a background, its intercepts moved
-to the share of such words that expectation maximisation finds in the rest (Saerens et al. 2002). Last, whether the
-sample corpus as a background would do as a default: the macro-F1 that the paper measures, all types of MIT Movie.
-No test part is looked at: the LLM's annotations, a development part, a training part.
+A probe learns one type from 8 to 16 mentions and looks for the type in the rest of the corpus. The training sentences
+were chosen because they contain the type; in the rest, a few words in a thousand are of the type. Compared, with five
+draws each, by span F1 with exact bounds:
+
+- the probe without a background;
+- 4,000 words of the rest, or of the package's sample corpus, learnt as words of no type, with each kind of class
+  weights;
+- the probe without a background, with its intercepts moved to the share of the type that expectation maximisation
+  estimates in the rest (Saerens et al. 2002).
+
+Last, whether the sample corpus as a background would be a good default: the paper's macro-F1 over all types of MIT
+Movie. No test part is used: only the LLM's annotations, a development part and a training part.
 """
 
 import argparse
@@ -41,7 +46,7 @@ RARE = (
     ("MIT Movie, training part", "SONG"),
 )
 WEIGHTS = ("sqrt", None, "balanced")
-Found = dict[str, list[int]]  # right, found, annotated
+Found = dict[str, list[int]]  # numbers of right, found and annotated mentions
 
 
 def main() -> None:
@@ -58,14 +63,14 @@ def main() -> None:
         for _, type_ in cases:
             rows.append({"set": name, "type": type_, **measure_rare(documents, features, type_, sample)})
             print(rows[-1], flush=True)
-    assert features is not None  # of MIT Movie, the last of them
+    assert features is not None  # those of MIT Movie, the last set
     every = measure_all(documents, features, sample)
     result = {"machine": machine("torch", "numpy", "scikit-learn"), "rare": rows, "all types": every}
     keep("background", result, report(rows, every))
 
 
 def read(name: str) -> list[Document]:
-    """The documents of a set, 3,000 at most, in an order that a hash decides."""
+    """The documents of a set, at most 3,000, in an order that a hash determines."""
     if name.startswith("LLM"):
         path = data_file("llm-annotated/annotated.jsonl.gz")
         with gzip.open(path, "rt", encoding="utf-8") as lines:
@@ -77,12 +82,12 @@ def read(name: str) -> list[Document]:
 
 
 def order(documents: list[Document], most: int) -> list[Document]:
-    """So many documents at most, in an order that a hash decides."""
+    """At most so many documents, in an order that a hash determines."""
     return sorted(documents, key=lambda document: hashlib.sha256(document.text.encode()).digest())[:most]
 
 
 class Draw:
-    """Sentences to learn from, and the rest: documents, their words and labels."""
+    """The sentences to learn from, and the rest: documents, their words and labels."""
 
     def __init__(self, documents: list[Document], features: WordFeatures, types: list[str], seed: int) -> None:
         chosen = draw_k(count_matrix(documents, types), K, [seed, K])
@@ -100,14 +105,14 @@ class Draw:
         self.random = np.random.default_rng(seed)
 
     def with_background(self, words: Any, class_weight: str | None) -> LinearProbe:
-        """A probe that learns from words of none beside the sentences."""
+        """A probe that learns from words of no type in addition to the sentences."""
         some = words[self.random.choice(len(words), min(len(words), BACKGROUND_WORDS), replace=False)]
         codes = np.append(self.y, np.zeros(len(some), self.y.dtype))
         return LinearProbe(class_weight=class_weight).fit(np.concatenate([self.x, some]), codes)
 
 
 def measure_rare(documents: list[Document], features: WordFeatures, type_: str, sample: Any) -> dict[str, Any]:
-    """Precision, recall and F1 of each way, all draws together."""
+    """Precision, recall and F1 of each way, over all draws together."""
     found: Found = {}
     shares = []
     for seed in range(DRAWS):
@@ -134,7 +139,7 @@ def measure_rare(documents: list[Document], features: WordFeatures, type_: str, 
 
 
 def moved(scores: Any, codes: Any) -> Any:
-    """Scores for the share of positives that expectation maximisation finds in what is scored."""
+    """The scores, adapted to the share of positives that expectation maximisation estimates in the scored words."""
     weight = np.sqrt(len(codes) / (2 * np.bincount(codes)))
     mass = weight * np.bincount(codes)
     before = share = float(mass[1] / mass.sum())
@@ -159,7 +164,7 @@ def rates(right: int, found: int, annotated: int) -> dict[str, float]:
 
 
 def measure_all(documents: list[Document], features: WordFeatures, sample: Any) -> dict[str, float]:
-    """Token macro-F1 over all types, None left out, mean over draws."""
+    """Token macro-F1 over all types, None left out, as the mean over draws."""
     types = sorted(count_mentions(documents))
     found: dict[str, list[float]] = {}
     for seed in range(3):

@@ -1,4 +1,4 @@
-"""What every benchmark shares: the data, the machine, and how a result is kept."""
+"""The parts that all benchmarks share: the data, the description of the machine, and the writing of results."""
 
 import importlib.metadata
 import json
@@ -20,14 +20,14 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def exported(model: str, directory: Path, layers: tuple[int, ...] = (-1,)) -> str:
-    """A directory with the exported model, made anew where the model has changed since."""
+    """A directory with the exported model, written again if the model has changed since."""
     if not directory.exists() or locate(str(directory)).weights_sha256 != locate(model).weights_sha256:
         export_onnx(model, directory, layers=layers, force=True)
     return str(directory)
 
 
 def data_file(name: str) -> Path:
-    """A data set's file; ends the program with one line where it is not there."""
+    """The path of a file of a data set; ends the program with one line if the file is missing."""
     path = DATA / name
     if not path.exists():
         raise SystemExit(f"{path} is not there; name the folder of the data sets with NUNER_EMBED_DATA")
@@ -35,7 +35,7 @@ def data_file(name: str) -> Path:
 
 
 def machine(*packages: str) -> dict[str, Any]:
-    """Machine and versions, to stand beside every figure."""
+    """The machine and the versions of packages, to be printed with every figure."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     return {
         "date": datetime.now(UTC).date().isoformat(),
@@ -50,7 +50,7 @@ def machine(*packages: str) -> dict[str, Any]:
 
 
 def keep(name: str, result: dict[str, Any], table: str) -> None:
-    """Writes a result as JSON and as a Markdown table under benchmarks/results/ and prints the table."""
+    """Writes a result as JSON and as a Markdown table to benchmarks/results/, and prints the table."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     where = result["machine"]

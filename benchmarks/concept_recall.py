@@ -1,10 +1,10 @@
-"""How much of what the names of types ask for an index finds: their vectors are unlike its rows.
+"""Measures the recall of an index for queries by the names of types, whose vectors differ from those of rows.
 
     python benchmarks/concept_recall.py
 
-An index of every kind over all mentions of llm-annotated, embedded by nuner-mini, at the default target recall of 0.95;
-asked by the 1,000 most frequent concepts, and by 1,000 of its rows, each of which is left out of what it finds.
-Recall@10 against looking at every row; rows with equal scores count as found.
+Builds an index of every kind over all mentions of llm-annotated, embedded by nuner-mini, at the default target recall
+of 0.95. The queries are the 1,000 most frequent concepts, and 1,000 rows, each of which is left out of its own hits.
+Recall@10 is measured against a search of every row; rows with equal scores count as found.
 """
 
 import argparse
@@ -51,12 +51,12 @@ def main() -> None:
 
 
 def best(index: Index, name: str, vectors: Floats) -> Floats:
-    """The ten best scores; a row's own, which is the best of all, is left out."""
+    """The ten best scores of each query; the score of the row itself, which is the best, is left out."""
     return index.search(vectors, k=10).scores if name != ROWS else index.search(vectors, k=11).scores[:, 1:]
 
 
 def recall(scores: Floats, exact: Floats) -> float:
-    """Share of the ten best scores that a search reaches."""
+    """The share of the ten best scores that a search reaches."""
     return float((scores >= exact[:, -1:] - 1e-5).mean())
 
 

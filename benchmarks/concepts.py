@@ -1,7 +1,7 @@
-"""What the labels of the typed sets are called as concepts, written down before anything was measured with them.
+"""The names of the concepts for the labels of the typed sets, written down before anything was measured with them.
 
-Labels are abbreviations and identifiers; a concept is what a person would call the type. Nothing here was changed after
-a result was seen.
+Labels are abbreviations and identifiers; a concept is the name that a person would give to the type. Nothing here was
+changed after a result was seen.
 """
 
 MIT_MOVIE = {
@@ -24,7 +24,7 @@ CROSSNER = {
     "researcher": "researcher", "scientist": "scientist", "task": "task", "theory": "theory",
     "university": "university",
 }  # fmt: skip
-# of the sets' names in the benchmarks
+# by the names that the benchmarks use for the sets
 CONCEPTS = {
     "MIT Movie": MIT_MOVIE,
     "MIT Restaurant": MIT_RESTAURANT,

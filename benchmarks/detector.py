@@ -1,15 +1,15 @@
-"""The mention detector on development parts: its threshold, what trimming does, and named types on its mentions.
+"""Measures the mention detector on development parts: its threshold, trimming, and the typing of its mentions by name.
 
     python benchmarks/detector.py
 
-Development parts: of MIT Movie, MIT Restaurant and BioNLP 2004 the sentences that benchmarks/strength.py holds out, of
-CrossNER its own; 300 sentences each. Test parts are not looked at. Mentions that are found count as right where their
-bounds are those of an annotated one. The sets annotate their own types only, and the detector looks for whatever can be
-named: its precision is low for that, and is to be compared between rows alone.
+Development parts: the sentences of MIT Movie, MIT Restaurant and BioNLP 2004 that benchmarks/strength.py holds out, and
+CrossNER's own; 300 sentences of each. Test parts are not used. A found mention is right if its bounds are those of an
+annotated one. The sets annotate only their own types, while the detector looks for everything that can be named. Its
+precision is therefore low, and comparable only between the rows of the table.
 
-Named types: span micro-F1 with exact bounds and type, for mentions that the detector found at its default threshold,
-typed by their mean vectors (nuner_embed.extract), and for words typed one by one (probe train --concepts), at several
-thresholds of the type; for all types of a set, and for one and two of them (means over each type, and over 20 pairs).
+Named types, by span micro-F1 with exact bounds and type: mentions found by the detector at its default threshold and
+typed by their mean vectors (nuner_embed.extract), and words typed one by one (probe train --concepts). Both at several
+thresholds of the type, for all types of a set, for each single type (the mean) and for 20 pairs of types (the mean).
 """
 
 import argparse
@@ -44,7 +44,7 @@ Spans = set[tuple[int, int]]
 
 
 class Untrimmed(ProbeDetector):
-    """The detector as it was before."""
+    """The detector without trimming."""
 
     @property
     def trims(self) -> bool:
@@ -53,7 +53,7 @@ class Untrimmed(ProbeDetector):
 
 @dataclass
 class Recorder:
-    """A detector that keeps what it was asked."""
+    """A detector that keeps the word features of its last call."""
 
     detector: ProbeDetector
     words: Any = None
@@ -64,7 +64,7 @@ class Recorder:
 
 
 class Part:
-    """A set's development part, encoded once."""
+    """The development part of a set, encoded once."""
 
     def __init__(self, name: str, encoder: TextEncoder, detector: ProbeDetector) -> None:
         documents = read_annotated([data_file(SETS[name])], "conll")[0]
@@ -110,7 +110,7 @@ def rates(seen: set[Any], annotated: set[Any]) -> dict[str, float]:
 
 
 def measure_types(name: str, part: Part, concepts: ConceptEncoder) -> dict[str, dict[str, float]]:
-    """Span F1 by the number of types asked for, by way and threshold."""
+    """Span F1 by the number of named types, the way and the threshold."""
     names = concepts.encode([CONCEPTS[name][type_] for type_ in part.types])
     by_mention = concepts.probabilities(unit(part.vectors.copy()) @ names.T)
     by_word = concepts.probabilities(unit(part.words.vectors.copy()) @ names.T)
@@ -126,7 +126,7 @@ def measure_types(name: str, part: Part, concepts: ConceptEncoder) -> dict[str, 
 
 
 def typed_f1(part: Part, probabilities: Any, types: list[int], threshold: float) -> float:
-    """Of the mentions found, where there is a row for each, or of runs of words."""
+    """Span F1 of found mentions (if there is one row for each), or of runs of words."""
     some = probabilities[:, types]
     best = np.array(types)[some.argmax(axis=1)] + 1
     codes = np.where(some.max(axis=1) >= threshold, best, 0)

@@ -1,14 +1,15 @@
-"""End to end, results kept: this project beside what people use today, on the same texts, model and threads.
+"""Measures the speed of encoding end to end, with results kept, beside other libraries on the same texts and model.
 
     pip install -e '.[bench,optimum-onnx]'
     python benchmarks/encode.py [--texts 2000] [--threads 2] [--rounds 3]
 
-sentence-transformers' own ONNX export is a contender where optimum-onnx is installed, which transformers 5 excludes.
+sentence-transformers' own ONNX export takes part if optimum-onnx is installed, which excludes transformers 5.
 
-Each contender turns the same sentences into token embeddings of all-MiniLM-L6-v2 and keeps them: this project
-writes its store, the others hold their arrays in memory. Contenders take turns; the median of the rounds is reported.
-GFLOP/s counts the network's matrix products over real tokens only; the matmul beside it is the same arithmetic
-without a network, measured in the same run. A second table has the encoder alone, over batch budgets.
+Each contender turns the same sentences into token embeddings of all-MiniLM-L6-v2, with the same number of threads, and
+keeps them: this project writes its store, the others hold arrays in memory. Contenders take turns, and the median of
+the rounds is reported. GFLOP/s counts the matrix products of the network over real tokens only; the matmul beside it is
+the same arithmetic without a network, measured in the same run. A second table shows the encoder alone, by batch
+budget.
 """
 
 import argparse
@@ -35,16 +36,16 @@ from nuner_embed.models.tokenizer import TextTokenizer
 WORK = ALL_WORK / "encode"
 LAYERS, HIDDEN, INNER = 6, 384, 1536
 BUDGETS = (256, 512, 1024, 2048, 4096, 16384)
-# elsewhere bf16 is emulated, a hundred times slower than f32: nothing that anybody would run
+# without such units bf16 is emulated, a hundred times slower than f32, and nobody would use it
 HAS_BF16 = bool({"avx512_bf16", "amx_bf16"} & set(cpu_features()))
 HAS_OPTIMUM_ONNX = "optimum-onnx" in {one.metadata["Name"] for one in importlib.metadata.distributions()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--texts", type=int, default=2000)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--texts", type=int, default=2000, help="number of texts")
+    parser.add_argument("--threads", type=int, default=2, help="threads of every contender")
+    parser.add_argument("--rounds", type=int, default=3, help="the median of these is reported")
     arguments = parser.parse_args()
     texts = sample_texts(arguments.texts)
     model = locate("minilm-l6")
@@ -69,14 +70,14 @@ def main() -> None:
 
 
 def sample_texts(count: int) -> list[str]:
-    """Sentences of twenty kinds of text, evenly drawn."""
+    """Sentences of twenty kinds of text, drawn evenly."""
     with gzip.open(data_file("llm-annotated/annotated.jsonl.gz"), "rt", encoding="utf-8") as stream:
         texts = [json.loads(line)["text"] for line in stream]
     return texts[:: max(1, len(texts) // count)][:count]
 
 
 def make_contenders(texts: list[str], corpus: Path, directory: Path, threads: int) -> dict[str, Callable[[bool], None]]:
-    """Each takes True for a small warm-up."""
+    """The contenders by name; each function takes True for a small warm-up."""
     import torch
     from sentence_transformers import SentenceTransformer
     from transformers import AutoModel, AutoTokenizer, pipeline
@@ -143,7 +144,7 @@ def make_contenders(texts: list[str], corpus: Path, directory: Path, threads: in
 def encoder_alone(
     texts: list[str], lengths: list[int], arguments: argparse.Namespace
 ) -> dict[str, dict[int, dict[str, float]]]:
-    """Tokens a second and GFLOP/s without reading, tokenizing and writing: by runtime and batch budget."""
+    """Tokens a second and GFLOP/s, without reading, tokenizing and writing, by runtime and batch budget."""
     documents = [Document(str(i), text) for i, text in enumerate(texts)]
     model, int8 = str(WORK / "model"), str(WORK / "int8")
     runtimes: dict[str, dict[str, Any]] = {
@@ -180,7 +181,7 @@ def onnx_options(threads: int) -> Any:
 
 
 def matmul_rates(threads: int) -> dict[str, float]:
-    """GFLOP/s of a bare square product, 2048 wide, in the precisions that the processor has units for."""
+    """GFLOP/s of a bare square product, 2048 wide, in the precisions for which the processor has units."""
     import torch
 
     torch.set_num_threads(threads)
@@ -199,7 +200,7 @@ def matmul_rates(threads: int) -> dict[str, float]:
 
 
 def flops(lengths: list[int]) -> float:
-    """Matrix products of the network over these windows: projections, feed-forward, attention."""
+    """Operations of the network's matrix products over the windows: projections, feed-forward, attention."""
     tokens = sum(lengths)
     dense = tokens * LAYERS * 2 * (4 * HIDDEN**2 + 2 * HIDDEN * INNER)
     attention = sum(length**2 for length in lengths) * LAYERS * 4 * HIDDEN

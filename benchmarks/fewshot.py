@@ -1,10 +1,10 @@
-"""The paper's few-shot protocol (section 4.1) for the base model: its last layer, its middle layer, and both.
+"""Runs the paper's few-shot protocol (section 4.1) on the base model: its last layer, its middle layer, and both.
 
 python benchmarks/fewshot.py
 
-Six sets, k = 1 to 64, ten support sets of each size, whole test parts. Twice: as this package fits probes by default,
-and with scikit-learn's defaults (C = 1, no class weights), as the field notes' figures were measured. A run that was
-cut off goes on.
+Six sets, k = 1 to 64, ten support sets of each size, whole test parts. Everything is measured twice: with this
+package's default probe, and with scikit-learn's defaults (C = 1, no class weights), as in the field notes. An
+interrupted run continues.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""On a GPU: torch and ONNX Runtime beside the CPU's numbers, tokens a second beside sentence-transformers.
+"""Compares torch and ONNX Runtime on a GPU with the numbers of the CPU and the speed of sentence-transformers.
 
 python benchmarks/gpu.py [MODEL] [--texts 18740]
 
-MODEL is the base model's name or its Hugging Face directory. The numbers must be the CPU's; jobs on the GPU must be
-repeatable to the byte; the few-shot scores from features computed there must be those from the CPU's.
+MODEL is the name of the base model or its Hugging Face directory. The numbers must be those of the CPU, jobs on the GPU
+must be repeatable to the byte, and features computed on the GPU must give the few-shot scores of those from the CPU.
 """
 
 import argparse
@@ -31,8 +31,8 @@ ROUNDS = 3
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", default="minilm-l6")
-    parser.add_argument("--texts", type=int, default=18740)
+    parser.add_argument("model", nargs="?", default="minilm-l6", help="name or directory of the base model")
+    parser.add_argument("--texts", type=int, default=18740, help="number of texts")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("torch finds no GPU here")
@@ -99,7 +99,7 @@ def speeds(encoder: TextEncoder, table: TokenTable) -> dict[str, Any]:
 
 
 def end_to_end(work: Path, texts: list[str], model: str) -> dict[str, Any]:
-    """Texts to kept embeddings: our job writes its store, sentence-transformers keeps its arrays in memory."""
+    """Seconds from texts to kept embeddings: our job writes its store, sentence-transformers keeps arrays in memory."""
     from sentence_transformers import SentenceTransformer
 
     from nuner_embed.models.resolver import locate

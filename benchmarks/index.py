@@ -1,11 +1,11 @@
-"""Recall against speed, memory and build time over a million real word vectors, for this project and for its peers.
+"""Measures recall, speed, memory and build time of indexes over a million real word vectors, here and elsewhere.
 
     pip install -e '.[bench]'
     python benchmarks/index.py [--again CONTENDER]
 
 The vectors are those of the words of every 13th paragraph of the books, encoded once into benchmarks/work/index; the
-queries are 2,000 words of other paragraphs. All contenders see the same float32 vectors of unit length, the same
-queries in batches of 32, and one thread a core. What was measured is kept, so that a run that was cut off goes on.
+queries are 2,000 words of other paragraphs. All contenders get the same float32 vectors of unit length, the same
+queries in batches of 32, and one thread per core. Measurements are kept, so that an interrupted run continues.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from nuner_embed.machine import cores
 FOLDER = WORK / "index"
 EVERY, WORDS = 13, 1_010_000
 QUERIES, AT, BATCH = 2_000, 10, 32
-# nprobe, ef_search, k_factor: whichever of them the kind that was chosen has
+# nprobe, ef_search, k_factor: those that the chosen kind has
 SETTINGS = [
     (8, 16, 8), (16, 32, 8), (16, 48, 12), (24, 64, 12), (32, 96, 12), (16, 48, 16), (20, 64, 16), (24, 96, 16),
     (32, 128, 16), (48, 192, 16), (32, 128, 24), (64, 256, 24), (96, 512, 32),
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def vectors(name: str) -> np.ndarray:
-    """The rows of a store, of unit length, (n, 384) float32."""
+    """The rows of a store, scaled to unit length, (n, 384) float32."""
     store = Store.open(make_store(name))
     return np.concatenate([prepared(shard.vectors, "cosine") for shard in store.shards])
 
@@ -88,7 +88,7 @@ def make_store(name: str) -> Path:
 
 
 def brute_force(base: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, float]:
-    """The score of each query's tenth neighbour, and queries a second of looking at everything; kept, once known."""
+    """The score of each query's tenth neighbour, and queries a second of an exhaustive search; kept once measured."""
     path = FOLDER / "truth.npz"
     if path.exists():
         known = np.load(path)
@@ -120,7 +120,7 @@ def sweep(base: np.ndarray, queries: np.ndarray, truth: np.ndarray, search: Sear
 
 
 def cold(files: list[Path], open_: Callable[[], Search], queries: np.ndarray, setting: Any) -> dict[str, float]:
-    """Seconds to open and to answer the first 1,000 queries after the system forgot the files."""
+    """Seconds to open the index and to answer 1,000 queries, after the system dropped the files from its cache."""
     for path in files:
         with path.open("rb") as stream:
             os.fsync(stream.fileno())
@@ -134,7 +134,7 @@ def cold(files: list[Path], open_: Callable[[], Search], queries: np.ndarray, se
 
 
 def ours(base: np.ndarray, queries: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
-    """`nuner-embed index build` with its defaults."""
+    """Measures `nuner-embed index build` with its defaults."""
     path = FOLDER / "index"
     shutil.rmtree(path, ignore_errors=True)
     began = time.perf_counter()
@@ -162,7 +162,7 @@ def ours(base: np.ndarray, queries: np.ndarray, truth: np.ndarray) -> dict[str, 
 
 
 def layer(base: np.ndarray, queries: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
-    """Our search against the very FAISS objects beneath it, batch by batch in turns; the best of 15 of each batch."""
+    """Compares our search with the FAISS objects beneath it, batch by batch in turns; the best of 15 of each batch."""
     index = Index.open(FOLDER / "index")
     backend = index._state.segments[0].backend
     parameters = index.bundle.segments[0].parameters
@@ -182,7 +182,7 @@ def layer(base: np.ndarray, queries: np.ndarray, truth: np.ndarray) -> dict[str,
 
 
 def filters(base: np.ndarray, queries: np.ndarray, truth: np.ndarray) -> list[dict[str, Any]]:
-    """Recall and speed of our own setting where a filter leaves some of the rows."""
+    """Recall and speed of our own setting with filters that leave some of the rows."""
     index = Index.open(FOLDER / "index")
     (segment,) = index._state.segments
     some = queries[:320]
@@ -279,7 +279,7 @@ def usearch_peer(base: np.ndarray, queries: np.ndarray, truth: np.ndarray) -> di
 
 
 def found(seconds: float, path: Path, curve: Curve, open_: Callable[[], Search], queries: np.ndarray) -> dict[str, Any]:
-    """What was measured of a peer; its file's size stands for what it holds in memory."""
+    """The measurements of another library; the size of its file stands for its memory."""
     nearest = min(curve, key=lambda point: abs(point["recall"] - 0.95))
     size = path.stat().st_size
     result = cold([path], open_, queries, int(nearest["setting"]))
@@ -306,7 +306,7 @@ CONTENDERS: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def at_095(curve: Curve) -> float | None:
-    """Queries a second at a recall of 0.95, between the two measured points around it."""
+    """Queries a second at a recall of 0.95, interpolated between the two neighbouring measurements."""
     front = sorted(curve, key=lambda point: point["recall"])
     front = [p for p in front if not any(q["recall"] >= p["recall"] and q["rate"] > p["rate"] for q in front)]
     if not front or not front[0]["recall"] <= 0.95 <= front[-1]["recall"]:

@@ -1,11 +1,11 @@
-"""How far int8 recipes are from fp32, and how fast: what `export --precision int8` is built on.
+"""Measures accuracy and speed of int8 recipes against fp32; `export --precision int8` is based on the results.
 
     python benchmarks/int8.py [--rounds 3]
 
 Every recipe quantises the products of activations by weights in the exported graphs of minilm-l6 and nuner-mini;
-embeddings and attention products stay in fp32. Measured as `nuner-embed verify` measures, on one half of the bundled
-corpus, every window alone, sorted by length and padded against another; calibrated on the other half. Speed is ONNX
-Runtime's against fp32 in the same run.
+embeddings and attention products stay in fp32. Accuracy is measured as by `nuner-embed verify`, on one half of the
+bundled corpus, with every window alone, sorted by length and padded against another. The other half is used for
+calibration. Speed is that of ONNX Runtime against fp32 in the same run.
 """
 
 import argparse
@@ -37,7 +37,7 @@ MODELS = ("minilm-l6", "nuner-mini")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="the median of these is reported")
     arguments = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
     rows = [row for model in MODELS for row in measure(model, arguments.rounds)]
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def measure(name: str, rounds: int) -> list[dict[str, Any]]:
-    """Every recipe on one model."""
+    """Measures every recipe on one model."""
     export_onnx(name, WORK / name, force=True)
     model = locate(str(WORK / name))
     assert isinstance(model, GraphModel)
@@ -77,7 +77,7 @@ def measure(name: str, rounds: int) -> list[dict[str, Any]]:
 
 
 def calibration_batches(model: GraphModel) -> list[PaddedIds]:
-    """The half of the bundled corpus that the reference leaves, a window a batch."""
+    """The half of the bundled corpus that the reference does not use, one window per batch."""
     texts = bundled_texts()[1::2]
     windows = cut_windows(TextTokenizer.from_directory(model.directory), texts, model.recipe.max_length, 10_000)
     return [pad([window], model.config.pad_id) for window in windows]
@@ -148,7 +148,7 @@ def recipes(source: Path, calibration: list[PaddedIds]) -> dict[str, Callable[[P
 
 
 class Reader(CalibrationDataReader):  # type: ignore[misc]
-    """Hands the calibration windows over one by one."""
+    """Passes the calibration windows to ONNX Runtime one by one."""
 
     def __init__(self, batches: list[PaddedIds]) -> None:
         self.batches: Iterator[PaddedIds] = iter(batches)

@@ -1,8 +1,8 @@
-"""Peak memory of an encode job on 20,000 and on 200,000 documents.
+"""Measures the peak memory of an encode job on 20,000 and on 200,000 documents.
 
     python benchmarks/memory.py [--rows word] [--words 12]
 
-The documents are the first words of real paragraphs, so that the larger job ends in minutes. Every job runs in a
+The documents are the first words of real paragraphs, so that the larger job ends within minutes. Every job runs in a
 process of its own; the figure is the kernel's high-water mark of that process.
 """
 
@@ -23,8 +23,8 @@ WORK = ALL_WORK / "memory"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", default="word", choices=["token", "word", "mention"])
-    parser.add_argument("--words", type=int, default=12)
+    parser.add_argument("--rows", default="word", choices=["token", "word", "mention"], help="rows to encode")
+    parser.add_argument("--words", type=int, default=12, help="words of each document")
     parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.run:
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def peak_bytes() -> int:
-    """The high-water mark of this program's memory; that of getrusage would take the parent's into account."""
+    """The high-water mark of the memory of this program; getrusage would include that of the parent process."""
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) * 1024
 

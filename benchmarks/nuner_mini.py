@@ -1,13 +1,13 @@
-"""Makes nuner-mini: trains it, and writes what ships of it into nuner_embed/bundled/nuner_mini.
+"""Makes nuner-mini: trains the model and writes the parts that ship into nuner_embed/bundled/nuner_mini.
 
     make nuner-mini DATA=path/to/data
     python benchmarks/nuner_mini.py [--checkpoint DIRECTORY]
-    python benchmarks/nuner_mini.py --card    # once pretrained.py, retrieval.py and zeroshot.py were run with it
+    python benchmarks/nuner_mini.py --card    # after pretrained.py, retrieval.py and zeroshot.py
 
-In three quarters of an hour on two cores, with what the commands call: `pretrain` on llm-annotated from MiniLM-L6;
-the layers that were trained, of both encoders, in float16; `concepts calibrate` on text2kg, which it did not learn
-from; a mention detector, a binary probe on the spans of the LLM. Data: see docs/nuner-mini.md; it does not come with
-the repository.
+This takes three quarters of an hour on two cores and uses the functions of the commands: `pretrain` on llm-annotated
+from MiniLM-L6; the trained layers of both encoders, in float16; `concepts calibrate` on text2kg, which is not training
+data; a mention detector, a binary probe on the spans of the LLM. The data are not in the repository, see
+docs/nuner-mini.md.
 """
 
 import argparse
@@ -57,8 +57,8 @@ DETECTOR_TEXTS, DETECTOR_C = 6000, 1.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="trained there, if nothing is there yet")
-    parser.add_argument("--card", action="store_true", help="only write the card anew, with the figures")
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="the trained model; made if missing")
+    parser.add_argument("--card", action="store_true", help="only write the model card again, with the figures")
     options = parser.parse_args()
     directory = options.checkpoint
     if options.card:
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def calibrate(base: Path) -> None:
-    """Measures what its similarities mean."""
+    """Measures what the similarities of the model mean."""
     model = str(compose(NAME, SHIPPED, lambda: base))
     documents = typed(CALIBRATION)
     concepts = ConceptEncoder.open(model)
@@ -130,7 +130,7 @@ def detect(base: Path) -> None:
 
 
 def merged(document: Document) -> Document:
-    """Spans without labels; of those that overlap, the one that they cover together."""
+    """Spans without labels; overlapping spans become the one span that they cover together."""
     spans: list[Span] = []
     for span in sorted(document.spans, key=lambda one: (one.start, -one.end)):
         if spans and span.start < spans[-1].end:
@@ -146,7 +146,7 @@ def write_card(checkpoint: Path, measured: str = "") -> None:
 
 
 def figures() -> str:
-    """What the benchmarks found, as they wrote it down."""
+    """The figures of the benchmarks, as the benchmarks wrote them."""
     parts = []
     for name, title in RESULT_TITLES.items():
         lines = (RESULTS / f"{name}.md").read_text().splitlines()
@@ -156,7 +156,7 @@ def figures() -> str:
     return "\n\n".join(parts)
 
 
-# what the data calls the kinds of its texts
+# the kinds of texts, by the names that the data use
 KINDS = {
     "cweb": "web pages", "masc": "MASC (mixed American English)", "gum": "GUM (mixed genres)", "wiki": "wikis",
     "abc": "ABC (science and rural news)", "plot": "film plots", "brown": "Brown", "webtext": "reviews and chat",
@@ -174,7 +174,7 @@ def sources() -> str:
 
 
 def card(facts: dict[str, Any], measured: str) -> str:
-    """What a person should know of the model, as Markdown."""
+    """The model card, as Markdown."""
     settings, data = facts["settings"], facts["data"]
     calibration = ConceptFacts.read(SHIPPED).calibration
     assert calibration is not None

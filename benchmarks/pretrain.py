@@ -1,16 +1,16 @@
-"""Is pre-training faster than the same recipe written plainly with the HF Trainer, and does it learn the same?
+"""Compares `pretrain` with the same recipe written plainly with the HF Trainer, by speed and held-out loss.
 
-    python benchmarks/pretrain.py [--texts 1200] [--seeds 2]
+    python benchmarks/pretrain.py [--texts 1200] [--seeds 3]
 
-All train the two encoders of section 3.2 on the same texts for five epochs, with the same values, precision, threads:
-the bottom half of each frozen, AdamW, the loss `sigmoid`, the base's dropout. Written plainly, the frozen layers have
-dropout too, since the Trainer calls `train()` on the whole model; ours have none, or what they compute could not be
-kept. A second Trainer turns it off there, which nobody would write but for this comparison.
+All runs train the two encoders of section 3.2 on the same texts for five epochs, with the same values, precision and
+threads: the lower half of each frozen, AdamW, the loss `sigmoid`, the base's dropout. In the plain version the frozen
+layers have dropout too, since the Trainer calls `train()` on the whole model; in ours they have none, because their
+output is kept. A second Trainer run switches the dropout of the frozen layers off, for the comparison only.
 
-They take turns, an epoch each, so that a machine that others use too is as slow for the one as for the other. After
-every epoch the held-out loss is computed by one function for all, outside the measured time; the loading of the models
-is inside it, and the keeping of the frozen layers' output. Ours runs with several seeds of order and dropout: their
-spread is the noise with which the curves are compared.
+The runs take turns, an epoch each, so that other work on the machine slows all of them alike. After every epoch one
+function computes the held-out loss for all of them, outside the measured time. Loading the models and keeping the
+output of the frozen layers is inside the measured time. Ours runs with several seeds of order and dropout; their spread
+is the noise with which the curves are compared.
 """
 
 import argparse
@@ -58,7 +58,7 @@ NAMES = {
 def take_turns(*trainings: Callable[..., dict[str, Any]]) -> list[dict[str, Any]]:
     """Runs trainings in processes of their own, a stretch of each in turn, until all have ended.
 
-    In one process they would share OpenMP's threads, and whoever has more small operations would lose more.
+    In one process they would share the threads of OpenMP, and the training with more small operations would lose more.
     """
     context = multiprocessing.get_context("spawn")
     pipes, processes = [], []
@@ -89,7 +89,7 @@ def _serve(training: Callable[..., dict[str, Any]], pipe: Any) -> None:
 
 
 def _pause(pipe: Any) -> float:
-    """Lets the others go on; returns how many seconds that took."""
+    """Lets the other trainings run; returns how many seconds that took."""
     began = time.perf_counter()
     pipe.send(None)
     pipe.recv()
@@ -122,7 +122,7 @@ class HeldOut:
 
 
 def _uncut(network: Any) -> Halves:
-    """A network as it is, with none of its parameters' settings changed."""
+    """A network as it is, with the settings of its parameters unchanged."""
     halves = Halves.__new__(Halves)
     nn.Module.__init__(halves)
     halves.network, halves.cut = network, 0
@@ -130,7 +130,7 @@ def _uncut(network: Any) -> Halves:
 
 
 class PlainBiEncoder(nn.Module):
-    """Section 3.2 written down: dense arrays, whole networks."""
+    """Section 3.2 written plainly: dense arrays, whole networks."""
 
     def __init__(self, settings: PretrainSettings, prior: float, *, frozen_dropout: bool) -> None:
         super().__init__()
@@ -210,7 +210,7 @@ def setup(settings: PretrainSettings) -> tuple[Prepared, HeldOut]:
 
 
 def run_plain(settings: PretrainSettings, kind: str, pause: Callable[[], float]) -> dict[str, Any]:
-    """Trains with the HF Trainer; returns the seconds without the measuring of held-out losses, and these."""
+    """Trains with the HF Trainer; returns the seconds without measuring held-out losses, and these losses."""
     prepared, held_out = setup(settings)
     epochs = settings.epochs
     begun = time.perf_counter()
@@ -289,7 +289,7 @@ def run_plain(settings: PretrainSettings, kind: str, pause: Callable[[], float])
 
 
 def run_ours(settings: PretrainSettings, work: Path, pause: Callable[[], float]) -> dict[str, Any]:
-    """Trains as `pretrain` does, on these texts; the seed decides order and dropout alone."""
+    """Trains as `pretrain` does, on these texts; the seed determines order and dropout only."""
     prepared, held_out = setup(settings)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -312,7 +312,7 @@ def run_ours(settings: PretrainSettings, work: Path, pause: Callable[[], float])
         model.set_training(False)
         curve.append(held_out.loss(model.text.network, model.concept.network, **model.facts()))
         waited = pause()
-        trainer._kept_at += waited  # of the clock by which it keeps its state
+        trainer._kept_at += waited  # the pause does not count towards the next saved state
         measuring += time.perf_counter() - begun
         return Sums()
 
@@ -331,9 +331,9 @@ def run_ours(settings: PretrainSettings, work: Path, pause: Callable[[], float])
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--texts", type=int, default=1200, help="drawn from all")
-    parser.add_argument("--seeds", type=int, default=3, help="of ours")
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--texts", type=int, default=1200, help="number of texts, drawn at random")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of ours with different seeds")
+    parser.add_argument("--epochs", type=int, default=5, help="epochs of each run")
     options = parser.parse_args()
     settings = PretrainSettings(sample=options.texts, epochs=options.epochs, validate_every=1)
     short = replace(settings, epochs=1)
@@ -359,7 +359,7 @@ def main() -> None:
 
 
 def table(runs: list[dict[str, Any]], more: list[dict[str, Any]], epochs: int) -> str:
-    """Speeds, and the held-out losses after each epoch."""
+    """The speeds, and the held-out losses after each epoch."""
     speed = {name: _rate([run for run in runs if run["name"] == name]) for name in NAMES}
     lines = [
         f"MiniLM-L6, {runs[0]['sentences'] // epochs:,} sentences, {cores()} threads, f32; the keeping of the frozen "

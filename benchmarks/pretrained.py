@@ -1,13 +1,14 @@
-"""What pre-training does for few-shot NER, measured as the paper measures (Table 3, Figure 7), on test parts.
+"""Measures what pre-training gains for few-shot NER, as the paper does (Table 3, Figure 7), on test parts.
 
     python benchmarks/pretrained.py
 
-nuner-mini beside its base (last layer; middle layer, the best of its layer combinations on development parts). And,
-to tell the data from the objective, three small trainings of the same size, 6,000 sentences for three epochs:
-contrastive, on the LLM's annotations; NER-BERT's way, a linear layer over tags, on the same annotations, whose 1,000
-most frequent concepts serve as types; NER-BERT's way on typed sets that people made (WordNet senses of SemCor and
-MASC, Text2KGBench, Few-NERD). All encoders are frozen, the same ten support sets of each size, the default probe.
-What is done is kept; a run that was cut off goes on. The figures of others are theirs.
+Compares nuner-mini with its base: the last layer, and the middle layer, the best of its layer combinations on
+development parts. To separate the data from the objective, it also compares three small trainings of the same size,
+6,000 sentences for three epochs: contrastive on the LLM's annotations; as NER-BERT, a linear layer over tags, on the
+same annotations, with the 1,000 most frequent concepts as types; as NER-BERT on typed sets that people made (WordNet
+senses of SemCor and MASC, Text2KGBench, Few-NERD). All encoders are frozen, with the same ten support sets of each size
+and the default probe. Finished parts are kept, and an interrupted run continues. The figures of other systems are those
+that their authors report.
 """
 
 import argparse
@@ -41,7 +42,7 @@ TYPES = 1000
 TYPED = [f"typed/{name}.jsonl.gz" for name in ("wordnet-senses/semcor", "wordnet-senses/masc", "text2kg/text2kg")]
 FEW_NERD = "typed/few-nerd-inter/dev.txt.gz"
 SMALL = PretrainSettings(**DEEPER)
-# at nuner-mini's own rate, 8e-4, cross-entropy over tags ruins the encoder: far below the base
+# at nuner-mini's rate, 8e-4, cross-entropy over tags ruins the encoder: it ends far below the base
 TAGGED = replace(SMALL, objective="token-classification", learning_rate=1e-4)
 OURS = "nuner-mini"
 MODELS = {
@@ -76,7 +77,7 @@ def main() -> None:
 
 
 def people() -> Iterator[Document]:
-    """Typed sets of other sources than those that are measured."""
+    """Typed sets from sources other than the measured sets."""
     for name in TYPED:
         for document in typed(name):
             yield replace(document, id=f"{name} {document.id}")
@@ -84,7 +85,7 @@ def people() -> Iterator[Document]:
 
 
 def train(name: str, tagged: Iterable[Document] | None) -> None:
-    """Trains by NER-BERT's objective on tagged texts, or as nuner-mini, if that was not done."""
+    """Trains with NER-BERT's objective on tagged texts, or as nuner-mini, unless this was already done."""
     directory = FOLDER / name
     settings = SMALL if tagged is None else TAGGED
     if (directory / FACTS_FILE).exists():
@@ -104,7 +105,7 @@ def train(name: str, tagged: Iterable[Document] | None) -> None:
 def one_type_each(documents: list[Document]) -> Iterator[Document]:
     """Spans that do not overlap, with one type each of the most frequent ones.
 
-    Of several types the rarest counts, of overlapping spans the longest: NER-BERT knows one tag a word.
+    Of several types the rarest counts, of overlapping spans the longest: NER-BERT knows one tag per word.
     """
     counts = Counter(span.label for document in documents for span in document.spans)
     types = dict(counts.most_common(TYPES))

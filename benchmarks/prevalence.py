@@ -1,14 +1,14 @@
-"""Rare types without a background: the threshold by the share of words in which mentions are found, and other ways.
+"""Measures ways to find rare types without a background, such as a threshold that depends on the share found.
 
     python benchmarks/prevalence.py
 
-A probe learns one type, three, or all types of a set from 8 to 16 mentions of each, and looks for them in the rest of
-the set. Compared with the probe at a threshold of 0.5, in span F1 with exact bounds, all draws together: the threshold
-of `rare_threshold`, and the same with other constants; the intercepts moved to the shares that expectation maximisation
-finds (Saerens et al. 2002), all the way and half of it; 4,000 words of the rest as a background, always.
-On the first four sets a half was best; the others, looked at afterwards, lost by that with types that are neither rare
-nor dense, so that it became a fifth. Then the types of benchmarks/background.py by words, and what the false alarms of
-"crop" are. No test part is looked at.
+A probe learns one type, three types, or all types of a set from 8 to 16 mentions of each, and looks for them in the
+rest of the set. Compared with the probe at a threshold of 0.5, by span F1 with exact bounds over all draws together:
+the threshold of `rare_threshold`, and the same with other constants; intercepts moved, entirely or half-way, to the
+shares that expectation maximisation estimates (Saerens et al. 2002); 4,000 words of the rest as a background for every
+probe. On the first four sets a constant of a half was best. The other sets, looked at afterwards, lost by it for types
+that are neither rare nor dense, so it became a fifth. Then the types of benchmarks/background.py by words, and the
+false alarms of "crop". No test part is used.
 """
 
 import argparse
@@ -40,7 +40,7 @@ SETS = {
     "CrossNER politics": lambda: conll("crossner/politics/dev.txt"),
     "CrossNER science": lambda: conll("crossner/science/dev.txt"),
 }
-LEAST = 24  # mentions of a type that is looked for
+LEAST = 24  # mentions that a set must have of a type that is looked for
 DRAWS, RARE_DRAWS = 2, 5
 NOW, PLAIN = "threshold by the share found", "threshold 0.5"
 GRID = {
@@ -51,7 +51,7 @@ GRID = {
 GROUPS = {"below 5%": (0.0, 0.05), "5 to 10%": (0.05, 0.1), "10 to 30%": (0.1, 0.3), "30% and more": (0.3, 9.0)}
 CROPS = ("crop", "fruit", "grain", "cereal", "vegetable", "produce", "wheat", "harvest", "agricultural commodity",
          "agricultural product", "agricultural yield")  # fmt: skip
-Counts = dict[str, Any]  # by way: right, found, annotated
+Counts = dict[str, Any]  # by way: numbers of right, found and annotated mentions
 
 
 def main() -> None:
@@ -80,7 +80,7 @@ def conll(path: str, most: int = 3000) -> list[Document]:
 
 
 def tasks_of(documents: list[Document]) -> list[list[str]]:
-    """Types one by one, 20 at most, six times three of them, and all; of the LLM's thousands not all."""
+    """Single types (at most 20), six triples of types, and all types; not all of the LLM's thousands."""
     types = [name for name, count in count_mentions(documents).most_common() if count >= LEAST]
     random = np.random.default_rng(0)
     singles = types[:: -(-len(types) // 20)]
@@ -95,14 +95,14 @@ def scores_of(probe: LinearProbe, vectors: Any) -> Any:
 
 
 def share_found(documents: list[Document], codes: Any, bounds: Any) -> float:
-    """Share of the words in mentions, in the documents that a probe would look at."""
+    """The share of the words in mentions, in the documents that a probe would look at."""
     sample = {id(one) for one in prevalence_sample(documents)}
     words = [codes[bounds[i] : bounds[i + 1]] for i, one in enumerate(documents) if id(one) in sample]
     return float((np.concatenate(words) > 0).mean())
 
 
 def ways_of(draw: Draw, documents: list[Document]) -> tuple[dict[str, Any], float]:
-    """Scores by way, and the threshold that the share found asks for."""
+    """The scores of each way, and the threshold that follows from the share found."""
     plain = scores_of(LinearProbe().fit(draw.x, draw.y), draw.rest)
     learnt, found = float((draw.y > 0).mean()), share_found(documents, plain.argmax(axis=1), draw.bounds)
     ways = {PLAIN: plain}
@@ -116,7 +116,7 @@ def ways_of(draw: Draw, documents: list[Document]) -> tuple[dict[str, Any], floa
 
 
 def expected(scores: Any, codes: Any) -> Any:
-    """What to add to the scores for the shares that expectation maximisation finds."""
+    """The values to add to the scores for the shares that expectation maximisation estimates."""
     mass = np.sqrt(np.bincount(codes))
     before = share = np.log(mass / mass.sum())
     for _ in range(200):
@@ -148,7 +148,7 @@ def measure(documents: list[Document], features: WordFeatures, types: list[str])
 
 
 def by_words(documents: list[Document], features: WordFeatures, type_: str) -> dict[str, Any]:
-    """Precision, recall and F1 of words, and average precision, means of draws; the shares of the type."""
+    """Precision, recall and F1 of words, and average precision, as means of draws; the shares of the type."""
     found: dict[str, list[list[float]]] = {}
     shares, thresholds = [], []
     for seed in range(RARE_DRAWS):
@@ -174,7 +174,7 @@ def by_words(documents: list[Document], features: WordFeatures, type_: str) -> d
 
 
 def false_alarms(documents: list[Document], features: WordFeatures) -> dict[str, dict[str, int]]:
-    """What is found as a crop, all draws together, by what the LLM said of it."""
+    """The mentions found as crops, over all draws, by the concepts that the LLM gave them."""
     kinds: dict[str, Counter[str]] = {}
     for seed in range(RARE_DRAWS):
         draw = Draw(documents, features, ["crop"], seed)

@@ -1,19 +1,19 @@
-"""How fast the paper's grid of probes is fitted and measured, beside scikit-learn's LogisticRegression one by one.
+"""Measures the speed of fitting the paper's grid of probes, beside scikit-learn's LogisticRegression one by one.
 
 python benchmarks/probe.py
 
-7 sizes x 10 support sets x 3 sets, on cached features of the base model, the same rows for everybody, the same
-penalty, the same tolerance (largest entry of the gradient of the mean loss, 3e-5), float32. "One by one" is a
-StandardScaler and a LogisticRegression fitted to each support set, its prediction on the whole test part, and
-scikit-learn's f1_score. It is given the machine's two threads, and once more one thread, which suits it better on small
-products; and once one thread in each of two processes. Features that are dead (see LinearProbe) are left out for all.
+7 sizes x 10 support sets x 3 sets, on cached features of the base model, with the same rows, the same penalty and the
+same tolerance for all (largest entry of the gradient of the mean loss, 3e-5), float32. "One by one" is a StandardScaler
+and a LogisticRegression fitted to each support set, its prediction on the whole test part, and scikit-learn's f1_score.
+It runs with the machine's two threads, with one thread, which suits it better on small products, and with one thread in
+each of two processes. Dead features (see LinearProbe) are left out for all.
 
 python benchmarks/probe.py --solvers
 
-compares the L-BFGS of nuner_embed/heads/solver.py with scipy's L-BFGS-B on that same loss, in the same coordinates,
-with ten remembered steps and the same rule for stopping each: `LinearProbe`'s defaults, features of nuner-mini, the
-support sets of the grid. Every fit is timed on one thread, both solvers on one support set right after each other; then
-all fits of the grid in as many threads as there are cores, as `evaluate fewshot` runs them.
+compares the L-BFGS of nuner_embed/heads/solver.py with scipy's L-BFGS-B on the same loss, in the same coordinates, with
+ten remembered steps and the same stopping rule: `LinearProbe`'s defaults, features of nuner-mini, the support sets of
+the grid. Every fit is timed on one thread, with both solvers on a support set one right after the other; then all fits
+of the grid run in as many threads as there are cores, as in `evaluate fewshot`.
 """
 
 import argparse
@@ -48,7 +48,7 @@ SETS = {
     "MIT Restaurant": ("typed/mit-restaurant/train.txt", "typed/mit-restaurant/test.txt"),
     "BioNLP 2004": ("typed/bionlp2004/train.tsv", "typed/bionlp2004/test.tsv"),
 }
-# scikit-learn's defaults, but for a tolerance of a third: at 1e-4 both end up to 0.2 points of F1 from the optimum
+# scikit-learn's defaults with a lower tolerance: at 1e-4 both end up to 0.2 points of F1 from the optimum
 PROTOCOL = FewShotProtocol(C=1.0, class_weight=None, tol=3e-5)
 OURS = f"nuner-embed, {cores()} threads"
 ONE_BY_ONE = f"scikit-learn one by one, {cores()} threads"
@@ -56,7 +56,7 @@ ONE_BY_ONE = f"scikit-learn one by one, {cores()} threads"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--solvers", action="store_true", help="compare our L-BFGS with scipy's, and nothing else")
+    parser.add_argument("--solvers", action="store_true", help="only compare our L-BFGS with that of scipy")
     if parser.parse_args().solvers:
         compare_solvers()
         return
@@ -146,7 +146,7 @@ def in_processes(grid: Problem) -> np.ndarray:
 
 
 def fits(grids: list[Problem]) -> dict[str, dict[str, float]]:
-    """Milliseconds for a fit alone on one thread, standardising included: median over sets and five draws."""
+    """Milliseconds of a single fit on one thread, standardising included: the median over sets and five draws."""
     times: dict[int, list[tuple[float, float, float]]] = {}
     with threadpool_limits(1):
         for grid in grids:
@@ -166,7 +166,7 @@ def fits(grids: list[Problem]) -> dict[str, dict[str, float]]:
 
 
 def gradients(grids: list[Problem]) -> dict[str, float]:
-    """The largest entry of the gradient of the mean loss in the end, in float64: the worst of one draw of each size."""
+    """The largest entry of the final gradient, in float64: the worst of one draw of each size."""
     worst = {"nuner-embed": 0.0, "scikit-learn": 0.0}
     for grid in grids:
         for rows in grid.rows:
@@ -192,7 +192,7 @@ Minimise = Callable[[solver.Loss, np.ndarray, float, int], tuple[solver.Place, i
 
 
 def by_scipy(loss: solver.Loss, start: np.ndarray, tol: float, max_iter: int) -> tuple[solver.Place, int]:
-    """What `solver.minimise` does, by scipy.optimize's L-BFGS-B."""
+    """Does what `solver.minimise` does, with the L-BFGS-B of scipy.optimize."""
     here = loss(start)
     if here.gradient_norm <= tol:
         return here, 0

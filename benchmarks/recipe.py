@@ -1,12 +1,12 @@
-"""Which recipe nuner-mini should be trained by: trials, measured on development parts only.
+"""Compares recipes for training nuner-mini, on development parts only.
 
     python benchmarks/recipe.py [TRIAL ...]
 
-Each trial is a pre-training on a sample of llm-annotated with one value changed: of the defaults, and once something
-better was found, of that. It is measured on a fifth of the training parts of three typed sets,
-taken by a hash of the sentence, at most 1,000 sentences each: probes from support sets that are drawn from the rest,
-how well a mention finds others of its type, and how well a type's name finds them. Test parts are not looked at. What
-is measured is kept; a run that was cut off goes on.
+Each trial is a pre-training on a sample of llm-annotated with one value changed, first of the defaults and later of the
+best trial so far. A trial is measured on a fifth of the training parts of three typed sets, selected by a hash of the
+sentence, at most 1,000 sentences each: probes from support sets of the remaining sentences, how well a mention finds
+others of its type, and how well the name of a type finds them. Test parts are not used. Measurements are kept, and an
+interrupted run continues.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from nuner_embed.pretraining.run import pretrain
 from nuner_embed.pretraining.settings import PretrainSettings
 
 DATA = "llm-annotated/annotated.jsonl.gz"
-NEAREST = {"snips", "sgd", "plot", "craft", "anem", "scier", "politics"}  # kinds of text like those of the test parts
+NEAREST = {"snips", "sgd", "plot", "craft", "anem", "scier", "politics"}  # kinds of text that resemble the test parts
 DEVELOPMENT, FEWEST = 1000, 11
 PROTOCOL = FewShotProtocol(k=(1, 4, 16), draws=6)
 FOLDER = WORK / "recipe"
@@ -42,14 +42,14 @@ FOLDER = WORK / "recipe"
 
 @dataclass(frozen=True)
 class Trial:
-    """One value changed.
+    """A pre-training with one value changed.
 
     Attributes:
-        changes: settings in place of the defaults.
+        changes: settings that replace the defaults.
         layers: of the recipe with which the result is measured.
-        of: the trial whose training is measured once more, where only the layers differ.
-        without: kinds of text that are left out; as many others take their place.
-        base: measure the base itself.
+        of: the trial whose training is measured again, if only the layers differ.
+        without: kinds of text that are left out and replaced by as many other sentences.
+        base: measure the base model itself.
     """
 
     changes: dict[str, Any] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Trial:
 
 SAMPLE = {"sample": 6000, "epochs": 3, "validate_every": 3}
 FASTER = {**SAMPLE, "learning_rate": 8e-4}  # the best of the first trials
-DEEPER = {**FASTER, "frozen_layers": 2}  # and of those after them
+DEEPER = {**FASTER, "frozen_layers": 2}  # the best of the later trials
 TRIALS = {
     "base, last layer": Trial(base=True),
     "base, middle layer": Trial(base=True, layers=(-4,)),
@@ -78,7 +78,7 @@ TRIALS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("trials", nargs="*", metavar="TRIAL", help=f"of {', '.join(TRIALS)}")
+    parser.add_argument("trials", nargs="*", metavar="TRIAL", help=f"trials to run, of {', '.join(TRIALS)}")
     options = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
     sets = [development(name, data_file(path)) for name, path in SETS.items()]
@@ -101,7 +101,7 @@ def development(name: str, path: Any) -> TypedSet:
 
 
 def run(name: str, trial: Trial, sets: Sequence[TypedSet]) -> dict[str, Any]:
-    """Trains, if that was not done, and measures."""
+    """Trains, unless this was already done, and measures."""
     if trial.base:
         return {"cells": [one for typed in sets for one in measured(trial.layers, "minilm-l6", typed)]}
     directory = FOLDER / (trial.of or name)
@@ -162,7 +162,7 @@ def by_mention(x: Floats, labels: Any, document: Any) -> list[float]:
 
 
 def by_concept(x: Floats, labels: Any, set_name: str, concepts: ConceptEncoder) -> list[float]:
-    """Precision at 10 of each type's name."""
+    """Precision at 10 of the name of each type."""
     names = frequent(labels)
     y = concepts.encode([CONCEPTS[set_name][label] for label in names])
     best = np.argsort(-(y @ x.T), axis=1)[:, :10]

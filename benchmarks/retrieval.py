@@ -1,13 +1,14 @@
-"""How well mentions, and names of types, find mentions of a type, in six typed sets that no encoder here saw.
+"""Measures how well mentions, and names of types, find mentions of a type in six typed sets that no encoder here saw.
 
     pip install -e '.[bench]'
     python benchmarks/retrieval.py
 
-Every gold mention is a query against all others of its set; those of its own sentence are left out, and types with
-under 11 mentions. Four ways to rank: by the embedding of the mention in its context, of nuner-mini and of its base; by
-sentence-transformers' MiniLM embedding of the mention's text alone; at random. Once with all others, once without those
-whose text is the same. Then every type is asked for by its name (benchmarks/concepts.py, written before any run). The
-last table asks by examples: how centroid and linear scorer do with few of them.
+Every gold mention is a query against all other mentions of its set. Mentions of the same sentence are left out, as are
+types with fewer than 11 mentions. Four rankings are compared: by the embedding of the mention in its context, of
+nuner-mini and of its base; by sentence-transformers' MiniLM embedding of the mention's text alone; at random. Each is
+measured with all other mentions, and without those with the same text. Then every type is searched for by its name
+(benchmarks/concepts.py, written before any run). The last table compares the centroid and the linear scorer for
+searches by a few examples.
 """
 
 import argparse
@@ -53,7 +54,7 @@ def main() -> None:
     peer = SentenceTransformer(str(locate("minilm-l6").directory), device="cpu")
     results = {}
     for name, where in SETS.items():
-        kept = folder / f"{where.replace('/', '-')}-{version}.json"  # a run that was cut off goes on
+        kept = folder / f"{where.replace('/', '-')}-{version}.json"  # an interrupted run continues
         if not kept.exists():
             kept.write_text(json.dumps(measure(name, data_file(where), kept.with_suffix(""), peer, concepts)))
         results[name] = json.loads(kept.read_text())
@@ -101,7 +102,7 @@ def measure(
 def by_name(
     x: np.ndarray, labels: tuple[np.ndarray, np.ndarray], set_name: str, concepts: ConceptEncoder
 ) -> dict[str, float]:
-    """Precision at 10 of each type's name."""
+    """Precision at 10 of the name of each type."""
     names, label = labels
     y = concepts.encode([CONCEPTS[set_name][str(name)] for name in names])
     best = np.argsort(-(y @ x.T), axis=1)[:, :10]

@@ -1,9 +1,9 @@
-"""How strongly a probe should be regularised, and how much rare classes should count: where the defaults come from.
+"""Compares penalties and class weights of probes; the defaults come from here.
 
 python benchmarks/strength.py
 
-Measured on development parts only: a fifth of each set's training part, taken by a hash of the sentence, at most 1,000
-sentences; support sets are drawn from the rest. Test parts are not looked at.
+Measured on development parts only: a fifth of the training part of each set, selected by a hash of the sentence, at
+most 1,000 sentences. Support sets are drawn from the remaining sentences. Test parts are not used.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Named types, no example: how well a probe made of concept names finds mentions, and how well the detector does.
+"""Measures a probe made of concept names, without any example, and the mention detector.
 
     python benchmarks/pretrained.py    # for the few-shot curve beside it
     python benchmarks/zeroshot.py
 
-First the threshold, on development parts (a fifth of
-the training parts of three sets, taken by a hash of the sentence); then the test parts, once, with the default one. The
-labels' names as concepts stand in benchmarks/concepts.py and were written down before. Figures of others are theirs.
+First the threshold is chosen on development parts (a fifth of the training parts of three sets, selected by a hash of
+the sentence); then the test parts are measured once, with the default threshold. The names of the concepts are those of
+benchmarks/concepts.py, written down before. The figures of other systems are those that their authors report.
 """
 
 import argparse
@@ -36,7 +36,7 @@ OURS = "nuner-mini"
 THRESHOLDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 DETECTED = (0.1, 0.3, 0.5, 0.7, 0.9)
 SENTENCES = 1000
-# ../shared/paper/reported-results.txt: NuNER Zero span, entity F1, all of each test part, another and larger model
+# ../shared/paper/reported-results.txt: NuNER Zero span, entity F1, whole test parts, a larger model
 REPORTED = {"CrossNER AI": 61.7, "CrossNER politics": 71.7, "CrossNER science": 65.4}
 
 
@@ -78,7 +78,7 @@ def main() -> None:
 def measure(
     name: str, documents: list[Document], words: WordFeatures, encoder: TextEncoder, concepts: ConceptEncoder, t: float
 ) -> dict[str, float]:
-    """Token macro-F1 and span micro-F1 of a probe that was made of a set's type names."""
+    """Token macro-F1 and span micro-F1 of a probe made of the names of a set's types."""
     types = {label: CONCEPTS[name][label] for label in sorted(count_mentions(documents))}
     tagger = zero_shot_tagger(types, encoder, concepts, t)
     labels, codes = WordLabels.of(documents, words, tagger.types), tagger.head.label(words)
@@ -87,7 +87,7 @@ def measure(
 
 
 def curve(cells: list[dict[str, Any]], test: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
-    """Span micro-F1 of each set by k, all draws; from names alone at k = 0."""
+    """Span micro-F1 of each set by k, over all draws; from names alone at k = 0."""
     found: dict[str, dict[str, list[float]]] = {name: {"0": [one["span_micro_f1"]]} for name, one in test.items()}
     for cell in cells:
         if cell["model"] == OURS and cell["scores"]:
@@ -96,9 +96,9 @@ def curve(cells: list[dict[str, Any]], test: dict[str, Any]) -> dict[str, dict[s
 
 
 def detect(documents: list[Document]) -> dict[str, dict[str, float]]:
-    """How many words that the detector finds are in a mention of the set, and how many of those it finds.
+    """Precision and recall of the detector by words of the set's mentions.
 
-    And how many mentions of the set it finds with the very same bounds.
+    Also the share of the set's mentions that the detector finds with exact bounds.
     """
     detector = load_detector(OURS)
     words = embed_words(load_encoder(OURS), documents)

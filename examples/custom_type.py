@@ -1,4 +1,4 @@
-"""A type of one's own from eight examples: mark them, train a probe, find more of the kind.
+"""Teach a type of your own with eight examples: mark the mentions, train a probe, find more of the type.
 
 python examples/custom_type.py [FOLDER]
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 import nuner_embed
 from nuner_embed import Document, Span
 
-# double brackets mark the mentions of the type; what is not marked is an example of none
+# double brackets mark the mentions of the type; all other words are examples of no type
 EXAMPLES = [
     "Her [[oboe]] was louder than the whole brass section.",
     "He sold the [[cello]] to pay for the trip.",
@@ -31,7 +31,7 @@ TEXTS = [
 
 
 def marked(text: str, number: int) -> Document:
-    """A text whose mentions stand in double brackets, as a document with spans."""
+    """Converts a text with mentions in double brackets to a document with spans."""
     spans, plain, done = [], "", 0
     for found in re.finditer(r"\[\[(.+?)\]\]", text):
         plain += text[done : found.start()]

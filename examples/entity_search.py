@@ -1,4 +1,4 @@
-"""Encode a few texts of your own, index their mentions, and ask for those used like one that you have in mind.
+"""Encode a few texts of your own, index their mentions, and search for mentions that are used alike.
 
 python examples/entity_search.py [FOLDER]
 """

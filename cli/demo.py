@@ -1,11 +1,27 @@
 """`nuner-embed demo`."""
 
 from pathlib import Path
+from typing import Final
 
 import click
 
+from nuner_embed import metadata
+from nuner_embed.artifacts import Kind
 from nuner_embed.cli import streams
+from nuner_embed.errors import NunerEmbedError
 from nuner_embed.models.known import DEFAULT_MODEL
+
+
+def _read(directory: Path) -> None:
+    cure = "name another directory, or remove that one yourself"
+    path = directory / "demo.json"
+    values = metadata.read_object(path, version=1, error=NunerEmbedError, what="the mark of a demo", cure=cure)
+    if values.get("kind") != "demo":
+        raise NunerEmbedError(f"{path} is not the mark of a demo; {cure}")
+
+
+# Model, store, index and probes in it are of kinds of their own, and are checked as such.
+DEMO: Final = Kind("a demo", "demo.json", _read, ("*", "*/*", "*/*/*", "*/*/*/*"), NunerEmbedError, NunerEmbedError)
 
 
 @click.command(epilog="Example: nuner-embed demo -o demo")
@@ -21,17 +37,13 @@ def demo(output: Path) -> None:
     """The whole main job on a small bundled corpus: export, verify, detect, encode, index, search, probe."""
     from nuner_embed.artifacts import is_free, require_ours
     from nuner_embed.bundled import DOCUMENTS, SENTENCES
-    from nuner_embed.cli.demo_folder import DEMO
-    from nuner_embed.cli.demo_map import MentionMap
-    from nuner_embed.cli.demo_page import write_page
+    from nuner_embed.cli.demo_page import MentionMap, write_page
+    from nuner_embed.cli.demo_samples import SEARCHES, SHOTS, TYPES, found_in, run_probes
     from nuner_embed.cli.export import show
     from nuner_embed.cli.hits import show_hits
     from nuner_embed.cli.index import show_index
     from nuner_embed.cli.options import counted
     from nuner_embed.cli.progress import JobReporter, conclude, note
-    from nuner_embed.cli.sample_probe import SHOTS, TYPES, run_probes
-    from nuner_embed.cli.sample_searches import SEARCHES
-    from nuner_embed.cli.sample_texts import found_in
     from nuner_embed.cli.tagged import Highlights
     from nuner_embed.corpora.corpus import read_annotated
     from nuner_embed.encoders.concepts import ConceptEncoder

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import (
     counted,
     how_to_read_parquet,
@@ -16,6 +15,7 @@ from nuner_embed.cli.options import (
     model_option,
     print_json,
     reading_options,
+    require_apart,
     size,
 )
 from nuner_embed.runtimes.registry import CHOICES

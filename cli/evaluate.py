@@ -5,7 +5,6 @@ from typing import Any
 
 import click
 
-from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import (
     Sizes,
     c_option,
@@ -13,6 +12,7 @@ from nuner_embed.cli.options import (
     json_option,
     print_json,
     reading_options,
+    require_apart,
     threads_option,
 )
 from nuner_embed.cli.streams import show

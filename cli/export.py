@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuner_embed.cli import streams
-from nuner_embed.cli.inputs import require_apart
-from nuner_embed.cli.options import counted, json_option, layers_option, print_json, reading_options, size
+from nuner_embed.cli.options import (
+    counted,
+    json_option,
+    layers_option,
+    print_json,
+    reading_options,
+    require_apart,
+    size,
+)
 
 if TYPE_CHECKING:
     from nuner_embed.export import Verification

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuner_embed.cli import streams
-from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import (
     counted,
     filter_seconds_option,
     json_option,
     print_facts,
     print_json,
+    require_apart,
     size,
     threads_option,
 )

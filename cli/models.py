@@ -5,8 +5,7 @@ from typing import Any
 
 import click
 
-from nuner_embed.cli.inputs import require_apart
-from nuner_embed.cli.options import json_option, print_json
+from nuner_embed.cli.options import json_option, print_json, require_apart
 from nuner_embed.cli.streams import show
 
 

@@ -8,8 +8,15 @@ from typing import Any
 
 import click
 
-from nuner_embed.cli.inputs import require_apart
-from nuner_embed.cli.options import counted, json_option, print_facts, print_json, reading_options, threads_option
+from nuner_embed.cli.options import (
+    counted,
+    json_option,
+    print_facts,
+    print_json,
+    reading_options,
+    require_apart,
+    threads_option,
+)
 from nuner_embed.corpora.base import FORMATS
 from nuner_embed.models.known import DEFAULT_BASE
 from nuner_embed.pretraining.settings import EARLIER_NAMES, PRESETS, PretrainSettings, kind_of, read_settings

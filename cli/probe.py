@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import (
     c_option,
     class_weight_option,
@@ -17,12 +16,13 @@ from nuner_embed.cli.options import (
     print_facts,
     print_json,
     reading_options,
+    require_apart,
     tagged_output_option,
     threads_option,
     types_option,
 )
 from nuner_embed.cli.streams import show
-from nuner_embed.heads.defaults import AUTO_CLASS_WEIGHT, EVEN_THRESHOLD, NAMED_THRESHOLD
+from nuner_embed.heads import AUTO_CLASS_WEIGHT, EVEN_THRESHOLD, NAMED_THRESHOLD
 from nuner_embed.limits import SEED_MOST, SHOTS_MOST
 
 if TYPE_CHECKING:
@@ -285,7 +285,7 @@ def evaluate(
 ) -> None:
     """Compare what PROBE finds with what is annotated in DATA."""
     from nuner_embed.cli.progress import RowProgress, conclude
-    from nuner_embed.cli.scores import show_scores
+    from nuner_embed.cli.tables import show_scores
     from nuner_embed.corpora.corpus import read_annotated
     from nuner_embed.evaluation.metrics import comparable_types, score_tagger
     from nuner_embed.heads.io import open_head

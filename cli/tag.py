@@ -5,15 +5,15 @@ from typing import Any
 
 import click
 
-from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import (
     model_option,
     named_types_option,
     reading_options,
+    require_apart,
     tagged_output_option,
     threads_option,
 )
-from nuner_embed.heads.defaults import NAMED_THRESHOLD
+from nuner_embed.heads import NAMED_THRESHOLD
 
 
 @click.command(epilog="Example: nuner-embed tag notes.txt --types city,person -o spans.jsonl")

@@ -151,9 +151,7 @@ class _Exporter:
         reference = Reference.make(source, self.tokenizer, texts[::2], self.recipe.max_length, self.found.config.pad_id)
         reference.save(self.work / REFERENCE_FILE)
         if self.precision == "fp16":
-            from nuner_embed.export.half import to_half
-
-            to_half(self.graph)
+            self._halve()
         tried = self._quantise(exact, texts[1::2], reference) if self.precision == "int8" else None
         model = self._exported()
         facts = {
@@ -183,6 +181,15 @@ class _Exporter:
                 f"{self.name} is a {self.found.config.model_type}, which torch cannot trace into an ONNX graph "
                 f"({reason}); nothing was written, run the model as it is, with torch"
             ) from None
+
+    def _halve(self) -> None:
+        """Converts the weights and the arithmetic of the graph to float16, in place; its output becomes float16 too."""
+        import onnx
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+        from nuner_embed.export.onnx_file import save_graph
+
+        save_graph(convert_float_to_float16(onnx.load(self.graph), keep_io_types=False), self.graph)
 
     def _exported(self) -> GraphModel:
         """The model that the work directory holds so far."""

@@ -231,7 +231,7 @@ def _fuse(model: GraphModel) -> str:
 
         operators = fused_operators(model)
         if not operators:
-            from nuner_embed.export.fuse import fuse  # slow to import
+            from nuner_embed.export.onnx_file import fuse  # slow to import
 
             operators = fuse(model)
     except ImportError as error:  # onnx comes with the extra train

@@ -14,7 +14,6 @@ from nuner_embed.arrays import parse_array, write_array
 from nuner_embed.errors import IndexBundleError
 from nuner_embed.files import atomic_write, hash_of, read_bytes, sha256_of, write_json
 from nuner_embed.indexes.base import SearchParameters, backend_of
-from nuner_embed.indexes.segment_rows import documents_file, rows_file
 from nuner_embed.indexes.vectors import Metric
 from nuner_embed.limits import MIB, VECTOR_WIDTH
 from nuner_embed.metadata import Count, Fraction, Positive, Sha256, convert, read_object
@@ -37,6 +36,16 @@ SEGMENT_NAME = re.compile(r"[0-9]{5,9}")
 SegmentName = Annotated[str, msgspec.Meta(pattern=f"^{SEGMENT_NAME.pattern}$")]
 Factory = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
 _NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+
+
+def rows_file(part: int) -> str:
+    """The name of a part's rows."""
+    return f"rows-{part:05d}.parquet"
+
+
+def documents_file(part: int) -> str:
+    """The name of the documents that a part's rows stand in."""
+    return f"documents-{part:05d}.parquet"
 
 
 @dataclass(frozen=True, slots=True)

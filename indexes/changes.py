@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from nuner_embed.artifacts import is_free, replacing
 from nuner_embed.errors import IndexBundleError, StoreError, StoreMismatch
 from nuner_embed.files import hash_of, naming
-from nuner_embed.indexes.builder import Part, write_segment
+from nuner_embed.indexes.builder import Part, Plan, Work, write_segment
 from nuner_embed.indexes.bundle import Bundle
 from nuner_embed.indexes.directory import KIND, changing_alone, new_segment, parts_folder, successor
 from nuner_embed.indexes.segment import Segment
-from nuner_embed.indexes.segment_plan import Plan, Work
 from nuner_embed.indexes.vectors import CHUNK_ROWS, Metric, prepared, require_metric
 from nuner_embed.store.reader import Shard, Store
 from nuner_embed.store.shard import GROUP_ROWS, Dtype

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nuner_embed.errors import IndexBundleError
-from nuner_embed.indexes.segment_rows import Rows
+from nuner_embed.indexes.segment import Rows
 from nuner_embed.limits import FILTER_MIB, FILTER_SECONDS
 
 T = TypeVar("T")

@@ -15,10 +15,10 @@ from nuner_embed.errors import IndexBundleError
 from nuner_embed.files import expand
 from nuner_embed.indexes import changes
 from nuner_embed.indexes.base import SearchParameters
+from nuner_embed.indexes.builder import Work
 from nuner_embed.indexes.bundle import Bundle
 from nuner_embed.indexes.directory import changing_alone, clear_strays
 from nuner_embed.indexes.filter import require_condition
-from nuner_embed.indexes.segment_plan import Work
 from nuner_embed.indexes.state import State, allowed, load, problems, whole_numbers
 from nuner_embed.indexes.vectors import Floats, Metric, best, prepared
 from nuner_embed.limits import FILTER_SECONDS

@@ -8,13 +8,11 @@ from pathlib import Path
 
 from nuner_embed.annotation.alignment import Occurrences
 from nuner_embed.annotation.client import Asker
-from nuner_embed.annotation.conversion import annotated, require_other_files, write_annotated
 from nuner_embed.annotation.instruction import Instruction
 from nuner_embed.annotation.ledger import KeptReply, Ledger, open_ledger, read_ledger
-from nuner_embed.annotation.replies import Reply
-from nuner_embed.annotation.report import AnnotationReport
+from nuner_embed.annotation.replies import Reply, annotated, require_other_files, write_annotated
+from nuner_embed.annotation.report import REPLIES_SUFFIX, AnnotationReport, beside
 from nuner_embed.annotation.server import LLMServer
-from nuner_embed.annotation.sidecars import REPLIES_SUFFIX, beside
 from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.documents import Document
 from nuner_embed.progress import Progress, silent

@@ -16,8 +16,8 @@ from nuner_embed.documents import Document
 from nuner_embed.encoders.mentions import WordFeatures
 from nuner_embed.evaluation.metrics import Scores
 from nuner_embed.files import hash_of
+from nuner_embed.heads import DEFAULT_C, DEFAULT_CLASS_WEIGHT
 from nuner_embed.heads.classifier import LinearProbe
-from nuner_embed.heads.defaults import DEFAULT_C, DEFAULT_CLASS_WEIGHT
 from nuner_embed.heads.labelled_words import (
     Runs,
     Unit,

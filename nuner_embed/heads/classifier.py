@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nuner_embed.arguments import as_names
 from nuner_embed.encoders.concepts import ConceptEncoder
-from nuner_embed.heads.defaults import DEFAULT_C, DEFAULT_CLASS_WEIGHT, NAMED_THRESHOLD
+from nuner_embed.heads import DEFAULT_C, DEFAULT_CLASS_WEIGHT, NAMED_THRESHOLD
 from nuner_embed.heads.solver import Array, solve
 from nuner_embed.models.known import DEFAULT_MODEL
 

@@ -21,8 +21,8 @@ from nuner_embed.documents import Document, Span, is_text
 from nuner_embed.encoders.mentions import WordFeatures
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import ProbeError
+from nuner_embed.heads import EVEN_THRESHOLD
 from nuner_embed.heads.base import Arrays, HeadFacts, require_encoder
-from nuner_embed.heads.defaults import EVEN_THRESHOLD
 from nuner_embed.heads.features import embed_words
 from nuner_embed.heads.io import save_head
 from nuner_embed.heads.labelled_words import runs_of

@@ -20,8 +20,8 @@ from nuner_embed.encoders.mentions import embed_detected
 from nuner_embed.encoders.text import TextEncoder, unit
 from nuner_embed.encoders.tokens import tokenize
 from nuner_embed.errors import ProbeError
+from nuner_embed.heads import NAMED_THRESHOLD
 from nuner_embed.heads.base import Arrays, HeadFacts, SavedFinder, SpanTyper, require_encoder
-from nuner_embed.heads.defaults import NAMED_THRESHOLD
 from nuner_embed.heads.detector import GivenSpans, ProbeDetector, load_detector
 from nuner_embed.heads.io import save_head
 from nuner_embed.heads.labelled_words import require_not_reserved

@@ -19,14 +19,14 @@ from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import ProbeError
 from nuner_embed.files import expand
-from nuner_embed.heads.classifier import LinearProbe
-from nuner_embed.heads.defaults import (
+from nuner_embed.heads import (
     AUTO_CLASS_WEIGHT,
     BACKGROUND_CLASS_WEIGHT,
     DEFAULT_C,
     DEFAULT_CLASS_WEIGHT,
     NAMED_THRESHOLD,
 )
+from nuner_embed.heads.classifier import LinearProbe
 from nuner_embed.heads.features import FeatureCache, feature_folder
 from nuner_embed.heads.labelled_words import WordLabels, count_mentions, require_not_reserved
 from nuner_embed.heads.linear import Floats, LinearHead, ProbeFacts, ProbeWeights, Training

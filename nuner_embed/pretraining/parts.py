@@ -37,9 +37,9 @@ from nuner_embed.pretraining.folder import (
     finish,
 )
 from nuner_embed.pretraining.halves import Halves, use_fast_dropout
-from nuner_embed.pretraining.history import curve, to_csv
 from nuner_embed.pretraining.objectives import BiEncoder, TokenClassifier
 from nuner_embed.pretraining.processes import Processes
+from nuner_embed.pretraining.run_state import curve, to_csv
 from nuner_embed.pretraining.settings import PretrainSettings
 from nuner_embed.pretraining.trainer import Curriculum, Reporter, StateFile, Trainer
 from nuner_embed.runtimes.base import Precision

@@ -18,10 +18,19 @@ from nuner_embed.files import atomic_write
 from nuner_embed.pretraining.examples import Examples, make_batch, plan_epoch
 from nuner_embed.pretraining.feed import Feed
 from nuner_embed.pretraining.folder import METRICS_FILE
-from nuner_embed.pretraining.history import Row, Sums, to_csv
 from nuner_embed.pretraining.objectives import Compared
-from nuner_embed.pretraining.optimizer import Progressed, load_state, make_optimizer, rate_at, save_state, set_rate
 from nuner_embed.pretraining.processes import Processes
+from nuner_embed.pretraining.run_state import (
+    Progressed,
+    Row,
+    Sums,
+    load_state,
+    make_optimizer,
+    rate_at,
+    save_state,
+    set_rate,
+    to_csv,
+)
 from nuner_embed.pretraining.settings import PretrainSettings
 from nuner_embed.progress import Progress
 from nuner_embed.tables import Ints

@@ -25,7 +25,7 @@ from nuner_embed.pretraining import parts as parts_module
 from nuner_embed.pretraining import trainer as trainer_module
 from nuner_embed.pretraining.data import hold_out
 from nuner_embed.pretraining.examples import make_batch, make_examples, plan_epoch
-from nuner_embed.pretraining.optimizer import rate_at
+from nuner_embed.pretraining.run_state import rate_at
 from nuner_embed.pretraining.settings import PretrainSettings
 
 CITIES, BOATS = ["kiel", "oslo", "rome", "bonn"], ["ferry", "raft", "ship"]

@@ -45,13 +45,13 @@ _UNSTRUCTURED = 1_000
 # Rows over which auto builds each kind; a second, smaller sample tells how the time of a search grows.
 _SAMPLE = 100_000
 _SMALLER = 25_000
-# Why a segment is of the kind that its index was built with.
+# The reason in the manifest where the kind was given.
 ASKED_FOR = "asked for"
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How a segment is built, whatever is built.
+    """How a segment is built, whatever its kind.
 
     Attributes:
         threads: 0 for one a core.
@@ -91,7 +91,7 @@ class Plan:
 
 
 def choose(plan: Plan, vectors: Vectors) -> tuple[str, str, tuple[Trial, ...]]:
-    """The kind for some rows, why it is that kind, and what was measured.
+    """Chooses the kind for some rows; returns the kind, the reason, and what was measured.
 
     Of the plan's kinds, "auto" is measured from `SMALL` rows on, and None is flat below `FLAT_BELOW` rows and "auto"
     from there on. Any other is taken as it is, unless it has a name and there are too few rows for it.
@@ -143,8 +143,10 @@ def _trial(kind: str, plan: Plan, vectors: Vectors) -> Trial:
 
 
 def _measure(kind: str, plan: Plan, vectors: Vectors, size: int) -> tuple[Recall, float, int]:
-    """Recall, seconds to build and bytes of a kind over a sample."""
-    chosen = np.random.default_rng(0).choice(len(vectors), size, replace=False)  # unordered: the last are held out
+    """The recall of a kind over a sample, the seconds it took to build, and its bytes in memory."""
+    chosen = np.random.default_rng(0).choice(
+        len(vectors), size, replace=False
+    )  # in random order, since the last rows are held out
     sample = Vectors(vectors.matrix[chosen], plan.metric)
     order = Order(size, np.arange(size - len(hold_out(size)), size))
     began = time.perf_counter()
@@ -165,13 +167,13 @@ Chunk = TypeVar("Chunk", bound=Sized)
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Rows that are to be part of a segment.
+    """Some of the rows of a segment that is being built.
 
     Attributes:
         size: the number of rows.
-        vectors: of the rows, (size, dim) in all, prepared for the metric.
-        rows: the Parquet file of what the rows are.
-        documents: the Parquet file of the documents that the rows stand in.
+        vectors: of the rows, in chunks, (size, dim) in all, prepared for the metric.
+        rows: the Parquet file with the columns of the rows.
+        documents: the Parquet file with the documents of the rows.
     """
 
     size: int
@@ -184,7 +186,7 @@ def write_segment(folder: Path, parts: Sequence[Part], ids: Ints, dim: int, dtyp
     """Builds a segment in a new folder; the Parquet files are hard-linked into it, or copied.
 
     Args:
-        folder: is made.
+        folder: of the segment; it is created.
         parts: of the segment, in order.
         ids: of all rows, ascending, (rows,).
         dim: the width of the vectors.
@@ -236,7 +238,7 @@ def write_segment(folder: Path, parts: Sequence[Part], ids: Ints, dim: int, dtyp
 def _write_rows(
     folder: Path, parts: Sequence[Part], ids: Ints, dim: int, dtype: str, plan: Plan
 ) -> tuple[Vectors, Order]:
-    """Writes all files of a segment but the backend's own."""
+    """Writes all files of a segment except the file of the backend."""
     folder.mkdir(parents=True)
     order = Order(len(ids), hold_out(len(ids)))
     for number, part in enumerate(parts):
@@ -252,7 +254,7 @@ def _write_rows(
 
 
 def _synced(folder: Path) -> dict[str, FileFacts]:
-    """Brings the files of a segment to the disk, and describes them."""
+    """Syncs the files of a segment to the disk; returns their facts by name."""
     files = {}
     for path in sorted(folder.iterdir()):
         with naming(path), path.open("rb") as stream:
@@ -275,7 +277,9 @@ def _build(backend: Backend, order: Order, plan: Plan) -> tuple[Backend, SearchP
         parameters, recall = tune(backend, order, plan.target_recall)
         for chunk in vectors.chunks(order.early, order.size):
             backend.add(chunk)
-        backend.search(vectors.take(np.zeros(1, np.int64)), 1, parameters)  # what is built can be searched
+        backend.search(
+            vectors.take(np.zeros(1, np.int64)), 1, parameters
+        )  # fails here if the structure cannot be searched
     except RuntimeError as error:  # the backend's own
         reason = str(error).strip().splitlines()[-1]
         title = backend_of(plan.kind).title
@@ -284,7 +288,7 @@ def _build(backend: Backend, order: Order, plan: Plan) -> tuple[Backend, SearchP
 
 
 def _told(progress: Progress, what: str, chunks: Iterable[Chunk], total: int) -> Iterator[Chunk]:
-    """The chunks as they come; each is reported once the caller asks for the next."""
+    """Yields the chunks; each is reported to `progress` when the caller asks for the next one."""
     done = 0
     for chunk in chunks:
         yield chunk
@@ -293,13 +297,13 @@ def _told(progress: Progress, what: str, chunks: Iterable[Chunk], total: int) ->
 
 
 def _link(source: Path, target: Path) -> None:
-    with contextlib.suppress(OSError):  # another file system, or one without links
+    with contextlib.suppress(OSError):  # another file system, or one without hard links
         if not source.is_symlink():
             os.link(source, target)
             return
     try:
         shutil.copyfile(source, target)
-    except OSError as error:  # Python names the source, also where the target does not fit
+    except OSError as error:  # Python names the source, even if the target has no room
         raise OSError(error.errno, error.strerror, os.fspath(target if _cannot_grow(error) else source)) from None
 
 

@@ -1,4 +1,4 @@
-"""One immutable part of an index: a backend over vectors, what the rows are, their ids and their texts."""
+"""One immutable part of an index: the backend over its vectors, and the ids, columns and texts of its rows."""
 
 import stat
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ from nuner_embed.tables import Granularity
 
 _DOCUMENTS = pa.schema({"document_id": pa.string(), "text": pa.string()})
 _REQUIRED = frozenset({"document_id", "start", "end", "text"})
-# What pyarrow says of a damaged file; the last two of sizes and names that were changed.
+# Exceptions of pyarrow for a damaged file; the last two are for changed sizes and names.
 _DAMAGE = (OSError, pa.ArrowException, ValueError, KeyError)
 
 
@@ -62,12 +62,12 @@ class Rows:
         return self._rows[0].schema.names if self._rows else []
 
     def table(self, rows: Ints, columns: Sequence[str] | None = None, *, texts: bool = False) -> pa.Table:
-        """What some rows are, in the order given.
+        """The columns of some rows, in the order given.
 
         Args:
             rows: their numbers.
             columns: some of the columns; None for all.
-            texts: add `document_text`, the text that the row was found in.
+            texts: add `document_text`, the text that contains the row.
         """
         part = np.searchsorted(self.bounds, rows, side="right") - 1
         found, order = [], []
@@ -84,7 +84,7 @@ class Rows:
         return pa.concat_tables(found).take(pa.array(np.argsort(np.concatenate(order))))
 
     def stretches(self, columns: Sequence[str], size: int) -> Iterator[tuple[int, pa.Table]]:
-        """All rows, whole parts at a time until they come to `size`: the number of the first, and their table."""
+        """All rows, in tables of whole parts with `size` rows or more: the number of the first row, and the table."""
         first, tables = 0, []
         for part, end in zip(self._rows, self.bounds[1:].tolist(), strict=True):
             tables.append(part.all(columns))
@@ -93,8 +93,8 @@ class Rows:
                 first, tables = end, []
 
     def documents(self, part: int, ids: pa.ChunkedArray) -> pa.Table:
-        """Those of a part's documents that have these ids, `document_id` and `text`, in the order of the part."""
-        import pyarrow.compute as pc  # some 50 ms, which building an index does without
+        """The documents of a part with these ids: `document_id` and `text`, in the order of the part."""
+        import pyarrow.compute as pc  # takes some 50 ms to import, and building an index does not need it
 
         known = self._documents[part].all(["document_id"])["document_id"]
         return self._documents[part].take(np.flatnonzero(pc.is_in(known, value_set=ids).to_numpy()))
@@ -110,10 +110,10 @@ class Rows:
 
 
 class _Lookup:
-    """A Parquet file of which some rows are wanted.
+    """A Parquet file from which some rows are read.
 
-    It is mapped into memory, so that a search goes on when another process compacts the index and the file goes; each
-    reading has a reader of its own, so that threads share nothing.
+    The file is mapped into memory: a search continues when another process compacts the index and deletes the file.
+    Every read opens a reader of its own, so that threads share nothing.
     """
 
     def __init__(self, path: Path, columns: pa.Schema) -> None:
@@ -160,7 +160,7 @@ class _Lookup:
         return table
 
     def _sound(self, table: pa.Table) -> pa.Table:
-        """A table whose texts are texts, and whose required values are there."""
+        """The table, after a check that its texts are valid and no required value is missing."""
         try:
             table.validate(full=True)
         except pa.ArrowInvalid as error:
@@ -171,8 +171,8 @@ class _Lookup:
         return table
 
     def damaged(self, error: Exception | str) -> IndexBundleError:
-        """What is raised where the file is not what it should be."""
-        reason = " ".join(str(error).split())  # pyarrow's have several lines
+        """The error for a damaged file."""
+        reason = " ".join(str(error).split())  # messages of pyarrow have several lines
         return IndexBundleError(f"{self.path} cannot be read ({reason}); build the index again")
 
 
@@ -183,7 +183,7 @@ class Segment:
         folder: of its files.
         entry: its description in the manifest.
         ids: of the rows, ascending, (rows,).
-        rows: what the rows are.
+        rows: columns and texts of the rows.
         order: the places of the rows in `vectors` and in the backend.
         vectors: of the rows, in that order.
         backend: searches the vectors.
@@ -217,7 +217,7 @@ class Segment:
         self.backend = backend_of(entry.kind).load().open(own, entry.factory, self.vectors)
 
     def locate(self, ids: Ints) -> tuple[Ints, Ints]:
-        """Which of some ids are in this segment, as places among them, and the row numbers of those."""
+        """The ids that are in this segment, as places among `ids`, and the numbers of their rows."""
         numbers = np.searchsorted(self.ids, ids)
         inside = numbers < len(self.ids)
         inside[inside] = self.ids[numbers[inside]] == ids[inside]
@@ -230,8 +230,8 @@ class Segment:
 
         Args:
             queries: prepared for the metric, (q, dim).
-            k: how many rows; fewer come back where fewer may be found.
-            parameters: of the search; None for those that the segment was tuned to.
+            k: number of rows; fewer are returned if fewer may be found.
+            parameters: of the search; None for the tuned parameters of the segment.
             keep: the rows that may be found, (rows,); None for all.
 
         Returns:
@@ -242,12 +242,12 @@ class Segment:
         return scores, self.ids[self.order.rows(places)]
 
     def table(self, rows: Ints, columns: Sequence[str] | None = None, *, texts: bool = False) -> pa.Table:
-        """What some rows are; see `Rows.table`."""
+        """The columns of some rows; see `Rows.table`."""
         return self.rows.table(rows, columns, texts=texts)
 
 
 def _size(path: Path) -> int | None:
-    """Of a file, in bytes; None where it is gone, as it may be at any moment while others change the index."""
+    """The size of a file in bytes; None if the file is gone, as happens while another process changes the index."""
     try:
         facts = path.stat()
     except OSError:
@@ -256,7 +256,7 @@ def _size(path: Path) -> int | None:
 
 
 def _read_numbers(path: Path) -> Ints:
-    """Whole numbers that are not negative and rise.
+    """Reads ascending integers from 0 on.
 
     Raises:
         IndexBundleError: the file is missing or holds something else.

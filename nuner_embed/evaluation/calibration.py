@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from nuner_embed.documents import Document, Span
+from nuner_embed.encoders.base import Encoder
 from nuner_embed.encoders.concepts import ConceptEncoder
-from nuner_embed.encoders.text import TextEncoder, unit
+from nuner_embed.encoders.text import unit
 from nuner_embed.errors import ModelError
 from nuner_embed.models.concept_facts import Calibration
 from nuner_embed.progress import Progress, silent
@@ -100,7 +101,7 @@ class Pairs:
 
 
 def compare(
-    encoder: TextEncoder,
+    encoder: Encoder,
     concepts: ConceptEncoder,
     documents: Sequence[Document],
     *,

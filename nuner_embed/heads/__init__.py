@@ -5,13 +5,13 @@ The defaults stand here, where the command line reads them without NumPy; they w
 
 from typing import Final
 
-# how it is fitted: benchmarks/strength.py, results/strength.md
+# chosen in benchmarks/strength.py, results/strength.md
 DEFAULT_C: Final = 0.03
 DEFAULT_CLASS_WEIGHT: Final = "sqrt"
 BACKGROUND_CLASS_WEIGHT: Final = "balanced"  # with a background: benchmarks/background.py, results/background.md
-AUTO_CLASS_WEIGHT: Final = "auto"  # one of these two
-# How probable a type that is only named must be: benchmarks/zeroshot.py, results/zeroshot.md. Low, since a calibration
-# is over all types of its data, and of the few that are named each is more probable.
+AUTO_CLASS_WEIGHT: Final = "auto"  # one of the two above
+# Least probability of a type that is only named: benchmarks/zeroshot.py, results/zeroshot.md. Low, because a
+# calibration covers all types of its data, and each of a few named types is more probable than that.
 NAMED_THRESHOLD: Final = 0.1
-# How probable a type must be that a probe was trained for: the most probable class wins
+# Least probability of a type that a probe was trained for: the most probable class wins
 EVEN_THRESHOLD: Final = 0.5

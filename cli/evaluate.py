@@ -10,6 +10,7 @@ from nuner_embed.cli.options import (
     c_option,
     class_weight_option,
     json_option,
+    output_folder_option,
     print_json,
     reading_options,
     require_apart,
@@ -67,7 +68,7 @@ def evaluate() -> None:
 @c_option
 @class_weight_option
 @reading_options
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Directory of the results.")
+@output_folder_option("Directory of the results.")
 @threads_option
 @json_option
 def fewshot(

@@ -13,6 +13,7 @@ from nuner_embed.cli.options import (
     counted,
     filter_seconds_option,
     json_option,
+    output_folder_option,
     print_facts,
     print_json,
     require_apart,
@@ -54,7 +55,7 @@ def index() -> None:
 
 @index.command(epilog="Example: nuner-embed index build store -o index --target-recall 0.98 --max-memory 500MB")
 @click.argument("store", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Directory of the index.")
+@output_folder_option("Directory of the index.")
 @click.option(
     "--kind",
     metavar="|".join([*KINDS, AUTO, "FACTORY"]),

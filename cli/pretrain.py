@@ -10,7 +10,9 @@ import click
 
 from nuner_embed.cli.options import (
     counted,
+    device_option,
     json_option,
+    output_folder_option,
     print_facts,
     print_json,
     reading_options,
@@ -41,7 +43,7 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     epilog="Example: nuner-embed pretrain annotated.jsonl -o encoder --probe-set movie train.conll test.conll"
 )
 @click.argument("data", nargs=-1, required=True)
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Directory of the encoders.")
+@output_folder_option("Directory of the encoders.")
 @click.option("--base", default=DEFAULT_BASE, show_default=True, help="What both encoders begin as.")
 @click.option(
     "--preset",
@@ -64,7 +66,7 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     type=click.Choice(list(FORMATS)),
     help="Of that set.  [default: by suffix]",
 )
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@device_option
 @threads_option
 @click.option(
     "--cache/--no-cache",
@@ -127,6 +129,15 @@ def pretrain(
     if as_json:
         print_json(facts)
         return
+    _show(facts)
+    conclude(
+        read=f"{', '.join(data)}, {counted(facts['data']['texts'], 'text')}",
+        made=f"{output}, trained for {counted(facts['steps'], 'step')}",
+        then=f"nuner-embed export {output} -o model",
+    )
+
+
+def _show(facts: dict[str, Any]) -> None:
     print_facts(
         {
             "texts": f"{facts['data']['texts']:,}",
@@ -143,11 +154,6 @@ def pretrain(
                 if facts[key] is not None
             },
         }
-    )
-    conclude(
-        read=f"{', '.join(data)}, {counted(facts['data']['texts'], 'text')}",
-        made=f"{output}, trained for {counted(facts['steps'], 'step')}",
-        then=f"nuner-embed export {output} -o model",
     )
 
 

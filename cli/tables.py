@@ -1,4 +1,8 @@
-"""Tables and coloured texts on standard output, in which no character of a file, a model or a server acts."""
+"""Tables and coloured texts on standard output, and the tables of a probe's scores.
+
+A string is never taken for markup of rich, and is escaped, so that text from files cannot act on the terminal; a
+`rich.text.Text` is printed as it is.
+"""
 
 import os
 import sys
@@ -40,7 +44,7 @@ def result_console() -> rich.console.Console:
 
 
 def show_scores(scores: Scores, *, confusion: bool) -> None:
-    """Prints scores for people: the three figures by their full names, each type, and if asked for the matrix."""
+    """Prints the three figures with their full names, a line for each type, and on request the confusion matrix."""
     total = scores.spans.total()
     show(
         f"labels: {SCHEME}",
@@ -63,7 +67,7 @@ def show_scores(scores: Scores, *, confusion: bool) -> None:
 
 
 def _show_types(scores: Scores) -> None:
-    """A line for each type that is annotated or was found, from the most mentions to the fewest."""
+    """Prints a line for each type that is annotated or was found, those with most mentions first."""
     tokens, spans = scores.tokens, scores.spans
     occurring = [i for i in range(1, len(scores.types) + 1) if tokens.annotated[i] or tokens.predicted[i]]
     table = Table()
@@ -82,9 +86,9 @@ def _show_types(scores: Scores) -> None:
 
 
 def _show_confusion(scores: Scores) -> None:
-    """What was taken for what: columns go by the numbers that stand before the rows' names.
+    """Prints the confusion matrix; the head of a column is the number before the name of the row.
 
-    Seventeen types are wider than many a terminal, which then wraps the lines: nothing is left out or cut.
+    A terminal wraps lines that are wider than the terminal, as seventeen types may be; no column is left out.
     """
     show("tokens by annotated (row) and found (column) class")
     names = [f"{number} {printable(name)}" for number, name in enumerate((NONE, *scores.types))]

@@ -43,19 +43,19 @@ _EXPECTED = 'a text ("text" or "input") and an LLM\'s reply to it ("reply" or "o
 _SUFFIXES = (".jsonl", ".csv", ".parquet")
 _LARGEST_FIELD = 10_000_000
 _LARGEST_ROW = LINE_MIB * MIB
-# Why an LLM stopped, in the words of OpenAI, Anthropic, Google and Mistral, in lower case.
+# Finish reasons of OpenAI, Anthropic, Google and Mistral, in lower case.
 _LENGTH = {"length", "max_tokens", "model_length", "model_context_window_exceeded"}
 FILTERED = {"content_filter", "refusal", "safety", "recitation", "prohibited_content", "blocklist", "spii"}
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One text and what an LLM said of it.
+    """A text with the reply of an LLM.
 
     Attributes:
-        id: FILE:LINE unless the record has one.
-        text: what it was asked about.
-        reply: its answer, as text or in lines; None for a record that cannot be read (a `numind/NuNER` row whose
+        id: of the record, or FILE:LINE if it has none.
+        text: the text.
+        reply: the answer, as text or in lines; None for a record that cannot be read (a `numind/NuNER` row whose
             list is broken).
         finish_reason: why the answer ended, in the server's words; "" if unknown.
     """
@@ -67,12 +67,12 @@ class Reply:
 
     @property
     def cut(self) -> bool:
-        """The answer was cut short, by a limit of tokens or by a filter."""
+        """Whether the answer was cut short, by a limit of tokens or by a filter."""
         return self.finish_reason.lower() in _LENGTH or self.refused
 
     @property
     def refused(self) -> bool:
-        """The server says that it refused."""
+        """Whether the server says that it refused."""
         return self.finish_reason.lower() in FILTERED
 
 
@@ -124,7 +124,7 @@ def _json_lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, Any]]:
 def _csv_rows(stream: IO[bytes], name: str) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(_LARGEST_FIELD)
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-    characters = 0  # of the row that is read: quotes may hold line after line
+    characters = 0  # of the present row, which may have several lines within quotes
 
     def lines() -> Iterator[str]:
         nonlocal characters
@@ -142,7 +142,7 @@ def _csv_rows(stream: IO[bytes], name: str) -> Iterator[tuple[int, Any]]:
     except (csv.Error, UnicodeDecodeError) as error:
         raise CorpusError(name, rows.line_num + 1, f"not valid CSV in UTF-8: {error}") from None
     finally:
-        text.detach()  # or it would close what is closed elsewhere
+        text.detach()  # otherwise it would close the stream, which the caller closes
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, Any]]:
@@ -173,7 +173,7 @@ def _reply(record: Any, name: str, line: int) -> Reply:
 
 
 def _identity(value: Any) -> str:
-    """A record's id, where it is one that text can hold."""
+    """The id of a record, if it is an integer or a valid text; else an empty text."""
     return str(value) if type(value) is int or (isinstance(value, str) and is_text(value)) else ""
 
 
@@ -185,11 +185,11 @@ def _plain(value: Any) -> str | Sequence[str] | None:
 
 
 def _listed(value: Any) -> str | Sequence[str] | None:
-    """An `output` of numind/NuNER: a list of annotations, mostly written out as Python would write it."""
+    """An `output` of numind/NuNER: a list of annotations, mostly as a Python literal."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of "\\d" in somebody's text, which Python takes for a bad escape
+                warnings.simplefilter("ignore")  # about "\\d" in a text, which Python takes for a bad escape
                 value = ast.literal_eval(value.strip())
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             return None
@@ -199,11 +199,11 @@ def _listed(value: Any) -> str | Sequence[str] | None:
 def annotated(
     replies: Iterable[Reply], report: AnnotationReport, *, occurrences: Occurrences = "all"
 ) -> Iterator[Document]:
-    """The sentences that are kept, with concepts as labels of their spans, counting into the report.
+    """Yields the sentences that are kept, with concepts as labels of their spans, and counts into the report.
 
-    A sentence is left out if its reply cannot be read, ends within its reasoning, holds no annotation or is a refusal,
-    or has the concept "concept" (section 3.1 of the paper); and if none of its annotations stands in it: whoever
-    learns from it would learn that it holds no mention.
+    A sentence is left out if its reply cannot be read, ends within its reasoning, is a refusal, holds no annotation, or
+    has the concept "concept" (section 3.1 of the paper). It is also left out if the sentence contains none of its
+    annotations, because a model would learn that the sentence holds no mention.
     """
     for reply in replies:
         report.replies += 1
@@ -244,8 +244,8 @@ def require_other_files(written: Sequence[Path], read: Sequence[Path]) -> None:
     """Checks that no file is both read and written.
 
     Raises:
-        AnnotationError: an output, the first of what is written, is by its name a file of kept replies, or something
-            that is written is also read.
+        AnnotationError: the output, which is the first file of `written`, has the name of a file of kept replies; or a
+            file is both read and written.
     """
     if written[0].name.removesuffix(".gz").endswith(REPLIES_SUFFIX):
         raise AnnotationError(f"{written[0]}: files of this name hold kept replies; name another output")
@@ -255,7 +255,7 @@ def require_other_files(written: Sequence[Path], read: Sequence[Path]) -> None:
 
 
 def convert_replies(paths: Paths, output: StrPath, *, occurrences: Occurrences = "all") -> AnnotationReport:
-    """Makes an annotated corpus of replies that are there already; see `read_replies` for the files.
+    """Makes an annotated corpus from files of replies; see `read_replies`.
 
     Args:
         paths: of the replies.
@@ -263,7 +263,7 @@ def convert_replies(paths: Paths, output: StrPath, *, occurrences: Occurrences =
         occurrences: which matches of an entity in its text are annotated.
 
     Raises:
-        CorpusError: a file that cannot be read, or holds no replies.
+        CorpusError: a file cannot be read, or holds no replies.
         AnnotationError: the output is one of the files.
     """
     output = Path(output)
@@ -277,7 +277,7 @@ def _write(stream: IO[bytes] | gzip.GzipFile, documents: Iterable[Document]) -> 
     ids: Counter[str] = Counter()
     for document in documents:
         ids[document.id] += 1
-        again = ids[document.id]  # records of several files may share an id, and a corpus may not
+        again = ids[document.id]  # records of several files may share an id; documents of a corpus may not
         record = {
             "id": document.id if again == 1 else f"{document.id}#{again}",
             "text": document.text,

@@ -28,18 +28,18 @@ REPLIES_SUFFIX = ".replies.jsonl"
 REPORT_SUFFIX = ".report.json"
 FIGURE_SUFFIX = ".frequencies.png"
 REVIEW_SUFFIX = ".review.html"
-# What the page of a review begins with, and what tells our figure from another.
+# By these, a review page and a figure of this program are recognised.
 REVIEW_BEGINNING = '<!doctype html><html lang="en"><meta charset="utf-8"><title>review of '
 FIGURE_SOFTWARE = "nuner-embed"
 _HEAD_BYTES = 4096
 _PNG = b"\x89PNG\r\n\x1a\n"
-# The figure of versions that did not sign it: drawn by matplotlib, 768 by 504 pixels.
+# The size in pixels of a figure of earlier versions, which did not sign it.
 _OLD_FIGURE_SIZE = (768).to_bytes(4, "big") + (504).to_bytes(4, "big")
 
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """What every report holds; see `AnnotationReport.to_dict`."""
+    """The fields that every report has; see `AnnotationReport.to_dict`."""
 
     replies: Count
     sentences: Count
@@ -52,20 +52,20 @@ class _Report:
 
 
 def beside(output: Path, suffix: str) -> Path:
-    """A file that belongs to an annotated corpus: corpus.jsonl.gz and .png make corpus.png."""
+    """The path of a file beside an annotated corpus: corpus.png for corpus.jsonl.gz and .png."""
     name = output.name.removesuffix(".gz").removesuffix(".jsonl")
     return output.with_name(f"{name}{suffix}")
 
 
 def require_own_sidecars(output: Path, *, review: bool = False) -> None:
-    """Checks that the files beside an output would overwrite nothing but earlier files of nuner-embed.
+    """Checks that the files beside an output would overwrite only earlier files of nuner-embed.
 
     Args:
         output: the annotated corpus.
-        review: the page to judge a sample on is one of them.
+        review: a review page will be written too.
 
     Raises:
-        AnnotationError: something lies there that is not ours; nothing was changed.
+        AnnotationError: a file there is not of nuner-embed; nothing was changed.
     """
     for suffix, is_ours in _IS_OURS.items():
         path = beside(output, suffix)
@@ -118,7 +118,7 @@ _IS_OURS: dict[str, Callable[[Path], bool]] = {
 }
 
 _SHOWN = 20
-# Why a sentence is left out.
+# Reasons for leaving out a sentence.
 UNINFORMATIVE = 'sentence with the concept "concept"'
 REFUSED = "refusal"
 EMPTY = "reply without an annotation"
@@ -132,12 +132,12 @@ class AnnotationReport:
     """The counts of one conversion.
 
     Attributes:
-        replies: read.
-        sentences: kept.
-        mentions: spans in them, a concept each.
-        lines: annotations that the LLM gave in the kept sentences, before alignment.
-        folded: of these, found in the text only without regard to case, quotes, blanks and the like.
-        concepts: how often each was given, by span.
+        replies: replies that were read.
+        sentences: sentences that were kept.
+        mentions: spans in the kept sentences, each with a concept.
+        lines: annotations of the LLM for the kept sentences, before alignment.
+        folded: annotations that were found in the text only in folded form.
+        concepts: number of spans of each concept.
         dropped_sentences: by reason.
         dropped_annotations: lines and annotations of kept sentences, by reason.
     """
@@ -163,11 +163,11 @@ class AnnotationReport:
 
     @property
     def once(self) -> int:
-        """Concepts that were given a single time."""
+        """Number of concepts that occur once."""
         return sum(count == 1 for count in self.concepts.values())
 
     def rarest(self, number: int = _SHOWN, seed: int = 0) -> list[str]:
-        """Some of the concepts that are given least often, drawn evenly."""
+        """Some of the least frequent concepts, drawn at random."""
         if not self.concepts:
             return []
         least = min(self.concepts.values())
@@ -193,12 +193,12 @@ class AnnotationReport:
 
 
 def frequency_figure(concepts: Counter[str]) -> bytes:
-    """How often each concept was given, from the most to the least common, as in the paper's Figure 4; PNG.
+    """A PNG of the frequencies of concepts by rank, as in the paper's Figure 4.
 
     Raises:
         ImportError: matplotlib, of the extra `plots`, is not installed.
     """
-    from matplotlib.figure import Figure  # and not pyplot, which has a backend and figures for the whole process
+    from matplotlib.figure import Figure  # not pyplot, whose backend and figures are global
 
     counts = np.sort(np.array(list(concepts.values()), np.int64))[::-1]
     drawn = Figure(figsize=(6.4, 4.2), layout="constrained")
@@ -231,7 +231,7 @@ def sample_mentions(documents: Iterable[Document], size: int, seed: int = 0) -> 
 
 
 def write_review(path: Path, sample: list[tuple[Document, Span]], source: str) -> None:
-    """Writes the page, self-contained: each annotation in its text, a verdict for each, the share so far."""
+    """Writes a self-contained page with each annotation in its text, a verdict for each, and the share so far."""
     from markupsafe import Markup
 
     page = render(

@@ -25,7 +25,7 @@ from nuner_embed.pretraining.settings import PretrainSettings
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What was measured at one step; None where it was not.
+    """The measurements at one step; None for what was not measured.
 
     Attributes:
         step: optimizer steps so far.
@@ -34,7 +34,7 @@ class Row:
         train_top1: share of the labelled tokens whose best concept in the batch is right, over the same batches.
         validation_loss: mean over the batches of the held-out part.
         validation_top1: of the held-out part's labelled tokens.
-        probe_f1: of a quick probe on a typed set, token macro-F1 with None left out, a fraction of 1.
+        probe_f1: token macro-F1 of a quick probe on a typed set, None left out, a fraction of 1.
         learning_rate: at this step.
         scale, bias: of the loss `sigmoid`.
         sentences_per_second: of training since the last row, validation left out; of several processes, this and the
@@ -56,12 +56,12 @@ class Row:
 
 @dataclass
 class Sums:
-    """What was measured over some batches.
+    """Sums of measurements over some batches.
 
     Attributes:
-        loss: summed.
-        correct, labelled: how many labelled tokens have a right concept as their best one, and how many are labelled.
-        batches: how many.
+        loss: sum of the losses.
+        correct, labelled: number of labelled tokens whose best concept is right, and of all labelled tokens.
+        batches: number of batches.
     """
 
     loss: float = 0.0
@@ -81,7 +81,7 @@ class Sums:
 
 
 def to_csv(rows: Sequence[Row]) -> bytes:
-    """All rows, below a line of names; a cell is empty where nothing was measured."""
+    """All rows as CSV with a header; a cell is empty if nothing was measured."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [one.name for one in fields(Row)], lineterminator="\n")
     writer.writeheader()
@@ -95,7 +95,7 @@ def _shown(value: float | None) -> str | float | None:
 
 
 def curve(rows: Sequence[Row]) -> bytes:
-    """Losses above, accuracies and probe below, over epochs; PNG.
+    """A PNG with the losses over epochs above, and the accuracies and the probe below.
 
     Raises:
         ImportError: matplotlib, of the extra `plots`, is not installed.
@@ -132,12 +132,12 @@ _CURVES = {
     "probe_f1": "quick probe, token macro-F1, None left out",
 }
 
-# what AdamW keeps of a parameter; its steps are not those of the run where a batch had nothing to learn from
+# AdamW's state of a parameter; its steps differ from the run's steps if a batch had nothing to learn from
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def make_optimizer(model: nn.Module, settings: PretrainSettings) -> torch.optim.AdamW:
-    """AdamW over all that is trained: weight decay for matrices, a rate of their own for scale and bias."""
+    """AdamW over all trained parameters: weight decay for matrices, and a rate of their own for scale and bias."""
     outermost = {id(one) for one in model.outermost}
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
@@ -176,19 +176,19 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that change, by name."""
+    """The parameters that are trained, by name."""
     return {name: one for name, one in model.named_parameters() if one.requires_grad}
 
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """How far a run has come.
+    """The progress of a run.
 
     Attributes:
-        fingerprint: of what the run is made of.
+        fingerprint: of the inputs of the run.
         step: optimizer steps so far.
-        rows: what was measured.
-        sums: what was measured since the last row: loss, correct, labelled and batches of `Sums`.
+        rows: the measurements.
+        sums: the sums since the last row.
     """
 
     fingerprint: Sha256
@@ -219,11 +219,11 @@ def _digest(tensors: dict[str, torch.Tensor], facts: str) -> str:
 
 
 def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progressed:
-    """Restores the parameters and moments of a run, and returns how far the run had come.
+    """Restores the parameters and moments of a run, and returns its progress.
 
     Args:
         path: of a file that `save_state` wrote.
-        model, optimizer: as new; they are changed only if the file is whole.
+        model, optimizer: newly made; they are changed only if the file is sound.
 
     Raises:
         PretrainingError: the file is damaged or of another model.
@@ -236,7 +236,7 @@ def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
         facts = parse(about["facts"], Progressed)
         if about.get("sha256", _digest(tensors, about["facts"])) != _digest(tensors, about["facts"]):
-            raise ValueError("its bytes are not those that were written")  # an earlier version wrote no hash
+            raise ValueError("its bytes are not those that were written")  # earlier versions wrote no hash
         _put(tensors, model, optimizer)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else error

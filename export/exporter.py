@@ -1,4 +1,4 @@
-"""The export: a directory that runs without torch, and appears only once it has passed its gate."""
+"""The export: a directory that runs without torch, and is published only if it passes its gate."""
 
 import logging
 import os
@@ -60,7 +60,7 @@ def export_onnx(
         force: replace an earlier export.
 
     Returns:
-        How far the graph is from its source, and how fast it is.
+        The comparison of the graph with its source, with speeds.
 
     Raises:
         ExportError: the graph does not compute what its source computes, or the directory is taken.
@@ -90,7 +90,7 @@ def _export_whole(
     """Fills an empty folder with the export of a model and of what belongs to it."""
     concepts, detector = (found.directory / folder for folder in (CONCEPT_FOLDER, DETECTOR_FOLDER))
     if concepts.is_dir():
-        ConceptFacts.read(concepts)  # what is wrong with it is said before the long work
+        ConceptFacts.read(concepts)  # raises before the long work if it is damaged
     result = _Exporter(model, found, recipe, precision, work).run()
     if concepts.is_dir():
         _LOG.info("now its concept encoder ...")
@@ -141,7 +141,7 @@ class _Exporter:
         exact = self.graph if self.precision != "int8" else self.work / "fp32" / ONNX_FILE
         exact.parent.mkdir(exist_ok=True)
         _LOG.info("tracing the graph ...")
-        self._trace(source.network, exact)  # while nothing else is there
+        self._trace(source.network, exact)  # first, while the folder holds nothing else
         copy_file(self.found.directory / "config.json", self.work / "config.json")
         with naming(self.work / "tokenizer.json"):
             (self.work / "tokenizer.json").write_text(canonical_json(self.tokenizer.definition), encoding="utf-8")

@@ -28,7 +28,7 @@ from nuner_embed.corpora.corpus import read_annotated
 from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.mentions import Found, WordFeatures, embed_detected
 from nuner_embed.encoders.text import TextEncoder, unit
-from nuner_embed.heads.defaults import NAMED_THRESHOLD
+from nuner_embed.heads import NAMED_THRESHOLD
 from nuner_embed.heads.detector import DEFAULT_THRESHOLD, ProbeDetector
 from nuner_embed.heads.labelled_words import WordLabels, count_mentions, runs_of
 

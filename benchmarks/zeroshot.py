@@ -27,7 +27,7 @@ from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.mentions import WordFeatures
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.evaluation.metrics import Scores
-from nuner_embed.heads.defaults import NAMED_THRESHOLD
+from nuner_embed.heads import NAMED_THRESHOLD
 from nuner_embed.heads.features import embed_words
 from nuner_embed.heads.labelled_words import WordLabels, count_mentions, runs_of
 from nuner_embed.heads.probe import zero_shot_tagger

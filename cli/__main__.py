@@ -1,15 +1,15 @@
 """`nuner-embed` and `python -m nuner_embed.cli`.
 
-Signals are heeded before anything else is imported, so that nobody who presses Ctrl-C early sees a traceback.
+Signal handlers are installed before anything else is imported: Ctrl-C then never prints a traceback, however early.
 """
 
-import _signal  # type: ignore[import-not-found]  # what `signal` is made of: there already, where `signal` takes ms
+import _signal  # type: ignore[import-not-found]  # the C module below `signal`: loaded already, while importing `signal` takes milliseconds
 import gc
 import os
 import sys
 
-# Until `main` heeds signals, Ctrl-C ends the process without a word. Only of a process that is the command line: tests
-# import this module too.
+# Until `main` installs its handlers, Ctrl-C ends the process silently. This is done only if the process is the command
+# line, since tests import this module too.
 if (__name__ == "__main__" or os.path.basename(sys.argv[0]) == "nuner-embed") and (  # noqa: PTH119
     _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler
 ):
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Runs the command line and ends the process: 0, 1 for an error, 2 for a wrong use, 128 + n after signal n."""
-    # torch and transformers make hundreds of thousands of objects that stay: looking through them for garbage at
-    # Python's own thresholds takes a sixth of a search
+    """Runs the command line and ends the process: 0, 1 for an error, 2 for a usage error, 128 + n after signal n."""
+    # torch and transformers make hundreds of thousands of objects that live to the end: at Python's default thresholds,
+    # garbage collection takes a sixth of the time of a search
     gc.set_threshold(50_000, 20, 100)
     signals = Signals()
     try:
         code = _run(signals)
-    except KeyboardInterrupt:  # it came when there was nothing left to interrupt
+    except KeyboardInterrupt:  # the signal came after the command had ended
         if signals.arrived is None:
             raise
         os._exit(128 + signals.arrived)
@@ -45,9 +45,9 @@ def _run(signals: Signals) -> int:
         from nuner_embed.cli.commands import run
 
         code = run()
-        if signals.arrived is not None:  # too late to interrupt anything
+        if signals.arrived is not None:  # the signal came too late to interrupt the command
             code = 128 + signals.arrived
-    except BrokenPipeError:  # whoever read the results has gone
+    except BrokenPipeError:  # the reader of the results has closed the pipe
         _ready_streams().drop(sys.stdout)
         code = 141
     except BaseException:
@@ -63,22 +63,24 @@ def _run(signals: Signals) -> int:
 def _ready_streams() -> "ModuleType":
     from nuner_embed.cli import streams
 
-    streams.make_ready()  # does nothing where it was done
+    streams.make_ready()  # does nothing the second time
     return streams
 
 
 def _leave_threads(code: int) -> None:
-    """Ends the process at once where a filter that was stopped goes on: Python would wait for DuckDB, or be aborted."""
+    """Ends the process at once if the thread of a stopped filter still runs; Python would wait for it, or abort."""
     threading = sys.modules.get("threading")
     if threading and any(thread.name == "nuner-embed filter" for thread in threading.enumerate()):
         os._exit(code)
 
 
 def _how_to_go_on() -> str:
-    """What becomes of a job that was interrupted."""
+    """How the user can continue the job that was interrupted; empty for other commands."""
     commands = sys.modules.get("nuner_embed.cli.commands")
     given = set(sys.argv[1:])
-    if not given & getattr(commands, "JOBS", frozenset()):  # also where it was interrupted before it began
+    if not given & getattr(
+        commands, "JOBS", frozenset()
+    ):  # also if the command was interrupted before its module was imported
         return ""
     if {"-", "encode"} <= given:
         return " --force starts over, standard input being gone."

@@ -5,8 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuner_embed.cli.inputs import require_apart
-from nuner_embed.cli.options import FileToWrite, counted, json_option, print_facts, print_json, reading_options
+from nuner_embed.cli.options import (
+    FileToWrite,
+    counted,
+    json_option,
+    print_facts,
+    print_json,
+    reading_options,
+    require_apart,
+)
 from nuner_embed.cli.streams import show
 from nuner_embed.limits import REPLY_MIB
 
@@ -148,7 +155,7 @@ def annotate(
     holds replies: JSONL with "text" and "reply", or rows of numind/NuNER as .csv, .parquet or .jsonl.
     """
     from nuner_embed.annotation.instruction import Instruction
-    from nuner_embed.annotation.sidecars import beside, require_own_sidecars
+    from nuner_embed.annotation.report import beside, require_own_sidecars
     from nuner_embed.errors import AnnotationError
 
     if not output.name.endswith((".jsonl", ".jsonl.gz")):
@@ -171,7 +178,7 @@ def annotate(
             raise click.UsageError(
                 f"{given[0]} goes with --llm: without one, CORPUS holds replies and nothing is asked"
             )
-        from nuner_embed.annotation.conversion import convert_replies
+        from nuner_embed.annotation.replies import convert_replies
 
         report, asking = convert_replies(corpus, output, occurrences=occurrences), None
     else:
@@ -263,8 +270,7 @@ def _finish(
 ) -> None:
     """Writes what belongs to the corpus, shows the report, and ends with 1 if texts have no reply."""
     from nuner_embed import Corpus, Document
-    from nuner_embed.annotation.report import frequency_figure
-    from nuner_embed.annotation.sidecars import FIGURE_SUFFIX, REPORT_SUFFIX, REVIEW_SUFFIX, beside
+    from nuner_embed.annotation.report import FIGURE_SUFFIX, REPORT_SUFFIX, REVIEW_SUFFIX, beside, frequency_figure
     from nuner_embed.cli.progress import conclude, note
     from nuner_embed.errors import AnnotationError
     from nuner_embed.files import atomic_write, write_json

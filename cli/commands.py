@@ -1,9 +1,11 @@
-"""All commands, and what becomes of their errors."""
+"""All commands, and the one line that each of their errors becomes."""
 
 import difflib
+import errno
 import importlib
 import os
 import sys
+import traceback
 
 import click
 
@@ -34,8 +36,8 @@ _COMMANDS = {
     "models": ("nuner_embed.cli.models", "The models that are known by name."),
     "doctor": ("nuner_embed.cli.doctor", "What is installed here, what really runs, what clashes."),
 }
-_LINE = 1000  # characters of an error: a path has up to 4,096, and what is wrong stands at either end
-# commands that go on where they were interrupted
+_LINE = 1000  # longest error in characters: a path may have 4,096, and what matters stands at the two ends
+# commands that can be interrupted and continued
 JOBS = frozenset({"annotate", "pretrain", "encode", "evaluate"})
 
 
@@ -84,15 +86,15 @@ with_verbosity(cli)
 
 
 def run() -> int:
-    """Runs the command line; every error that a user can mend becomes one line.
+    """Runs the command line; every error becomes one line on standard error.
 
     Returns:
         The exit code.
 
     Raises:
-        KeyboardInterrupt: it was interrupted.
-        BrokenPipeError: nobody reads the results any more.
-        Exception: with --debug, what was wrong.
+        KeyboardInterrupt: the command was interrupted.
+        BrokenPipeError: the reader of the results has closed the pipe.
+        Exception: any error, where --debug is given.
     """
     debug = "--debug" in sys.argv[1:]
     print_log()
@@ -109,24 +111,26 @@ def run() -> int:
     except Exception as error:
         if debug:
             raise
-        from nuner_embed.cli.failures import line_for
+        from nuner_embed.cli.commands import line_for
 
         say(f"Error: {_in_short(line_for(error))}")
     return 1
 
 
 def _in_short(line: str) -> str:
-    """A line without its middle, where what it quotes is too long for a terminal."""
+    """The line, escaped; the middle of a line of over 1,000 characters is left out."""
     line = printable(line)
     return line if len(line) <= _LINE else f"{line[: _LINE * 3 // 4]} ... {line[-_LINE // 4 :]}"
 
 
 def _run() -> int:
-    """Runs the command line and returns the exit code; wrong uses are reported."""
+    """Runs the command line and returns the exit code; usage errors are printed here."""
     try:
-        if "_NUNER_EMBED_COMPLETE" in os.environ:  # a shell asks what could be typed next
+        if "_NUNER_EMBED_COMPLETE" in os.environ:  # a shell asks for completions
             cli.main(prog_name="nuner-embed")
-        with cli.make_context("nuner-embed", sys.argv[1:]) as context:  # cli.main takes a closed pipe for an error
+        with cli.make_context(
+            "nuner-embed", sys.argv[1:]
+        ) as context:  # cli.main would report a closed pipe as an error
             cli.invoke(context)
         return 0
     except click.exceptions.Exit as ended:
@@ -135,8 +139,64 @@ def _run() -> int:
         error.show()
         return error.exit_code
     except click.ClickException as error:
-        vars(error)["message"] = printable(error.message)  # a file's name, or what a file said, may be in it
+        vars(error)["message"] = printable(error.message)  # the message may quote a file or its name
         error.show()
         return error.exit_code
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+
+
+_DEBUG = "--debug shows where"
+_OUT_OF_MEMORY = (
+    "there is not enough memory; smaller batches, fewer threads or workers, or a larger limit (ulimit -v) help"
+)
+_TOO_MANY_FILES = "too many files are open at once; ulimit -n shows the limit, and raises it"
+# Errors of these packages are about files, values or the machine, not faults of this program.
+_LIBRARIES = frozenset(
+    {"duckdb", "faiss", "onnxruntime", "openvino", "pyarrow", "safetensors", "safetensors_rust", "tokenizers", "torch"}
+)
+_NO_MEMORY_SIGNS = (
+    "bad_alloc",
+    "cannot allocate memory",
+    "out of memory",
+    "failed to allocate",
+    "failed to map segment",
+)
+
+
+def line_for(error: Exception) -> str:
+    """One line about an error: what happened, what the user can do, and that --debug shows the traceback.
+
+    Args:
+        error: any exception except those of `nuner_embed.errors`, whose messages are printed as they are.
+    """
+    if isinstance(error, OSError) and (error.errno is not None or error.filename is not None):
+        return _of_system(error)
+    if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _NO_MEMORY_SIGNS):
+        return f"{_OUT_OF_MEMORY}; {_DEBUG} it ran out"
+    if isinstance(error, RecursionError):
+        return f"something is nested too deeply, in a file or in a filter; {_DEBUG}"
+    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    library = _library(error)
+    if library:
+        return f"{library}: {said or type(error).__name__}; {_DEBUG}"
+    name = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return f"this is a fault of nuner-embed itself: {name}; {_DEBUG}"
+
+
+def _of_system(error: OSError) -> str:
+    what = error.strerror or (os.strerror(error.errno) if error.errno else type(error).__name__)
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        what = _TOO_MANY_FILES
+    elif error.errno == errno.ENOMEM:
+        what = _OUT_OF_MEMORY
+    if error.filename is None:
+        return f"{what}; {_DEBUG}"
+    return f"{os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename}: {what}"
+
+
+def _library(error: Exception) -> str | None:
+    """The known package that defines the error's class, or whose code raised the error; None for any other."""
+    places = [type(error).__module__]
+    places += [frame.f_globals.get("__name__", "") for frame, _ in list(traceback.walk_tb(error.__traceback__))[-1:]]
+    return next((root for place in places if (root := place.partition(".")[0]) in _LIBRARIES), None)

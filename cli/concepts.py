@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import (
     FileToWrite,
     counted,
@@ -14,6 +13,7 @@ from nuner_embed.cli.options import (
     print_facts,
     print_json,
     reading_options,
+    require_apart,
     threads_option,
 )
 from nuner_embed.cli.streams import show

@@ -1,11 +1,30 @@
 """`nuner-embed demo`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import click
 
+from nuner_embed import metadata
+from nuner_embed.artifacts import Kind
 from nuner_embed.cli import streams
+from nuner_embed.errors import NunerEmbedError
 from nuner_embed.models.known import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from nuner_embed.cli.demo_samples import Probed
+
+
+def _read(directory: Path) -> None:
+    cure = "name another directory, or remove that one yourself"
+    path = directory / "demo.json"
+    values = metadata.read_object(path, version=1, error=NunerEmbedError, what="the mark of a demo", cure=cure)
+    if values.get("kind") != "demo":
+        raise NunerEmbedError(f"{path} is not the mark of a demo; {cure}")
+
+
+# Model, store, index and probes in it are of kinds of their own, and are checked as such.
+DEMO: Final = Kind("a demo", "demo.json", _read, ("*", "*/*", "*/*/*", "*/*/*/*"), NunerEmbedError, NunerEmbedError)
 
 
 @click.command(epilog="Example: nuner-embed demo -o demo")
@@ -21,17 +40,13 @@ def demo(output: Path) -> None:
     """The whole main job on a small bundled corpus: export, verify, detect, encode, index, search, probe."""
     from nuner_embed.artifacts import is_free, require_ours
     from nuner_embed.bundled import DOCUMENTS, SENTENCES
-    from nuner_embed.cli.demo_folder import DEMO
-    from nuner_embed.cli.demo_map import MentionMap
-    from nuner_embed.cli.demo_page import write_page
+    from nuner_embed.cli.demo_page import MentionMap, write_page
+    from nuner_embed.cli.demo_samples import SEARCHES, SHOTS, found_in, run_probes
     from nuner_embed.cli.export import show
     from nuner_embed.cli.hits import show_hits
     from nuner_embed.cli.index import show_index
     from nuner_embed.cli.options import counted
     from nuner_embed.cli.progress import JobReporter, conclude, note
-    from nuner_embed.cli.sample_probe import SHOTS, TYPES, run_probes
-    from nuner_embed.cli.sample_searches import SEARCHES
-    from nuner_embed.cli.sample_texts import found_in
     from nuner_embed.cli.tagged import Highlights
     from nuner_embed.corpora.corpus import read_annotated
     from nuner_embed.encoders.concepts import ConceptEncoder
@@ -78,6 +93,23 @@ def demo(output: Path) -> None:
     streams.show(*seen.lines())
     note(f"6. probes: a linear layer on frozen features, from {SHOTS} to {2 * SHOTS} examples a type, and from names")
     probes = run_probes(sentences, str(model), output / "features")
+    _save_probes(probes, output)
+    with atomic_write(output / "map.svg", follow=False) as stream:
+        stream.write(seen.svg().encode())
+    page = write_page(output / "index.html", store, seen, detected, found, probes)
+    _show_next_steps(page, model)
+    conclude(
+        read=f"the bundled corpus, {counted(store.documents, 'document')}",
+        made=f"{output}, with model, store, index, probe, zero-shot and index.html; {counted(len(store), 'mention')}",
+        then=f"open {page} in a browser",
+    )
+
+
+def _save_probes(probes: "tuple[Probed, Probed]", output: Path) -> None:
+    """Saves both probes, and prints how each was made, how well it does, and some sentences that it tagged."""
+    from nuner_embed.cli.demo_samples import SHOTS, TYPES
+    from nuner_embed.cli.tagged import Highlights
+
     types = ",".join(TYPES)
     commands = (
         f"nuner-embed probe train sentences.jsonl -o probe --k {SHOTS} --types {types}",
@@ -87,9 +119,9 @@ def demo(output: Path) -> None:
         probed.tagger.save(output / name, force=True)
         streams.show("", command, f"{probed} (toy data)")
         Highlights().show(probed.shown)
-    with atomic_write(output / "map.svg", follow=False) as stream:
-        stream.write(seen.svg().encode())
-    page = write_page(output / "index.html", store, seen, detected, found, probes)
+
+
+def _show_next_steps(page: Path, model: Path) -> None:
     streams.show(
         "",
         f"The report, with a map to point at: {page}",
@@ -100,11 +132,6 @@ def demo(output: Path) -> None:
         '  nuner-embed search index --concept "football club"',
         f"  nuner-embed probe train annotated.jsonl -o probe --model {model}",
         "From Python: nuner_embed.Index.open('index').search(vectors); see README.md",
-    )
-    conclude(
-        read=f"the bundled corpus, {counted(store.documents, 'document')}",
-        made=f"{output}, with model, store, index, probe, zero-shot and index.html; {counted(len(store), 'mention')}",
-        then=f"open {page} in a browser",
     )
 
 

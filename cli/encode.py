@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import (
+    PROBABILITY,
     counted,
+    device_option,
     how_to_read_parquet,
     json_option,
     layers_option,
     model_option,
+    output_folder_option,
     print_json,
     reading_options,
+    require_apart,
     size,
 )
 from nuner_embed.runtimes.registry import CHOICES
@@ -27,13 +30,8 @@ if TYPE_CHECKING:
 
 @click.command(epilog="Example: nuner-embed encode corpus.jsonl more/ -o store --model model --rows mention")
 @click.argument("corpus", nargs=-1, required=True)
-@click.option(
-    "-o",
-    "--output",
-    "store",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Directory of the store; or a name that ends in .parquet: one file with the rows and their vectors.",
+@output_folder_option(
+    "Directory of the store; or a name that ends in .parquet: one file with the rows and their vectors.", "store"
 )
 @model_option
 @click.option(
@@ -54,7 +52,7 @@ if TYPE_CHECKING:
 @click.option("--detector", metavar="PROBE", help="A probe that finds mentions.  [default: the model's own]")
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=PROBABILITY,
     help="How probable it must be that a word is part of a mention.  [default: 0.5]",
 )
 @reading_options
@@ -99,7 +97,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of the arithmetic; auto: f32 in torch, else what is fastest and passes its gate.",
 )
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@device_option
 @click.option(
     "--batch-tokens",
     default="auto",

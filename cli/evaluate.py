@@ -5,14 +5,15 @@ from typing import Any
 
 import click
 
-from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import (
     Sizes,
     c_option,
     class_weight_option,
     json_option,
+    output_folder_option,
     print_json,
     reading_options,
+    require_apart,
     threads_option,
 )
 from nuner_embed.cli.streams import show
@@ -67,7 +68,7 @@ def evaluate() -> None:
 @c_option
 @class_weight_option
 @reading_options
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Directory of the results.")
+@output_folder_option("Directory of the results.")
 @threads_option
 @json_option
 def fewshot(

@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuner_embed.cli import streams
-from nuner_embed.cli.inputs import require_apart
-from nuner_embed.cli.options import counted, json_option, layers_option, print_json, reading_options, size
+from nuner_embed.cli.options import (
+    counted,
+    device_option,
+    json_option,
+    layers_option,
+    output_folder_option,
+    print_json,
+    reading_options,
+    require_apart,
+    size,
+)
 
 if TYPE_CHECKING:
     from nuner_embed.export import Verification
@@ -16,7 +25,7 @@ if TYPE_CHECKING:
 
 @click.command(epilog="Example: nuner-embed export numind/NuNER-v2.0 -o model")
 @click.argument("model")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Directory to make.")
+@output_folder_option("Directory to make.")
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "int8"]),
@@ -57,7 +66,7 @@ def export(
 @click.argument("directory")
 @click.argument("corpus", nargs=-1)
 @click.option("--source", help="The model that it was made from, for CORPUS.  [default: its known or hub name]")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@device_option
 @click.option("--threads", type=click.IntRange(0, 1024), default=0, help="Of each runtime.  [default: one a core]")
 @reading_options
 @json_option

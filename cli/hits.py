@@ -1,4 +1,4 @@
-"""Hits for people, for programs and for spreadsheets."""
+"""Hits as tables, JSON, CSV and Parquet."""
 
 import contextlib
 import csv
@@ -20,7 +20,7 @@ _CSV = ("query", *_JSON)
 
 
 def csv_line(cells: Iterable[Any], *, of_terminal: bool = False) -> str:
-    """A line of CSV, of which a spreadsheet takes no cell for a formula, and on a terminal no character acts."""
+    """A line of CSV in which no cell is a formula to a spreadsheet; for a terminal, control characters are escaped."""
     line = io.StringIO()
     shown = (printable(one) if of_terminal and isinstance(one, str) else one for one in cells)
     csv.writer(line, lineterminator="\n").writerow([cell(one) for one in shown])
@@ -29,12 +29,12 @@ def csv_line(cells: Iterable[Any], *, of_terminal: bool = False) -> str:
 
 @contextlib.contextmanager
 def writer(output: Path | None, *, as_json: bool, as_csv: bool, several: bool) -> Iterator[Write]:
-    """Where the hits of some queries go, a group of queries at a time: a Parquet file, or standard output.
+    """A function that writes the hits of a group of queries, to a Parquet file or to standard output.
 
     Args:
-        output: a file that appears once all is written.
-        as_json: print `{"query", "hits"}`, a line each where there are several queries.
-        as_csv: print a table with a head.
+        output: a Parquet file, which appears when all hits are written; None for standard output.
+        as_json: print `{"query", "hits"}`; for several queries, one line each.
+        as_csv: print CSV with a header.
         several: there may be more than one query.
     """
     if output is not None:
@@ -121,7 +121,7 @@ def table(hits: list[dict[str, Any]], *, marked: bool) -> Any:
 
     Args:
         hits: rows of what `find` returns.
-        marked: put the mention into double brackets, where colours do not show.
+        marked: put mentions in double brackets, for output without colours.
     """
     from rich.text import Text
 
@@ -145,7 +145,7 @@ def table(hits: list[dict[str, Any]], *, marked: bool) -> Any:
 
 
 def in_context(hit: dict[str, Any], *, marked: bool) -> "Text":
-    """The text around a hit, with the mention set off."""
+    """The text around a hit, with the mention highlighted."""
     from rich.text import Text
 
     context = hit["context"]

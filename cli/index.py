@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuner_embed.cli import streams
-from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import (
     counted,
     filter_seconds_option,
     json_option,
+    output_folder_option,
     print_facts,
     print_json,
+    require_apart,
     size,
     threads_option,
 )
@@ -54,7 +55,7 @@ def index() -> None:
 
 @index.command(epilog="Example: nuner-embed index build store -o index --target-recall 0.98 --max-memory 500MB")
 @click.argument("store", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Directory of the index.")
+@output_folder_option("Directory of the index.")
 @click.option(
     "--kind",
     metavar="|".join([*KINDS, AUTO, "FACTORY"]),

@@ -5,8 +5,7 @@ from typing import Any
 
 import click
 
-from nuner_embed.cli.inputs import require_apart
-from nuner_embed.cli.options import json_option, print_json
+from nuner_embed.cli.options import json_option, output_folder_option, print_json, require_apart
 from nuner_embed.cli.streams import show
 
 
@@ -17,7 +16,7 @@ def models() -> None:
 
 @models.command(epilog="Example: nuner-embed models save nuner-mini -o nuner")
 @click.argument("name")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Directory to make.")
+@output_folder_option("Directory to make.")
 @click.option("--force", is_flag=True, help="Replace a directory that is there.")
 def save(name: str, output: Path, force: bool) -> None:
     """Write a model as a plain Hugging Face directory that transformers loads, with its recipe."""

@@ -1,22 +1,81 @@
-"""Options and values that several commands share."""
+"""Options and values that several commands share, and the check that no command overwrites what the command reads."""
 
 import functools
 import math
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from nuner_embed.cli import streams
-from nuner_embed.cli.inputs import note_read
 from nuner_embed.corpora.base import FORMATS
-from nuner_embed.files import expand
-from nuner_embed.heads.defaults import DEFAULT_C, DEFAULT_CLASS_WEIGHT
+from nuner_embed.errors import NunerEmbedError
+from nuner_embed.files import expand, same_file
+from nuner_embed.heads import DEFAULT_C, DEFAULT_CLASS_WEIGHT
 from nuner_embed.limits import FILTER_SECONDS, LINE_MIB, SHOTS_MOST
 from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.printable import json_text, printable
+
+_READ = "nuner_embed.read"  # key in a command's `meta`: the files that values of its options were read from
+
+
+def note_read(context: click.Context, path: Path) -> None:
+    """Remembers for `require_apart` a file from which the value of an option was read."""
+    context.meta.setdefault(_READ, []).append(path)
+
+
+def require_apart(outputs: Path | Iterable[Path] | None, inputs: Iterable[Any], *, folder: bool = False) -> None:
+    """Refuses an output that is also an input, under any name, symbolic link or hard link. Call it before writing.
+
+    An output file may not lie in a directory that is read, and no input may lie in a directory that is written.
+
+    Args:
+        outputs: files or directories that the command writes.
+        inputs: what the command reads: files, directories, "-" for standard input, names of models; None is skipped.
+        folder: the output is a directory; it may lie in a directory that is read.
+
+    Raises:
+        NunerEmbedError: an output is an input; the message names both.
+    """
+    written = [outputs] if isinstance(outputs, Path) else list(outputs or ())
+    context = click.get_current_context(silent=True)
+    read = list(_existing([*inputs, *(context.meta.get(_READ, ()) if context else ())]))
+    for output in map(expand, written):
+        for given, path in read:
+            if same_file(output, path):
+                raise NunerEmbedError(
+                    f"{output} is read, as {given}, and would be written too; name another output"
+                    if str(output) != given
+                    else f"{output} is read, and would be written too; name another output"
+                )
+            if not folder and path.is_dir() and _lies_in(output, path):
+                raise NunerEmbedError(
+                    f"{output} would lie in {given}, which is read; name an output outside of that directory"
+                )
+            if folder and _lies_in(path, output):
+                raise NunerEmbedError(
+                    f"{given} is read, and lies in {output}, which would be written; name another output"
+                )
+
+
+def _existing(inputs: Iterable[Any]) -> Iterator[tuple[str, Path]]:
+    for given in inputs:
+        if given is None:
+            continue
+        path = Path("/dev/stdin") if str(given) == "-" else expand(given)
+        try:
+            path.stat()
+        except (OSError, ValueError):  # the name of a model, or a path that the command itself will refuse
+            continue
+        yield str(given), path
+
+
+def _lies_in(path: Path, directory: Path) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory))
+
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -36,7 +95,7 @@ class Layers(click.ParamType[tuple[int, ...]]):
 
 
 class FileToWrite(click.Path):
-    """A file, there already or not, in a folder that is there."""
+    """The path of a file, which need not exist, in a folder that exists."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path, dir_okay=False)
@@ -50,15 +109,20 @@ class FileToWrite(click.Path):
 
 
 def tagged_output_option(default: str) -> Callable[[Command], Command]:
-    """The option -o of a command that finds mentions, which without it does what `default` says."""
+    """The option -o of a command that finds mentions; `default` says what the command does without -o."""
     written = [f"a {one.suffixes[0]} file {one.written}" for one in FORMATS.values() if one.written]
     *others, last = ["a .csv file with a row a mention", *written]
     text = f"Where to write: {', '.join(others)}, or {last}.  [default: {default}]"
     return click.option("-o", "--output", type=FileToWrite(), help=text)
 
 
+def output_folder_option(text: str, name: str = "output") -> Callable[[Command], Command]:
+    """The option -o of a command that writes a directory, which `text` describes; `name` is the command's argument."""
+    return click.option("-o", "--output", name, required=True, type=click.Path(path_type=Path), help=text)
+
+
 def split_names(value: str) -> tuple[str, ...]:
-    """Splits at commas; one with a backslash before it belongs to a name."""
+    """Splits at commas; a comma after a backslash belongs to a name."""
     return tuple(name.replace("\\,", ",").strip() for name in re.split(r"(?<!\\),", value))
 
 
@@ -76,7 +140,7 @@ class CommaSeparated(click.ParamType[tuple[str, ...]]):
 
 
 def _together(context: click.Context, option: click.Parameter, given: tuple[tuple[str, ...], ...]) -> Any:
-    """What was given each time that the option stands there; None where it does not."""
+    """The values of all occurrences of a repeatable option, joined; None where the option is not given."""
     return option.type.convert(tuple(name for names in given for name in names), option, context) if given else None
 
 
@@ -87,7 +151,7 @@ def names_option(flag: str, metavar: str, text: str) -> Callable[[Command], Comm
 
 
 def _labelled(context: click.Context, option: click.Parameter, given: tuple[tuple[str, ...], ...]) -> dict[str, str]:
-    """The label and the name of each type that was given, as "city" or as "LOC=location"."""
+    """The labels and names of types that were given as "city" or as "LOC=location"."""
     parts = [tuple(part.strip() for part in one.split("=", 1)) for one in _together(context, option, given) or ()]
     types = {part[0]: part[-1] for part in parts}
     if not all(map(all, parts)) or len(types) < len(parts):
@@ -131,6 +195,7 @@ class Sizes(click.ParamType[tuple[int, ...]]):
         return sizes
 
 
+PROBABILITY = click.FloatRange(0, 1, min_open=True, max_open=True)
 layers_option = click.option(
     "--layers", type=Layers(), metavar="N[,N]", help="Hidden states to concatenate.  [default: the model's recipe]"
 )
@@ -147,6 +212,7 @@ filter_seconds_option = click.option(
     show_default=True,
     help="Time that --filter may take.",
 )
+device_option = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 threads_option = click.option("--threads", type=click.IntRange(0, 1024), default=0, help="[default: one a core]")
 
 
@@ -165,7 +231,7 @@ class Column(click.ParamType[int | str]):
 
 
 def _names_or_file(context: click.Context, value: str | None) -> tuple[str, ...]:
-    """Names with commas between them, or the lines of a file, in whose own name no comma stands."""
+    """Comma-separated names, or the lines of a file whose name holds no comma."""
     if value is None:
         return ()
     try:
@@ -185,7 +251,7 @@ def _names_or_file(context: click.Context, value: str | None) -> tuple[str, ...]
 
 
 def reading_options(command: Command) -> Command:
-    """How a corpus is read, for a command that takes what was said as `reading`: keywords of `Corpus`."""
+    """Adds the options that say how a corpus is read; the command gets them as `reading`, keywords of `Corpus`."""
 
     @functools.wraps(command)
     def with_reading(*arguments: Any, format_: str | None, **options: Any) -> Any:
@@ -271,24 +337,24 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 
 
 def types_option(text: str) -> Callable[[Command], Command]:
-    """The option --types of a command, for which it means what `text` says."""
+    """The option --types of a command; `text` says what the option means there."""
     return names_option("--types", "TYPE[,TYPE]", text)
 
 
 def print_json(value: Any) -> None:
-    """A result on standard output."""
+    """Prints a result as JSON on standard output."""
     streams.write(json_text(value, indent=2) + "\n")
 
 
 def print_facts(facts: dict[str, Any]) -> None:
-    """Names and values in two columns on standard output."""
+    """Prints names and values in two columns on standard output."""
     names = [printable(name) for name in facts]
     width = max(map(len, names))
     streams.show(*(f"{name:<{width}}  {value}" for name, value in zip(names, facts.values(), strict=True)))
 
 
 def size(count: float) -> str:
-    """Bytes for people: 1.2 GB."""
+    """A number of bytes for people, such as 1.2 GB."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -297,10 +363,10 @@ def size(count: float) -> str:
 
 
 def how_to_read_parquet(file: Path) -> str:
-    """What a person may do next with a Parquet file."""
+    """How a user can read a Parquet file."""
     return f"any reader of Parquet, such as pandas.read_parquet({str(file)!r})"
 
 
 def counted(number: int, noun: str, several: str = "") -> str:
-    """A number of things for people: 1 shard, 2 shards."""
+    """A count with its noun, such as "1 shard" or "2 shards"; `several` is the plural, where it is not noun + s."""
     return f"{number:,} {noun if number == 1 else several or noun + 's'}"

@@ -8,8 +8,17 @@ from typing import Any
 
 import click
 
-from nuner_embed.cli.inputs import require_apart
-from nuner_embed.cli.options import counted, json_option, print_facts, print_json, reading_options, threads_option
+from nuner_embed.cli.options import (
+    counted,
+    device_option,
+    json_option,
+    output_folder_option,
+    print_facts,
+    print_json,
+    reading_options,
+    require_apart,
+    threads_option,
+)
 from nuner_embed.corpora.base import FORMATS
 from nuner_embed.models.known import DEFAULT_BASE
 from nuner_embed.pretraining.settings import EARLIER_NAMES, PRESETS, PretrainSettings, kind_of, read_settings
@@ -34,7 +43,7 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     epilog="Example: nuner-embed pretrain annotated.jsonl -o encoder --probe-set movie train.conll test.conll"
 )
 @click.argument("data", nargs=-1, required=True)
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Directory of the encoders.")
+@output_folder_option("Directory of the encoders.")
 @click.option("--base", default=DEFAULT_BASE, show_default=True, help="What both encoders begin as.")
 @click.option(
     "--preset",
@@ -57,7 +66,7 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     type=click.Choice(list(FORMATS)),
     help="Of that set.  [default: by suffix]",
 )
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@device_option
 @threads_option
 @click.option(
     "--cache/--no-cache",
@@ -120,6 +129,15 @@ def pretrain(
     if as_json:
         print_json(facts)
         return
+    _show(facts)
+    conclude(
+        read=f"{', '.join(data)}, {counted(facts['data']['texts'], 'text')}",
+        made=f"{output}, trained for {counted(facts['steps'], 'step')}",
+        then=f"nuner-embed export {output} -o model",
+    )
+
+
+def _show(facts: dict[str, Any]) -> None:
     print_facts(
         {
             "texts": f"{facts['data']['texts']:,}",
@@ -136,11 +154,6 @@ def pretrain(
                 if facts[key] is not None
             },
         }
-    )
-    conclude(
-        read=f"{', '.join(data)}, {counted(facts['data']['texts'], 'text')}",
-        made=f"{output}, trained for {counted(facts['steps'], 'step')}",
-        then=f"nuner-embed export {output} -o model",
     )
 
 

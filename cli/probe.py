@@ -6,23 +6,25 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import (
+    PROBABILITY,
     c_option,
     class_weight_option,
     counted,
     json_option,
     model_option,
     named_types_option,
+    output_folder_option,
     print_facts,
     print_json,
     reading_options,
+    require_apart,
     tagged_output_option,
     threads_option,
     types_option,
 )
 from nuner_embed.cli.streams import show
-from nuner_embed.heads.defaults import AUTO_CLASS_WEIGHT, EVEN_THRESHOLD, NAMED_THRESHOLD
+from nuner_embed.heads import AUTO_CLASS_WEIGHT, EVEN_THRESHOLD, NAMED_THRESHOLD
 from nuner_embed.limits import SEED_MOST, SHOTS_MOST
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     from nuner_embed.documents import Document
     from nuner_embed.heads.base import Head
-    from nuner_embed.heads.linear import LinearHead
+    from nuner_embed.heads.linear import LinearHead, Training
     from nuner_embed.heads.tagger import Tagger
 
 _DENSE = 0.05  # running text holds fewer words of a few types than that
@@ -43,14 +45,14 @@ def probe() -> None:
 
 @probe.command(epilog="Example: nuner-embed probe train train.conll -o probe --k 8 --seed 0")
 @click.argument("data", nargs=-1)
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Directory of the probe.")
+@output_folder_option("Directory of the probe.")
 @model_option
 @named_types_option(
     "--concepts", "Without DATA: make the probe of these names of types, through the model's concept encoder."
 )
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=PROBABILITY,
     help=f"With --concepts: how probable a type must be for a word to be of it.  [default: {NAMED_THRESHOLD}]",
 )
 @click.option(
@@ -106,11 +108,10 @@ def train(
     from dataclasses import asdict
 
     from nuner_embed.artifacts import require_replaceable
-    from nuner_embed.cli.progress import RowProgress, conclude, note
+    from nuner_embed.cli.progress import RowProgress, conclude
     from nuner_embed.corpora.corpus import read_annotated
     from nuner_embed.encoders.loader import load_encoder
     from nuner_embed.heads.io import PROBE
-    from nuner_embed.heads.labelled_words import shortened
     from nuner_embed.heads.support_set import choose_support
 
     if bool(data) == bool(concepts):
@@ -124,15 +125,7 @@ def train(
             "k", "seed", "types", "short_types", "background", "c", "class_weight", "format_", "text_column",
             "id_column", "word_column", "tag_column", "tag_names", "max_line_mib",
         )  # fmt: skip
-        tagger = _of_concepts(concepts, model, threads, threshold)
-        tagger.save(output, force=force)
-        conclude(
-            read=counted(len(concepts), "name"), made=f"{output}", then=f"nuner-embed probe predict {output} CORPUS"
-        )
-        if as_json:
-            print_json(asdict(tagger.head.facts))
-        else:
-            print_facts(tagger.head.facts.parameters["concepts"])
+        _train_on_names(concepts, model, threads, threshold, output, force, as_json)
         return
     documents, _ = read_annotated(data, **reading)
     support_set = choose_support(  # what cannot be learnt is said before the encoder is loaded
@@ -146,6 +139,47 @@ def train(
         tagger = fit_probe(support_set, encoder, C=c, class_weight=weights, background=background, progress=progress)
     tagger.save(output, force=force)
     training = tagger.head.facts.training
+    _note_training(training, background)
+    if as_json:
+        print_json(asdict(tagger.head.facts))
+    else:
+        show("mentions in the support set:")
+        print_facts(dict(training.mentions))
+    conclude(
+        read=f"{', '.join(data)}, {counted(training.sentences, 'sentence')}",
+        made=f"{output}, a probe for {counted(len(training.mentions), 'type')}",
+        then=f"nuner-embed probe predict {output} CORPUS",
+    )
+
+
+def _train_on_names(
+    concepts: dict[str, str],
+    model: str,
+    threads: int,
+    threshold: float | None,
+    output: Path,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Makes a probe of the names of types, without examples."""
+    from dataclasses import asdict
+
+    from nuner_embed.cli.progress import conclude
+
+    tagger = _of_concepts(concepts, model, threads, threshold)
+    tagger.save(output, force=force)
+    conclude(read=counted(len(concepts), "name"), made=f"{output}", then=f"nuner-embed probe predict {output} CORPUS")
+    if as_json:
+        print_json(asdict(tagger.head.facts))
+    else:
+        print_facts(tagger.head.facts.parameters["concepts"])
+
+
+def _note_training(training: "Training", background: str | None) -> None:
+    """Says what the probe was trained on, and what of the data it could not learn from."""
+    from nuner_embed.cli.progress import note
+    from nuner_embed.heads.labelled_words import shortened
+
     note(
         f"{counted(training.sentences, 'sentence')}, {counted(training.words, 'word')}; gradient norm "
         f"{training.gradient_norm:.0e} after {counted(training.iterations, 'step')}"
@@ -162,16 +196,6 @@ def train(
         note(f"left out: {shortened(left_out, 20)}")
     if training.lost:
         note(f"not learnt from: {counted(training.lost, 'mention')}, overlapping an earlier one or holding no word")
-    if as_json:
-        print_json(asdict(tagger.head.facts))
-    else:
-        show("mentions in the support set:")
-        print_facts(dict(training.mentions))
-    conclude(
-        read=f"{', '.join(data)}, {counted(training.sentences, 'sentence')}",
-        made=f"{output}, a probe for {counted(len(training.mentions), 'type')}",
-        then=f"nuner-embed probe predict {output} CORPUS",
-    )
 
 
 def _is_given(name: str | None) -> bool:
@@ -202,7 +226,7 @@ def _of_concepts(types: dict[str, str], model: str, threads: int, threshold: flo
 
 _threshold_option = click.option(
     "--threshold",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=PROBABILITY,
     help="How probable a type must be for a word to be of it; lower finds more, higher is more often right.  "
     "[default: 0.5, and up to 0.9 where mentions are far rarer than in what the probe learnt from; of a probe made "
     "with --concepts the threshold given then]",
@@ -285,7 +309,7 @@ def evaluate(
 ) -> None:
     """Compare what PROBE finds with what is annotated in DATA."""
     from nuner_embed.cli.progress import RowProgress, conclude
-    from nuner_embed.cli.scores import show_scores
+    from nuner_embed.cli.tables import show_scores
     from nuner_embed.corpora.corpus import read_annotated
     from nuner_embed.evaluation.metrics import comparable_types, score_tagger
     from nuner_embed.heads.io import open_head

@@ -1,4 +1,4 @@
-"""Progress on standard error: a bar on a terminal, a line now and then elsewhere."""
+"""Progress on standard error: a bar on a terminal, a line every ten seconds elsewhere."""
 
 import contextlib
 import time
@@ -31,7 +31,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class _WithBar:
-    """Holds a bar, where standard error is a terminal, while a block runs."""
+    """Shows a progress bar while a block runs, if standard error is a terminal."""
 
     def __init__(self) -> None:
         self._console = Console(file=streams.terminal(), highlight=False)
@@ -62,17 +62,17 @@ class _WithBar:
             self._bar.stop()
 
     def _move(self, task: TaskID, **values: Any) -> None:
-        """Moves the bar, and shows it again where it made room."""
+        """Moves the bar, and shows it again if it had made room for output."""
         if self._bar:
             self._bar.update(task, **values)
             self._bar.start()  # does nothing where it is shown
 
 
 class JobReporter(_WithBar, Reporter):
-    """Tells people how an encode job goes.
+    """Shows the progress of an encode job.
 
     Attributes:
-        summary: what became of it, None until it has ended.
+        summary: the result of the job; None until the job has ended.
     """
 
     def __init__(self, made: Path | None = None) -> None:
@@ -86,16 +86,16 @@ class JobReporter(_WithBar, Reporter):
         self._shard = ""
 
     def notice(self, text: str) -> None:
-        """Prints it."""
+        """Prints the text as a note."""
         note(text)
 
     def surveying(self, documents: int) -> None:
-        """Counts on the terminal."""
+        """Shows on the bar how many documents were read."""
         if self._bar and self._task is not None:
             self._move(self._task, description=f"reading the corpus: {documents:,} documents")
 
     def started(self, plan: Plan) -> None:
-        """Says what there is to do."""
+        """Prints how much there is to encode."""
         self._documents = plan.finished_documents
         self.notice(
             f"corpus: {counted(plan.documents, 'document')}"
@@ -110,7 +110,7 @@ class JobReporter(_WithBar, Reporter):
             self._bar.reset(self._task, total=self._total_tokens, description="encoding")
 
     def tokens(self, count: int) -> None:
-        """Moves the bar, or prints a line if the last one is a while ago."""
+        """Moves the bar; without a bar, prints a line if the last line is ten seconds old."""
         self._done_tokens += count
         now = time.monotonic()
         rate = self._done_tokens / max(now - self._began, 1e-9)
@@ -123,12 +123,12 @@ class JobReporter(_WithBar, Reporter):
             self.notice(f"{share:4.0%}  {rate:,.0f} tokens/s  about {left} left  {self._shard}")
 
     def shard(self, name: str, documents: int, rows: int) -> None:
-        """Remembers it for the next line."""
+        """Remembers the shard for the next line."""
         self._documents += documents
         self._shard = f"up to {name}: {counted(self._documents, 'document')}"
 
     def finished(self, summary: Summary) -> None:
-        """Prints what was read and what was made, and what of it is not as one might expect."""
+        """Prints what was read and written, and what may surprise the user, such as rejected records."""
         self.summary = summary
         rate = f", {summary.tokens_per_second:,.0f} tokens/s" if summary.tokens_per_second else ""
         lines = [
@@ -153,7 +153,7 @@ class JobReporter(_WithBar, Reporter):
 
 
 class _RateAndShard(ProgressColumn):
-    """The rate, and how far the finished shards go."""
+    """The rate, and the last finished shard."""
 
     def render(self, task: Task) -> Text:
         return Text(printable(f"{task.fields['rate']}  {task.fields['shard']}"))
@@ -166,17 +166,17 @@ def _make_bar(console: Console) -> Progress:
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeRemainingColumn(),
-        _RateAndShard(Column(no_wrap=True)),  # a bar of one line: room is made for results by erasing that line
+        _RateAndShard(Column(no_wrap=True)),  # one line, so that erasing one line makes room for results
         console=console,
         transient=True,
-        # whatever is printed meanwhile goes through `streams`, which knows the bar
+        # all other output goes through `streams`, which knows the bar
         redirect_stdout=False,
         redirect_stderr=False,
     )
 
 
 class RowProgress(_WithBar):
-    """Tells people how the building of an index goes: a bar on a terminal, a line now and then elsewhere."""
+    """Shows the progress of a piece of work: a bar on a terminal, a line every ten seconds elsewhere."""
 
     def __init__(self, noun: str = "rows") -> None:
         super().__init__()
@@ -193,7 +193,7 @@ class RowProgress(_WithBar):
                 if self._task is not None:
                     self._bar.remove_task(self._task)
                 self._task = self._bar.add_task(printable(what), total=total, rate="", shard="")
-            rate = 0.0  # what was done so far took a time that is not known
+            rate = 0.0  # how long the first rows took is not known
         else:
             rate = (done - self._first) / max(now - self._began, 1e-9)
         shown = f"{rate:,.0f}{self._noun and ' '}{self._noun}/s" if rate else ""
@@ -205,12 +205,12 @@ class RowProgress(_WithBar):
 
 
 def note(text: str) -> None:
-    """A line for people, on standard error; --quiet leaves it out."""
+    """Prints a line for people on standard error, unless --quiet is given."""
     if not is_quiet():
         streams.say(text)
 
 
 def conclude(*, read: str, made: str, then: str) -> None:
-    """The lines that a command ends with: what was read, what was made and where, and what to do next."""
+    """Prints the last lines of a command: what was read, what was written and where, and what to do next."""
     for name, text in (("read", read), ("made", made), ("next", then)):
         note(f"{name}: {text}")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import (
     FileToWrite,
     counted,
@@ -17,6 +16,7 @@ from nuner_embed.cli.options import (
     how_to_read_parquet,
     json_option,
     reading_options,
+    require_apart,
     threads_option,
 )
 

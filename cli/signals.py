@@ -9,9 +9,9 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-# SIGHUP comes where the terminal goes; under nohup it is ignored, and stays so.
+# SIGHUP arrives when the terminal closes; nohup makes the process ignore SIGHUP, and that is left so.
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# `timeout` and some supervisors send a signal to a process and to its group: twice, for one that is both.
+# `timeout` and some supervisors signal a process and its group: the leader of the group gets the signal twice.
 _ONE_SIGNAL_SECONDS = 1.0
 _IMPORTING_SECONDS = 3.0
 _LOOK_AGAIN_SECONDS = 0.02
@@ -20,13 +20,13 @@ _LOOK_AGAIN_SECONDS = 0.02
 class Signals:
     """Turns the first signal into a KeyboardInterrupt, and ends the process at once with a second one.
 
-    An exception in the middle of an import can leave Python's import locks held, and then any thread that imports waits
-    for ever: while modules are being imported, the KeyboardInterrupt waits; after three seconds the process ends.
-    Where an event loop runs, its tasks are cancelled instead. Python drops what is raised in a finaliser or in a
-    callback of C: it is raised once more then.
+    An exception during an import can leave Python's import locks held, and any thread that imports then waits for ever.
+    So the KeyboardInterrupt waits until no module is being imported; after three seconds the process ends. If an event
+    loop runs, its tasks are cancelled instead. Python drops an exception that is raised in a finaliser or in a callback
+    of C; such a KeyboardInterrupt is raised again a little later.
 
     Attributes:
-        arrived: the number of the signal that came, None as long as none has.
+        arrived: the number of the first signal, None until one arrives.
     """
 
     def __init__(self) -> None:
@@ -35,12 +35,12 @@ class Signals:
         self._unraisable: Callable[[Any], Any] | None = None
 
     def heed(self) -> None:
-        """Takes over from Python's own handlers; a signal that this process is to ignore stays ignored."""
+        """Replaces Python's own handlers; a signal that the process ignores stays ignored."""
         self._handle(self._stop)
         self._unraisable, sys.unraisablehook = sys.unraisablehook, self._dropped
 
     def leave(self) -> None:
-        """Nothing is left to do but to end: from now on a signal ends the process without a word."""
+        """Restores the default handlers: from now on, with only the exit left, a signal ends the process silently."""
         signal.setitimer(signal.ITIMER_REAL, 0)
         self._handle(signal.SIG_DFL)
         if self._unraisable:
@@ -49,7 +49,7 @@ class Signals:
     @staticmethod
     def _handle(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
         if threading.current_thread() is not threading.main_thread():
-            return  # Python lets nobody else do this
+            return  # only the main thread may set handlers
         for number in NUMBERS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, handler)
@@ -59,7 +59,7 @@ class Signals:
         if self.arrived is None:
             self.arrived, self._when = number, now
             self._raise(number, frame)
-        elif now - self._when > _ONE_SIGNAL_SECONDS:  # somebody who waits for the end of what the first one began
+        elif now - self._when > _ONE_SIGNAL_SECONDS:  # the user does not want to wait for the clean-up
             self._end()
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
@@ -76,31 +76,31 @@ class Signals:
         signal.setitimer(signal.ITIMER_REAL, _LOOK_AGAIN_SECONDS)
 
     def _dropped(self, dropped: Any) -> None:
-        """What Python cannot raise where it is: our own exception is raised a little later, others are reported."""
+        """Takes an exception that Python dropped: a KeyboardInterrupt is raised again later, others are reported."""
         if self.arrived is not None and issubclass(dropped.exc_type, KeyboardInterrupt):
             self._raise_later()
         elif self._unraisable:
             self._unraisable(dropped)
 
     def _end(self, text: str = "") -> None:
-        """Ends the process where it stands, with the terminal's cursor visible, which a bar may have hidden."""
+        """Ends the process at once, and shows the cursor again, which a progress bar may have hidden."""
         try:
             if os.isatty(2):
                 text = f"\x1b[?25h{text}"
             os.write(2, text.encode())
-        except OSError:  # nobody is there to be told
+        except OSError:  # standard error is closed
             pass
         os._exit(128 + (self.arrived or signal.SIGINT))
 
 
 def _cancelled_tasks() -> bool:
-    """Cancels what an event loop of this thread is doing, if there is one: an exception would hit any of its tasks."""
+    """Cancels the tasks of this thread's event loop, if one runs; an exception would end whichever task is active."""
     asyncio = sys.modules.get("asyncio")
     if asyncio is None:
         return False
     try:
         loop = asyncio.get_running_loop()
-    except (AttributeError, RuntimeError):  # it is being imported, or nothing runs
+    except (AttributeError, RuntimeError):  # asyncio is only partly imported, or no loop runs
         return False
     tasks = asyncio.all_tasks(loop)
     loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])

@@ -1,9 +1,10 @@
-"""Standard output and standard error, whatever is at their other end: the one place that writes to either.
+"""Standard output and standard error; nothing else in the command line writes to either.
 
-Every line for people is escaped here: what files, models and servers say cannot move the cursor, begin a line of its
-own, or turn text round. A progress bar, where one is shown, makes room for what is written.
+Every line for people is escaped here: text from files, models and servers cannot move the cursor, start a new line, or
+reverse the direction of text. A progress bar, if one is shown, makes room for what is written.
 """
 
+import abc
 import contextlib
 import io
 import os
@@ -14,7 +15,7 @@ from typing import Protocol, TextIO
 
 from nuner_embed.printable import printable
 
-_LINE_ENDS = re.compile("[\n\t]")  # of what others write to standard error: warnings, tracebacks
+_LINE_ENDS = re.compile("[\n\t]")  # kept in what other code writes to standard error, such as warnings and tracebacks
 
 
 class Bar(Protocol):
@@ -31,9 +32,9 @@ _bars: list[Bar] = []
 
 
 def make_ready() -> None:
-    """Makes standard error one that never ends a job, and opens what was closed when the process began.
+    """Makes writing to standard error never fail, and opens the standard streams that were closed at the start.
 
-    A closed descriptor would be given to the next file that is opened, into which messages were then written.
+    Otherwise the next file that is opened would get the closed descriptor, and messages would go into that file.
     """
     if sys.stdin is None or sys.stdout is None or sys.stderr is None:
         while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
@@ -53,7 +54,7 @@ def make_ready() -> None:
 def _descriptor(stream: TextIO) -> int:
     try:
         return stream.fileno()
-    except OSError:  # it is no file: a test's, or a notebook's
+    except OSError:  # not a file, as in a test or a notebook
         return -1
 
 
@@ -62,7 +63,7 @@ def _file_of(stream: TextIO) -> object:
 
 
 def _text_of(file: io.FileIO, like: TextIO, *, always_by_line: bool = False) -> TextIO:
-    """A file for text; what its encoding does not have is escaped."""
+    """A text file over `file` with the settings of `like`; characters that the encoding lacks are escaped."""
     return io.TextIOWrapper(
         io.BufferedWriter(file),
         encoding=like.encoding,
@@ -72,7 +73,7 @@ def _text_of(file: io.FileIO, like: TextIO, *, always_by_line: bool = False) -> 
 
 
 class _Results(io.FileIO):
-    """Standard output, which has a name where it cannot be written."""
+    """Standard output; an error of writing names it."""
 
     def write(self, data: object, /) -> int:
         try:
@@ -84,7 +85,7 @@ class _Results(io.FileIO):
 
 
 class _Heedless(io.FileIO):
-    """A file that drops what cannot be written: the reader has gone, the terminal too, or the disk is full."""
+    """A file that drops what cannot be written, because the reader or the terminal has gone, or the disk is full."""
 
     def write(self, data: object, /) -> int:
         try:
@@ -93,55 +94,55 @@ class _Heedless(io.FileIO):
             return memoryview(data).nbytes  # type: ignore[arg-type]
 
 
-class _Through(io.TextIOBase):
-    """Text on its way to a file."""
+class _Through(io.TextIOBase, abc.ABC):
+    """Text on its way to another file, which is asked for everything but `write`."""
 
     @property
+    @abc.abstractmethod
     def below(self) -> TextIO:
-        """The file."""
-        raise NotImplementedError
+        """The other file."""
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """That of the file."""
+        """The encoding of the file below."""
         return self.below.encoding
 
     @property
     def errors(self) -> str | None:  # type: ignore[override]
-        """How the file takes what its encoding does not have."""
+        """What the file below does with characters that its encoding does not have."""
         return self.below.errors
 
     def flush(self) -> None:
-        """Flushes the file."""
+        """Flushes the file below."""
         self.below.flush()
 
     def fileno(self) -> int:
-        """The file's descriptor."""
+        """The descriptor of the file below."""
         return self.below.fileno()
 
     def isatty(self) -> bool:
-        """Whether the file is a terminal."""
+        """Whether the file below is a terminal."""
         return self.below.isatty()
 
     def writable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
 
 class _Messages(_Through):
-    """Standard error as all but the progress bar see it: what is unsafe is escaped, whoever writes it."""
+    """Standard error for everything but the progress bar: unsafe characters are escaped, whatever code writes them."""
 
     def __init__(self, below: TextIO) -> None:
         self._below = below
-        self._begun = ""  # of a line, while a bar is shown
+        self._begun = ""  # the unfinished last line, while a bar is shown
 
     @property
     def below(self) -> TextIO:
-        """Standard error as it is."""
+        """Standard error itself, without escapes."""
         return self._below
 
     def write(self, text: str, /) -> int:
-        """Writes a text, whole lines at a time where a bar is shown."""
+        """Writes a text; while a bar is shown, only whole lines."""
         shown = self._begun + _escaped(text)
         if _bars:
             *lines, self._begun = shown.split("\n")
@@ -168,7 +169,7 @@ class Output(_Through):
 
 
 def _escaped(text: str) -> str:
-    """A text in which nothing acts but line ends and tabs."""
+    """The text with every control character escaped, except line ends and tabs."""
     if text.isprintable():
         return text
     parts = _LINE_ENDS.split(text)
@@ -176,7 +177,7 @@ def _escaped(text: str) -> str:
 
 
 def terminal() -> TextIO:
-    """Standard error without an escape, for what draws on a terminal."""
+    """Standard error without escapes, for code that draws on a terminal."""
     return sys.stderr.below if isinstance(sys.stderr, _Messages) else sys.stderr
 
 
@@ -191,13 +192,13 @@ def making_room(bar: Bar) -> Iterator[None]:
 
 
 def say(*lines: str) -> None:
-    """Lines for people on standard error; a line's end within one is escaped as well."""
+    """Prints lines for people on standard error; a line end within a line is escaped as well."""
     for line in lines:
         print(printable(line), file=sys.stderr, flush=True)
 
 
 def show(*lines: str) -> None:
-    """Lines for people on standard output; a line's end within one is escaped as well."""
+    """Prints lines for people on standard output; a line end within a line is escaped as well."""
     write("".join(f"{printable(line)}\n" for line in lines))
 
 
@@ -220,7 +221,7 @@ def write(text: str) -> None:
 
 
 def leave() -> None:
-    """Sees to it that Python finds nothing to complain about when it flushes the streams at its end."""
+    """Flushes both streams, so that Python reports no error when it flushes them at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -229,8 +230,8 @@ def leave() -> None:
 
 
 def drop(stream: TextIO) -> None:
-    """What is written from now on, and what was not yet, goes nowhere."""
-    with contextlib.suppress(OSError):  # it is no file
+    """Discards what the stream still holds, and everything that is written to the stream from now on."""
+    with contextlib.suppress(OSError):  # not a file
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)

@@ -5,15 +5,16 @@ from typing import Any
 
 import click
 
-from nuner_embed.cli.inputs import require_apart
 from nuner_embed.cli.options import (
+    PROBABILITY,
     model_option,
     named_types_option,
     reading_options,
+    require_apart,
     tagged_output_option,
     threads_option,
 )
-from nuner_embed.heads.defaults import NAMED_THRESHOLD
+from nuner_embed.heads import NAMED_THRESHOLD
 
 
 @click.command(epilog="Example: nuner-embed tag notes.txt --types city,person -o spans.jsonl")
@@ -22,7 +23,7 @@ from nuner_embed.heads.defaults import NAMED_THRESHOLD
 @tagged_output_option("JSONL on standard output")
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=PROBABILITY,
     default=NAMED_THRESHOLD,
     show_default=True,
     help="How probable a type must be for a mention to be of it; higher finds less, and is more often right.",

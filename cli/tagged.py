@@ -1,4 +1,4 @@
-"""Documents with found mentions: in a file of a corpus format, as CSV, or as highlights for people."""
+"""Tagged documents: written in a corpus format or as CSV, or shown with their mentions highlighted."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,7 +24,7 @@ Tag = Callable[[Sequence["Document"]], Sequence["Document"]]
 _AT_ONCE = 512
 _CSV = ".csv"
 _CSV_HEAD = ("document_id", "start", "end", "text", "label", "score")
-# legible on light and on dark grounds
+# legible on light and dark backgrounds
 _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 
 
@@ -32,9 +32,9 @@ def tag_corpus(corpus: "Corpus", tag: Tag, write: Write) -> int:
     """Tags a corpus a group of documents at a time, and returns how many mentions were found.
 
     Args:
-        corpus: its own spans are not looked at.
-        tag: finds the mentions.
-        write: takes the tagged documents, see `writer`.
+        corpus: what to tag; spans that it has already are ignored.
+        tag: finds the mentions of a group of documents.
+        write: takes the tagged documents; see `writer`.
     """
     from nuner_embed.cli.progress import RowProgress
     from nuner_embed.documents import Document
@@ -59,12 +59,12 @@ def tag_corpus(corpus: "Corpus", tag: Tag, write: Write) -> int:
 
 
 def conclude_tagging(read: Sequence[str], corpus: "Corpus", mentions: int, output: Path | None) -> None:
-    """Says what was read, what was found and where it went, and what to do next.
+    """Prints what was read, how many mentions were found and where they were written, and what to do next.
 
     Args:
-        read: what the user typed for the corpus.
-        corpus: which was tagged.
-        mentions: that were found.
+        read: the arguments that name the corpus.
+        corpus: the corpus that was tagged.
+        mentions: the number of mentions found.
         output: the file that holds them; None for standard output.
     """
     from nuner_embed.cli.options import counted
@@ -87,12 +87,12 @@ def conclude_tagging(read: Sequence[str], corpus: "Corpus", mentions: int, outpu
 
 @contextlib.contextmanager
 def writer(output: Path | None, model: str = "nuner-embed", *, as_json: bool) -> Iterator[Write]:
-    """Where tagged documents go, all at once: a file that appears once all is written, or standard output.
+    """A function that writes all tagged documents, to standard output or to a file that appears when it is complete.
 
     Args:
         output: the file; None for standard output.
-        model: what found the mentions, for formats that have a place for its name.
-        as_json: print JSONL, not highlights.
+        model: what found the mentions, for formats that record a name.
+        as_json: print JSONL instead of highlighted texts.
     """
     if output is None:
         yield _print_jsonl if as_json else Highlights().show
@@ -133,7 +133,7 @@ def _write_csv(documents: Iterable["Document"], options: WriteOptions) -> Iterat
 
 
 def csv_rows(document: "Document") -> str:
-    """A row for each mention of a document, columns as in `_CSV_HEAD`, safe from formulas in spreadsheets."""
+    """A CSV row for each mention of a document, columns as in `_CSV_HEAD`; no cell is a formula to a spreadsheet."""
     return "".join(
         csv_line(
             (document.id, s.start, s.end, document.text[s.start : s.end], s.label,
@@ -151,7 +151,7 @@ def _print_jsonl(documents: Iterable["Document"]) -> None:
 
 
 class Highlights:
-    """Prints texts with their mentions set off: in colour on a terminal, in brackets elsewhere."""
+    """Prints texts with their mentions in colour on a terminal, and in brackets elsewhere."""
 
     def __init__(self) -> None:
         from nuner_embed.cli.tables import result_console
@@ -160,12 +160,12 @@ class Highlights:
         self._colours: dict[str, str] = {}
 
     def show(self, documents: Iterable["Document"]) -> None:
-        """Prints some documents, a line each."""
+        """Prints each document on a line."""
         for document in documents:
             self._console.print(self.text(document), soft_wrap=True)
 
     def text(self, document: "Document") -> "Text":
-        """A document with its mentions set off; of overlapping mentions the first."""
+        """A document with its mentions highlighted; of overlapping mentions only the first."""
         from rich.text import Text
 
         parts: list[Any] = []

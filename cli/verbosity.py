@@ -1,4 +1,4 @@
-"""How much a command tells: -q and -v, which every command takes."""
+"""How much a command prints: the options -q and -v of every command."""
 
 import logging
 import warnings
@@ -12,7 +12,7 @@ _LOG = logging.getLogger("nuner_embed")
 
 
 def print_log() -> None:
-    """Prints what the package logs, which is meant for people, on standard error, and as much as is usual."""
+    """Prints the package's log, which is written for people, on standard error, from the level INFO on."""
     handler = _ForPeople()
     handler.setFormatter(logging.Formatter("%(message)s"))
     _LOG.addHandler(handler)
@@ -22,7 +22,7 @@ def print_log() -> None:
 
 
 class _ForPeople(logging.Handler):
-    """A line each on standard error, above the progress bar if there is one."""
+    """Prints each record as a line on standard error, above the progress bar if one is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
         streams.say(self.format(record))
@@ -36,7 +36,7 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """A warning of this package is a line for people; one of another names its place."""
+    """Prints a warning of this package as a line for people, and any other warning with its file and line."""
     if category.__module__.partition(".")[0] == "nuner_embed":
         streams.say(f"Warning: {message}")
     else:
@@ -44,12 +44,12 @@ def _show_warning(
 
 
 def is_quiet() -> bool:
-    """Whether nothing but errors and results is to be printed."""
+    """Whether only errors and results are printed."""
     return _LOG.level > logging.INFO
 
 
 def with_verbosity(command: click.Command) -> click.Command:
-    """Gives a command, and those below it, the options -q and -v, where they have none yet."""
+    """Adds the options -q and -v to a command and its subcommands, unless they have these options already."""
     if not any(parameter.name == "quiet" for parameter in command.params):
         command.params += [
             _option("-q", "--quiet", "Print no progress and no notes: errors and results alone.", logging.WARNING),

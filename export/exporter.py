@@ -1,4 +1,4 @@
-"""The export: a directory that runs without torch, and appears only once it has passed its gate."""
+"""The export: a directory that runs without torch, and is published only if it passes its gate."""
 
 import logging
 import os
@@ -59,7 +59,7 @@ def export_onnx(
         force: replace an earlier export.
 
     Returns:
-        How far the graph is from its source, and how fast it is.
+        The comparison of the graph with its source, with speeds.
 
     Raises:
         ExportError: the graph does not compute what its source computes, or the directory is taken.
@@ -89,7 +89,7 @@ def _export_whole(
     """Fills an empty folder with the export of a model and of what belongs to it."""
     concepts, detector = (found.directory / folder for folder in (CONCEPT_FOLDER, DETECTOR_FOLDER))
     if concepts.is_dir():
-        ConceptFacts.read(concepts)  # what is wrong with it is said before the long work
+        ConceptFacts.read(concepts)  # raises before the long work if it is damaged
     result = _Exporter(model, found, recipe, precision, work).run()
     if concepts.is_dir():
         _LOG.info("now its concept encoder ...")
@@ -140,7 +140,7 @@ class _Exporter:
         exact = self.graph if self.precision != "int8" else self.work / "fp32" / ONNX_FILE
         exact.parent.mkdir(exist_ok=True)
         _LOG.info("tracing the graph ...")
-        self._trace(source.network, exact)  # while nothing else is there
+        self._trace(source.network, exact)  # first, while the folder holds nothing else
         copy_file(self.found.directory / "config.json", self.work / "config.json")
         with naming(self.work / "tokenizer.json"):
             (self.work / "tokenizer.json").write_text(canonical_json(self.tokenizer.definition), encoding="utf-8")
@@ -150,9 +150,7 @@ class _Exporter:
         reference = Reference.make(source, self.tokenizer, texts[::2], self.recipe.max_length, self.found.config.pad_id)
         reference.save(self.work / REFERENCE_FILE)
         if self.precision == "fp16":
-            from nuner_embed.export.half import to_half
-
-            to_half(self.graph)
+            self._halve()
         tried = self._quantise(exact, texts[1::2], reference) if self.precision == "int8" else None
         model = self._exported()
         facts = {
@@ -182,6 +180,15 @@ class _Exporter:
                 f"{self.name} is a {self.found.config.model_type}, which torch cannot trace into an ONNX graph "
                 f"({reason}); nothing was written, run the model as it is, with torch"
             ) from None
+
+    def _halve(self) -> None:
+        """Converts the weights and the arithmetic of the graph to float16, in place; its output becomes float16 too."""
+        import onnx
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+        from nuner_embed.export.onnx_file import save_graph
+
+        save_graph(convert_float_to_float16(onnx.load(self.graph), keep_io_types=False), self.graph)
 
     def _exported(self) -> GraphModel:
         """The model that the work directory holds so far."""

@@ -1,4 +1,4 @@
-"""The gate: an exported model beside its source, in every runtime that is installed here."""
+"""The gate: compares an exported model with its source in every runtime that is installed here."""
 
 import logging
 import os
@@ -30,7 +30,7 @@ CorpusArgument = Paths | Corpus
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What came of comparing an exported model with its source.
+    """The result of comparing an exported model with its source.
 
     Attributes:
         passed: whether every runtime reaches its gate in the file's own precision. One that fails in bf16 is only
@@ -38,9 +38,9 @@ class Verification:
         rows: a measurement for every runtime and precision.
         baseline: what speeds are compared with, and its tokens a second: the source in torch where it was at hand,
             else the first runtime that runs.
-        fusion: what onnxruntime's optimiser made of the graph, for people.
-        tokens: compared, special tokens included.
-        windows: that they stand in.
+        fusion: what onnxruntime's optimiser fused, for people.
+        tokens: number of compared tokens, special tokens included.
+        windows: number of compared windows.
     """
 
     passed: bool
@@ -52,7 +52,7 @@ class Verification:
 
     @property
     def gates(self) -> dict[str, dict[str, float]]:
-        """What had to be reached, by precision."""
+        """The thresholds of the gate, by precision."""
         named = {precision: asdict(GATES[precision]) for precision in dict.fromkeys(row.precision for row in self.rows)}
         return {precision: {key: v for key, v in gate.items() if v > 0} for precision, gate in named.items()}
 
@@ -88,7 +88,7 @@ class Verification:
         }
 
     def failures(self) -> str:
-        """What fails, in one line."""
+        """The failures, in one line."""
         return "; ".join(
             f"{row.runtime} in {row.precision}: "
             + (f"{row.agreement} (at least {GATES[row.precision]})" if row.agreement else row.description)
@@ -152,7 +152,7 @@ def verify(
 
 
 def _require_as_written(directory: Path) -> None:
-    """Refuses an export, or its concept encoder, of which a file is not the one that was written."""
+    """Checks that every file of an export and of its concept encoder is unchanged."""
     concepts = directory / CONCEPT_FOLDER
     changed = [*altered(directory), *(altered(concepts) if (concepts / EXPORT_FILE).is_file() else ())]
     if changed:
@@ -189,7 +189,7 @@ def _verify_third_party(
 
 
 def _require_same_tokens(model: GraphModel, source: Model, texts: list[str]) -> TextTokenizer:
-    """The tokenizer of a graph, if it cuts the texts as its source's does."""
+    """The tokenizer of a graph, after a check that it gives the same tokens as the tokenizer of the source."""
     tokenizer = TextTokenizer.from_directory(model.directory)
     pairs = zip(tokenizer.encode(texts), TextTokenizer.from_directory(source.directory).encode(texts), strict=True)
     for (ids, _), (expected, _) in pairs:
@@ -222,7 +222,7 @@ def verify_model(
 
 
 def _fuse(model: GraphModel) -> str:
-    """Sees to it that there is a fused copy, where there can be one; says what became of it."""
+    """Makes the fused copy of a graph, if there can be one and there is none; returns a line about the result."""
     if model.export.source is None:
         return f"{model.export.file} as another program exported it"
     try:
@@ -230,7 +230,7 @@ def _fuse(model: GraphModel) -> str:
 
         operators = fused_operators(model)
         if not operators:
-            from nuner_embed.export.fuse import fuse  # slow to import
+            from nuner_embed.export.onnx_file import fuse  # slow to import
 
             operators = fuse(model)
     except ImportError as error:  # onnx comes with the extra train
@@ -259,7 +259,7 @@ def _load_source(model: GraphModel, name: str | None, known: str, options: Runti
 
 
 def _load_torch(model: GraphModel, source: Model, options: RuntimeOptions) -> Runtime:
-    """A source in torch, giving what the graph gives."""
+    """The source in torch, with the layers of the graph."""
     if isinstance(source, GraphModel):
         raise ExportError(f"{source.name} is an exported graph; comparing on text of your own needs its own source")
     require("torch", "train")

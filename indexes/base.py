@@ -17,7 +17,7 @@ import msgspec
 
 from nuner_embed.metadata import Positive
 
-if TYPE_CHECKING:  # the command line asks for choices, which must not cost it NumPy
+if TYPE_CHECKING:  # the command line reads the choices, and must not import NumPy for them
     import numpy as np
     from numpy.typing import NDArray
 
@@ -82,12 +82,12 @@ class Backend(ABC):
     @classmethod
     @abstractmethod
     def spec_of(cls, kind: str, rows: int, dim: int) -> str:
-        """What is built for a kind over so many rows."""
+        """The spec that is built for a kind over a number of rows."""
 
     @classmethod
     @abstractmethod
     def require_buildable(cls, spec: str, dim: int, metric: "Metric", *, gpu: bool) -> None:
-        """Refuses what can be refused before any row is read.
+        """Checks a spec before any row is read.
 
         Raises:
             ValueError: the backend does not know the spec, or cannot build it for this width and metric.
@@ -106,12 +106,12 @@ class Backend(ABC):
     @classmethod
     @abstractmethod
     def open(cls, path: Path | None, spec: str, vectors: "Vectors") -> Self:
-        """A structure as `save` wrote it, over all rows.
+        """Opens a structure that `save` wrote, over all rows.
 
         Args:
-            path: its file; None for a backend without one.
+            path: of its file; None for a backend without a file.
             spec: what the file should hold.
-            vectors: the vectors that it was built over.
+            vectors: the vectors that the structure was built over.
 
         Raises:
             IndexBundleError: the file is damaged, or holds something else.
@@ -120,7 +120,7 @@ class Backend(ABC):
     @classmethod
     @abstractmethod
     def threads(cls, count: int) -> AbstractContextManager[None]:
-        """Building and searching use so many threads while the context lasts; 0 leaves the number as it is."""
+        """Sets the number of threads for building and searching while the context lasts; 0 changes nothing."""
 
     @abstractmethod
     def train(self, end: int, *, gpu: bool = False) -> None:
@@ -143,7 +143,7 @@ class Backend(ABC):
             path: of its file; None for a backend without one.
 
         Raises:
-            OSError: the disk is full, say; names the file.
+            OSError: the file cannot be written, for instance on a full disk; the error names the file.
         """
 
     @property
@@ -163,7 +163,7 @@ class Backend(ABC):
 
     @abstractmethod
     def settings(self) -> Iterator[list[SearchParameters]]:
-        """Parameters to try, in families: within a family, each finds more than the one before and takes longer."""
+        """Parameters to try, in families; within a family, each finds more than the one before, and is slower."""
 
     @abstractmethod
     def search(
@@ -177,9 +177,9 @@ class Backend(ABC):
 
         Args:
             queries: prepared for the metric, (q, dim).
-            k: how many rows; fewer come back where fewer may be found.
+            k: number of rows; fewer are returned if fewer may be found.
             parameters: how thorough the search is.
-            keep: the places that may be found, (size,); None for all.
+            keep: marks the places that may be found, (size,); None for all.
 
         Returns:
             Exact scores and places, (q, min(k, rows that may be found)), best first.
@@ -193,10 +193,10 @@ class Registered:
     Attributes:
         title: its name in messages.
         kinds: the names of what it builds. The first looks at every row; `auto` measures all of them.
-        help: about its kinds, for the help text of `--kind`.
-        place: its class, as "module:class".
-        file: the name of its file in the folder of a segment; None where it needs none.
-        other_kinds: what any other string is taken for; None where the backend takes no other.
+        help: describes its kinds in the help text of `--kind`.
+        place: of its class, as "module:class".
+        file: the name of its file in the folder of a segment; None if it has no file.
+        other_kinds: what any other string means; None if the backend accepts no other string.
     """
 
     title: str

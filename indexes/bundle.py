@@ -1,4 +1,4 @@
-"""The manifest of an index: its segments, what is deleted, and what the vectors mean."""
+"""The manifest of an index: its segments, its removed rows, and the encoder of its vectors."""
 
 import hashlib
 import re
@@ -14,7 +14,6 @@ from nuner_embed.arrays import parse_array, write_array
 from nuner_embed.errors import IndexBundleError
 from nuner_embed.files import atomic_write, hash_of, read_bytes, sha256_of, write_json
 from nuner_embed.indexes.base import SearchParameters, backend_of
-from nuner_embed.indexes.segment_rows import documents_file, rows_file
 from nuner_embed.indexes.vectors import Metric
 from nuner_embed.limits import MIB, VECTOR_WIDTH
 from nuner_embed.metadata import Count, Fraction, Positive, Sha256, convert, read_object
@@ -39,13 +38,23 @@ Factory = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
 _NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 
 
+def rows_file(part: int) -> str:
+    """The name of a part's rows."""
+    return f"rows-{part:05d}.parquet"
+
+
+def documents_file(part: int) -> str:
+    """The name of the documents that a part's rows stand in."""
+    return f"documents-{part:05d}.parquet"
+
+
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """A file as it was written.
+    """The size and hash of a file when it was written.
 
     Attributes:
         sha256: of its bytes.
-        bytes: how many.
+        bytes: its size.
     """
 
     sha256: Sha256
@@ -54,18 +63,18 @@ class FileFacts:
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """How many of the nearest ten rows a search finds.
+    """The measured recall of a search at ten rows.
 
     Attributes:
-        recall: mean share of a query's ten nearest rows that is found, a fraction of 1; None where it was not measured.
+        recall: mean share of a query's ten nearest rows that is found, a fraction of 1; None if it was not measured.
         low: lower end of its 95% interval.
         high: upper end.
-        queries: how many it was measured with: rows drawn at random and not in the index at the time.
+        queries: number of queries of the measurement: rows drawn at random, which were not in the index yet.
         queries_per_second: of that measurement, in batches of 64.
-        target: what was asked for.
-        reached: whether the queries that the setting was chosen with found so much, less a standard error; None where
-            it was not measured.
-        why: what it rests on.
+        target: the recall that was asked for.
+        reached: whether the mean recall of the queries that chose the setting, less a standard error, reaches the
+            target; None if it was not measured.
+        why: how the recall was measured, or why not.
     """
 
     recall: Fraction | None
@@ -84,7 +93,7 @@ class Recall:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What was measured of one kind, and what that lets expect of all rows.
+    """What was measured of one kind on a sample, and what that predicts for all rows.
 
     Attributes:
         kind: one of the default backend's.
@@ -92,9 +101,9 @@ class Trial:
         recall: at 10, a fraction of 1.
         queries_per_second: over the sample.
         build_seconds: over the sample.
-        expected_queries_per_second: over all rows; time grows with rows as it did from the smaller sample to this.
+        expected_queries_per_second: over all rows, extrapolated from how time grew from a smaller sample to this one.
         expected_bytes: that the backend would hold in memory for all rows.
-        fits: whether recall and memory are as asked for.
+        fits: whether recall and memory meet what was asked for.
     """
 
     kind: str
@@ -146,13 +155,13 @@ class SegmentEntry(msgspec.Struct, frozen=True, kw_only=True, rename={"parameter
         return backend_of(self.kind).file
 
     def require_all_files(self) -> None:
-        """Refuses an entry that names other files than a segment consists of.
+        """Checks that the entry names exactly the files of a segment.
 
         Raises:
-            ValueError: it does.
+            ValueError: a file is missing, or another one is named.
         """
         expected = {VECTORS_FILE, IDS_FILE, LATE_FILE} | ({self.backend_file} if self.backend_file else set())
-        if len(self.files) == len(expected) + 2 * self.parts:  # before a number of parts is believed
+        if len(self.files) == len(expected) + 2 * self.parts:  # checked before the number of parts is used
             expected |= {name(part) for part in range(self.parts) for name in (rows_file, documents_file)}
         if expected != set(self.files):
             raise ValueError(f"segment {self.name} does not consist of the files that {self.parts} parts make")
@@ -160,27 +169,27 @@ class SegmentEntry(msgspec.Struct, frozen=True, kw_only=True, rename={"parameter
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What `manifest.json` says.
+    """The contents of `manifest.json`.
 
     Attributes:
         model: the name or directory of the encoder, by which queries can be encoded.
-        semantic_hash: of every vector in it.
-        numeric_hashes: of the stores that it was made of.
+        semantic_hash: of every vector in the index.
+        numeric_hashes: of the stores that the index was made of.
         recipe: of the encoder, as JSON values.
         granularity: what a row is.
         dim: width of the vectors.
         dtype: of the stored vectors.
         metric: of the search.
-        kind: as it was asked for; None where none was.
+        kind: the kind that was asked for; None if none was.
         target_recall: at 10, a fraction of 1; every segment is tuned to it.
         max_memory: bytes that all segments may hold in memory; None for any number.
         segments: the parts, oldest first.
         stores: fingerprints of the stores that were added.
         next_id: of the row that will be added next; ids are never used again.
-        next_segment: number of the segment that will be written next; names are never used again either.
+        next_segment: number of the segment that will be written next; names of segments are never used again either.
         tombstones: file with the ids of removed rows, or None.
         tombstones_sha256: of that file.
-        removed: how many there are.
+        removed: the number of removed rows.
         generation: counts the changes.
     """
 
@@ -205,7 +214,7 @@ class Bundle:
     generation: Count = 0
 
     def write(self, directory: Path) -> None:
-        """Makes this the state of the index, atomically."""
+        """Writes the manifest atomically, which makes this the state of the index."""
         values = {"schema_version": SCHEMA_VERSION, **msgspec.to_builtins(self)}
         write_json(directory / MANIFEST_FILE, {**values, "sha256": hash_of(values)})
 
@@ -214,7 +223,7 @@ class Bundle:
         """Reads the state of an index.
 
         Raises:
-            IndexBundleError: there is none, it is damaged or was changed, or is of another schema.
+            IndexBundleError: there is no manifest, or it is damaged, was changed, or has another schema version.
         """
         path = directory / MANIFEST_FILE
         try:
@@ -238,10 +247,10 @@ class Bundle:
         return bundle
 
     def require_consistent(self) -> None:
-        """Refuses a state whose numbers contradict each other.
+        """Checks that the values of the state do not contradict each other.
 
         Raises:
-            ValueError, TypeError: saying which.
+            ValueError, TypeError: they do; the message says which.
         """
         if set(self.recipe) != set(Recipe.from_dict(self.recipe).to_dict()):
             raise ValueError("recipe: it lacks a value")
@@ -267,7 +276,7 @@ class Bundle:
         return sum(segment.bytes_resident for segment in self.segments)
 
     def removed_ids(self, directory: Path) -> NDArray[np.int64]:
-        """The ids of removed rows, rising.
+        """The ids of removed rows, ascending.
 
         Raises:
             IndexBundleError: their file is missing or damaged.

@@ -1,4 +1,4 @@
-"""The next state of an index: segments of the rows of stores, or of the rows that are left of other segments."""
+"""The next state of an index: with a segment of rows from stores, or with all remaining rows in one segment."""
 
 import contextlib
 import os
@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from nuner_embed.artifacts import is_free, replacing
 from nuner_embed.errors import IndexBundleError, StoreError, StoreMismatch
 from nuner_embed.files import hash_of, naming
-from nuner_embed.indexes.builder import Part, write_segment
+from nuner_embed.indexes.builder import Part, Plan, Work, write_segment
 from nuner_embed.indexes.bundle import Bundle
 from nuner_embed.indexes.directory import KIND, changing_alone, new_segment, parts_folder, successor
 from nuner_embed.indexes.segment import Segment
-from nuner_embed.indexes.segment_plan import Plan, Work
 from nuner_embed.indexes.vectors import CHUNK_ROWS, Metric, prepared, require_metric
 from nuner_embed.store.reader import Shard, Store
 from nuner_embed.store.shard import GROUP_ROWS, Dtype
@@ -30,17 +29,17 @@ from nuner_embed.tables import Granularity
 
 
 class NumericsDiffer(UserWarning):
-    """Vectors of one meaning were computed by different runtimes or settings; scores differ in their last digits."""
+    """Vectors of one encoder were computed by different runtimes or settings; scores differ in their last digits."""
 
 
-# Parts of a compacted segment hold at least so many rows, but for the last.
+# Every part of a compacted segment but the last holds at least so many rows.
 _PART_ROWS = 100_000
 
 
 def empty_bundle(
     stores: Sequence[Store], kind: str | None, metric: Metric, target_recall: float, max_memory: int | None
 ) -> Bundle:
-    """The manifest of an index over stores that holds no row yet; the stores' meaning is taken from the first.
+    """The manifest of an index that holds no row yet; encoder, recipe and row type are those of the first store.
 
     Raises:
         ValueError: there is no store, no such metric, or no such recall.
@@ -69,7 +68,7 @@ def empty_bundle(
 
 
 def create(directory: Path, bundle: Bundle, stores: Sequence[Store], work: Work, *, force: bool) -> None:
-    """Builds an index beside its place, and gives it its name when it is whole, in the place of another one too.
+    """Builds an index in a folder beside its place, and renames the folder when the index is complete.
 
     Raises:
         IndexBundleError: the directory is taken; or see `with_stores`.
@@ -77,19 +76,21 @@ def create(directory: Path, bundle: Bundle, stores: Sequence[Store], work: Work,
     """
     real = Path(os.path.realpath(directory))
     with contextlib.ExitStack() as until_published, replacing(real, KIND, force=force) as folder:
-        if not is_free(real):  # whoever changes the old one keeps it from being replaced, and the reverse
+        if not is_free(
+            real
+        ):  # an index is not replaced while another process changes it, nor changed while it is replaced
             until_published.enter_context(changing_alone(real))
             bundle = successor(real, bundle)
         with_stores(folder, bundle, stores, work).write(folder)
 
 
 def with_stores(directory: Path, bundle: Bundle, stores: Sequence[Store], work: Work, *, again: bool = False) -> Bundle:
-    """Writes a segment of the stores' rows; returns the state that names it.
+    """Writes a segment with the rows of the stores; returns the state with that segment.
 
-    Where rows were indexed before and are too few to train the index's kind on, the segment is flat.
+    If the index had rows before, and the new ones are too few to train its kind, the new segment is flat.
 
     Raises:
-        StoreMismatch: a store does not mean what the index means.
+        StoreMismatch: a store has another encoder, row type or dtype than the index.
         IndexBundleError: there is no row, or the store was added before.
         ValueError: see `builder.write_segment`.
     """
@@ -131,7 +132,7 @@ def with_stores(directory: Path, bundle: Bundle, stores: Sequence[Store], work: 
 def compacted(
     directory: Path, bundle: Bundle, segments: Sequence[tuple[Segment, NDArray[np.bool_] | None]], work: Work
 ) -> Bundle:
-    """Writes one segment of all rows that are kept; returns the state that names it alone."""
+    """Writes one segment with all rows that are kept; returns the state with that segment alone."""
     without = replace(bundle, segments=(), tombstones=None, tombstones_sha256=None, removed=0)
     kept = [
         (segment, np.arange(len(segment.ids)) if marked is None else np.flatnonzero(marked))
@@ -153,7 +154,7 @@ def compacted(
 
 
 def fingerprint(store: Store) -> str:
-    """Tells a store's contents from those of others."""
+    """A hash of the contents of a store."""
     return hash_of([shard.sha256 for shard in store.shards])
 
 
@@ -183,10 +184,10 @@ def _require_same(bundle: Bundle, store: Store) -> None:
 
 
 def _write_parts(folder: Path, kept: list[tuple[Segment, NDArray[np.int64]]]) -> Iterator[Part]:
-    """Gathers what is kept into parts of some size, within each of which no two documents share an id."""
+    """Collects the kept rows into parts of 100,000 rows or more; within a part, no two documents share an id."""
     tables: list[tuple[pa.Table, pa.Table]] = []
     vectors: list[Iterator[NDArray[np.floating[Any]]]] = []
-    import pyarrow.compute as pc  # some 50 ms, which building an index does without
+    import pyarrow.compute as pc  # takes some 50 ms to import, and building an index does not need it
 
     seen = pa.array([], pa.string())
     number = size = 0

@@ -50,10 +50,10 @@ KIND = Kind(
 
 
 def changing_alone(directory: Path) -> AbstractContextManager[None]:
-    """Holds the lock of an index that is there.
+    """Holds the writer's lock of an existing index.
 
     Raises:
-        IndexLocked: somebody else holds it.
+        IndexLocked: another process holds the lock.
         IndexBundleError: the index cannot be written, or something in it is a symbolic link.
     """
     require_no_links(directory, IndexBundleError)
@@ -62,10 +62,10 @@ def changing_alone(directory: Path) -> AbstractContextManager[None]:
 
 
 def successor(directory: Path, bundle: Bundle) -> Bundle:
-    """The first state of a new index that is to take another one's name.
+    """The first state of a new index that replaces another one under the same name.
 
-    Nothing in it is named as anything that the other one's manifest names: whoever has read that manifest and opens
-    files by name finds them missing, not the new ones in their place, and reads again.
+    The new index uses no file name of the old manifest: a reader that has read the old manifest finds files missing,
+    not new files in their place, and reads the manifest again.
     """
     before = Bundle.read(directory)
     return replace(bundle, generation=before.generation + 1, next_segment=before.next_segment)
@@ -75,7 +75,8 @@ def new_segment(directory: Path, bundle: Bundle) -> Path:
     """The folder of the segment that will be written next, which does not exist yet.
 
     Raises:
-        IndexBundleError: it does, and holds what is not ours; what a writer that died left was cleared away before.
+        IndexBundleError: the folder exists, and holds files that are not of an index; what a killed writer left was
+            removed before.
     """
     folder = directory / SEGMENTS_FOLDER / f"{bundle.next_segment:05d}"
     for path in (folder, parts_folder(folder)):
@@ -92,7 +93,7 @@ def parts_folder(segment: Path) -> Path:
 
 
 def clear_strays(directory: Path, bundle: Bundle) -> None:
-    """Removes what no state names any more, as far as we could have written it: only the holder of the lock may."""
+    """Removes files of an index that the state does not name; only the holder of the lock may call this."""
     named = {entry.name for entry in bundle.segments}
     for folder in _within(directory / SEGMENTS_FOLDER):
         name, parts = folder.name.removesuffix(_PARTS_SUFFIX), folder.name.endswith(_PARTS_SUFFIX)
@@ -107,12 +108,12 @@ def clear_strays(directory: Path, bundle: Bundle) -> None:
 
 
 def _within(folder: Path) -> list[Path]:
-    """What lies in a folder; nothing where there is none, or a link to one."""
+    """The entries of a folder, sorted; none if there is no folder, or it is a symbolic link."""
     return sorted(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else []
 
 
 def _remove_folder(folder: Path, ours: re.Pattern[str]) -> None:
-    """Removes a folder's files whose names match, and the folder itself if that was all."""
+    """Removes the files of a folder whose names match, and the folder if it is empty then."""
     for path in _within(folder):
         if ours.fullmatch(path.name) and path.is_file() and not path.is_symlink():
             path.unlink()

@@ -13,7 +13,7 @@ from nuner_embed.errors import IndexBundleError
 from nuner_embed.indexes.base import EXHAUSTIVE, Backend, SearchParameters
 from nuner_embed.indexes.vectors import CHUNK_ROWS, Floats, Ints, Metric, Vectors, best, require_metric
 
-# The scores of a block of rows with all queries take at most so many bytes.
+# Bytes that the scores of a block of rows with all queries may take.
 _BLOCK_BYTES = 64 << 20
 _QUERIES = 4096  # at a time
 _NOWHERE = np.iinfo(np.int64).max
@@ -26,14 +26,14 @@ def nearest(
 
     Args:
         vectors: prepared for their metric.
-        queries: prepared for it too, (q, dim).
+        queries: prepared for the same metric, (q, dim).
         k: how many rows.
         keep: the places that may be found, (at least `end`,); None for all.
-        end: only places before it are looked at; None for all.
+        end: one past the last place that is compared; None for all.
 
     Returns:
-        Scores and places, (q, min(k, rows that may be found)), best first, equal scores by place. A score depends on
-        its query and its row alone, to the last digit, whatever else is searched for or looked at.
+        Scores and places, (q, min(k, rows that may be found)), best first, equal scores by place. A score depends
+        only on its query and its row, to the last digit, not on other queries or rows.
     """
     end = len(vectors) if end is None else end
     places = None if keep is None else np.flatnonzero(keep[:end])
@@ -56,7 +56,7 @@ def _nearest(vectors: Vectors, queries: Floats, k: int, places: Ints | None, cou
         here = np.arange(first, last) if places is None else places[first:last]
         rows = np.ascontiguousarray(vectors.matrix[first:last], np.float32) if places is None else vectors.take(here)
         products = queries @ rows.T
-        if vectors.metric == "l2":  # in the order of the distance, which is not yet exact
+        if vectors.metric == "l2":  # gives the order of the distances; the exact distances are computed later
             products -= np.einsum("nd,nd->n", rows, rows) / 2
         np.fmax(products, -np.inf, out=products)  # rows of damaged vectors come last: NaN has no order
         scores, found = _merged(scores, found, products, here, k)
@@ -69,7 +69,7 @@ def _block_rows(queries: int) -> int:
 
 
 def _merged(scores: Floats, found: Ints, products: Floats, here: Ints, k: int) -> tuple[Floats, Ints]:
-    """The k best of what was found before and of a block; only rows that can be among these are sorted."""
+    """The k best of the rows found before and of a block; only rows that can be among the k best are sorted."""
     if scores.shape[1] == k:
         query, row = np.nonzero(products > scores[:, -1:])
     elif products.shape[1] > k:

@@ -1,4 +1,4 @@
-"""The rows that a filter keeps: an SQL condition over their columns, run by DuckDB without files or network."""
+"""The rows for which an SQL condition over their columns is true; DuckDB evaluates it without files or network."""
 
 import importlib
 import threading
@@ -12,17 +12,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nuner_embed.errors import IndexBundleError
-from nuner_embed.indexes.segment_rows import Rows
+from nuner_embed.indexes.segment import Rows
 from nuner_embed.limits import FILTER_MIB, FILTER_SECONDS
 
 T = TypeVar("T")
 _NUMBER = "row_number_of_this_stretch"
-# Rows that are held in memory at a time; DuckDB takes a moment for each call, however few they are.
+# Rows that are held in memory at a time; every call of DuckDB has a fixed cost.
 _AT_ONCE = 200_000
-# How long DuckDB may take to notice that it is to stop: it looks after every 2,048 rows. A condition that takes longer
-# for these, such as a distance between long texts, is left to itself.
+# How long to wait for DuckDB to stop: it checks after every 2,048 rows. A condition that needs longer for so many rows,
+# such as a distance between long texts, keeps running in its thread.
 _STOPPING_SECONDS = 1.0
-_THREAD = "nuner-embed filter"  # the command line knows by this name what it must not wait for
+_THREAD = "nuner-embed filter"  # by this name the command line finds the thread, and does not wait for it at exit
 
 
 def mark(rows: Rows, condition: str, seconds: float = FILTER_SECONDS, until: float | None = None) -> NDArray[np.bool_]:
@@ -32,11 +32,11 @@ def mark(rows: Rows, condition: str, seconds: float = FILTER_SECONDS, until: flo
         rows: of a segment.
         condition: one SQL expression over their columns, such as `label = 'river' and length(text) > 3`. It cannot
             read files, write, or hold a second statement.
-        seconds: that the condition may take.
-        until: the deadline by `time.monotonic()`, which several segments share; None for `seconds` from now.
+        seconds: time limit of the condition.
+        until: the deadline by `time.monotonic()`, shared by several segments; None for `seconds` from now.
 
     Raises:
-        IndexBundleError: it is no such expression, names a column that there is not, or takes too long.
+        IndexBundleError: the condition is not such an expression, names an unknown column, or takes too long.
     """
     columns = _mentioned(condition, rows.columns)
 
@@ -50,13 +50,13 @@ def mark(rows: Rows, condition: str, seconds: float = FILTER_SECONDS, until: flo
 
 
 def require_condition(no_rows: pa.Table, condition: str, seconds: float = FILTER_SECONDS) -> None:
-    """Refuses what `mark` would refuse of rows with the columns of an empty table."""
+    """Checks a condition against the columns of an empty table; raises what `mark` would raise."""
     columns = no_rows.column_names
     _within(seconds, None, lambda connection: _matching(connection, no_rows, condition, columns), condition)
 
 
 def _within(seconds: float, until: float | None, work: Callable[[Any], T], condition: str) -> T:
-    """The result of some work with a connection; the work is stopped where it takes too long, or by Ctrl-C.
+    """Runs some work with a DuckDB connection; a timeout or Ctrl-C stops the work.
 
     The work runs in a thread of its own, because DuckDB blocks the thread that it runs in.
     """
@@ -92,18 +92,18 @@ def _within(seconds: float, until: float | None, work: Callable[[Any], T], condi
 
 
 def _stop(connection: Any, done: threading.Event) -> None:
-    """Tells DuckDB to stop, for as long as it may take to notice."""
+    """Interrupts DuckDB, and waits until the work ends, at most one second."""
     until = time.monotonic() + _STOPPING_SECONDS
     while not done.is_set() and time.monotonic() < until:
-        connection.interrupt()  # again: it may be between two calls
+        connection.interrupt()  # repeatedly, since DuckDB may be between two calls
         done.wait(0.05)
 
 
 def _mentioned(condition: str, columns: list[str]) -> list[str]:
-    """The columns that a condition can be about: what is not in its text it cannot name, but for DuckDB's COLUMNS."""
+    """The columns that a condition may use: those whose names occur in its text; all for `*` and DuckDB's COLUMNS."""
     text = condition.lower()
     some = columns if "*" in text or "columns" in text else [name for name in columns if name in text]
-    return some or columns[:1]  # a table of no column has no rows either
+    return some or columns[:1]  # a table without columns has no rows either
 
 
 def _matching(connection: Any, table: pa.Table, condition: str, columns: list[str]) -> NDArray[np.int64]:
@@ -129,7 +129,7 @@ def _matching(connection: Any, table: pa.Table, condition: str, columns: list[st
 
 
 def _isolated() -> Any:
-    """A connection without access to files, network, extensions or settings; it sees the tables it is given alone."""
+    """A connection without access to files, network, extensions and settings; it sees only the tables it is given."""
     return _duckdb().connect(
         ":memory:",
         config={

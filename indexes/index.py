@@ -16,10 +16,10 @@ from nuner_embed.errors import IndexBundleError
 from nuner_embed.files import expand
 from nuner_embed.indexes import changes
 from nuner_embed.indexes.base import SearchParameters
+from nuner_embed.indexes.builder import Work
 from nuner_embed.indexes.bundle import Bundle
 from nuner_embed.indexes.directory import changing_alone, clear_strays
 from nuner_embed.indexes.filter import require_condition
-from nuner_embed.indexes.segment_plan import Work
 from nuner_embed.indexes.state import State, allowed, load, problems, whole_numbers
 from nuner_embed.indexes.vectors import Floats, Metric, best, prepared
 from nuner_embed.limits import FILTER_SECONDS
@@ -28,7 +28,7 @@ from nuner_embed.store.reader import Store
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """What a search found, best first; k is what was asked for, or all there is.
+    """The result of a search, best rows first; k is smaller than asked for if fewer rows may be found.
 
     Attributes:
         scores: cosine, inner product or negative distance, (q, k) float32; higher is better.
@@ -42,11 +42,11 @@ class Hits:
 class Index:
     """An index bundle, open for searching; `add`, `remove` and `compact` change it on disk.
 
-    Any number of threads may search while one changes it; what another process changed is seen after `refresh`.
+    Any number of threads may search while one changes the index; changes of other processes are seen after `refresh`.
 
     Attributes:
         path: the directory.
-        filter_seconds: a filter may take so long over all rows.
+        filter_seconds: time limit of a filter over all rows.
     """
 
     def __init__(self, path: Path, state: State, filter_seconds: float = FILTER_SECONDS) -> None:
@@ -60,10 +60,10 @@ class Index:
 
         Args:
             path: its directory.
-            filter_seconds: a filter may take so long over all rows.
+            filter_seconds: time limit of a filter over all rows.
 
         Raises:
-            IndexBundleError: there is none, or a piece of it is missing or damaged.
+            IndexBundleError: there is no index, or one of its files is missing or damaged.
         """
         directory = expand(path)
         return cls(directory, load(directory), filter_seconds)
@@ -83,10 +83,10 @@ class Index:
         force: bool = False,
         progress: Progress = silent,
     ) -> Self:
-        """Builds an index over the rows of one store, or of several of one meaning.
+        """Builds an index over the rows of one store, or of several stores of one encoder.
 
         Args:
-            stores: complete stores or their directories; nothing of them is needed afterwards.
+            stores: complete stores or their directories; the index does not need them afterwards.
             path: a directory that does not exist yet, or a link to one.
             kind: one of `base.KINDS`, a FAISS factory string, or "auto": the FAISS kind that measures fastest. None is
                 "flat" below 200,000 rows, and "auto" from there on or where flat does not fit into `max_memory`.
@@ -95,14 +95,14 @@ class Index:
             max_memory: bytes that the index may hold in memory; None for any number.
             threads: 0 for one a core.
             gpu: train inverted lists on a GPU.
-            force: replace an index that is there; whoever opens it meanwhile gets the old one or the new one.
+            force: replace an existing index; a reader gets either the old index or the new one.
             progress: see `nuner_embed.arguments.Progress`.
 
         Raises:
             IndexBundleError: the directory is taken, there is no row, or nothing fits into the memory.
-            IndexLocked: somebody else is building it, or changing the one that is to be replaced.
-            StoreMismatch: the stores do not mean the same.
-            ValueError: no such kind or metric, or a recall that is none.
+            IndexLocked: another process builds the index, or changes the one that is to be replaced.
+            StoreMismatch: the stores come from different encoders or recipes.
+            ValueError: no such kind or metric, or a recall out of range.
         """
         given = [stores] if isinstance(stores, Store | str | Path) else list(stores)
         opened = [store if isinstance(store, Store) else Store.open(store) for store in given]
@@ -112,7 +112,7 @@ class Index:
         return cls.open(directory)
 
     def close(self) -> None:
-        """Releases memory and files; searches that are running finish."""
+        """Releases memory and files; searches in progress finish first."""
         self._now = None
 
     def __enter__(self) -> Self:
@@ -150,16 +150,16 @@ class Index:
         return self._state.columns
 
     def snapshot(self) -> Self:
-        """The index as it is now, for several calls that must see one state, whatever changes meanwhile."""
+        """The index in its present state, for several calls that must see the same state."""
         return type(self)(self.path, self._state, self.filter_seconds)
 
     def refresh(self) -> None:
-        """Reads the state again, which another process may have changed."""
+        """Reads the state again, to see the changes of other processes."""
         self._now = load(self.path)
 
     @contextlib.contextmanager
     def threads(self, count: int) -> Iterator[None]:
-        """Searches use so many threads while the context lasts; 0 leaves the number as it is."""
+        """Sets the number of threads of searches while the context lasts; 0 changes nothing."""
         with contextlib.ExitStack() as limits:
             for backend in {type(segment.backend) for segment in self._state.segments}:
                 limits.enter_context(backend.threads(count))
@@ -178,7 +178,7 @@ class Index:
 
         Args:
             queries: (q, dim), or (dim,) for one.
-            k: how many; fewer come back where the index, or what the filter leaves of it, holds fewer.
+            k: number of rows; fewer are returned if the index, or the filter, leaves fewer.
             filter: an SQL condition over the rows' columns, such as "label = 'river'"; see `filter.mark`.
             among: ids that may be found, in any order; None for all.
             parameters: of the search, in place of those that each segment was tuned to.
@@ -198,12 +198,12 @@ class Index:
         return Hits(*best(scores, np.hstack([nothing.astype(np.int64), *(ids for _, ids in found)]), k))
 
     def rows(self, ids: ArrayLike, columns: Sequence[str] | None = None, *, texts: bool = False) -> pa.Table:
-        """What the rows with these ids are, in the order given: `id` and the columns of the store.
+        """The rows with these ids, in the order given: `id` and the columns of the store.
 
         Args:
             ids: of rows.
             columns: some of the columns; None for all.
-            texts: add `document_text`, the text that the row stands in.
+            texts: add `document_text`, the text that contains the row.
 
         Raises:
             KeyError: an id that is not in the index.
@@ -226,15 +226,15 @@ class Index:
         return pa.concat_tables(tables).take(pa.array(np.argsort(place)))
 
     def check_filter(self, filter: str) -> None:
-        """Refuses a filter that `search` would refuse.
+        """Checks a filter before a search.
 
         Raises:
-            IndexBundleError: it is no condition over the rows' columns.
+            IndexBundleError: the filter is no condition over the rows' columns.
         """
         require_condition(self._state.no_rows(), filter, self.filter_seconds)
 
     def ids(self, filter: str | None = None) -> NDArray[np.int64]:
-        """The ids of all rows, or of those that a filter lets through, rising."""
+        """The ids of all rows, or of the rows that match a filter, ascending."""
         state = self._state
         segments = zip(state.segments, allowed(state, filter, None, self.filter_seconds), strict=True)
         parts = [segment.ids[:] if kept is None else segment.ids[kept] for segment, kept in segments]
@@ -270,15 +270,15 @@ class Index:
         """Adds a store's rows as a new segment, tuned to the index's target.
 
         Args:
-            store: or its directory; nothing of it is needed afterwards.
+            store: a store or its directory; the index does not need it afterwards.
             again: add rows that were added before once more.
             threads: 0 for one a core.
             gpu: train inverted lists on a GPU.
             progress: see `build`.
 
         Raises:
-            StoreMismatch: the store does not mean what the index means.
-            IndexLocked: somebody else is changing the index.
+            StoreMismatch: the store has another encoder, row type or dtype than the index.
+            IndexLocked: another process is changing the index.
             IndexBundleError: there is no row, or the store was added before.
         """
         opened = store if isinstance(store, Store) else Store.open(store)
@@ -286,11 +286,11 @@ class Index:
             self._commit(changes.with_stores(self.path, bundle, [opened], Work(threads, gpu, progress), again=again))
 
     def remove(self, ids: ArrayLike) -> int:
-        """Removes rows by id; returns how many were there. Their place is freed by `compact`.
+        """Removes rows by id; returns how many of them the index held. `compact` frees their space.
 
         Raises:
             ValueError: ids that are no whole numbers.
-            IndexLocked: somebody else is changing the index.
+            IndexLocked: another process is changing the index.
         """
         wanted = whole_numbers(ids)
         return self._remove(lambda: np.intersect1d(wanted, self.ids()))
@@ -300,7 +300,7 @@ class Index:
 
         Raises:
             IndexBundleError: the filter is no condition over the rows' columns, or takes longer than it may.
-            IndexLocked: somebody else is changing the index.
+            IndexLocked: another process is changing the index.
         """
         return self._remove(lambda: self.ids(filter))
 
@@ -313,10 +313,10 @@ class Index:
         return len(wanted)
 
     def compact(self, *, threads: int = 0, progress: Progress = silent) -> bool:
-        """Makes one segment of all, without the removed rows; ids stay what they are. False where there is no need.
+        """Merges all segments into one, without the removed rows; ids do not change. False if there was no need.
 
         Raises:
-            IndexLocked: somebody else is changing the index.
+            IndexLocked: another process is changing the index.
         """
         with self._change() as bundle:
             state = self._state
@@ -327,13 +327,13 @@ class Index:
         return True
 
     def verify(self) -> list[str]:
-        """Reads every byte again and tries searches whose answers are known; returns what is wrong, a line each."""
+        """Reads every byte again and runs searches with known answers; returns a line for each problem."""
         while True:
             state = self._state
             found = problems(self.path, state)
             if not found or Bundle.read(self.path) == state.bundle:
                 return found
-            self.refresh()  # another process changed the index meanwhile: what was read is gone
+            self.refresh()  # another process has changed the index: check the new state
 
     def _prepared(self, queries: ArrayLike, k: int) -> Floats:
         bundle = self._state.bundle
@@ -346,13 +346,13 @@ class Index:
 
     @contextlib.contextmanager
     def _change(self) -> Iterator[Bundle]:
-        """Holds the writer's lock, over the newest state; what a writer that died left behind is cleared away."""
+        """Holds the writer's lock over the newest state; removes what a killed writer left behind."""
         with changing_alone(self.path):
             self.refresh()
             clear_strays(self.path, self._state.bundle)
             try:
                 yield self._state.bundle
-            except BaseException:  # what came to nothing takes no room
+            except BaseException:  # remove the files of a change that failed
                 with contextlib.suppress(IndexBundleError, OSError):
                     clear_strays(self.path, Bundle.read(self.path))
                 raise

@@ -1,4 +1,4 @@
-"""From a mention in its context, or from examples, to the vector that is searched for; and files of queries."""
+"""The vector that is searched for, from a mention in its context or from examples; and files of queries."""
 
 import json
 from collections.abc import Iterator
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from nuner_embed.encoders.base import Encoder
 
 NEGATIVE = "-"
-# From so many examples on, how rows vary is taken into account.
+# From so many examples on, the covariance of the rows is taken into account.
 _LINEAR_FROM = 5
 _BACKGROUND_ROWS = 20_000
-# Vectors whose squared distance is at most this share of their squared length are alike: float16 tells no more.
+# Vectors whose squared distance is at most this share of their squared length are equal within float16 rounding.
 _ALIKE = 1e-6
 
 
 def marked_document(query: str, id_: str = "query") -> Document:
-    """A text whose mention stands in double brackets; without brackets the whole text is the mention.
+    """The document of a text whose mention stands in double brackets; without brackets, the whole text is the mention.
 
     Raises:
-        IndexBundleError: nothing is marked, or not in one piece; or the query is no text.
+        IndexBundleError: not exactly one mention is marked, or the query is no text.
     """
     if not is_text(query):
         raise IndexBundleError(f"query {query[:60]!r} holds a lone surrogate, which is not text")
@@ -57,7 +57,7 @@ def marked_document(query: str, id_: str = "query") -> Document:
 
 
 def as_marked_documents(texts: Texts) -> list[Document]:
-    """Documents as they are, and texts with their marked mention as a span; see `marked_document`."""
+    """Documents unchanged, and texts as documents whose span is the marked mention; see `marked_document`."""
     return as_documents(texts, lambda identity, text: marked_document(text, identity))
 
 
@@ -67,8 +67,8 @@ def embed_mentions(index: Index, encoder: "Encoder", documents: Texts) -> Floats
     For an index of words or tokens it is the mean of those that share characters with the span.
 
     Args:
-        index: what is to be searched.
-        encoder: the one that the index was made with.
+        index: to search.
+        encoder: the encoder of the index.
         documents: with spans; or texts, each with one mention in double brackets, see `marked_document`.
 
     Raises:
@@ -100,10 +100,10 @@ def embed_mentions(index: Index, encoder: "Encoder", documents: Texts) -> Floats
 
 
 def require_encoder(index: Index, encoder: "Encoder") -> None:
-    """Refuses an encoder whose vectors do not mean what the index's do.
+    """Checks that an encoder is the one that made the vectors of an index.
 
     Raises:
-        StoreMismatch: naming both.
+        StoreMismatch: it is another one; the message names both.
     """
     if encoder.semantic_hash != index.bundle.semantic_hash:
         raise StoreMismatch(
@@ -115,22 +115,22 @@ def require_encoder(index: Index, encoder: "Encoder") -> None:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Mentions that a search is to find more of, and such as it is not to find.
+    """Mentions as examples of what a search is to find, and of what it is not to find.
 
     Attributes:
-        positives: their vectors, (p, dim), p at least 1.
-        negatives: theirs, (n, dim).
+        positives: vectors of mentions to find more of, (p, dim), p at least 1.
+        negatives: vectors of mentions not to find, (n, dim).
     """
 
     positives: Floats
     negatives: Floats
 
     def query(self, index: Index, seed: int = 0) -> tuple[Floats, str]:
-        """The vector to search for, (dim,), and what it is.
+        """The vector to search for, (dim,), and how it was made.
 
-        Up to four examples give their centre, moved away from that of the negatives. From five on, where the metric is
-        an inner product, they give the direction that tells them best from the rows of the index, as linear
-        discriminant analysis finds it; where the rows do not vary, or not from the examples, the centre again.
+        From up to four examples: the centre of the positives, moved away from the centre of the negatives. From five
+        on, unless the metric is l2: the direction that separates the positives best from the rows of the index, by
+        linear discriminant analysis; if there is no such direction, the centre again.
         """
         metric = index.bundle.metric
         positives, negatives = prepared(self.positives, metric), prepared(self.negatives, metric)
@@ -162,7 +162,7 @@ def examples_of(index: Index, encoder: "Encoder", documents: Texts) -> Examples:
 
 
 class Discriminant:
-    """Tells examples from the rows of an index by linear discriminant analysis."""
+    """Linear discriminant analysis of examples against the rows of an index."""
 
     def __init__(self, background: Floats) -> None:
         self._length = self._variance = 0.0
@@ -172,14 +172,14 @@ class Discriminant:
         self._length = float(np.square(background).sum(axis=1).mean())
         covariance: NDArray[np.float64] = np.cov(background, rowvar=False).astype(np.float64)
         self._variance = float(np.trace(covariance))
-        # half-way towards its mean variance: few examples say little of how they vary
+        # shrunk half-way to the mean variance, since few examples say little about their covariance
         self._shrunk = covariance + np.eye(len(covariance)) * self._variance / len(covariance)
 
     def direction(self, positives: Floats, negatives: Floats) -> Floats | None:
-        """The direction along which positives stand out from background and negatives, over how rows vary, (dim,).
+        """The direction that separates positives from background and negatives, (dim,), by the covariance of the rows.
 
-        None where there is none: the background's rows are alike or fewer than two, or the positives lie in the middle
-        of what they are to be told from.
+        None if the background has fewer than two different rows, or if the positives have the same centre as what they
+        are to be told from.
         """
         if self._variance <= _ALIKE * self._length:
             return None
@@ -192,12 +192,12 @@ class Discriminant:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query of a file.
+    """A query from a file.
 
     Attributes:
-        id: as the file gives it, or FILE:LINE.
-        query: as it stands there, with its brackets.
-        document: its text, with the mention as its span.
+        id: of the record, or FILE:LINE if it has none.
+        query: the text in the file, with brackets.
+        document: the text without brackets, with the mention as its span.
     """
 
     id: str
@@ -214,10 +214,10 @@ class _Line:
 
 
 def read_queries(path: str | Path) -> Iterator[Query]:
-    """Reads a `.txt` with a query a line, or a `.jsonl` with `{"id"?, "query"}` a line; blank lines are left out.
+    """Reads a `.txt` with a query a line, or a `.jsonl` with `{"id"?, "query"}` a line; blank lines are skipped.
 
     Raises:
-        CorpusError: a line that is none; names it.
+        CorpusError: a line that is no query; the message names the line.
     """
     file = expand(path)
     if file.suffix not in (".txt", ".jsonl"):

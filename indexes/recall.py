@@ -14,7 +14,7 @@ from nuner_embed.indexes.vectors import Floats, Ints, Order
 
 AT = 10
 _HELD_OUT = 1000
-# So many comparisons between held-out rows and all others are worth their time: about half a minute on two cores.
+# Most comparisons between held-out rows and all others: they take about half a minute on two cores.
 _COMPARISONS = 4_000_000_000
 _FEW = 100
 # Scores that differ by rounding count as equal, so that of two equal rows either may be found.
@@ -23,7 +23,7 @@ _BATCH = 64
 
 
 def hold_out(rows: int, seed: int = 0) -> Ints:
-    """Rows that are kept out while recall is measured, rising; none where there are too few for that."""
+    """Rows that are held out while recall is measured, ascending; none if there are too few rows."""
     count = min(_HELD_OUT, rows // 20, max(200, _COMPARISONS // max(1, rows)))
     if count < _FEW:
         return np.empty(0, np.int64)
@@ -75,12 +75,14 @@ def _fastest(
             if mean > best_recall:
                 most, best_recall = parameters, mean
             if mean - error >= target:
-                rate = max(rate, measure(parameters)[1])  # what else the machine does only slows a search down
+                rate = max(
+                    rate, measure(parameters)[1]
+                )  # the faster of two runs: other work of the machine only slows a search down
                 if rate > best_rate:
                     fastest, best_rate = parameters, rate
                 break
             if rate < best_rate or (before >= 0 and mean - before < 0.001 and mean < target - 0.02):
-                break  # slower already than what reaches it, or never getting there
+                break  # slower than a setting that reaches the target, or no longer improving
             before = mean
     return (fastest, True) if fastest else (most, False)
 

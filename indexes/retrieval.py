@@ -1,4 +1,4 @@
-"""Hits that people can read, found by vectors or by the names of entity types, each with the text around it."""
+"""Hits with the text around each of them, found by vectors or by the names of entity types."""
 
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from nuner_embed.encoders.concepts import ConceptEncoder
 
 Unique = Literal["surface", "document"]
-# How many more are fetched at first, and each time again, where some will be dropped.
+# Factor by which more rows are fetched, at first and each time again, where some hits will be dropped.
 _SURPLUS = 4
 _FOUND_AT_ONCE = 2_000_000
-# Where several names are asked for, so many times k rows that lie near all of them are looked at one by one.
+# With several names, that many times k rows near all of them are scored one by one, and at least 500.
 _LOOKED_AT, _AT_LEAST = 20, 500
 
 
@@ -38,11 +38,11 @@ def find(
     Args:
         index: to search.
         queries: (q, dim), or (dim,) for one.
-        k: how many for each; fewer come back where there are no more.
+        k: hits for each query; fewer are returned if there are no more.
         filter: see `Index.search`.
         unique: "surface" keeps the best row of each text, whatever its case; "document" the best of each document.
-        exclude: for each query, the texts of documents whose rows are left out: those that it comes from.
-        context: at most so many characters to each side of a row, cut between words where there are any.
+        exclude: for each query, the texts whose rows are left out: those from which the query comes.
+        context: most characters on each side of a row; the text is cut between words where possible.
 
     Returns:
         One row a hit: `query` (its number), `rank` (from 1), `score`, `id`, the columns of the index's rows, `context`
@@ -75,12 +75,12 @@ def find(
 
 
 def surface_key(text: str) -> str:
-    """What two texts have in common that are one but for case and white space."""
+    """A key that is equal for texts that differ only in case and white space."""
     return " ".join(text.casefold().split())
 
 
 class _Keys:
-    """What decides whether a row is kept."""
+    """Decides which hits are kept."""
 
     def __init__(self, index: Index, ids: NDArray[np.int64], unique: Unique | None, *, texts: bool) -> None:
         self._unique = unique
@@ -91,7 +91,7 @@ class _Keys:
         self._text = dict(zip(known.tolist(), rows["document_text"].to_pylist(), strict=True)) if texts else {}
 
     def select(self, scores: list[float], ids: list[int], k: int, origin: Collection[str]) -> list[tuple[float, int]]:
-        """The first k that are neither the query's own nor like one before."""
+        """The first k hits that neither come from the query's own text nor repeat the key of an earlier hit."""
         seen = set()
         kept: list[tuple[float, int]] = []
         for score, id_ in zip(scores, ids, strict=True):
@@ -113,7 +113,7 @@ class _Keys:
 
 
 def _around(text: str, start: int, end: int, context: int) -> tuple[int, str]:
-    """At most so many characters to each side of a row, no word cut, with where they begin in the text.
+    """The text around a row, cut between words, and the place in the text where it begins.
 
     Raises:
         IndexBundleError: the row does not lie in the text.
@@ -170,15 +170,15 @@ def find_concepts(
     unique: Unique | None = None,
     **options: Any,
 ) -> pa.Table:
-    """The k rows of an index that are most probably of some types, and of none of some others.
+    """The k rows of an index that are most probably of all wanted types and of no unwanted type.
 
     Args:
         index: of the model that the concept encoder belongs to, and of the metric that it was trained with.
         concepts: the concept encoder.
         wanted: names of types, or one; a row is to be of all of them.
-        unwanted: names of types that it is not to be of, or one.
-        k: how many; fewer come back where there are no more.
-        unique: see `find`; where there are several names, of the rows that are looked at.
+        unwanted: names of types, or one; a row is to be of none of them.
+        k: number of hits; fewer are returned if there are no more.
+        unique: see `find`; with several names, unique among the rows that are scored one by one.
         options: `filter`, `context`, see `find`.
 
     Returns:
@@ -238,7 +238,7 @@ def _agreement(concepts: "ConceptEncoder", cosines: Floats, wanted: int) -> Floa
 
 
 def _scored(hits: pa.Table, scores: Floats, k: int, unique: Unique | None = None) -> pa.Table:
-    """The k best hits by other scores, ranked anew; of those that are to be unique, the first each."""
+    """The k best hits by new scores, with new ranks; with `unique`, the best of each text or document."""
     order = np.argsort(-scores, kind="stable")
     if unique:
         texts = hits["text" if unique == "surface" else "document_id"].to_pylist()
@@ -252,7 +252,7 @@ def _scored(hits: pa.Table, scores: Floats, k: int, unique: Unique | None = None
 
 
 def at_least(hits: pa.Table, score: float) -> pa.Table:
-    """The hits with a score of so much or more."""
-    import pyarrow.compute as pc  # some 50 ms, which building an index does without
+    """The hits whose score is at least `score`."""
+    import pyarrow.compute as pc  # takes some 50 ms to import, and building an index does not need it
 
     return hits.filter(pc.greater_equal(hits["score"], score))

@@ -20,19 +20,19 @@ from nuner_embed.store.shard import row_schema
 
 Marks = NDArray[np.bool_]
 _LARGEST = 2**63 - 1
-_FILTERS = 8  # that are remembered, at a byte a row each
-_CHECKED = 200  # rows that a verification searches for
+_FILTERS = 8  # remembered filters; each takes a byte a row
+_CHECKED = 200  # rows for which a verification searches
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The index at one moment; searches never see half of a change.
+    """The index at one moment: a search sees one state, never half of a change.
 
     Attributes:
-        bundle: what the manifest said.
+        bundle: the manifest.
         segments: opened, oldest first.
-        kept: the rows of each that were not removed; None for all.
-        filtered: what the last few filters let through of each segment, since people ask for the same again.
+        kept: marks the rows of each segment that were not removed; None for all.
+        filtered: the marks of the last few filters in each segment, kept because the same filters are often used again.
     """
 
     bundle: Bundle
@@ -42,16 +42,16 @@ class State:
 
     @property
     def rows(self) -> int:
-        """How many may be found."""
+        """The number of rows that may be found."""
         return self.bundle.rows
 
     @property
     def columns(self) -> list[str]:
-        """Names of the rows' columns, also where there is no row."""
+        """Names of the rows' columns, also for an empty index."""
         return self.segments[0].rows.columns if self.segments else row_schema(self.bundle.granularity).names
 
     def no_rows(self, columns: Sequence[str] | None = None, *, texts: bool = False) -> pa.Table:
-        """The table of no row; see `Segment.table`."""
+        """An empty table with the columns of `Segment.table`."""
         if self.segments:
             return self.segments[0].table(np.empty(0, np.int64), columns, texts=texts)
         table = row_schema(self.bundle.granularity).empty_table()
@@ -60,7 +60,7 @@ class State:
 
 
 def load(directory: Path) -> State:
-    """The newest state; read again where a writer swapped it in between."""
+    """The newest state; reads again if a writer replaced the state in the meantime."""
     while True:
         bundle = Bundle.read(directory)
         try:
@@ -89,7 +89,7 @@ def whole_numbers(ids: ArrayLike) -> NDArray[np.int64]:
     """Ids of rows in one dimension, in the order given.
 
     Raises:
-        ValueError: fractions, strings, truth values, or numbers that no id can be; none is ever rounded or cut.
+        ValueError: fractions, strings, booleans, or numbers out of the range of ids; nothing is rounded.
     """
     given = np.asarray(ids).ravel()
     if not given.size:
@@ -100,7 +100,7 @@ def whole_numbers(ids: ArrayLike) -> NDArray[np.int64]:
 
 
 def allowed(state: State, condition: str | None, among: ArrayLike | None, seconds: float) -> Iterator[Marks | None]:
-    """The rows of each segment that may be found; None for all."""
+    """Marks the rows of each segment that may be found; None for all."""
     named = None if among is None else np.unique(whole_numbers(among))
     matching = None if condition is None else _filtered(state, condition, seconds)
     for number, (segment, kept) in enumerate(zip(state.segments, state.kept, strict=True)):
@@ -126,7 +126,7 @@ def _filtered(state: State, condition: str, seconds: float) -> tuple[Marks, ...]
 
 
 def problems(directory: Path, state: State) -> list[str]:
-    """What is wrong with an opened index, a line each: bytes that changed, and rows that are not found any more."""
+    """A line for each problem of an open index: files that have changed, and rows that searches no longer find."""
     bundle, segments = state.bundle, state.segments
     found = [line for segment in segments for line in _changed(segment)]
     try:
@@ -144,7 +144,7 @@ def problems(directory: Path, state: State) -> list[str]:
 
 
 def _changed(segment: Segment) -> Iterator[str]:
-    """Reads every byte again."""
+    """Reads every file again; yields a line for each that has changed."""
     for name, facts in segment.entry.files.items():
         try:
             same = sha256_of(segment.folder / name) == facts.sha256
@@ -156,7 +156,7 @@ def _changed(segment: Segment) -> Iterator[str]:
 
 
 def _lost(segment: Segment) -> Iterator[str]:
-    """Searches for rows of the index by their own vectors; these are found at least as well as others."""
+    """Searches for some rows by their own vectors, which are found at least as well as other queries."""
     count = min(_CHECKED, len(segment.ids))
     places = np.random.default_rng(1).choice(len(segment.ids), count, replace=False)
     queries = segment.vectors.take(places)

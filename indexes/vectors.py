@@ -19,17 +19,17 @@ CHUNK_ROWS = 65_536  # that are held in memory at a time
 
 
 def require_metric(metric: str) -> None:
-    """Refuses an unknown metric.
+    """Checks the name of a metric.
 
     Raises:
-        ValueError: there is no such metric.
+        ValueError: the metric is unknown.
     """
     if metric not in get_args(Metric):
         raise ValueError(f"metric must be {', '.join(get_args(Metric))}, not {metric!r}")
 
 
 def prepared(vectors: NDArray[np.floating[Any]], metric: Metric) -> Floats:
-    """Vectors as a backend takes them: float32, contiguous, of unit length for cosine."""
+    """Vectors in the form that backends need: float32, contiguous, of unit length for cosine."""
     found = np.ascontiguousarray(vectors, dtype=np.float32)
     if metric == "cosine":
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
@@ -45,7 +45,7 @@ def best(scores: Floats, places: Ints, k: int) -> tuple[Floats, Ints]:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The places of a segment's rows: in the order of the stores, but for the rows that were held out, which come last.
+    """The places of a segment's rows: in the order of the stores, but with the held-out rows at the end.
 
     Attributes:
         size: the number of rows.
@@ -64,7 +64,7 @@ class Order:
         """The rows at places of any shape."""
         if not len(self.late):
             return places
-        # among the early rows, each late one before a row has moved it a place forward
+        # each late row moves all early rows after it forward by one place
         gaps = self.late - np.arange(len(self.late))
         rows = places + np.searchsorted(gaps, places, side="right")
         last = places >= self.early
@@ -89,7 +89,8 @@ def write_vectors(path: Path, chunks: Iterable[NDArray[np.floating[Any]]], order
     """Writes rows that come a chunk at a time as a matrix, in the order of their places.
 
     Raises:
-        OSError: the disk is full, say; names the file. A sparse file mapped into memory would end the process instead.
+        OSError: the file cannot be written, for instance on a full disk; the error names the file. A sparse file
+            mapped into memory would end the process instead.
     """
     late = np.empty((len(order.late), dim), dtype)
     first = 0
@@ -110,7 +111,7 @@ class Vectors:
 
     Attributes:
         matrix: (n, dim), float16 or float32, contiguous.
-        metric: by which they are compared.
+        metric: by which the vectors are compared.
     """
 
     def __init__(self, matrix: NDArray[np.floating[Any]], metric: Metric) -> None:
@@ -122,7 +123,7 @@ class Vectors:
         """Maps a file into memory.
 
         Raises:
-            IndexBundleError: it is missing or no such matrix.
+            IndexBundleError: the file is missing, or holds no such matrix.
         """
         try:
             matrix: NDArray[np.floating[Any]] = map_array(path)

@@ -14,9 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from nuner_embed.annotation.conversion import convert_replies
     from nuner_embed.annotation.instruction import Instruction
     from nuner_embed.annotation.job import annotate
+    from nuner_embed.annotation.replies import convert_replies
     from nuner_embed.annotation.server import LLMServer
     from nuner_embed.corpora.corpus import Corpus
     from nuner_embed.documents import Document, Span
@@ -66,7 +66,7 @@ _HOMES = {
     "TextEncoder": "nuner_embed.encoders.text",
     "TokenEmbeddings": "nuner_embed.tables",
     "annotate": "nuner_embed.annotation.job",
-    "convert_replies": "nuner_embed.annotation.conversion",
+    "convert_replies": "nuner_embed.annotation.replies",
     "embed_mentions": "nuner_embed.indexes",
     "encode": "nuner_embed.jobs.encode",
     "evaluate_fewshot": "nuner_embed.evaluation.fewshot_run",

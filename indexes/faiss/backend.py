@@ -27,11 +27,11 @@ from nuner_embed.indexes.faiss.file import read_faiss, size_of, write_faiss
 from nuner_embed.indexes.vectors import CHUNK_ROWS, Floats, Ints, Metric, Vectors, best
 from nuner_embed.installation import install_command
 
-# FAISS's type stubs do not know what its Python layer adds.
+# FAISS's type stubs lack what its Python layer adds.
 _FAISS: Any = faiss
-# Up to so many rows that a filter leaves are compared one by one: that is faster than any structure, and exact.
+# If a filter leaves at most so many rows, all of them are compared: faster than any structure, and exact.
 SCAN_ROWS = 20_000
-# Rows that a list of an inverted file is trained with; more rows move its centroid by little and take long.
+# Training rows for each inverted list; more rows take long and hardly move the centroids.
 _TRAINED_A_LIST = 50
 _TRAINED = 65_536
 
@@ -79,7 +79,7 @@ class FaissBackend(Backend):
 
     def train(self, end: int, *, gpu: bool = False) -> None:
         lists = _FAISS.try_extract_index_ivf(self.index)
-        helper = _on_gpu(lists) if gpu else None  # held while FAISS points to it
+        helper = _on_gpu(lists) if gpu else None  # kept alive, because FAISS holds only a pointer to it
         if not self.index.is_trained:
             wanted = max(_TRAINED, _TRAINED_A_LIST * lists.nlist) if lists else _TRAINED
             sample = np.linspace(0, end - 1, min(end, wanted)).astype(np.int64)
@@ -122,7 +122,7 @@ class FaissBackend(Backend):
     def search(
         self, queries: Floats, k: int, parameters: SearchParameters, keep: NDArray[np.bool_] | None = None
     ) -> tuple[Floats, Ints]:
-        """See `Backend.search`. Where a filter leaves few rows, or FAISS cannot filter, all of these are compared."""
+        """See `Backend.search`. If a filter leaves few rows, or FAISS cannot filter, every row left is compared."""
         allowed = self.size if keep is None else int(np.count_nonzero(keep))
         k = min(k, allowed)
         if k == 0:
@@ -134,24 +134,25 @@ class FaissBackend(Backend):
         return self._find(queries, k, parameters.harder(self.size / allowed), keep)
 
     def _refine(self) -> None:
-        """Puts the stored vectors of the rows that were added behind an index whose distances are not exact."""
+        """Makes `refined` for the rows added so far, if the distances of the index are not exact."""
         if not is_exact(self.index, faiss_metric(self.vectors.metric)):
-            self._stored = _over(self.vectors)  # held: FAISS keeps a bare pointer
+            self._stored = _over(self.vectors)  # kept alive, because FAISS holds only a pointer to it
             self._stored.ntotal = self.index.ntotal
             self.refined = _FAISS.IndexRefine(self.index, self._stored)
 
     def _find(
         self, queries: Floats, k: int, parameters: SearchParameters, keep: NDArray[np.bool_] | None = None
     ) -> tuple[Floats, Ints]:
-        """What FAISS finds; FAISS's -1, which stands for no row, is never returned."""
+        """Searches with FAISS; queries for which FAISS returns too few rows (-1) are answered exactly."""
         base = parameters_of(self.index, parameters, keep)
         if self.refined is None:
             distances, places = self.index.search(queries, k, params=base)
         else:
-            k_factor = max(1.0, min(parameters.k_factor, self.size / k))
+            # FAISS cuts k_factor * k, in 32-bit floats, to a whole number: size / k * k may come to size - 1
+            k_factor = max(1.0, min(parameters.k_factor, (self.size + 0.5) / k))
             distances, places = self.refined.search(queries, k, params=refining(base, k_factor))
         scores = _scores_of(distances, self.vectors.metric)
-        if places.size and places.min() < 0:  # FAISS looked at too few rows: these queries are answered exactly
+        if places.size and places.min() < 0:  # FAISS compared too few rows for these queries
             short = np.flatnonzero((places < 0).any(axis=1))
             scores[short], places[short] = scan(self.vectors, queries[short], k, keep, self.size)
         return scores, places
@@ -204,9 +205,9 @@ def _scores_of(distances: Floats, metric: Metric) -> Floats:
 
 
 def _over(vectors: Vectors) -> Any:
-    """A FAISS index that compares with the mapped vectors themselves, without a copy, and must not outlive them.
+    """A FAISS index over the mapped vectors themselves, without a copy; the vectors must outlive the index.
 
-    `faiss.IndexRefine` looks in it at the vectors of the candidates that another index finds.
+    `faiss.IndexRefine` reads the vectors of candidates from this index.
     """
     bits = _FAISS.ScalarQuantizer.QT_fp16
     metric = faiss_metric(vectors.metric)
@@ -217,7 +218,7 @@ def _over(vectors: Vectors) -> Any:
     )
     if len(vectors):
         flat = vectors.matrix.view(np.uint8).reshape(-1)
-        nobody = _FAISS.MaybeOwnedVectorUInt8().owner  # FAISS is not to free what NumPy has mapped
+        nobody = _FAISS.MaybeOwnedVectorUInt8().owner  # so that FAISS does not free memory that NumPy has mapped
         index.codes = _FAISS.MaybeOwnedVectorUInt8.create_view(_FAISS.swig_ptr(flat), flat.nbytes, nobody)
         index.ntotal = len(vectors)
     return index
@@ -234,10 +235,10 @@ def _threads(count: int) -> Iterator[None]:
 
 
 def require_gpu() -> None:
-    """Looks for a GPU.
+    """Checks that FAISS can use a GPU.
 
     Raises:
-        IndexBundleError: FAISS has none.
+        IndexBundleError: it cannot.
     """
     if not hasattr(_FAISS, "StandardGpuResources") or not _FAISS.get_num_gpus():
         raise IndexBundleError(
@@ -247,7 +248,7 @@ def require_gpu() -> None:
 
 
 def _on_gpu(lists: Any) -> Any:
-    """Lets a GPU find the centroids of the lists, which is most of the training; searches stay on the CPU."""
+    """Has a GPU compute the centroids of the lists, most of the training; searches stay on the CPU."""
     if lists is None:
         raise IndexBundleError("--gpu trains inverted lists, and this kind has none; use --kind ivf or ivf_pq")
     helper = _FAISS.index_cpu_to_all_gpus(_FAISS.IndexFlatL2(lists.d))

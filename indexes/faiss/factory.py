@@ -15,7 +15,7 @@ from nuner_embed.indexes.vectors import Metric, require_metric
 
 # FAISS's type stubs do not know what its Python layer adds.
 _FAISS: Any = faiss
-# Points that k-means wants for each list, by FAISS's own warning.
+# Training points that FAISS's k-means asks for in each list; below, FAISS warns.
 _POINTS_A_LIST = 39
 
 
@@ -30,7 +30,7 @@ def faiss_metric(metric: Metric) -> int:
 
 
 def factory_of(kind: str, rows: int, dim: int) -> str:
-    """FAISS's factory string for a kind; any other is taken for such a string itself."""
+    """FAISS's factory string for a kind; any other string is taken for a factory string."""
     lists = max(1, min(round(2 * math.sqrt(rows)), rows // _POINTS_A_LIST))
     if kind == "flat":
         return "Flat"
@@ -49,8 +49,8 @@ def _codes(dim: int) -> int:
     return min(fitting, key=lambda m: abs(dim / m - 4), default=dim)
 
 
-# FAISS's indexes that can be added to, written, read again and searched: those that filter while they search, and those
-# that do not, of which some take no search parameters at all. Others, such as NSG and lattices, are refused.
+# The FAISS indexes that can be added to, written, read again and searched. Some cannot filter during a search, and some
+# of those take no search parameters. All other indexes, such as NSG and lattices, are refused.
 _WITHOUT_PARAMETERS = (
     _FAISS.IndexPQ
     | _FAISS.IndexFastScan
@@ -68,7 +68,7 @@ _SEARCHABLE = (
     | _FAISS.IndexIVF
 )
 
-# Numbers that FAISS takes and that then end the whole process.
+# Numbers that FAISS accepts, and that then crash the process.
 _DEADLY = re.compile(r"(?<![0-9])0+(?![0-9])|HNSW1(?![0-9])")
 
 
@@ -86,11 +86,11 @@ def make(factory: str, dim: int, metric: int) -> Any:
     except RuntimeError as error:
         raise ValueError(_reason_against(factory, dim, metric, error)) from None
     inner = _innermost(index)
-    if inner.metric_type != metric:  # HNSW over codes is built for l2 whatever was asked for
+    if inner.metric_type != metric:  # FAISS builds HNSW over codes for l2, whatever metric is given
         raise ValueError(_for_another_metric(factory, metric))
     if isinstance(inner, _FAISS.IndexRefine | _FAISS.IndexIDMap):
         raise ValueError(f"{factory!r}: leave out what re-ranks and numbers; every index here does that by itself")
-    # that which keeps equal rows once names the others where it cannot be checked whether there are such rows
+    # IndexIVFFlatDedup is refused: its file maps equal rows to others without a check that these rows exist
     if not isinstance(inner, _SEARCHABLE) or isinstance(inner, _FAISS.IndexIVFFlatDedup):
         raise ValueError(
             f"{factory!r}: FAISS's {type(inner).__name__} cannot be added to, written to disk and searched as an index "
@@ -100,7 +100,7 @@ def make(factory: str, dim: int, metric: int) -> Any:
 
 
 def _reason_against(factory: str, dim: int, metric: int, error: RuntimeError) -> str:
-    """Why FAISS does not build what a string says: the metric, or the string itself."""
+    """Why FAISS does not build a string: the metric, or the string itself."""
     reason = str(error).strip().splitlines()[-1]
     with contextlib.suppress(RuntimeError):
         other = faiss.METRIC_INNER_PRODUCT if metric == faiss.METRIC_L2 else faiss.METRIC_L2
@@ -123,31 +123,31 @@ def _innermost(index: Any) -> Any:
 def is_exact(index: Any, metric: int) -> bool:
     """Whether FAISS's distances are exact scores of the rows that it finds, so that nothing needs re-ranking.
 
-    They are not where the vectors are transformed first, and for l2, which FAISS computes from inner products: near 0
-    that leaves little of them.
+    They are not exact if the vectors are transformed first, nor for l2, which FAISS computes from inner products: few
+    digits remain near 0.
     """
     return metric == faiss.METRIC_INNER_PRODUCT and _holds_vectors(_FAISS.downcast_index(index))
 
 
 def _holds_vectors(index: Any) -> bool:
-    """Whether FAISS compares with the vectors themselves, not with codes or with what a transform made of them."""
+    """Whether FAISS compares with the vectors themselves, not with codes or transformed vectors."""
     return isinstance(index, _FAISS.IndexFlat | _FAISS.IndexIVFFlat | _FAISS.IndexHNSWFlat)
 
 
 def is_exhaustive(index: Any) -> bool:
-    """Whether FAISS looks at every row, and at the row itself."""
+    """Whether FAISS compares with every row, uncompressed."""
     return isinstance(_FAISS.downcast_index(index), _FAISS.IndexFlat)
 
 
 def filters(index: Any) -> bool:
-    """Whether FAISS can be told which rows may be found."""
+    """Whether FAISS can restrict a search to some rows."""
     return not isinstance(_innermost(index), _WITHOUT_FILTER)
 
 
 def parameters_of(index: Any, wanted: SearchParameters, keep: NDArray[np.bool_] | None) -> Any:
-    """FAISS's own search parameters; `keep` restricts the search to the places that it marks, where `filters` says so.
+    """FAISS's own search parameters; `keep` marks the places that may be found, for an index that `filters`.
 
-    None for an index that takes none. The result holds references to what must outlive the search.
+    None for an index that takes no parameters. The result keeps alive what must outlive the search.
     """
     index = _FAISS.downcast_index(index)
     if isinstance(_innermost(index), _WITHOUT_PARAMETERS):
@@ -168,7 +168,7 @@ def refining(base: Any, k_factor: float) -> Any:
 
 
 def easier_to_harder(index: Any) -> Iterator[list[SearchParameters]]:
-    """Settings to try, in families: within one each finds more than the one before and takes longer."""
+    """Settings to try, in families; within a family, each finds more than the one before, and is slower."""
     index = _FAISS.downcast_index(index)
     factors = (1,) if _holds_vectors(index) else (2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
     index = _innermost(index)

@@ -1,7 +1,7 @@
-"""From annotations without positions to spans: the entity is looked for as written, else folded, as whole words.
+"""From annotations without positions to spans: the entity is searched as written, then folded, as whole words.
 
-A folded text is compared without what LLMs change in copying: Unicode forms, quotes, dashes, blanks, soft hyphens,
-case.
+Folding removes differences that LLMs introduce when they copy text: Unicode forms, quotes, dashes, blanks, soft hyphens
+and case.
 """
 
 import re
@@ -28,7 +28,7 @@ _ALIKE = str.maketrans(
 
 @dataclass(frozen=True, slots=True)
 class FoldedText:
-    """A text in the form in which it is compared, and where each character of that form comes from.
+    """A text in folded form, with the place in the text from which each folded character comes.
 
     Attributes:
         source: the text itself.
@@ -67,7 +67,7 @@ class FoldedText:
 
 
 def _pieces(text: str) -> list[tuple[int, int]]:
-    """A character with the marks after it, one by one."""
+    """The bounds of the pieces of a text: each character with the combining marks after it."""
     begins = [
         place
         for place, character in enumerate(text)
@@ -107,7 +107,7 @@ class Alignment:
     Attributes:
         spans: by place, then by concept; they may overlap.
         drops: annotations left out, by reason.
-        folded: annotations that were found only without regard to case, quotes, blanks and the like.
+        folded: number of annotations that were found only in folded form.
     """
 
     spans: tuple[Span, ...]
@@ -118,13 +118,13 @@ class Alignment:
 def align(text: str, entries: Sequence[Entry], occurrences: Occurrences = "all") -> Alignment:
     """Finds every annotation's entity in the text as whole words.
 
-    An entity that is nowhere in the text as written is looked for without the markup around it, and then folded, see
-    `FoldedText`: first in its own case, then in any. Spans are of the text as it is.
+    An entity that does not occur as written is searched without the markup around it, and then folded (see
+    `FoldedText`), first with its case and then without. Spans refer to the text itself.
 
     Args:
-        text: what was annotated.
-        entries: what the LLM said of it.
-        occurrences: which matches are meant, "all" or the "first".
+        text: the annotated text.
+        entries: the annotations of the LLM.
+        occurrences: which matches become spans, "all" or the "first".
     """
     drops: Counter[str] = Counter()
     spans: dict[tuple[int, int, str], Span] = {}
@@ -169,7 +169,7 @@ def find_folded(text: FoldedText, entity: FoldedText) -> list[tuple[int, int]]:
 
 
 def _find(text: str, entry: Entry, folded: Callable[[bool], FoldedText]) -> tuple[list[tuple[int, int]], bool]:
-    """Where an entity is, and whether that was found by folding; `folded` gives the text with and without its case."""
+    """The places of an entity, and whether folding was needed; `folded(caseless)` returns the folded text."""
     if places := find_words(text, entry.entity):
         return places, False
     for spellings in entry.spellings():
@@ -193,21 +193,21 @@ def _occurrences(text: str, entity: str) -> Iterator[tuple[int, int]]:
 
 
 def is_uninformative(entries: Sequence[Entry]) -> bool:
-    """Whether an annotation has the concept "concept": section 3.1 of the paper leaves such a sentence out."""
+    """Whether an annotation has the concept "concept"; section 3.1 of the paper leaves such sentences out."""
     return any(entry.concept.lower() == _UNINFORMATIVE for entry in entries)
 
 
 def _is_whole(text: str, start: int, end: int) -> bool:
-    """Whether no word goes on beyond either end."""
+    """Whether both ends are word boundaries."""
     before, after = text[start - 1 : start], text[end : end + 1]
     return not _goes_on(before, text[start]) and not _goes_on(after, text[end - 1], after=True)
 
 
 def _goes_on(outer: str, inner: str, *, after: bool = False) -> bool:
-    """Whether a word goes on from an entity's character to the one outside, "" for none, so that it is but a piece.
+    """Whether a word continues from a character of the entity to the one outside ("" for none).
 
-    A combining mark after the entity belongs to its last character, in any script; one before it ends a word of its own
-    in a script without blanks.
+    A combining mark after the entity belongs to its last character, in any script; a mark before the entity ends
+    another word in a script without blanks.
     """
     if not outer:
         return False

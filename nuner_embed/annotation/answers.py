@@ -1,7 +1,6 @@
-"""A server's answer to one request, of which nothing is taken for granted.
+"""A server's answer to one request, which is checked in every part.
 
-A guard bounds the size of the answer before anything else looks at the answer, and refuses redirections to other
-servers.
+A guard bounds the size of the answer before anything else reads it, and refuses redirections to other servers.
 """
 
 from dataclasses import dataclass
@@ -37,7 +36,7 @@ class Guard:
         self._limit = limit
 
     async def __call__(self, response: Any) -> None:
-        """Refuses what leads elsewhere, and reads the body, which is handed on.
+        """Refuses redirections to other servers, and reads the body within the limit.
 
         Raises:
             AnnotationError: a redirection to another origin, or one that would change the request.
@@ -84,7 +83,7 @@ def _origin(url: Any) -> tuple[str, str, int | None]:
 
 
 def _shown(url: object) -> str:
-    """An address without what may be secret in it."""
+    """An address without its user, password and query, which may be secret."""
     try:
         parts = urlsplit(str(url))
         plain = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
@@ -101,7 +100,7 @@ class Garbage(Exception):
 
 
 class NoAnswer(Exception):
-    """The answer is of no use, and the same request is likely to get the same answer again."""
+    """The answer is useless, and the same request would probably get the same answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +109,10 @@ class Answer:
 
     Attributes:
         reply: the model's text.
-        finish_reason: why it ended, in the server's words; "" if unknown.
-        served_by: the model, by the server's account; "" if unknown.
-        prompt_tokens: by the server's count, 0 where it gives none.
-        completion_tokens: likewise.
+        finish_reason: why the text ended, in the server's words; "" if unknown.
+        served_by: the model that the server names; "" if unknown.
+        prompt_tokens: by the server's count; 0 if unknown.
+        completion_tokens: by the server's count; 0 if unknown.
     """
 
     reply: str
@@ -148,8 +147,8 @@ def read_answer(body: bytes) -> Answer:
     """Reads the body of an answer of status 200.
 
     Raises:
-        Garbage: it is no chat completion, or holds no text.
-        NoAnswer: it ends within the model's reasoning, or is nested deeper than any answer.
+        Garbage: the body is no chat completion, or holds no text.
+        NoAnswer: the reply ends within the model's reasoning, or the body is nested too deeply.
     """
     try:
         completion = parse_json(body)
@@ -199,7 +198,7 @@ def _text_of(content: object) -> str | None:
 
 
 def _is_all_reasoning(content: str | None, message: _Message) -> bool:
-    """Whether there is reasoning, within the content or beside it, and no answer after it."""
+    """Whether the message holds reasoning, in the content or beside it, and no answer after it."""
     answer, unfinished = answer_of(content or "")
     beside = bool(message.reasoning_content or message.reasoning)
     return not answer.strip() and (unfinished or beside or isinstance(message.content, list))

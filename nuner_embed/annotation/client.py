@@ -23,20 +23,20 @@ _LONGEST_BACKOFF_SECONDS = 30.0
 _FAILURES_IN_A_ROW = 20
 _LONGEST_REASON = 300
 _SECRET_CHARACTERS = 16
-# the account, the address or the model is wrong: no other text would fare better
+# account, address or model are wrong: every other text would fail too
 _HOPELESS = frozenset({401, 402})
-_HOPELESS_AT_FIRST = frozenset({403, 404, 405})  # later, a text may have been moderated
+_HOPELESS_AT_FIRST = frozenset({403, 404, 405})  # after a first success, the text may have been moderated
 _WORTH_ANOTHER_TRY = frozenset({408, 409, 425, 429})
 
 
 class Asker:
-    """Asks a server about texts; the results come as they arrive.
+    """Asks a server about texts, and hands over each reply when it arrives.
 
     Args:
-        server: whom.
-        instruction: what.
-        max_requests: HTTP requests, retries included; None for as many as it takes.
-        proven: the server is known to have answered before, so that a failure is more likely the text's than its own.
+        server: the server to ask.
+        instruction: the instruction for each text.
+        max_requests: most HTTP requests, retries included; None for no limit.
+        proven: the server has answered before, so that a failure is probably due to the text.
     """
 
     def __init__(
@@ -57,14 +57,14 @@ class Asker:
         self._secret = server.key()
 
     def ask(self, texts: Iterable[tuple[str, str]], asked: Asked) -> None:
-        """Asks about `(key, text)` pairs and hands every reply to `asked` at once, in no order.
+        """Asks about `(key, text)` pairs and passes every reply to `asked` when it arrives, in any order.
 
-        Texts whose tries are used up are counted in `failures`. `stopped` says why it ended early, if it did: the
-        limit of requests.
+        Texts that got no reply are counted in `failures`. `stopped` says why it ended early: the limit
+        of requests was reached.
 
         Raises:
-            AnnotationError: the server refuses everything: the key, the model's name or the address is wrong, or it
-                cannot be reached, through the proxies that the environment names.
+            AnnotationError: the server refuses every request, because the key, the model or the address is wrong, or
+                the server cannot be reached through the proxies of the environment.
         """
         work = self._run(iter(texts), asked)
         try:
@@ -72,14 +72,14 @@ class Asker:
         except RuntimeError:
             asyncio.run(work)
             return
-        from concurrent.futures import ThreadPoolExecutor  # in a notebook, whose own loop is running
+        from concurrent.futures import ThreadPoolExecutor  # in a notebook, where an event loop runs already
 
         with ThreadPoolExecutor(1) as pool:
             running = pool.submit(asyncio.run, work)
             try:
                 running.result()
             except BaseException:
-                self.stopped = "interrupted"  # what is under way is waited for, and kept
+                self.stopped = "interrupted"  # requests under way are awaited, and their replies kept
                 raise
 
     async def _run(self, texts: Iterator[tuple[str, str]], asked: Asked) -> None:
@@ -106,7 +106,7 @@ class Asker:
             except StopIteration:
                 return
             except NunerEmbedError as error:
-                # the others' requests are under way and will be paid for: they end by themselves, and are kept
+                # requests under way will be paid for: they run to their end, and their replies are kept
                 self._end = self._end or error
                 return
             if kept is not None:
@@ -115,7 +115,7 @@ class Asker:
                 self._hand_over(kept, asked)
 
     def _hand_over(self, kept: KeptReply, asked: Asked) -> None:
-        """Hands a reply over; if it cannot be kept, as on a full disk, the job ends and tries once more to keep it."""
+        """Passes a reply on; if it cannot be kept, as on a full disk, the job ends, and tries to keep it once more."""
         try:
             asked(kept)
             self.answered += 1
@@ -137,12 +137,12 @@ class Asker:
             if self._is_over or not self._take_request():
                 return None
             try:
-                async with asyncio.timeout(self._server.timeout_seconds):  # also for an answer that trickles
+                async with asyncio.timeout(self._server.timeout_seconds):  # bounds slow answers too
                     return self._kept(key, text, await self._request(client, text))
-            except Exception as error:  # whatever one answer does, the others are under way and paid for
+            except Exception as error:  # no answer may end the other requests, which are under way and paid for
                 error = _own(error)
                 another_try = self._worth_another_try(error)
-                pause = self._pause(error, attempt)  # also after the last try: the next text waits
+                pause = self._pause(error, attempt)  # after the last try too, so that the next text waits
                 if not another_try or attempt == self._server.retries:
                     self._fail(self._reason(error), of_this_text=not another_try)
                     return None
@@ -189,16 +189,18 @@ class Asker:
         )
 
     def _fail(self, reason: str, of_this_text: bool) -> None:
-        """Counts a text without a reply; gives up if no other text is likely to get one.
+        """Counts a text without a reply; gives up if other texts are unlikely to get one.
 
         Raises:
-            AnnotationError: nothing was ever answered, or nothing for a while.
+            AnnotationError: the server never answered, or has not answered for many texts in a row.
         """
         self.failures[reason] += 1
         if of_this_text and self._proven:
             return
         self._in_a_row += 1
-        others = self._under_way > 1 and self._in_a_row < self._server.concurrency  # one of them may yet be answered
+        others = (
+            self._under_way > 1 and self._in_a_row < self._server.concurrency
+        )  # another request may still be answered
         if not (self._proven or of_this_text or others) or self._in_a_row >= _FAILURES_IN_A_ROW:
             since = f"{self._in_a_row} texts in a row got no reply" if self._in_a_row > 1 else "no text got a reply"
             raise AnnotationError(
@@ -210,7 +212,7 @@ class Asker:
         """Whether the same request may succeed later.
 
         Raises:
-            AnnotationError: neither this nor any other request will.
+            AnnotationError: no request can succeed.
         """
         if isinstance(error, AnnotationError):
             raise error
@@ -229,10 +231,10 @@ class Asker:
         """Seconds before the next try; a Retry-After holds every other request back too.
 
         Raises:
-            AnnotationError: the server wants more patience than anybody has.
+            AnnotationError: the server asks to wait for more than ten minutes.
         """
         longest = min(_LONGEST_BACKOFF_SECONDS, self._server.backoff_seconds * 2.0**attempt)
-        backoff = longest * random.uniform(0.5, 1.0)  # noqa: S311  # so that workers do not come back together
+        backoff = longest * random.uniform(0.5, 1.0)  # noqa: S311  # random, so that workers do not retry at the same time
         headers = error.response.headers if isinstance(error, openai.APIStatusError) else {}
         asked = retry_after_seconds(headers)
         if asked is None:
@@ -265,7 +267,7 @@ class Asker:
         return shown if len(shown) <= _LONGEST_REASON else shown[: _LONGEST_REASON - 3] + "..."
 
     def _redacted(self, text: str) -> str:
-        """An error without the key, which never leaves this class."""
+        """The text with the key replaced."""
         return text.replace(self._secret, "[key]") if self._secret else text
 
     def _without_key(self, text: str) -> str:
@@ -274,7 +276,7 @@ class Asker:
 
 
 def _own(error: Exception) -> Exception:
-    """What this package raised while the library was reading; some versions wrap it as a failed connection."""
+    """The error of this package among the causes of an error, which the library may wrap; else the error."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, AnnotationError | TooLarge):
@@ -290,7 +292,7 @@ def _deepest(error: BaseException) -> str:
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """What `Retry-After` (seconds or a date) or `retry-after-ms` asks for; None without a usable one."""
+    """The seconds in `retry-after-ms` or `Retry-After` (seconds or a date); None if neither is usable."""
     try:
         milliseconds = float(headers.get("retry-after-ms", ""))
         return max(0.0, milliseconds / 1000) if math.isfinite(milliseconds) else None

@@ -1,4 +1,4 @@
-"""What the LLM is told: the paper's open instruction (its Figure 2) in our own words."""
+"""The instruction for the LLM: the paper's open instruction (Figure 2) in our own words."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ from nuner_embed.files import hash_of, read_bytes
 from nuner_embed.limits import INSTRUCTION_BYTES
 
 PLACE = "{text}"
-# Replies are kept by the whole wording, so that a change here asks anew; the version is for people.
+# The key of a kept reply includes the whole wording: after a change here, every text is asked again. The version is for
+# people.
 VERSION = "open-1"
 _OPEN = """\
 You are annotating text for a data set from which models learn to recognise entities of any kind.
@@ -50,7 +51,7 @@ class Instruction:
         """The instruction in a file.
 
         Raises:
-            AnnotationError: it cannot be read, or has no single place for the text.
+            AnnotationError: the file cannot be read, or does not hold `{text}` exactly once.
         """
         try:
             wording = read_bytes(path, INSTRUCTION_BYTES).decode("utf-8").strip()
@@ -71,6 +72,6 @@ class Instruction:
     def key(self, text: str, model: str, temperature: float | None, options: Mapping[str, Any] | None = None) -> str:
         """The key of a kept reply: a hash of everything that decides what the LLM is asked, 32 hex digits."""
         decisive: list[Any] = [text, self.wording, model, None if temperature is None else temperature + 0.0]
-        if options:  # left out where there are none: replies were kept before there were any
+        if options:  # left out if empty, so that keys of earlier versions stay valid
             decisive.append(dict(options))
         return hash_of(decisive)[:32]

@@ -1,4 +1,4 @@
-"""The annotate job: a corpus and an LLM in, an annotated corpus out; and an estimate of what the job would cost."""
+"""The annotate job, which makes an annotated corpus with an LLM, and an estimate of its cost."""
 
 import contextlib
 import os
@@ -8,33 +8,31 @@ from pathlib import Path
 
 from nuner_embed.annotation.alignment import Occurrences
 from nuner_embed.annotation.client import Asker
-from nuner_embed.annotation.conversion import annotated, require_other_files, write_annotated
 from nuner_embed.annotation.instruction import Instruction
 from nuner_embed.annotation.ledger import KeptReply, Ledger, open_ledger, read_ledger
-from nuner_embed.annotation.replies import Reply
-from nuner_embed.annotation.report import AnnotationReport
+from nuner_embed.annotation.replies import Reply, annotated, require_other_files, write_annotated
+from nuner_embed.annotation.report import REPLIES_SUFFIX, AnnotationReport, beside
 from nuner_embed.annotation.server import LLMServer
-from nuner_embed.annotation.sidecars import REPLIES_SUFFIX, beside
 from nuner_embed.arguments import Progress, silent
 from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.documents import Document
 
-# Rough, for English: OpenAI's tokenizers make about a token of four characters.
+# Rough, for English: a token of OpenAI's tokenizers has about four characters.
 CHARACTERS_A_TOKEN = 4
-# The 18,740 replies of our data set hold 1.5 characters for each of their texts, without descriptions; these about
-# double them.
+# The 18,740 replies of our data set have 1.5 characters for each character of text, without descriptions, which about
+# double that.
 REPLY_CHARACTERS_A_CHARACTER = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """How much there is to ask.
+    """An estimate of the requests that a job needs.
 
     Attributes:
-        texts: different ones in the corpus.
-        kept: of these, with a reply that is kept already.
-        prompt_tokens: of the requests that are left, instruction included; rough.
-        completion_tokens: of their replies; rougher still.
+        texts: number of different texts in the corpus.
+        kept: number of these texts whose reply is kept already.
+        prompt_tokens: of the remaining requests, instruction included; a rough estimate.
+        completion_tokens: of their replies; an even rougher estimate.
         cost: in the currency of the prices; None without prices.
     """
 
@@ -51,10 +49,10 @@ class Estimate:
         """Estimates from counts.
 
         Args:
-            texts: different ones in the corpus.
-            kept: of these, answered.
-            left_characters: of the others.
-            instruction: the wording that stands before each.
+            texts: number of different texts in the corpus.
+            kept: number of these texts with a kept reply.
+            left_characters: characters of the other texts.
+            instruction: the wording of the instruction.
             prices: of a million prompt tokens and of a million completion tokens.
         """
         left = texts - kept
@@ -69,15 +67,15 @@ class Asking:
     """The outcome of asking a server.
 
     Attributes:
-        texts: different ones in the corpus.
-        kept: of these, answered before this run.
-        answered: in this run.
-        requests: sent in this run.
+        texts: number of different texts in the corpus.
+        kept: texts answered before this run.
+        answered: texts answered in this run.
+        requests: requests sent in this run.
         failures: texts without a reply after all tries, by the last reason.
-        stopped: why it ended before the last text, or None.
-        served_by: models that answered, by their own account.
+        stopped: why the run ended before the last text, or None.
+        served_by: models that the server named in its answers.
         prompt_tokens: of all kept replies in the file, by the server's count.
-        completion_tokens: likewise.
+        completion_tokens: of all kept replies in the file, by the server's count.
     """
 
     texts: int
@@ -108,20 +106,20 @@ def annotate(
 ) -> tuple[AnnotationReport, Asking]:
     """Asks an LLM about every text of a corpus and writes what it finds as an annotated corpus.
 
-    Replies are kept beside the output, by text, instruction and model: whatever is asked twice is paid for once.
+    Replies are kept beside the output, by text, instruction and model: no request is paid for twice.
 
     Args:
         corpus: a document is asked about as a whole; the paper's are sentences.
         output: a `.jsonl` or `.jsonl.gz` file.
-        server: whom to ask.
-        instruction: what; the built-in one by default.
+        server: the server to ask.
+        instruction: the built-in one by default.
         occurrences: which matches of an entity in its text are annotated.
         max_requests: HTTP requests in this run, retries included.
-        progress: called with what is done, how many texts of how many.
+        progress: is told `(what, done, total)`.
 
     Raises:
-        AnnotationError: the server cannot be asked, or answers no more; what it answered so far is kept and written.
-            Or the output is a file of the corpus.
+        AnnotationError: the server cannot be asked, or stops answering; replies so far are kept and written. Or the
+            output is a file of the corpus.
         CorpusError: a bad record.
     """
     output = Path(output)
@@ -143,8 +141,8 @@ def annotate(
 
         try:
             asking = _ask(corpus, ledger, asker, key_of, progress)
-        except BaseException:  # whatever ended it: what was paid for can be used
-            with contextlib.suppress(OSError):  # what ended it may be a full disk, and is what is told
+        except BaseException:  # whatever the error: replies that were paid for are written
+            with contextlib.suppress(OSError):  # the first error, which may be a full disk, is the one to report
                 write()
             raise
         write()
@@ -181,7 +179,7 @@ def _ask(corpus: Corpus, ledger: Ledger, asker: Asker, key_of: Callable[[str], s
 
     texts = unanswered()
     asker.ask(texts, keep)
-    for _ in texts:  # those behind a limit of requests are counted too
+    for _ in texts:  # counts the texts after a limit of requests too
         pass
     return Asking(
         texts=len(seen),

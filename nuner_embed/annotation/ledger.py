@@ -1,4 +1,4 @@
-"""The replies that were paid for: a line each, kept as soon as it arrives."""
+"""A file of LLM replies, each kept on a line as soon as it arrives, so that no reply is paid for twice."""
 
 import contextlib
 import json
@@ -24,9 +24,9 @@ from nuner_embed.metadata import Count
 from nuner_embed.printable import printable
 
 _SECONDS_BETWEEN_SYNCS = 1.0
-# A text and a reply at their largest, each character of them escaped; what is longer is no line of ours.
+# The largest text and the largest reply with every character escaped; a longer line is not of this program.
 _LONGEST_LINE = 8 * (LINE_MIB + REPLY_MIB) * MIB
-# What every line of ours begins with, and an example of it.
+# The beginning of every line, and an example.
 _BEGINNING = re.compile(rb'\{"key": "[0-9a-f]{32}", "text": "')
 _AN_EXAMPLE = b'{"key": "' + b"0" * 32 + b'", "text": "'
 _PIECE = 1 << 16
@@ -34,17 +34,17 @@ _PIECE = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class KeptReply:
-    """What an LLM said of a text.
+    """The reply of an LLM to a text.
 
     Attributes:
         key: of text, instruction and model; see `Instruction.key`.
-        text: what it was asked about.
-        reply: its answer.
-        finish_reason: why it ended, in the server's words; "length" if it was cut short.
-        model: that was asked for.
-        served_by: that answered, by its own account.
-        prompt_tokens: by the server's count, 0 where it gives none.
-        completion_tokens: likewise.
+        text: the text.
+        reply: the LLM's answer.
+        finish_reason: why the answer ended, in the server's words; "length" if it was cut short.
+        model: the model that was asked for.
+        served_by: the model that the server names.
+        prompt_tokens: by the server's count; 0 if unknown.
+        completion_tokens: by the server's count; 0 if unknown.
     """
 
     key: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
@@ -58,18 +58,18 @@ class KeptReply:
 
 
 class Ledger:
-    """A JSONL file of replies, found again by key, to which lines are only added.
+    """A JSONL file of replies that are found by key; lines are only appended.
 
-    Any process may read the file; one at a time may add to it. It is itself a file of replies that `annotate` reads
-    without an LLM. A last line that ends early is what a process was writing when it died: it counts for nothing, and
-    the next reply takes its place. A last line that is whole but for its line feed is kept.
+    Any process may read the file, and one process at a time may append. `annotate` can read the file without an LLM.
+    An incomplete last line was being written by a process that died: it is ignored, and the next reply overwrites it. A
+    last line that lacks only its line feed is kept.
 
     Args:
         path: of the file, for messages.
         stream: of its bytes, unbuffered where replies are added; None where there is no such file.
 
     Raises:
-        AnnotationError: it is somebody else's, or a line of it is damaged.
+        AnnotationError: the file is not of this program, or a line is damaged.
     """
 
     def __init__(self, path: Path, stream: IO[bytes] | None) -> None:
@@ -119,7 +119,7 @@ class Ledger:
         """Appends a reply, which survives the death of this process at once and a power cut after a second.
 
         Raises:
-            AnnotationError: the file cannot be written, as on a full disk. What it held is left as it was.
+            AnnotationError: the file cannot be written, as on a full disk; its earlier content is unchanged.
         """
         before = b"" if self._ends_with_line_feed else b"\n"
         line = (json.dumps(asdict(kept), ensure_ascii=False) + "\n").encode()
@@ -128,7 +128,7 @@ class Ledger:
             os.ftruncate(descriptor, self._end)
             _write(descriptor, before + line, self._end)
         except OSError as error:
-            with contextlib.suppress(OSError):  # a half line that stays is passed over by whoever reads the file next
+            with contextlib.suppress(OSError):  # the next reader skips half a line that is left
                 os.ftruncate(descriptor, self._end)
             raise _unwritable(self._path, error) from None
         self._places[kept.key] = self._end + len(before)
@@ -139,10 +139,10 @@ class Ledger:
             self.sync()
 
     def sync(self) -> None:
-        """Makes what was added survive a power cut.
+        """Syncs the file to the disk, so that a power cut loses nothing.
 
         Raises:
-            AnnotationError: the disk does not take it.
+            AnnotationError: the disk reports an error.
         """
         self._synced = time.monotonic()
         if self._stream is not None:
@@ -189,10 +189,10 @@ def _unwritable(path: Path, error: OSError) -> AnnotationError:
 
 
 def _parse(line: bytes) -> KeptReply:
-    """A line's reply.
+    """The reply in a line.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the line holds no reply.
     """
     record = metadata.parse(line, KeptReply)
     if not all(map(is_text, (record.text, record.reply, record.finish_reason, record.model, record.served_by))):
@@ -201,10 +201,10 @@ def _parse(line: bytes) -> KeptReply:
 
 
 def _require_ours(path: Path, first: bytes) -> None:
-    """Refuses a file whose first line is not of kept replies, whole or as far as it was written.
+    """Checks that the first line of a file, complete or cut, is of this program.
 
     Raises:
-        AnnotationError: somebody else's file, which is left as it is.
+        AnnotationError: the file is not of this program; it is left unchanged.
     """
     try:
         metadata.parse(first, KeptReply)
@@ -223,10 +223,10 @@ def open_ledger(path: Path) -> Iterator[Ledger]:
     """Opens a file of kept replies for this process alone; a missing file is created.
 
     Raises:
-        AnnotationError: another process holds it, it is somebody else's, it cannot be written, or a line of it is
-            damaged.
+        AnnotationError: another process has the file open, the file is not of this program or cannot be written, or a
+            line is damaged.
     """
-    path = Path(os.path.realpath(path))  # a link's own file, whose folder is where the lock belongs
+    path = Path(os.path.realpath(path))  # resolved, since the lock belongs into the folder of the file itself
     busy = AnnotationError(f"{path} is being written by another annotate; wait for it or stop it")
     with (
         artifacts.lock(path.with_name(f".{path.name}.lock"), busy, AnnotationError),
@@ -244,7 +244,7 @@ def read_ledger(path: Path) -> Iterator[Ledger]:
     """Opens a file of kept replies for reading, also while another process adds to it; nothing is created or changed.
 
     Raises:
-        AnnotationError: it is somebody else's, cannot be read, or a line of it is damaged.
+        AnnotationError: the file is not of this program, cannot be read, or a line is damaged.
     """
     if not os.path.lexists(path):
         yield Ledger(path, None)
@@ -255,7 +255,7 @@ def read_ledger(path: Path) -> Iterator[Ledger]:
 
 def _opened(path: Path, flags: int) -> IO[bytes]:
     try:
-        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)  # nobody waits for a pipe's other end
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)  # opening a pipe must not block
     except OSError as error:
         raise AnnotationError(f"{path} cannot be opened: {error.strerror}") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

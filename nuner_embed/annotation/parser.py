@@ -1,7 +1,7 @@
-"""The annotations in an LLM's reply: what the parser forgives, and what it counts as dropped.
+"""Parsing the annotations in an LLM's reply, with tolerance for markup and small mistakes.
 
 A reply may hold the LLM's reasoning before its answer; bullets, numbers, quotes, brackets, emphasis and punctuation may
-surround an entity or a concept. All of that is taken off.
+surround an entity or a concept. The parser removes all of these.
 """
 
 import re
@@ -27,7 +27,7 @@ _PUNCTUATION = ".,;:!?…"
 _ABBREVIATION = re.compile(r"\w\.\w{1,3}\.$")  # "city in the U.S."
 _WITHIN_A_WORD = re.compile(r"(?<=\w)['’](?=\w)")
 _ESCAPED = re.compile(r"\\([\\`*_{}\[\]()<>#+.!|~-])")
-# A reply that goes astray may hold thousands of brackets; what lies under more than a few is no entity.
+# A runaway reply may hold thousands of brackets; nothing under more than a few layers is an entity.
 _MOST_LAYERS = 8
 
 
@@ -42,7 +42,7 @@ def without_number(text: str) -> str:
 
 
 def layers(text: str) -> Iterator[str]:
-    """Text, then the same without what is around it, layer by layer: `**"Kiel"**:`, `**"Kiel"**`, `"Kiel"`, `Kiel`."""
+    """The text, then the text without its markup, layer by layer: `**"Kiel"**:`, `**"Kiel"**`, `"Kiel"`, `Kiel`."""
     yield text
     for _ in range(_MOST_LAYERS):
         inner = _inner(text)
@@ -53,7 +53,7 @@ def layers(text: str) -> Iterator[str]:
 
 
 def bare(text: str) -> str:
-    """Text without any of what may be around it."""
+    """Text without bullet and markup around it."""
     *_, last = layers(without_bullet(text))
     return last
 
@@ -64,7 +64,7 @@ def _without(pattern: re.Pattern[str], text: str) -> str:
 
 
 def _inner(text: str) -> str:
-    if text[:1].isalnum() and text[-1:].isalnum() and "\\" not in text:  # as most are
+    if text[:1].isalnum() and text[-1:].isalnum() and "\\" not in text:  # the common case
         return text
     for before, after in _PAIRS:
         if text.startswith(before) and text.endswith(after):
@@ -76,12 +76,14 @@ def _inner(text: str) -> str:
         return text.rstrip(_PUNCTUATION).rstrip()
     for marks in _UNPAIRED:
         inner = text.strip(marks)
-        if inner != text and not any(mark in inner for mark in marks):  # one end was lost, or the two differ
+        if inner != text and not any(
+            mark in inner for mark in marks
+        ):  # a mark at one end alone, or two different marks
             return inner.strip()
     return _ESCAPED.sub(r"\1", text)
 
 
-# The marks that servers leave in a reply where they do not take the reasoning out: of Qwen and DeepSeek, Seed, Mistral,
+# Marks of reasoning that servers leave in replies: of Qwen and DeepSeek, Seed, Mistral,
 # Kimi, Cohere, and of the gpt-oss "harmony" format. Where one is the entity of an annotation, the text is about it.
 _NO_ENTITY = r"(?![^\S\n]*(?:<\s?>|&lt;\s?&gt;))"
 _NAMES = r"(?:seed:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection)"
@@ -95,7 +97,7 @@ _CLOSING = re.compile(
     rf"|<\|channel\|>\s?final\b[^<\n]*<\|message\|>){_NO_ENTITY}",
     re.IGNORECASE,
 )
-# What ends a turn in a chat template, and the tags that some models put around an answer.
+# Marks that end a turn in chat templates, and tags that some models put around an answer.
 _AROUND = re.compile(
     r"<\|(?:im_end|end|return|eot_id|endoftext|START_RESPONSE|END_RESPONSE)\|>|<end_of_turn>|</?(?:answer|response)>"
     rf"{_NO_ENTITY}",
@@ -106,7 +108,7 @@ _AROUND = re.compile(
 def answer_of(reply: str) -> tuple[str, bool]:
     """A reply without its reasoning, and whether the reply ends within its reasoning.
 
-    What precedes an end mark is reasoning also without a beginning, which many chat templates put into the prompt.
+    Text before an end mark is reasoning even without a begin mark, which many chat templates put into the prompt.
     """
     parts, place, unfinished = [], 0, False
     while opening := _OPENING.search(reply, place):
@@ -119,7 +121,7 @@ def answer_of(reply: str) -> tuple[str, bool]:
     return _AROUND.sub("\n", answer), unfinished
 
 
-# Only these: a text may hold other line breaks, such as U+2028, and an LLM copies them.
+# No others: a text may hold line breaks such as U+2028, which an LLM copies.
 _LINE_END = re.compile(r"\r\n|[\r\n]")
 # without the blanks around them: a runaway reply may hold a hundred thousand in a line
 _SEPARATOR = re.compile(r"<\s?>|&lt;\s?&gt;|\\<\s?\\?>")
@@ -140,7 +142,7 @@ _SECOND_HEADS = {"concept", "concepts", "type", "types", "entity type", "categor
 _ANNOUNCED = re.compile(r"\bentit(?:y|ies)$", re.IGNORECASE)
 _NUMBER_HEADS = {"#", "no", "no.", "nr", "nr.", "number", ""}
 
-# Why a line, an annotation or a whole sentence is left out; reports count by these words.
+# Reasons for leaving out a line; reports count by these texts.
 NO_SEPARATOR = "line without <>"
 NO_CONCEPT = "line without an entity or a concept"
 HEAD = "line that repeats the format"
@@ -150,7 +152,7 @@ CUT = "last line of a reply that was cut short"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One annotation as the LLM wrote it.
+    """One annotation as written by the LLM.
 
     Attributes:
         entity: as written, bullet, number and markup included.
@@ -163,9 +165,9 @@ class Entry:
     description: str = ""
 
     def spellings(self) -> Iterator[list[str]]:
-        """What the entity may be in the text, likeliest first: without a bullet, then without a number too.
+        """Possible spellings of the entity in the text, likeliest first: without a bullet, then without a number too.
 
-        Each is a list, in which markup is taken off layer by layer.
+        Each item is a list, in which markup is removed layer by layer.
         """
         with_number = without_bullet(self.entity)
         yield list(layers(with_number))
@@ -175,10 +177,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What a reply holds.
+    """The contents of a reply.
 
     Attributes:
-        entries: its annotations, in order.
+        entries: the annotations, in order.
         drops: lines left out, by reason.
         refused: the reply holds no annotation and reads like a refusal.
         unfinished: the reply ends within its reasoning.
@@ -194,11 +196,11 @@ def parse_reply(reply: str | Sequence[str], *, cut: bool = False) -> Parsed:
     """Reads `entity <> concept <> description`, a line an annotation, or a Markdown table of these columns.
 
     A bare `<` in place of the separator, a missing description, numbers, bullets, markup, fences and blank lines are
-    forgiven. What the LLM thought before its answer is left out.
+    forgiven. The LLM's reasoning is removed.
 
     Args:
         reply: the LLM's text, or its lines.
-        cut: the reply ended before the LLM did, so that its last line is not to be trusted.
+        cut: the reply was cut short, so that its last line is not used.
     """
     whole = reply if isinstance(reply, str) else "\n".join(reply)
     answer, unfinished = answer_of(whole)
@@ -228,13 +230,13 @@ def parse_reply(reply: str | Sequence[str], *, cut: bool = False) -> Parsed:
 
 
 def _read_line(line: str, *, table: bool, numbered: bool, first: bool) -> Entry | str:
-    """An annotation, or why there is none.
+    """The annotation in a line, or the reason why there is none.
 
     Args:
         line: without blanks at its ends.
-        table: a table's head was above.
-        numbered: its first column holds numbers.
-        first: no annotation was above.
+        table: the line is below the head of a table.
+        numbered: the first column of the table holds numbers.
+        first: the line is before the first annotation.
     """
     fields = _fields(line, table=table, numbered=numbered)
     if len(fields) == 1:
@@ -247,7 +249,7 @@ def _read_line(line: str, *, table: bool, numbered: bool, first: bool) -> Entry 
 
 
 def _fields(line: str, *, table: bool, numbered: bool) -> list[str]:
-    """An entity, a concept and perhaps a description; or the whole line where these are not told apart."""
+    """Entity, concept and perhaps a description; the whole line if it has no separator."""
     in_pipes = line.startswith("|") and line.endswith("|")
     fields = _SEPARATOR.split(line.strip("| ") if in_pipes else line, maxsplit=2)
     if len(fields) == 1 and (in_pipes or table):

@@ -1,24 +1,39 @@
-"""Texts with an LLM's replies to them, from whoever asked: ours, `replies.jsonl`, rows of `numind/NuNER`."""
+"""Texts with an LLM's replies: read from files of whoever asked, and turned into an annotated corpus."""
 
 import ast
 import csv
+import gzip
 import io
+import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from nuner_embed.arguments import Paths, as_paths
+from nuner_embed.annotation.alignment import Occurrences, align, is_uninformative
+from nuner_embed.annotation.parser import Parsed, parse_reply
+from nuner_embed.annotation.report import (
+    EMPTY,
+    NONE_FOUND,
+    REFUSED,
+    REPLIES_SUFFIX,
+    UNFINISHED,
+    UNINFORMATIVE,
+    UNREADABLE,
+    AnnotationReport,
+)
+from nuner_embed.arguments import Paths, StrPath, as_paths
 from nuner_embed.corpora.corpus import STANDARD_INPUT
 from nuner_embed.corpora.parquet import open_parquet, parquet_rows
 from nuner_embed.corpora.records import Reject, shown
 from nuner_embed.corpora.streams import COMPRESSION_SUFFIXES, open_bytes, read_lines
-from nuner_embed.documents import is_text
-from nuner_embed.errors import CorpusError
-from nuner_embed.files import expand, parse_json
+from nuner_embed.documents import Document, is_text
+from nuner_embed.errors import AnnotationError, CorpusError
+from nuner_embed.files import atomic_write, expand, parse_json
 from nuner_embed.limits import LINE_MIB, MIB
 
 _TEXT_KEYS = ("text", "input")
@@ -27,19 +42,19 @@ _EXPECTED = 'a text ("text" or "input") and an LLM\'s reply to it ("reply" or "o
 _SUFFIXES = (".jsonl", ".csv", ".parquet")
 _LARGEST_FIELD = 10_000_000
 _LARGEST_ROW = LINE_MIB * MIB
-# Why an LLM stopped, in the words of OpenAI, Anthropic, Google and Mistral, in lower case.
+# Finish reasons of OpenAI, Anthropic, Google and Mistral, in lower case.
 _LENGTH = {"length", "max_tokens", "model_length", "model_context_window_exceeded"}
 FILTERED = {"content_filter", "refusal", "safety", "recitation", "prohibited_content", "blocklist", "spii"}
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One text and what an LLM said of it.
+    """A text with the reply of an LLM.
 
     Attributes:
-        id: FILE:LINE unless the record has one.
-        text: what it was asked about.
-        reply: its answer, as text or in lines; None for a record that cannot be read (a `numind/NuNER` row whose
+        id: of the record, or FILE:LINE if it has none.
+        text: the text.
+        reply: the answer, as text or in lines; None for a record that cannot be read (a `numind/NuNER` row whose
             list is broken).
         finish_reason: why the answer ended, in the server's words; "" if unknown.
     """
@@ -51,12 +66,12 @@ class Reply:
 
     @property
     def cut(self) -> bool:
-        """The answer was cut short, by a limit of tokens or by a filter."""
+        """Whether the answer was cut short, by a limit of tokens or by a filter."""
         return self.finish_reason.lower() in _LENGTH or self.refused
 
     @property
     def refused(self) -> bool:
-        """The server says that it refused."""
+        """Whether the server says that it refused."""
         return self.finish_reason.lower() in FILTERED
 
 
@@ -108,7 +123,7 @@ def _json_lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, Any]]:
 def _csv_rows(stream: IO[bytes], name: str) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(_LARGEST_FIELD)
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-    characters = 0  # of the row that is read: quotes may hold line after line
+    characters = 0  # of the present row, which may have several lines within quotes
 
     def lines() -> Iterator[str]:
         nonlocal characters
@@ -126,7 +141,7 @@ def _csv_rows(stream: IO[bytes], name: str) -> Iterator[tuple[int, Any]]:
     except (csv.Error, UnicodeDecodeError) as error:
         raise CorpusError(name, rows.line_num + 1, f"not valid CSV in UTF-8: {error}") from None
     finally:
-        text.detach()  # or it would close what is closed elsewhere
+        text.detach()  # otherwise it would close the stream, which the caller closes
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, Any]]:
@@ -157,7 +172,7 @@ def _reply(record: Any, name: str, line: int) -> Reply:
 
 
 def _identity(value: Any) -> str:
-    """A record's id, where it is one that text can hold."""
+    """The id of a record, if it is an integer or a valid text; else an empty text."""
     return str(value) if type(value) is int or (isinstance(value, str) and is_text(value)) else ""
 
 
@@ -169,12 +184,102 @@ def _plain(value: Any) -> str | Sequence[str] | None:
 
 
 def _listed(value: Any) -> str | Sequence[str] | None:
-    """An `output` of numind/NuNER: a list of annotations, mostly written out as Python would write it."""
+    """An `output` of numind/NuNER: a list of annotations, mostly as a Python literal."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of "\\d" in somebody's text, which Python takes for a bad escape
+                warnings.simplefilter("ignore")  # about "\\d" in a text, which Python takes for a bad escape
                 value = ast.literal_eval(value.strip())
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             return None
     return _plain(value)
+
+
+def annotated(
+    replies: Iterable[Reply], report: AnnotationReport, *, occurrences: Occurrences = "all"
+) -> Iterator[Document]:
+    """Yields the sentences that are kept, with concepts as labels of their spans, and counts into the report.
+
+    A sentence is left out if its reply cannot be read, ends within its reasoning, is a refusal, holds no annotation, or
+    has the concept "concept" (section 3.1 of the paper). It is also left out if the sentence contains none of its
+    annotations, because a model would learn that the sentence holds no mention.
+    """
+    for reply in replies:
+        report.replies += 1
+        if reply.reply is None:
+            report.dropped_sentences[UNREADABLE] += 1
+            continue
+        parsed = parse_reply(reply.reply, cut=reply.cut)
+        if not parsed.entries:
+            report.dropped_sentences[_why_empty(reply, parsed)] += 1
+        elif is_uninformative(parsed.entries):
+            report.dropped_sentences[UNINFORMATIVE] += 1
+        else:
+            alignment = align(reply.text, parsed.entries, occurrences)
+            if not alignment.spans:
+                report.dropped_sentences[NONE_FOUND] += 1
+                continue
+            report.keep(len(parsed.entries), alignment, parsed.drops)
+            yield Document(reply.id, reply.text, spans=alignment.spans)
+
+
+def _why_empty(reply: Reply, parsed: Parsed) -> str:
+    if parsed.unfinished:
+        return UNFINISHED
+    return REFUSED if parsed.refused or reply.refused else EMPTY
+
+
+def write_annotated(path: Path, documents: Iterable[Document]) -> None:
+    """Writes JSONL, `{"id", "text", "spans"}` a line, atomically; gzip where the name ends in `.gz`."""
+    with atomic_write(path) as stream:
+        if path.suffix.lower() == ".gz":
+            with gzip.GzipFile(fileobj=stream, mode="wb", filename="", mtime=0) as packed:
+                _write(packed, documents)
+        else:
+            _write(stream, documents)
+
+
+def require_other_files(written: Sequence[Path], read: Sequence[Path]) -> None:
+    """Checks that no file is both read and written.
+
+    Raises:
+        AnnotationError: the output, which is the first file of `written`, has the name of a file of kept replies; or a
+            file is both read and written.
+    """
+    if written[0].name.removesuffix(".gz").endswith(REPLIES_SUFFIX):
+        raise AnnotationError(f"{written[0]}: files of this name hold kept replies; name another output")
+    for output in written:
+        if output.exists() and any(path.exists() and output.samefile(path) for path in read):
+            raise AnnotationError(f"{output} is a file that is read; name another output")
+
+
+def convert_replies(paths: Paths, output: StrPath, *, occurrences: Occurrences = "all") -> AnnotationReport:
+    """Makes an annotated corpus from files of replies; see `read_replies`.
+
+    Args:
+        paths: of the replies.
+        output: a `.jsonl` or `.jsonl.gz` file.
+        occurrences: which matches of an entity in its text are annotated.
+
+    Raises:
+        CorpusError: a file cannot be read, or holds no replies.
+        AnnotationError: the output is one of the files.
+    """
+    output = Path(output)
+    require_other_files([output], [Path(path) for path in as_paths(paths)])
+    report = AnnotationReport()
+    write_annotated(output, annotated(read_replies(paths), report, occurrences=occurrences))
+    return report
+
+
+def _write(stream: IO[bytes] | gzip.GzipFile, documents: Iterable[Document]) -> None:
+    ids: Counter[str] = Counter()
+    for document in documents:
+        ids[document.id] += 1
+        again = ids[document.id]  # records of several files may share an id; documents of a corpus may not
+        record = {
+            "id": document.id if again == 1 else f"{document.id}#{again}",
+            "text": document.text,
+            "spans": [{"start": span.start, "end": span.end, "label": span.label} for span in document.spans],
+        }
+        stream.write((json.dumps(record, ensure_ascii=False) + "\n").encode())

@@ -1,25 +1,124 @@
-"""What became of an LLM's replies: counts, drops by reason, concepts from frequent to rare, and a page for reviewers.
+"""What became of an LLM's replies: the counts, and the files beside the annotated corpus that hold them.
 
-On the page a person judges a sample of the annotations, as section 3.1 of the paper does with 100 of them.
+These files are a report, a figure, and a page on which a person judges a sample of the annotations, as section 3.1 of
+the paper does with 100 of them. Each is written only where nothing lies, or an earlier file of nuner-embed.
 """
 
 import io
+import os
+import stat
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nuner_embed import metadata
 from nuner_embed.annotation.alignment import Alignment
-from nuner_embed.annotation.sidecars import FIGURE_SOFTWARE, REVIEW_BEGINNING
 from nuner_embed.documents import Document, Span
-from nuner_embed.files import atomic_write, hash_of
+from nuner_embed.errors import AnnotationError
+from nuner_embed.files import atomic_write, hash_of, read_bytes
+from nuner_embed.limits import JSON_FILE_BYTES
+from nuner_embed.metadata import Count
 from nuner_embed.pages import render
 
+REPLIES_SUFFIX = ".replies.jsonl"
+REPORT_SUFFIX = ".report.json"
+FIGURE_SUFFIX = ".frequencies.png"
+REVIEW_SUFFIX = ".review.html"
+# By these, a review page and a figure of this program are recognised.
+REVIEW_BEGINNING = '<!doctype html><html lang="en"><meta charset="utf-8"><title>review of '
+FIGURE_SOFTWARE = "nuner-embed"
+_HEAD_BYTES = 4096
+_PNG = b"\x89PNG\r\n\x1a\n"
+# The size in pixels of a figure of earlier versions, which did not sign it.
+_OLD_FIGURE_SIZE = (768).to_bytes(4, "big") + (504).to_bytes(4, "big")
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """The fields that every report has; see `AnnotationReport.to_dict`."""
+
+    replies: Count
+    sentences: Count
+    annotations: Count
+    annotations_before_alignment: Count
+    unique_concepts: Count
+    concepts_seen_once: Count
+    dropped_sentences: dict[str, Count]
+    dropped_annotations: dict[str, Count]
+
+
+def beside(output: Path, suffix: str) -> Path:
+    """The path of a file beside an annotated corpus: corpus.png for corpus.jsonl.gz and .png."""
+    name = output.name.removesuffix(".gz").removesuffix(".jsonl")
+    return output.with_name(f"{name}{suffix}")
+
+
+def require_own_sidecars(output: Path, *, review: bool = False) -> None:
+    """Checks that the files beside an output would overwrite only earlier files of nuner-embed.
+
+    Args:
+        output: the annotated corpus.
+        review: a review page will be written too.
+
+    Raises:
+        AnnotationError: a file there is not of nuner-embed; nothing was changed.
+    """
+    for suffix, is_ours in _IS_OURS.items():
+        path = beside(output, suffix)
+        if suffix == REVIEW_SUFFIX and not review:
+            continue
+        try:
+            facts = path.lstat()
+        except OSError:  # nothing is there
+            continue
+        if not stat.S_ISREG(facts.st_mode) or (facts.st_size and not is_ours(path)):
+            raise AnnotationError(
+                f"{path} was not written by annotate, which would write a file of this name beside {output.name}; "
+                "move that one away or name another output"
+            )
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        metadata.parse(read_bytes(path, JSON_FILE_BYTES), _Report)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _is_review(path: Path) -> bool:
+    return _head(path).startswith(REVIEW_BEGINNING.encode())
+
+
+def _is_figure(path: Path) -> bool:
+    head = _head(path)
+    if not head.startswith(_PNG):
+        return False
+    signed = b"Software\0" + FIGURE_SOFTWARE.encode() in head
+    return signed or (head[16:24] == _OLD_FIGURE_SIZE and b"Software\0Matplotlib" in head)
+
+
+def _head(path: Path) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError:
+        return b""
+    with os.fdopen(descriptor, "rb") as stream:
+        return stream.read(_HEAD_BYTES)
+
+
+_IS_OURS: dict[str, Callable[[Path], bool]] = {
+    REPORT_SUFFIX: _is_report,
+    FIGURE_SUFFIX: _is_figure,
+    REVIEW_SUFFIX: _is_review,
+}
+
 _SHOWN = 20
-# Why a sentence is left out.
+# Reasons for leaving out a sentence.
 UNINFORMATIVE = 'sentence with the concept "concept"'
 REFUSED = "refusal"
 EMPTY = "reply without an annotation"
@@ -33,12 +132,12 @@ class AnnotationReport:
     """The counts of one conversion.
 
     Attributes:
-        replies: read.
-        sentences: kept.
-        mentions: spans in them, a concept each.
-        lines: annotations that the LLM gave in the kept sentences, before alignment.
-        folded: of these, found in the text only without regard to case, quotes, blanks and the like.
-        concepts: how often each was given, by span.
+        replies: replies that were read.
+        sentences: sentences that were kept.
+        mentions: spans in the kept sentences, each with a concept.
+        lines: annotations of the LLM for the kept sentences, before alignment.
+        folded: annotations that were found in the text only in folded form.
+        concepts: number of spans of each concept.
         dropped_sentences: by reason.
         dropped_annotations: lines and annotations of kept sentences, by reason.
     """
@@ -64,11 +163,11 @@ class AnnotationReport:
 
     @property
     def once(self) -> int:
-        """Concepts that were given a single time."""
+        """Number of concepts that occur once."""
         return sum(count == 1 for count in self.concepts.values())
 
     def rarest(self, number: int = _SHOWN, seed: int = 0) -> list[str]:
-        """Some of the concepts that are given least often, drawn evenly."""
+        """Some of the least frequent concepts, drawn at random."""
         if not self.concepts:
             return []
         least = min(self.concepts.values())
@@ -94,12 +193,12 @@ class AnnotationReport:
 
 
 def frequency_figure(concepts: Counter[str]) -> bytes:
-    """How often each concept was given, from the most to the least common, as in the paper's Figure 4; PNG.
+    """A PNG of the frequencies of concepts by rank, as in the paper's Figure 4.
 
     Raises:
         ImportError: matplotlib, of the extra `plots`, is not installed.
     """
-    from matplotlib.figure import Figure  # and not pyplot, which has a backend and figures for the whole process
+    from matplotlib.figure import Figure  # not pyplot, whose backend and figures are global
 
     counts = np.sort(np.array(list(concepts.values()), np.int64))[::-1]
     drawn = Figure(figsize=(6.4, 4.2), layout="constrained")
@@ -132,7 +231,7 @@ def sample_mentions(documents: Iterable[Document], size: int, seed: int = 0) -> 
 
 
 def write_review(path: Path, sample: list[tuple[Document, Span]], source: str) -> None:
-    """Writes the page, self-contained: each annotation in its text, a verdict for each, the share so far."""
+    """Writes a self-contained page with each annotation in its text, a verdict for each, and the share so far."""
     from markupsafe import Markup
 
     page = render(

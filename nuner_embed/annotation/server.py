@@ -1,4 +1,4 @@
-"""Whom to ask: an OpenAI-compatible server, and what of the environment decides how it is reached."""
+"""An OpenAI-compatible server, and the environment variables that decide how it is reached."""
 
 import os
 import urllib.request
@@ -22,7 +22,7 @@ _ACCOUNT_VARIABLES = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
 _PROXY_VARIABLES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 _CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _OTHER_VARIABLES = ("NO_PROXY", "SSLKEYLOGFILE")
-# Options of a request that have an option of the command, or would give something else than one whole answer.
+# Fields of a request that have an option of the command, or would change the form of the answer.
 _TAKEN = {
     "model": "say it with --llm",
     "temperature": "say it with --temperature",
@@ -86,12 +86,12 @@ class LLMServer:
 
     @property
     def address(self) -> str:
-        """The base URL for people, without what may be secret in it."""
+        """The base URL for people, without user, password and query, which may be secret."""
         url = urlsplit(self.url)
         return printable(urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", "")))
 
     def key(self) -> str:
-        """The API key; a server of one's own may need none.
+        """The API key; empty if the variable is not set, as a local server allows.
 
         Raises:
             AnnotationError: OpenAI's own server is meant and the variable is not set, or it holds no key.
@@ -105,7 +105,7 @@ class LLMServer:
         return key
 
     def client(self) -> "openai.AsyncOpenAI":
-        """A client of the server, which has sent nothing yet.
+        """A new client of the server.
 
         Raises:
             AnnotationError: the environment names a proxy or certificates that cannot be used.
@@ -119,9 +119,9 @@ class LLMServer:
             http = openai.DefaultAsyncHttpxClient()
             http.event_hooks = {"response": [Guard(self.max_reply_mib * MIB)]}
             return openai.AsyncOpenAI(
-                api_key=key or "none",  # the library insists on one
+                api_key=key or "none",  # the library requires a key
                 base_url=url,
-                max_retries=0,  # its own retries know neither a Retry-After beyond a minute nor the other requests
+                max_retries=0,  # the library's retries ignore a Retry-After beyond a minute, and the other requests
                 timeout=self.timeout_seconds,
                 http_client=http,
             )
@@ -129,7 +129,7 @@ class LLMServer:
             raise AnnotationError(_why_no_client(error, openai.DefaultAsyncHttpxClient)) from None
 
     def way(self) -> str:
-        """What a connection takes from the environment, for messages: "" or " (through the proxy of HTTPS_PROXY)"."""
+        """The proxy or certificates of a connection, for messages: "" or " (through the proxy of HTTPS_PROXY)"."""
         url = urlsplit(self.url)
         proxies = urllib.request.getproxies_environment()
         proxy = next((name for name in (url.scheme, "all") if proxies.get(name)), None)
@@ -157,7 +157,7 @@ def _header_value(variable: str, what: str) -> str:
 
 
 def _why_no_client(error: Exception, make: Callable[[], object]) -> str:
-    """One line that names the variable to blame and the cure, and no value, which may hold a password."""
+    """One line with the variable at fault and the cure; never its value, which may hold a password."""
     variable = _to_blame(make)
     if variable is None:
         return f"no HTTP client can be made: {type(error).__name__}: {printable(' '.join(str(error).split()))}"
@@ -182,14 +182,14 @@ def _why_no_client(error: Exception, make: Callable[[], object]) -> str:
 
 
 def _to_blame(make: Callable[[], object]) -> str | None:
-    """The first variable with which alone no client can be made."""
+    """The first variable that by itself prevents making a client."""
     suspects = {*_PROXY_VARIABLES, *_CERTIFICATE_VARIABLES, *_OTHER_VARIABLES}
     there = [name for name in os.environ if name.upper() in suspects]
     for name in there:
         with _without([other for other in there if other != name]):
             try:
                 make()
-            except Exception:  # whatever it is, it is this variable's
+            except Exception:  # any error here is due to this variable
                 return name
     return None
 

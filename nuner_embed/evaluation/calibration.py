@@ -1,4 +1,4 @@
-"""What the cosine of a mention and a type's name means: measured on annotated data, fitted with two numbers."""
+"""Calibration: the probability of a type by the cosine of mention and type name, fitted on annotated data."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,8 +10,9 @@ from sklearn.linear_model import LogisticRegression
 
 from nuner_embed.arguments import Progress, silent
 from nuner_embed.documents import Document, Span
+from nuner_embed.encoders.base import Encoder
 from nuner_embed.encoders.concepts import ConceptEncoder
-from nuner_embed.encoders.text import TextEncoder, unit
+from nuner_embed.encoders.text import unit
 from nuner_embed.errors import ModelError
 from nuner_embed.models.concept_facts import Calibration
 
@@ -25,10 +26,10 @@ class Bin:
     """Pairs of a mention and a type whose probability lies in one tenth.
 
     Attributes:
-        low: of the tenth.
-        pairs: how many.
-        said: the mean probability that the calibration gives.
-        seen: the share of pairs that hold.
+        low: lower end of the tenth.
+        pairs: number of pairs.
+        said: mean probability by the calibration.
+        seen: share of pairs that hold.
     """
 
     low: float
@@ -88,7 +89,7 @@ class Pairs:
         return Calibration(slope, float(model.intercept_[0]), data)
 
     def bins(self, probabilities: NDArray[np.floating[Any]]) -> list[Bin]:
-        """How often pairs hold that the calibration gives some probability, by tenths."""
+        """The share of pairs that hold, for each tenth of the probability by the calibration."""
         place = np.minimum((probabilities * 10).astype(int), 9)
         found = []
         for number in range(10):
@@ -100,7 +101,7 @@ class Pairs:
 
 
 def compare(
-    encoder: TextEncoder,
+    encoder: Encoder,
     concepts: ConceptEncoder,
     documents: Sequence[Document],
     *,
@@ -131,7 +132,9 @@ def compare(
         rows = begin[first + embedded.rows.document] + embedded.rows.index
         vectors[rows], seen[rows] = embedded.vectors, True
         progress("encoding", last, len(kept))
-    some = np.flatnonzero(holds[seen].any(axis=0))  # of a rare type no mention may have been drawn, or none has a token
+    some = np.flatnonzero(
+        holds[seen].any(axis=0)
+    )  # of a rare type, perhaps no mention was drawn, or no mention has a token
     types = [types[i] for i in some]
     mentions = unit(vectors[seen]) if concepts.metric == "cosine" else vectors[seen]
     cosines = mentions @ concepts.encode(types).T
@@ -141,7 +144,7 @@ def compare(
 def _mentions(
     documents: Sequence[Document], seed: int, is_name: Callable[[str], bool]
 ) -> tuple[list[Document], list[str], NDArray[np.bool_]]:
-    """Documents with one span a mention, the types, and which mention is of which types."""
+    """Documents with one span for each mention, the types, and which types each mention has, (mentions, types)."""
     found: list[dict[tuple[int, int], set[str]]] = []
     counts: dict[str, int] = {}
     for document in documents:

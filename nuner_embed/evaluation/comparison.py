@@ -23,11 +23,11 @@ class Difference:
     """The difference between the scores of two models that were given the same support sets.
 
     Attributes:
-        model: the one.
-        over: the other.
+        model: the first model.
+        over: the model whose scores are subtracted.
         set: the set, or "average".
         k: size of the support sets.
-        mean: of the differences of token macro-F1, draw by draw.
+        mean: mean of the differences of token macro-F1, draw by draw.
         low, high: ends of its 95% interval (Student's t); None with a single draw.
     """
 
@@ -54,7 +54,7 @@ class Grid:
 
     Attributes:
         models, sets, k: in the order in which they were asked for.
-        averaged: the sets of which no cell is blank: averages are over them.
+        averaged: the sets without blank cells, over which averages are taken.
     """
 
     def __init__(self, cells: Sequence[Cell]) -> None:
@@ -103,7 +103,7 @@ def figure(cells: Sequence[Cell]) -> bytes:
     Raises:
         ImportError: matplotlib, of the extra `plots`, is not installed.
     """
-    from matplotlib.figure import Figure  # and not pyplot, which has a backend and figures for the whole process
+    from matplotlib.figure import Figure  # not pyplot, whose backend and figures are global
 
     grid = Grid(cells)
     names = [AVERAGE, *grid.sets] if len(grid.averaged) > 1 else grid.sets
@@ -139,14 +139,14 @@ def figure(cells: Sequence[Cell]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class SetFacts:
-    """What a reader must know of a set.
+    """Facts about a set for readers of the tables.
 
     Attributes:
         name: of the set.
         train, test: sentences of both parts.
-        types: how many.
-        repeated: test texts that also stand in the training part.
-        lost: annotated mentions of the test part that words cannot show: they overlap an earlier one or have no word.
+        types: number of types.
+        repeated: number of test texts that also occur in the training part.
+        lost: annotated mentions of the test part that overlap an earlier one or hold no word.
     """
 
     name: str
@@ -158,7 +158,7 @@ class SetFacts:
 
 
 def results(cells: Sequence[Cell], sets: Sequence[SetFacts], protocol: FewShotProtocol) -> dict[str, Any]:
-    """Everything, for `results.json`."""
+    """The contents of `results.json`."""
     grid = Grid(cells)
     return {
         "metric": "token_macro_f1",
@@ -173,7 +173,7 @@ def results(cells: Sequence[Cell], sets: Sequence[SetFacts], protocol: FewShotPr
 
 
 def table(cells: Sequence[Cell], sets: Sequence[SetFacts], protocol: FewShotProtocol) -> str:
-    """The tables, for `table.md`."""
+    """The contents of `table.md`."""
     grid = Grid(cells)
     unit = f"{protocol.unit}, exactly k" if protocol.unit == "words" else "mentions, between k and 2k"
     weights = protocol.class_weight or "none"

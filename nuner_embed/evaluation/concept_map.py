@@ -1,4 +1,4 @@
-"""A map of concepts as the paper's Figure 6: by UMAP, coloured by UMAP, as large as they are frequent."""
+"""A map of concepts as in the paper's Figure 6: places and colours by UMAP, sizes by frequency."""
 
 import io
 import json
@@ -19,11 +19,11 @@ from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.errors import ModelError
 from nuner_embed.pages import render
 
-_FEWEST = 10  # below, there is nothing to lay out
+_FEWEST = 10  # fewest concepts for a map
 _NAMED = 60  # concepts whose names stand in the picture
 _SOFTWARE = "nuner-embed concepts map"
 _PNG = b"\x89PNG\r\n\x1a\n"
-# by which a page of ours is known
+# the beginning by which a page of this program is recognised
 _PAGE = b"""<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width,initial-scale=1"><title>concepts</title>"""
 
@@ -37,7 +37,7 @@ class ConceptMap:
         counts: how often each was annotated, (n,).
         places: between 0 and 1, (n, 2).
         colours: red, green and blue of each, between 0 and 1, (n, 3).
-        model: whose concept encoder laid them out.
+        model: of the concept encoder.
     """
 
     names: tuple[str, ...] = field(repr=False)
@@ -52,7 +52,7 @@ class ConceptMap:
         return 1.2 + np.log(self.counts)
 
     def page(self) -> bytes:
-        """One HTML page that needs nothing else: zoom with the wheel, drag, point at a disk, look for a name."""
+        """A self-contained HTML page: zoom with the wheel, drag, point at a disk, search for a name."""
         from markupsafe import Markup
 
         points = [
@@ -94,10 +94,10 @@ class ConceptMap:
 
 
 def require_own(page: Path, picture: Path) -> None:
-    """Checks that a map may be written: nothing lies where its files go, or an earlier map.
+    """Checks that writing a map would overwrite nothing but an earlier map.
 
     Raises:
-        ModelError: something else does.
+        ModelError: another file is in the way.
     """
     beginning, head = _beginning(page), _beginning(picture)
     signed = f"Software\0{_SOFTWARE}".encode() in head
@@ -129,11 +129,11 @@ def lay_out(concepts: ConceptEncoder, counts: Counter[str], most: int, seed: int
     Args:
         concepts: makes their vectors.
         counts: how often each was annotated.
-        most: so many at most.
+        most: largest number of concepts.
         seed: of UMAP.
 
     Raises:
-        ModelError: there are too few.
+        ModelError: there are fewer than ten concepts.
         ImportError: umap-learn, of the extra `plots`, is not installed.
     """
     from umap import UMAP
@@ -146,14 +146,14 @@ def lay_out(concepts: ConceptEncoder, counts: Counter[str], most: int, seed: int
     vectors = concepts.encode(names)
     options: dict[str, Any] = {"metric": "cosine", "random_state": seed, "n_neighbors": min(15, len(names) - 1)}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that one thread is used where the result must be the same again
+        warnings.simplefilter("ignore")  # the warning that a fixed seed means one thread
         places, colours = (UMAP(n_components=size, **options).fit_transform(vectors) for size in (2, 3))
     counted = np.array([count for _, count in chosen], dtype=np.int64)
     return ConceptMap(names, counted, _between(places), _between(colours), concepts.model)
 
 
 def _between(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Values shifted and stretched to lie between 0 and 1; the outermost hundredth is cut off."""
+    """Values scaled to lie between 0 and 1; the outermost hundredth is clipped."""
     low, high = np.quantile(values, [0.005, 0.995], axis=0)
     scaled: NDArray[np.float64] = np.clip((values - low) / np.maximum(high - low, 1e-9), 0, 1).astype(np.float64)
     return scaled

@@ -16,8 +16,8 @@ from nuner_embed.documents import Document
 from nuner_embed.encoders.mentions import WordFeatures
 from nuner_embed.evaluation.metrics import Scores
 from nuner_embed.files import hash_of
+from nuner_embed.heads import DEFAULT_C, DEFAULT_CLASS_WEIGHT
 from nuner_embed.heads.classifier import LinearProbe
-from nuner_embed.heads.defaults import DEFAULT_C, DEFAULT_CLASS_WEIGHT
 from nuner_embed.heads.labelled_words import (
     Runs,
     Unit,
@@ -44,13 +44,13 @@ class FewShotProtocol:
         k: sizes of the support sets.
         draws: support sets of each size.
         seed: of the draws.
-        unit: whether k counts mentions, between k and 2k of each type, or words, exactly k of each (section 6).
+        unit: k counts mentions, between k and 2k of each type, or words, exactly k of each type (section 6).
         short_types: what happens where a type has fewer than k: the cell stays blank, the type is dropped (its words
             count as none, in training and test), or kept with as many as there are.
         C, class_weight, tol: of the probes, see `LinearProbe`.
 
     Raises:
-        ValueError: sizes, draws or a seed that are none, or out of bounds.
+        ValueError: sizes, draws or seed are out of bounds.
     """
 
     k: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
@@ -92,7 +92,7 @@ class TypedSet:
         return types_among(count_mentions(self.train) | count_mentions(self.test))
 
     def repeated(self) -> int:
-        """Test texts that also stand in the training part."""
+        """Number of test texts that also occur in the training part."""
         seen = {document.text for document in self.train}
         return sum(document.text in seen for document in self.test)
 
@@ -103,10 +103,10 @@ class Draws:
 
     Attributes:
         k: the size.
-        types: the types told apart.
-        left_out: types that are not, for want of mentions.
-        sets: numbers of the training sentences of each draw; none where the cell is blank.
-        blank: why it is, else None.
+        types: the types that probes tell apart.
+        left_out: types left out because they have too few mentions.
+        sets: numbers of the training sentences of each draw; empty if the cell is blank.
+        blank: why the cell is blank; else None.
     """
 
     k: int
@@ -146,7 +146,7 @@ def _plan(counts: Ints, types: list[str], k: int, protocol: FewShotProtocol) -> 
 
 
 def needed(draws: Sequence[Draws]) -> NDArray[np.intp]:
-    """The training sentences that any draw asks for, in order."""
+    """The numbers of all training sentences in the draws, ascending."""
     return np.unique(np.concatenate([np.empty(0, np.intp), *(one for size in draws for one in size.sets)]))
 
 
@@ -161,16 +161,16 @@ _ROWS_AT_ONCE = 4096
 
 @dataclass(slots=True)
 class Cell:
-    """What one model reached on one set from support sets of one size.
+    """The scores of one model on one set, from support sets of one size.
 
     Attributes:
-        model, set, k: which cell it is.
+        model, set, k: of the cell.
         scores: token macro-F1 of each draw, None left out, fractions of 1; none where the cell is blank.
         mean, std: of the scores; the standard deviation is of a sample, None with fewer than two scores.
         words: words of each support set.
-        types: how many types are told apart.
-        left_out: types that are not.
-        blank: why there are no scores.
+        types: number of types that probes tell apart.
+        left_out: types that were left out.
+        blank: why there are no scores; else None.
         others: token macro-F1 with None, and span micro-F1, of each draw.
     """
 
@@ -237,8 +237,8 @@ def measure(
 def fit_draw(vectors: NDArray[np.floating[Any]], codes: Ints, protocol: FewShotProtocol) -> LinearProbe:
     """A probe of one support set: features of its words, (n, dim), and their classes, (n,).
 
-    Where all words are of one class, as of a single type whose mentions fill their sentences, the probe gives that
-    class to every word: training knows no other.
+    If all words are of one class, as when the mentions of a single type fill their sentences, the probe gives that
+    class to every word.
     """
     probe = LinearProbe(C=protocol.C, class_weight=protocol.class_weight, tol=protocol.tol)
     classes = np.unique(codes)
@@ -257,7 +257,7 @@ def score_probes(
     types: Sequence[str],
     pool: ThreadPoolExecutor,
 ) -> list[Scores]:
-    """Scores of many probes on the same documents, which are read once for all of them."""
+    """Scores of many probes on the same documents; all probes are applied in one pass."""
     labels = WordLabels.of(documents, features, types)
     if not probes:
         return []

@@ -1,6 +1,6 @@
-"""The directory of an evaluation: whose it is, which of its files are as they were written, and its finished parts.
+"""The directory of an evaluation: its mark, the hashes of its files, and its finished parts.
 
-parts/evaluation.json is the mark by which it is known; it is written first. parts/HASH.json are cells that are done.
+parts/evaluation.json marks the directory as an evaluation, and is written first; parts/HASH.json hold finished cells.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ _HASH: Final = "[0-9a-f]" * 64
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """What the mark says.
+    """The contents of the mark.
 
     Attributes:
         kind: what the directory is.
@@ -41,7 +41,7 @@ class _Mark:
 
 @dataclass(frozen=True, slots=True)
 class _Results:
-    """What results.json of any version holds."""
+    """The fields of results.json in all versions."""
 
     metric: str
     scheme: str
@@ -91,7 +91,7 @@ class Folder:
         return self.path / PARTS_FOLDER / f"{key}.json"
 
     def write(self, name: str, content: bytes) -> None:
-        """Writes one of the outputs; its hash is noted first."""
+        """Writes one of the outputs; its hash is recorded first."""
         path = self.path / name
         mark = _read_mark(self.path)
         before = [sha256_of(path)] if path.is_file() else []
@@ -154,13 +154,13 @@ def opened(directory: Path) -> Iterator[Folder]:
 
 
 def write_part(path: Path, cells: Sequence[Cell], lost: int) -> None:
-    """Writes cells that are done, and how many mentions of the test part words cannot show."""
+    """Writes finished cells, and the number of test mentions that overlap an earlier one or hold no word."""
     part = {"cells": [cell.to_dict() for cell in cells], "lost": lost}
     write_json(path, {**part, "sha256": hash_of(part)})
 
 
 def read_part(path: Path) -> tuple[list[Cell], int] | None:
-    """What `write_part` wrote; None where that is not there, or damaged."""
+    """The cells and the number that `write_part` wrote; None if the file is missing or damaged."""
     try:
         part = _read(path)
     except (OSError, ValueError):

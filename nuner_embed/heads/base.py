@@ -1,13 +1,13 @@
-"""The contracts of this room, and the kinds of heads.
+"""The contracts of heads, and the registry of their kinds.
 
 A head reads the embeddings of texts and says where mentions are and of which type. There are two ways to do that:
 
 - word by word: `linear.LinearHead` gives each word one of the types or none, and adjacent words of a type are a
-mention;
+  mention;
 - mention by mention: in `named.MentionHead` a `SpanFinder` says which words are mentions, whatever their type, and a
   `SpanTyper` says which type each of them has.
 
-To add a kind of head: write a class that satisfies `Head`, name it in `KINDS`, and add a row to
+To add a kind of head: write a class that satisfies `Head`, register the class in `KINDS`, and add a row to
 tests/nuner_embed/heads/test_heads.py. `SpanFinder` is defined beside `embed_detected`, where jobs need it.
 """
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from nuner_embed.arguments import Progress
 from nuner_embed.documents import Document, is_text
+from nuner_embed.encoders.base import Encoder
 from nuner_embed.encoders.mentions import Found, SpanFinder
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import ProbeError
@@ -39,6 +40,7 @@ __all__ = [
     "SavedFinder",
     "SpanFinder",
     "SpanTyper",
+    "WithFacts",
     "head_class",
     "require_encoder",
 ]
@@ -64,14 +66,14 @@ class HeadFacts:
 
     @property
     def ignored(self) -> Mapping[str, int]:
-        """Types that the head was shown and does not tell apart, with their mentions."""
+        """Types of the training data that the head does not tell apart, with the number of their mentions."""
         return {}
 
     def require_sound(self) -> None:
-        """Checks what the types of the fields do not say.
+        """Checks the values beyond their types.
 
         Raises:
-            ValueError: a value that no head has; the message names the field.
+            ValueError: a value is not possible for a head; the message names the field.
         """
         if not all(name and is_text(name) for name in self.types):
             raise ValueError("types: a name that is empty, or no text")
@@ -85,8 +87,30 @@ class HeadFacts:
             raise ValueError(f"recipe: {error}") from None
 
 
+class WithFacts:
+    """What the facts of a head say, as properties of the head; the classes of heads derive from this one.
+
+    Attributes:
+        facts: what the head is, apart from its arrays.
+    """
+
+    __slots__ = ()
+
+    facts: HeadFacts
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """See `Head`."""
+        return self.facts.types
+
+    @property
+    def semantic_hash(self) -> str:
+        """See `Head`."""
+        return self.facts.semantic_hash
+
+
 class Part(Protocol):
-    """What a head consists of, and is saved with.
+    """A part of a head, which is saved with the head.
 
     Attributes:
         kind: its name in saved files.
@@ -100,7 +124,7 @@ class Part(Protocol):
 
     @classmethod
     def from_saved(cls, values: dict[str, Any], arrays: Arrays, semantic_hash: str) -> Self:
-        """What `to_saved` gave; `semantic_hash` is of the head's encoder.
+        """Makes the part from what `to_saved` returned; `semantic_hash` is of the head's encoder.
 
         Raises:
             KeyError, TypeError, ValueError: something is missing or does not fit.
@@ -129,7 +153,7 @@ class SpanTyper(Part, Protocol):
 
 @runtime_checkable
 class Head(Protocol):
-    """What turns texts into typed mentions, with an encoder that it does not own.
+    """Finds typed mentions in texts, with an encoder that is passed to each call.
 
     Attributes:
         kind: its name in `KINDS` and in saved files.
@@ -137,7 +161,7 @@ class Head(Protocol):
         facts: what the head is, apart from its arrays.
         types: names of the types that it tells apart.
         semantic_hash: of the encoder that it reads.
-        threshold: how probable a type must be where nothing else is asked for.
+        threshold: least probability of a type, unless a call gives another one.
     """
 
     kind: ClassVar[str]
@@ -158,9 +182,9 @@ class Head(Protocol):
         """Copies of documents whose spans are the mentions found, each with its type and a probability.
 
         Args:
-            encoder: the one that `semantic_hash` names.
-            documents: with spans, where the head types given mentions; else their spans are not looked at.
-            threshold: how probable a type must be, in place of the head's own.
+            encoder: the encoder with the head's `semantic_hash`.
+            documents: with spans, if the head types given mentions; any other head ignores their spans.
+            threshold: least probability of a type, in place of the head's own threshold.
 
         Raises:
             ProbeError: the encoder is another one.
@@ -170,7 +194,7 @@ class Head(Protocol):
         ...
 
     def threshold_for(self, encoder: TextEncoder, documents: Sequence[Document], progress: Progress) -> float:
-        """The threshold for texts that may hold far fewer mentions than the texts that the head was trained on."""
+        """The threshold for texts that may hold far fewer mentions than the training texts of the head."""
         ...
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
@@ -178,7 +202,7 @@ class Head(Protocol):
 
         Args:
             path: the directory.
-            force: replace a head that is there.
+            force: replace an existing head.
 
         Raises:
             ProbeError: a head is there and `force` was not given, or something else is there.
@@ -196,7 +220,7 @@ class Head(Protocol):
         ...
 
 
-# kind -> the class's place; a module is imported when a head of its kind is opened
+# kind -> module and class; the module is imported when a head of the kind is opened
 KINDS: Final = {
     "linear": "nuner_embed.heads.linear:LinearHead",
     "mentions": "nuner_embed.heads.named:MentionHead",
@@ -209,11 +233,11 @@ def head_class(kind: str) -> type[Head]:
     return cast(type[Head], getattr(importlib.import_module(module), name))
 
 
-def require_encoder(head: Head, encoder: TextEncoder) -> None:
-    """Refuses an encoder other than the one that a head was made for.
+def require_encoder(head: Head, encoder: Encoder) -> None:
+    """Checks that an encoder is the one for which a head was made.
 
     Raises:
-        ProbeError: naming both.
+        ProbeError: it is another one; the message names both.
     """
     facts = head.facts
     if encoder.semantic_hash != facts.semantic_hash:

@@ -16,13 +16,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nuner_embed.arguments import as_names
 from nuner_embed.encoders.concepts import ConceptEncoder
-from nuner_embed.heads.defaults import DEFAULT_C, DEFAULT_CLASS_WEIGHT, NAMED_THRESHOLD
+from nuner_embed.heads import DEFAULT_C, DEFAULT_CLASS_WEIGHT, NAMED_THRESHOLD
 from nuner_embed.heads.solver import Array, solve
 from nuner_embed.models.known import DEFAULT_MODEL
 
 _COMPUTED_IN = (np.float64, np.float32)
-# Hidden states have dead dimensions: training drove their weight in the last normalisation to zero, and what is left of
-# them (1e-8 and 1e-32 in all-MiniLM-L6-v2, beside 0.3 in the others) differs from one runtime to the next.
+# Hidden states have dead dimensions, whose weight in the last normalisation training drove to zero. What is left
+# (1e-8 and 1e-32 in all-MiniLM-L6-v2, against 0.3 in the others) differs between runtimes.
 _DEAD = 1e-6
 
 
@@ -42,9 +42,9 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes:
         classes_: the labels, sorted, (classes,).
-        coef_: of the features as they come, (classes, dim): standardising is folded in.
+        coef_: of the raw features, (classes, dim): standardising is folded in.
         intercept_: (classes,).
-        gradient_norm_: what `tol` bounds, as it was in the end.
+        gradient_norm_: the final value of what `tol` bounds.
         n_iter_: steps taken.
         n_features_in_: dim.
     """
@@ -108,9 +108,9 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         The score of a type is its calibrated log-odds minus the log-odds of the threshold; the score of no type is 0.
 
         Args:
-            names: of the types, as one would say them: "film", "film director".
+            names: of the types, in plain words: "film", "film director".
             concepts: a calibrated concept encoder, or the model that has one.
-            threshold: how probable a type must be.
+            threshold: least probability of a type.
 
         Returns:
             A probe whose classes are 0 for none and i for the i-th name.

@@ -1,7 +1,7 @@
-"""What finds mentions: a probe as a mention detector, and the spans that the documents were given.
+"""Span finders: a probe as a mention detector, and the spans that documents already have.
 
-English function words and punctuation: what a detected mention neither begins nor ends with, nor consists of. Both
-lists are this project's own. Which words are trimmed was decided on development parts (benchmarks/detector.py,
+A detected mention neither begins nor ends with an English function word or punctuation, nor consists of them alone.
+Both lists are this project's own. Which words are trimmed was decided on development parts (benchmarks/detector.py,
 results/detector.md). Articles, quantifiers and prepositions of place, time and amount are not trimmed: as many right
 mentions begin with them as wrong ones ("the wizard of oz", "under five dollars", "carry out"). A list knows words in
 lower case alone: "The Who", "World War I", "US" and "Will Smith" stay whole.
@@ -28,7 +28,7 @@ from nuner_embed.models.directories import DETECTOR_FOLDER
 from nuner_embed.models.resolver import locate
 
 DEFAULT_THRESHOLD: Final = 0.5  # for recall; 0.8 for browsing: benchmarks/detector.py, results/detector.md
-# Stands in the facts of a detector: a store that was begun with other rules must not be continued.
+# Part of the facts of a detector, so that a store is never continued with other rules of trimming.
 TRIMMING: Final = "English function words and punctuation, 1"
 
 _LINKING_WORDS = """
@@ -68,7 +68,7 @@ class ProbeDetector:
         weights: of the probe.
         types: of the probe.
         semantic_hash: of the encoder that it reads.
-        threshold: how probable it must be that a word is part of a mention, of whichever type.
+        threshold: least probability that a word is part of a mention of any type.
 
     Raises:
         ValueError: a threshold that is no probability.
@@ -103,7 +103,7 @@ class ProbeDetector:
         }
 
     def runs(self, documents: Sequence[Document], words: WordFeatures) -> tuple[Runs, Floats]:
-        """The mentions as runs of words, and how probable it is that the words of each are in a mention, (m,)."""
+        """The mentions as runs of words, and the mean probability that the words of each are in a mention, (m,)."""
         probabilities = self.weights.probabilities(words.vectors)
         typed = self.weights.classes > 0
         inside = probabilities[:, typed].sum(axis=1)
@@ -139,10 +139,10 @@ class ProbeDetector:
 
 @dataclass(frozen=True, slots=True)
 class GivenSpans:
-    """Takes the spans of the documents for their mentions, as they were given: nested and touching ones too.
+    """Takes the spans of the documents as the mentions, including nested and touching spans.
 
     Attributes:
-        semantic_hash: of any encoder; its embeddings are not looked at.
+        semantic_hash: of any encoder; its embeddings are not used.
     """
 
     kind: ClassVar[str] = "given"
@@ -163,7 +163,7 @@ class GivenSpans:
         return Found(document, start, end, [span.label for span in spans], scores)
 
     def to_saved(self) -> tuple[dict[str, Any], Arrays]:
-        """Nothing: the kind says it all."""
+        """Nothing besides the kind."""
         return {}, {}
 
     @classmethod
@@ -173,7 +173,7 @@ class GivenSpans:
 
 
 def _trimmed(runs: Runs, documents: Sequence[Document], features: WordFeatures) -> Runs:
-    """Mentions without function words and punctuation at their ends, and without those that are nothing else."""
+    """Trims the ends of mentions, and drops mentions of function words and punctuation alone."""
     words = [
         document.text[start:end] for number, document in enumerate(documents) for start, end in features.words(number)
     ]
@@ -212,14 +212,14 @@ def load_detector(name: str | Path, threshold: float = DEFAULT_THRESHOLD) -> Pro
 
 
 def trim(words: Sequence[str], *, begins_text: bool) -> tuple[int, int]:
-    """Which words of a mention are left when function words and punctuation are taken off both ends.
+    """The words of a mention that remain when function words and punctuation are removed from both ends.
 
     Args:
         words: of the mention, in order.
-        begins_text: the first one begins its text, where a function word has a capital letter.
+        begins_text: the mention begins its text, where a function word has a capital letter.
 
     Returns:
-        First word and one past the last; equal where nothing but function words and punctuation is there.
+        The first word and one past the last; equal if nothing remains.
     """
     first, last = 0, len(words)
     while first < last and _begins_nothing(words[first:last]):

@@ -1,7 +1,7 @@
 """Word embeddings, computed once for each text and encoder.
 
-They are kept in an SQLite file for each encoder, a row a text: what is there is not computed again, whichever corpus,
-sample or probe asks for it. Each group of texts is one transaction: a killed run keeps what it had finished.
+The embeddings are kept in an SQLite file for each encoder, with a row for each text, and used again for any corpus,
+sample or probe. Each group of texts is one transaction, so that a killed run keeps the groups that it finished.
 """
 
 import hashlib
@@ -15,9 +15,8 @@ import numpy as np
 from nuner_embed.arguments import Progress, silent
 from nuner_embed.cache import cached
 from nuner_embed.documents import Document
+from nuner_embed.encoders.base import Encoder
 from nuner_embed.encoders.mentions import WordFeatures
-from nuner_embed.encoders.text import TextEncoder
-from nuner_embed.encoders.tokens import tokenize
 from nuner_embed.errors import ProbeError
 from nuner_embed.files import canonical_json
 
@@ -32,39 +31,38 @@ _LOOKED_UP_AT_ONCE = 500
 
 
 def feature_folder() -> Path:
-    """Where word embeddings are kept; it may be emptied at any time."""
+    """The folder of the cached word embeddings; the folder may be emptied at any time."""
     return cached("features", folder=True)
 
 
-def embed_words(encoder: TextEncoder, documents: Sequence[Document]) -> WordFeatures:
+def embed_words(encoder: Encoder, documents: Sequence[Document]) -> WordFeatures:
     """Encodes the words of documents; long texts are windowed, words without a token left out.
 
     Raises:
         OutOfMemory: one window alone does not fit.
     """
-    table = tokenize(documents, encoder.tokenizer, "word")
-    embedded = encoder.encode_rows(table, "word")
+    embedded = encoder.encode_rows(encoder.tokenize(documents, "word"), "word")
     rows = embedded.rows
     bounds = np.searchsorted(rows.document, np.arange(len(documents) + 1))
     return WordFeatures(bounds, rows.start, rows.end, embedded.vectors)
 
 
 class _Damaged(Exception):
-    """A row of the file does not hold what the row should hold."""
+    """A row of the cache file has unexpected content."""
 
 
 class FeatureCache:
     """The word embeddings of texts by one encoder, in a file of that encoder's own.
 
     Args:
-        folder: where the files of all encoders lie; it is made where it is missing.
-        encoder: computes what is missing. Its hashes name the file: what it means and which bits to expect.
+        folder: of the files of all encoders; it is created if it is missing.
+        encoder: computes what is missing; its semantic and numeric hash name the file.
 
     Attributes:
-        encoded: texts that had to be encoded so far.
+        encoded: number of texts that had to be encoded so far.
     """
 
-    def __init__(self, folder: Path, encoder: TextEncoder) -> None:
+    def __init__(self, folder: Path, encoder: Encoder) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{encoder.semantic_hash[:16]}-{encoder.numeric_hash[:16]}.sqlite"
         self.encoder = encoder
@@ -95,7 +93,7 @@ class FeatureCache:
             marks = ",".join("?" * len(some))
             for (key,) in database.execute(f"SELECT key FROM texts WHERE key IN ({marks})", some):  # noqa: S608
                 del missing[key]
-        # neighbours in length are encoded together: little padding
+        # texts of similar length are encoded together, which saves padding
         by_length = sorted(missing.items(), key=lambda item: len(item[1].text))
         total, done = sum(len(document.text) for document in missing.values()), 0
         for group in _groups(by_length):
@@ -121,7 +119,10 @@ class FeatureCache:
                 kept[key] = spans, vectors
         try:
             return self._unpack([kept[key] for key in keys])
-        except (ValueError, TypeError) as error:  # not in the encoder, whose errors say nothing of this file
+        except (
+            ValueError,
+            TypeError,
+        ) as error:  # raised by the unpacking alone; errors of the encoder are not caught here
             raise _Damaged(str(error)) from None
 
     def _unpack(self, kept: list[tuple[bytes, bytes]]) -> WordFeatures:

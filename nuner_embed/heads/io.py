@@ -1,7 +1,7 @@
 """A head on disk: probe.json, and its arrays in a safetensors file beside it; never a pickle.
 
-A head is written beside its place and takes its name in one step: at any moment the directory is the old one or the new
-one. A reader that meets the moment between two of them reads again. `kind` in the JSON says which class reads the rest;
+A head is written to a temporary directory, which is renamed in one step: at any moment the directory is the old or the
+new one. A reader that meets the replacement of a head reads again. `kind` in the JSON says which class reads the rest;
 files of earlier versions have no `kind`: linear heads were the only ones.
 """
 
@@ -29,14 +29,14 @@ from nuner_embed.metadata import FileName, Positive, Sha256, convert
 PROBE_FILE: Final = "probe.json"
 SCHEMA_VERSION: Final = 1
 _WEIGHTS_FILES: Final = "weights-" + "[0-9a-f]" * 16 + ".safetensors"
-_TRIES: Final = 5  # of a reader, each of which needs a head that was replaced in the very moment
+_TRIES: Final = 5  # of a reader; each further try needs a head that was replaced during the one before
 _AGAIN: Final = "train the probe again"
 _MATRIX: Final = "coef"  # the array whose shape stands in the JSON, if a head has it
 
 
 @dataclass(frozen=True, slots=True)
 class _WeightsFile:
-    """Which file holds the arrays, and the shape of the matrix, (classes, dim), which earlier versions left out."""
+    """The file with the arrays, and the shape of the matrix, (classes, dim), which earlier versions left out."""
 
     file: FileName
     sha256: Sha256
@@ -45,7 +45,7 @@ class _WeightsFile:
 
 @dataclass(frozen=True, slots=True)
 class _Envelope:
-    """What `probe.json` says beside the facts; `sha256` is of all the rest, unless an earlier version wrote it."""
+    """The values of `probe.json` besides the facts; `sha256` is of all the others; earlier versions lack it."""
 
     weights: _WeightsFile
     kind: str = "linear"
@@ -62,7 +62,7 @@ def _read_file(directory: Path) -> _HeadFile:
     """Reads `probe.json`.
 
     Raises:
-        ProbeError: there is none, it is damaged, or of another schema version.
+        ProbeError: there is no such file, or it is damaged or has another schema version.
     """
     path = directory / PROBE_FILE
     try:
@@ -97,8 +97,8 @@ def save_head(path: str | Path, head: Head, arrays: Mapping[str, NDArray[Any]], 
     Args:
         path: the directory.
         head: its kind and facts are written.
-        arrays: everything else that the head consists of; 64-bit floating-point numbers are written in 32 bits.
-        force: replace a head that is there.
+        arrays: of the head; 64-bit floating-point numbers are written in 32 bits.
+        force: replace an existing head.
 
     Raises:
         ProbeError: a head is there and `force` was not given, or something else is there; or the head has more types
@@ -123,7 +123,7 @@ def save_head(path: str | Path, head: Head, arrays: Mapping[str, NDArray[Any]], 
         **asdict(head.facts),
         "weights": {"file": name, "sha256": digest, **shape},
     }
-    values = json.loads(json.dumps(values))  # as it will be read: keys that are numbers are texts there
+    values = json.loads(json.dumps(values))  # as the file will be read, where keys are always strings
     with replacing(expand(path), PROBE, force=force) as work:
         with atomic_write(work / name, follow=False) as stream:
             stream.write(content)
@@ -131,10 +131,10 @@ def save_head(path: str | Path, head: Head, arrays: Mapping[str, NDArray[Any]], 
 
 
 def open_head(path: str | Path) -> Head:
-    """Reads a saved head of any kind, and checks that every byte is as it was written.
+    """Reads a saved head of any kind, and verifies its hashes.
 
     Raises:
-        ProbeError: there is none, it is damaged, or of another schema version.
+        ProbeError: there is no head, or it is damaged or has another schema version.
     """
     directory = expand(path)
     for attempt in range(_TRIES):

@@ -1,6 +1,6 @@
-"""Words and their labels: what a probe learns from, and how what it says becomes mentions again.
+"""Words and their labels: from annotated mentions to the classes that a probe learns, and back to mentions.
 
-A probe gives each word one of the types or none, as section 4.1 of the paper has it, without BIO tags; adjacent words
+A probe gives each word one of the types or none, as in section 4.1 of the paper, without BIO tags; adjacent words
 of one type are one mention (`SCHEME`). Two mentions of a type that touch cannot be told apart this way.
 """
 
@@ -19,7 +19,7 @@ from nuner_embed.tags import OUTSIDE, spans_to_tags
 
 SCHEME = "one type or none a word, no BIO; adjacent words of one type are one mention"
 UNLABELLED = "ENTITY"
-NONE = "None"  # how the class of words in no mention is shown; it comes first, whatever types are called
+NONE = "None"  # display name of the class of words in no mention, which is always the first class
 Unit = Literal["mentions", "words"]
 
 
@@ -40,12 +40,12 @@ class Runs:
 
 @dataclass(frozen=True, slots=True)
 class WordLabels:
-    """What annotated documents say of their words.
+    """The labels of the words of annotated documents.
 
     Attributes:
         codes: 0 for none, else 1 + the place of the type in the list of types, (n,).
-        mentions: as they were annotated: two of a type that touch are two.
-        lost: mentions that no word stands for, or whose words belong to an earlier one that they overlap.
+        mentions: as annotated: two touching mentions of a type are two.
+        lost: number of mentions that hold no word, or overlap an earlier mention.
     """
 
     codes: Ints
@@ -79,7 +79,7 @@ class WordLabels:
 
 
 def runs_of(codes: Ints, bounds: Ints) -> Runs:
-    """The mentions that labelled words make: adjacent words of a document with one type."""
+    """The mentions in labelled words: runs of adjacent words of one type in a document."""
     if not len(codes):
         return Runs(codes, codes, codes)
     begins = np.empty(len(codes), dtype=bool)
@@ -104,15 +104,15 @@ def count_mentions(documents: Sequence[Document]) -> Counter[str]:
 
 
 def types_among(labels: Iterable[str]) -> list[str]:
-    """The types among labels, sorted: all but "O", which says of a span that it is no mention."""
+    """The types among labels, sorted; "O", which labels a span as no mention, is left out."""
     return sorted(set(labels) - {OUTSIDE})
 
 
 def require_not_reserved(types: Collection[str]) -> None:
-    """Refuses types whose name is taken.
+    """Checks that no type has the reserved name "O".
 
     Raises:
-        ProbeError: a type called "O", which means no entity.
+        ProbeError: a type is called "O", which means no entity.
     """
     if OUTSIDE in types:
         raise ProbeError(f'a type cannot be called "{OUTSIDE}", which stands for no entity; rename it')
@@ -137,10 +137,10 @@ def count_matrix(documents: Sequence[Document], types: Sequence[str], unit: Unit
 
 
 def require_known(found: Collection[str], known: Collection[str], what: str) -> None:
-    """Refuses annotated data with types that a probe does not know.
+    """Checks that a probe knows all types of annotated data.
 
     Raises:
-        ProbeError: naming both.
+        ProbeError: it does not; the message names the unknown and the known types.
     """
     unknown = sorted(set(found) - set(known))
     if unknown:
@@ -152,7 +152,7 @@ def require_known(found: Collection[str], known: Collection[str], what: str) -> 
 
 
 def comma_hint(names: Iterable[str]) -> str:
-    """How to write a type on the command line if some names hold commas; else an empty text."""
+    """How to write a name with a comma on the command line; empty if no name holds a comma."""
     for name in names:
         if "," in name:
             escaped = name.replace(",", r"\,")

@@ -4,9 +4,8 @@ mention. scikit-learn is needed to fit the head (`classifier`), not to use it.
 The threshold for a corpus with few mentions: sentences that were chosen because they hold a type hold more of it than
 other texts do, and a head that was trained on them expects as much everywhere. What the head finds in a sample of the
 corpus says by how much it is wrong. The threshold moves less than the two shares would ask for if the probabilities
-were calibrated, which they are not from a few examples: moved all the way, hardly anything is found. Measured, with
-other
-ways: benchmarks/prevalence.py, results/prevalence.md.
+were calibrated, which they are not from a few examples: moved all the way, hardly anything is found. Measured with
+other ways in benchmarks/prevalence.py, results/prevalence.md.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,11 +18,11 @@ from numpy.typing import NDArray
 
 from nuner_embed.arguments import Progress
 from nuner_embed.documents import Document, Span, is_text, split_words
+from nuner_embed.encoders.base import Encoder
 from nuner_embed.encoders.mentions import WordFeatures
-from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import ProbeError
-from nuner_embed.heads.base import Arrays, HeadFacts, require_encoder
-from nuner_embed.heads.defaults import EVEN_THRESHOLD
+from nuner_embed.heads import EVEN_THRESHOLD
+from nuner_embed.heads.base import Arrays, HeadFacts, WithFacts, require_encoder
 from nuner_embed.heads.features import embed_words
 from nuner_embed.heads.io import save_head
 from nuner_embed.heads.labelled_words import runs_of
@@ -31,10 +30,10 @@ from nuner_embed.metadata import Count, Positive
 from nuner_embed.tables import Ints
 
 Floats = NDArray[np.floating[Any]]
-ALLOWED: Final = 0.2  # types of dense corpora are found this often, beside what the sentences drawn for them hold
+ALLOWED: Final = 0.2  # in dense corpora, types are found at least this often, relative to the sentences drawn for them
 POWER: Final = 0.5
 HIGHEST: Final = 0.9
-_LEAST_WORDS = 1000  # fewer say too little of a share of a percent
+_LEAST_WORDS = 1000  # too few words do not show a share of a percent
 _CHARACTERS, _OF_A_DOCUMENT = 50_000, 2000  # some 8,000 words, a second or two
 _AT_ONCE = 64
 
@@ -71,7 +70,7 @@ class ProbeWeights:
         """The weights among the arrays of a saved head, checked against its types.
 
         Raises:
-            KeyError, ValueError: an array is not there, or does not fit.
+            KeyError, ValueError: an array is missing or does not fit.
         """
         classes, coef, intercept = (arrays[f"{prefix}{name}"] for name in ("classes", "coef", "intercept"))
         if classes.dtype != np.int64 or classes.ndim != 1 or not len(classes):
@@ -120,16 +119,16 @@ class Training:
 
     Attributes:
         sentences: documents in the support set.
-        words: words in them.
-        mentions: mentions of each type in them.
-        k: mentions of each type that were asked for, between k and 2k; None where all the data was taken.
-        seed: of the draw, None where there was none.
-        left_out: types of the data that the probe does not know, with their mentions.
-        lost: mentions that no word stands for or that an earlier one overlaps.
+        words: words in these documents.
+        mentions: mentions of each type in these documents.
+        k: the support set was drawn with between k and 2k mentions of each type; None if all the data was taken.
+        seed: of the draw; None if nothing was drawn.
+        left_out: types of the data that the probe does not know, with the number of their mentions.
+        lost: mentions that hold no word, or overlap an earlier mention.
         gradient_norm: largest entry of the gradient of the mean loss in the end.
         iterations: of the solver.
         mention_words: words of the support set that are in mentions.
-        background_words: words of texts that nobody annotated, learnt from as words of none.
+        background_words: words of texts without annotations, which were learnt as words of no type.
     """
 
     sentences: Count
@@ -141,7 +140,7 @@ class Training:
     lost: Count
     gradient_norm: float
     iterations: Count
-    mention_words: Count = 0  # a probe of an earlier version says neither
+    mention_words: Count = 0  # missing in probes of earlier versions, as is the next field
     background_words: Count = 0
 
     @classmethod
@@ -182,7 +181,7 @@ class ProbeFacts(HeadFacts):
 
     @property
     def threshold(self) -> float:
-        """How probable a type must be: the most probable class wins, unless the head was made of names."""
+        """Least probability of a type; 0.5, where the most probable class wins, unless the head was made of names."""
         return float(self.parameters.get("threshold", EVEN_THRESHOLD))
 
     def require_sound(self) -> None:
@@ -201,12 +200,12 @@ class ProbeFacts(HeadFacts):
 
 
 @dataclass(frozen=True, slots=True)
-class LinearHead:
+class LinearHead(WithFacts):
     """Finds mentions of the types that a probe was trained for, word by word.
 
     Attributes:
-        weights: say of each word which type it belongs to, or none.
-        facts: what the head is and what it was trained on.
+        weights: score the classes of each word: the types, and none.
+        facts: types, encoder and training of the head.
     """
 
     kind: ClassVar[str] = "linear"
@@ -227,16 +226,6 @@ class LinearHead:
         save_head(path, self, self.weights.to_saved(), force=force)
 
     @property
-    def types(self) -> tuple[str, ...]:
-        """See `Head`."""
-        return self.facts.types
-
-    @property
-    def semantic_hash(self) -> str:
-        """See `Head`."""
-        return self.facts.semantic_hash
-
-    @property
     def threshold(self) -> float:
         """See `Head`."""
         return self.facts.threshold
@@ -246,7 +235,7 @@ class LinearHead:
 
         Args:
             features: the words, embedded by the head's encoder.
-            types: a list in place of the head's own; words of types that are not in it become words of none.
+            types: a list in place of the head's own; words of types outside the list become words of none.
             threshold: as in `tag`.
         """
         if threshold is None:
@@ -259,12 +248,10 @@ class LinearHead:
         renumbered: Ints = np.array([0, *(place.get(name, 0) for name in self.types)], dtype=np.int64)[codes]
         return renumbered
 
-    def tag(
-        self, encoder: TextEncoder, documents: Sequence[Document], threshold: float | None = None
-    ) -> list[Document]:
+    def tag(self, encoder: Encoder, documents: Sequence[Document], threshold: float | None = None) -> list[Document]:
         """See `Head.tag`; a mention's score is the mean probability of its words.
 
-        The threshold is how probable the best type of a word must be, compared with no type at all.
+        The threshold is the least probability of the best type of a word, relative to no type.
         """
         require_encoder(self, encoder)
         features = embed_words(encoder, documents)
@@ -282,12 +269,12 @@ class LinearHead:
             spans[owner].append(span)
         return [replace(document, spans=tuple(found)) for document, found in zip(documents, spans, strict=True)]
 
-    def threshold_for(self, encoder: TextEncoder, documents: Sequence[Document], progress: Progress) -> float:
-        """See `Head.threshold_for`; some 8,000 words of the documents are looked at, see `rare_threshold`.
+    def threshold_for(self, encoder: Encoder, documents: Sequence[Document], progress: Progress) -> float:
+        """See `Head.threshold_for`; mentions are counted in some 8,000 words of the documents, see `rare_threshold`.
 
         Returns:
-            From 0.5, where the documents hold enough mentions or fewer than 1,000 words, to 0.9. The head's own
-            threshold if it was trained on a background too, or was made of names.
+            Between 0.5, for documents with enough mentions or fewer than 1,000 words, and 0.9. The head's own threshold
+            if the head was trained with a background, or made of names.
         """
         require_encoder(self, encoder)
         training = self.facts.training
@@ -306,14 +293,14 @@ class LinearHead:
         return rare_threshold(training.mention_words / training.words, found / max(1, words))
 
     def _best(self, probabilities: Floats, threshold: float | None) -> Ints:
-        """Which column of the probabilities each word gets, (n,)."""
+        """The column of the most probable class of each word at a threshold, (n,)."""
         weighed = probabilities.copy()
         weighed[:, self.weights.classes == 0] *= self._odds_asked_for(threshold)
         best: Ints = weighed.argmax(axis=1)
         return best
 
     def _odds_asked_for(self, threshold: float | None) -> float:
-        """The odds of a type against no type that a threshold asks for, relative to those that the weights imply."""
+        """The factor by which a threshold raises the odds that a type needs against no type."""
         if threshold is None:
             return 1.0
         if not 0 < threshold < 1:
@@ -322,13 +309,13 @@ class LinearHead:
 
 
 def rare_threshold(learnt: float, found: float, *, allowed: float = ALLOWED, power: float = POWER) -> float:
-    """The threshold for a corpus that may hold far fewer mentions than the texts that a probe was trained on.
+    """The threshold for a corpus that may hold far fewer mentions than the training texts of a probe.
 
     Args:
-        learnt: share of the words in mentions, where the probe learnt.
-        found: share of the words in which it finds mentions at a threshold of 0.5, in a sample of the corpus.
-        allowed: how much of the former the latter may be and say nothing.
-        power: of the ratio that is left.
+        learnt: share of words in mentions, in the training texts.
+        found: share of words in mentions that the probe finds at a threshold of 0.5, in a sample of the corpus.
+        allowed: the threshold stays 0.5 as long as `found` is at least this share of `learnt`.
+        power: to which the ratio of the two shares is raised.
 
     Returns:
         0.5 where at least a fifth of what was learnt from is found; else the odds are the square root of how many times

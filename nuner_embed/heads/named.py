@@ -1,7 +1,7 @@
-"""Mentions first, then their types: a finder says which words are mentions, a typer of which type each of them is.
+"""Heads that first find mentions and then type them, with a finder and a typer.
 
-Of types that are only named, the model's detector finds the mentions, and the concept encoder says how near each is to
-the name of a type. Nothing is trained, and no example is needed.
+For types given by name alone, the model's detector finds the mentions, and the concept encoder compares each mention
+with the names of the types. Nothing is trained, and no example is needed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,9 @@ from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.loader import load_encoder
 from nuner_embed.encoders.mentions import embed_detected
 from nuner_embed.encoders.text import TextEncoder, unit
-from nuner_embed.encoders.tokens import tokenize
 from nuner_embed.errors import ProbeError
-from nuner_embed.heads.base import Arrays, HeadFacts, SavedFinder, SpanTyper, require_encoder
-from nuner_embed.heads.defaults import NAMED_THRESHOLD
+from nuner_embed.heads import NAMED_THRESHOLD
+from nuner_embed.heads.base import Arrays, HeadFacts, SavedFinder, SpanTyper, WithFacts, require_encoder
 from nuner_embed.heads.detector import GivenSpans, ProbeDetector, load_detector
 from nuner_embed.heads.io import save_head
 from nuner_embed.heads.labelled_words import require_not_reserved
@@ -38,10 +37,10 @@ class ConceptTyper:
 
     Attributes:
         types: what the types are called.
-        names: the concept that each type is.
+        names: of the concept of each type.
         vectors: of these concepts, (types, dim).
         slope, intercept: of the calibration, which turns a similarity into log-odds.
-        metric: what a similarity is.
+        metric: of the similarity.
 
     Raises:
         ValueError: shapes that do not fit, or numbers that are not finite.
@@ -162,8 +161,8 @@ class MentionFacts(HeadFacts):
 
 
 @dataclass(frozen=True, slots=True)
-class MentionHead:
-    """Finds mentions, whatever they are, and gives each the most probable type, if that is probable enough.
+class MentionHead(WithFacts):
+    """Finds mentions of any kind, and gives each its most probable type, if the type reaches the threshold.
 
     Attributes:
         finder: finds the mentions.
@@ -180,7 +179,7 @@ class MentionHead:
 
     @classmethod
     def of(cls, encoder: TextEncoder, finder: SavedFinder, typer: SpanTyper, threshold: float) -> Self:
-        """Puts a head together for an encoder.
+        """Makes a head for an encoder.
 
         Raises:
             ProbeError: the finder reads another encoder.
@@ -231,16 +230,6 @@ class MentionHead:
         save_head(path, self, arrays, force=force)
 
     @property
-    def types(self) -> tuple[str, ...]:
-        """See `Head`."""
-        return self.facts.types
-
-    @property
-    def semantic_hash(self) -> str:
-        """See `Head`."""
-        return self.facts.semantic_hash
-
-    @property
     def threshold(self) -> float:
         """See `Head`."""
         return self.facts.threshold
@@ -255,8 +244,7 @@ class MentionHead:
         if not 0 < threshold < 1:
             raise ValueError(f"threshold must be between 0 and 1, not {threshold!r}")
         require_encoder(self, encoder)
-        table = tokenize(documents, encoder.tokenizer, "word")
-        mentions = embed_detected(encoder, table, self.finder)
+        mentions = embed_detected(encoder, encoder.tokenize(documents, "word"), self.finder)
         probable: NDArray[np.floating[Any]] = expit(self.typer.score(np.asarray(mentions.vectors, np.float32)))
         spans: list[list[Span]] = [[] for _ in documents]
         for document, span, row in zip(mentions.rows.document.tolist(), mentions.found or (), probable, strict=True):
@@ -266,7 +254,7 @@ class MentionHead:
         return [replace(document, spans=tuple(found)) for document, found in zip(documents, spans, strict=True)]
 
     def threshold_for(self, encoder: TextEncoder, documents: Sequence[Document], progress: Progress) -> float:
-        """See `Head.threshold_for`: the head's own, whose calibration is not of any corpus."""
+        """See `Head.threshold_for`: always the head's own threshold."""
         return self.threshold
 
 
@@ -278,16 +266,16 @@ def named_tagger(
     detector: str | None = None,
     threads: int = 0,
 ) -> Tagger[MentionHead]:
-    """A tagger for types that are only named, with a model's encoders and its detector.
+    """A tagger for types given by name alone, with the encoders and the detector of a model.
 
-    The detector finds mentions. The mean of a mention's tokens is compared with the vector of each type's name; what
-    `nuner-embed concepts calibrate` measured turns the similarity into a probability.
+    The detector finds mentions. The mean of a mention's tokens is compared with the vector of each type's name; the
+    calibration by `nuner-embed concepts calibrate` turns the similarity into a probability.
 
     Args:
-        types: names of types, as one would say them: "city", "film director". A mapping calls the types by its keys,
-            and its values are the names that are understood: `{"LOC": "location"}`.
+        types: names of types in plain words: "city", "film director". The keys of a mapping are the labels of the
+            types, and its values the names: `{"LOC": "location"}`.
         model: a Hugging Face or exported directory with a concept encoder, or a known name.
-        threshold: how probable a type must be for a mention to be of it.
+        threshold: least probability of a mention's type.
         detector: the directory of a probe that finds the mentions, in place of the model's own.
         threads: 0 for one a core.
 
@@ -349,7 +337,7 @@ def extract(
 
 
 def _named(types: str | Sequence[str] | Mapping[str, str]) -> dict[str, str]:
-    """What the types are called, and the name of each."""
+    """The labels of the types, with the name of each."""
     types = types if isinstance(types, Mapping) else as_names(types)
     named = dict(types) if isinstance(types, Mapping) else {name: name for name in types}
     if not named or len(named) < len(types) or not all(map(str.strip, [*named, *named.values()])):

@@ -1,10 +1,9 @@
-"""How a linear head is made: of annotated documents, or of the names of types.
+"""Training a linear head on annotated documents, or making one of the names of types.
 
-Words of texts that nobody annotated are probable negatives for a head that is to look for something rare: sentences
-that were chosen because they hold a type hold far more of it than other texts do, and a head that was trained on them
-alone finds it everywhere. Most words of any other text are of no type; the few that are of one hardly count. How much
-that
-helps: benchmarks/background.py, results/background.md.
+Words of texts without annotations are probable negatives for a head that is to find something rare. Sentences that were
+chosen because they hold a type hold far more mentions of the type than other texts, and a head trained on them alone
+finds the type everywhere. Most words of any other text are of no type; the few others hardly matter. How much a
+background helps: benchmarks/background.py, results/background.md.
 """
 
 from collections.abc import Collection, Mapping
@@ -15,18 +14,19 @@ import numpy as np
 
 from nuner_embed.arguments import Progress, Texts, silent
 from nuner_embed.corpora.corpus import Corpus
+from nuner_embed.encoders.base import Encoder
 from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import ProbeError
 from nuner_embed.files import expand
-from nuner_embed.heads.classifier import LinearProbe
-from nuner_embed.heads.defaults import (
+from nuner_embed.heads import (
     AUTO_CLASS_WEIGHT,
     BACKGROUND_CLASS_WEIGHT,
     DEFAULT_C,
     DEFAULT_CLASS_WEIGHT,
     NAMED_THRESHOLD,
 )
+from nuner_embed.heads.classifier import LinearProbe
 from nuner_embed.heads.features import FeatureCache, feature_folder
 from nuner_embed.heads.labelled_words import WordLabels, count_mentions, require_not_reserved
 from nuner_embed.heads.linear import Floats, LinearHead, ProbeFacts, ProbeWeights, Training
@@ -52,11 +52,11 @@ def fit_probe(
 ) -> Tagger[LinearHead]:
     """Trains a probe on a support set; see `train_probe` for the arguments.
 
-    A type of which no word can be learnt, since each of its mentions overlaps an earlier one or holds no token, is
-    left out, and stands in `head.facts.training.left_out`.
+    A type without a word to learn from, because each of its mentions overlaps an earlier one or holds no token, is left
+    out and listed in `head.facts.training.left_out`.
 
     Raises:
-        ProbeError: all words are of one class, or a background that is none.
+        ProbeError: all words are of one class, or the background holds no words of this encoder.
         OutOfMemory: one window alone does not fit.
     """
     features = FeatureCache(cache or feature_folder(), encoder).features(support_set.documents, progress)
@@ -143,7 +143,7 @@ def train_probe(
 def zero_shot_tagger(
     types: Mapping[str, str], encoder: TextEncoder, concepts: ConceptEncoder, threshold: float = NAMED_THRESHOLD
 ) -> Tagger[LinearHead]:
-    """A tagger for types that are only named: the linear layer is made of their vectors, `LinearProbe.from_concepts`.
+    """A tagger for types given by name alone: the linear layer is made of the names' vectors, see `LinearProbe`.
 
     Args:
         types: what the types are to be called, and the concept that each is.
@@ -176,7 +176,7 @@ def zero_shot_tagger(
 
 
 def background_words(
-    source: str | Path, encoder: TextEncoder, *, seed: int = 0, cache: Path | None = None, progress: Progress = silent
+    source: str | Path, encoder: Encoder, *, seed: int = 0, cache: Path | None = None, progress: Progress = silent
 ) -> Floats:
     """Vectors of words of a store or of a corpus, at most 4,000, drawn at random: (n, dim).
 

@@ -1,4 +1,4 @@
-"""Support sets: what a probe is to learn from, all of a corpus or sentences drawn from it.
+"""Support sets: the sentences from which a probe learns, all of a corpus or drawn from it.
 
 A drawn support set holds between k and 2k mentions of every type, or exactly k words of it. `k ~ 2k` follows Ding et
 al. (2021) and section 4.1 of the paper; `k_w` follows section 6. Adding random sentences until every type has enough
@@ -27,14 +27,14 @@ _SEARCH_NODES = 20_000  # of the integer program's tree
 
 @dataclass(frozen=True, slots=True)
 class SupportSet:
-    """What a probe is to learn from.
+    """The sentences from which a probe learns.
 
     Attributes:
         documents: annotated.
         types: to tell apart, sorted.
         left_out: other types of the data, with their mentions.
-        k: mentions of each type that were asked for, None where all the data was taken.
-        seed: of the draw, None where there was none.
+        k: the set was drawn with between k and 2k mentions of each type; None if all the data was taken.
+        seed: of the draw; None if nothing was drawn.
         what: the data's name in messages.
     """
 

@@ -1,4 +1,4 @@
-"""An encoder and a head on it: texts in, mentions out."""
+"""An encoder with a head: finds mentions in texts."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ class Tagger(Generic[H]):
 
     Attributes:
         encoder: frozen; embeds the texts.
-        head: of whichever kind; see `nuner_embed.heads.base`.
+        head: of any kind; see `nuner_embed.heads.base`.
     """
 
     encoder: TextEncoder
@@ -30,11 +30,11 @@ class Tagger(Generic[H]):
 
     @staticmethod
     def open(path: str | Path, *, model: str | None = None, threads: int = 0) -> "Tagger[Head]":
-        """Reads a saved head and loads the encoder that it was made for.
+        """Reads a saved head and loads its encoder.
 
         Args:
             path: the head's directory.
-            model: where the encoder is, in place of where it was.
+            model: the encoder's name or directory, in place of the one in the head.
             threads: 0 for one a core.
 
         Raises:
@@ -44,7 +44,7 @@ class Tagger(Generic[H]):
         head = open_head(path)
         facts = head.facts
         try:
-            if model is None:  # the name comes from a file, perhaps a stranger's
+            if model is None:  # the name comes from a file, which may come from somebody else
                 encoder = load_named_encoder(facts.model, facts.recipe, facts.semantic_hash, threads=threads)
             else:
                 encoder = load_encoder(model, threads=threads, **facts.recipe)
@@ -88,7 +88,7 @@ class Tagger(Generic[H]):
         return self.head.tag(self.encoder, as_documents(documents), threshold)
 
     def threshold_for(self, documents: Texts, progress: Progress = silent) -> float:
-        """The threshold for texts that may hold far fewer mentions than those that the head was trained on.
+        """The threshold for texts that may hold far fewer mentions than the training texts of the head.
 
         Examples of a rare type come from sentences that were chosen because they hold the type, and a head that was
         trained on them alone finds the type too often elsewhere.
@@ -98,7 +98,7 @@ class Tagger(Generic[H]):
             progress: is told `(what, done, total)` while texts are encoded.
 
         Returns:
-            What `tag` is to be given.
+            A threshold for `tag`.
 
         Raises:
             OutOfMemory: one window alone does not fit.

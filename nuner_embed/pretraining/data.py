@@ -1,6 +1,6 @@
-"""From an annotated corpus to the pieces that are trained on and those that are held out.
+"""From an annotated corpus to the pieces for training and the held-out pieces.
 
-Samples and the most frequent concepts, for those who ask for them, are drawn here too.
+Samples of texts and the most frequent concepts are selected here too.
 """
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -23,9 +23,9 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: spreads seeds over
 
 
 def draw_texts(examples: Examples, number: int, seed: int) -> Examples:
-    """A number of texts, drawn at random as in section 5.3 of the paper; all texts where there are no more.
+    """Draws a number of texts at random, as in section 5.3 of the paper; all texts if there are no more.
 
-    A text that stands in the corpus twice is one text here.
+    A text that occurs twice in the corpus counts once.
     """
     order = _shuffled(examples.text, seed)
     kept = np.isin(examples.text, order[:number])
@@ -51,13 +51,13 @@ def keep_top_concepts(examples: Examples, number: int) -> Examples:
 
 
 def merge_labels(examples: Examples, same: Sequence[Hashable]) -> Examples:
-    """Makes one label of those that the concept encoder cannot tell apart, such as "Person" and "person" uncased.
+    """Merges labels that the concept encoder cannot tell apart, such as "Person" and "person" for an uncased model.
 
-    Apart, each would be the other's sure negative.
+    Unmerged, each would be a negative of the other.
 
     Args:
         examples: with all labels.
-        same: what the encoder sees of each label; the first label of equals stays.
+        same: the encoder's input for each label; of labels with equal inputs the first is kept.
     """
     place: dict[Hashable, int] = {}
     number = np.array([place.setdefault(one, len(place)) for one in same], np.int64)
@@ -70,10 +70,10 @@ def merge_labels(examples: Examples, same: Sequence[Hashable]) -> Examples:
 
 
 def hold_out(examples: Examples, share: float, seed: int) -> tuple[Ints, Ints]:
-    """Splits pieces into a training and a held-out part by their texts, so that none stands in both.
+    """Splits pieces into a training and a held-out part by text: no text is in both parts.
 
     Returns:
-        Numbers of the pieces of each part. With a share above 0 the second holds at least one text, if there are two.
+        Numbers of the pieces of each part. With a share above 0, at least one text is held out, if there are two.
     """
     order = _shuffled(examples.text, seed)
     number = min(max(1, round(share * len(order))), len(order) - 1) if share else 0
@@ -82,7 +82,7 @@ def hold_out(examples: Examples, share: float, seed: int) -> tuple[Ints, Ints]:
 
 
 def _shuffled(text: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
-    """Each text's number once, in an order that depends on the numbers and the seed alone."""
+    """The numbers of the texts, each once, in a random order that depends on the numbers and the seed alone."""
     unique = np.unique(text)
     with np.errstate(over="ignore"):
         mixed = (unique ^ (np.uint64(seed) * _MIX)) * _MIX
@@ -91,7 +91,7 @@ def _shuffled(text: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
 
 
 def _of_pieces(examples: Examples, kept: NDArray[np.bool_]) -> Examples:
-    """The kept pieces with their ranges, and the labels that are still in use."""
+    """The kept pieces with their ranges, and only the labels that are still used."""
     lengths = examples.lengths
     place = np.cumsum(kept) - 1
     ranges = kept[examples.piece]
@@ -116,11 +116,11 @@ _CONCEPT_TOKENS = 64
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run learns from.
+    """The data of a run.
 
     Attributes:
         examples: all pieces.
-        train, held_out: their numbers in either part.
+        train, held_out: numbers of the pieces of each part.
         files: names of the corpus's files.
         sha256: of the corpus's contents.
     """
@@ -132,7 +132,7 @@ class Prepared:
     sha256: str
 
     def facts(self, kind: str) -> dict[str, Any]:
-        """For people, as JSON values; `kind` says what the labels are."""
+        """Facts about the data as JSON values; `kind` names what the labels are."""
         return {
             "files": list(self.files),
             "sha256": self.sha256,
@@ -157,8 +157,8 @@ def prepare(
     """Reads an annotated corpus, as the options of `Corpus` in `reading` say, and tokenizes it.
 
     Raises:
-        CorpusError: it cannot be read.
-        PretrainingError: it holds nothing to learn from.
+        CorpusError: the corpus cannot be read.
+        PretrainingError: the corpus holds nothing to learn from.
     """
     tags = settings.objective == "token-classification"
     with Corpus(data, **reading) as corpus:

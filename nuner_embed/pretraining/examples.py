@@ -1,4 +1,4 @@
-"""An annotated corpus as arrays: token ids in pieces that fit the encoder, the labels of their tokens, and batches."""
+"""An annotated corpus as arrays: token ids in pieces that fit the encoder, labels of tokens, and batches."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +15,7 @@ from nuner_embed.tables import Ints
 from nuner_embed.tags import spans_to_tags
 
 _DOCUMENTS_AT_ONCE = 4096
-# What a document is annotated with: character ranges and a label for each.
+# The annotations of a document: character ranges, each with a label.
 Labelled = Callable[[Document], Sequence[tuple[int, int, str]]]
 
 
@@ -26,14 +26,14 @@ class Examples:
     Attributes:
         ids: token ids of all pieces one after the other, special tokens included, (n,).
         bounds: piece i has the ids `bounds[i]` to `bounds[i + 1]`, (e + 1,).
-        text: a number for each piece that depends on its whole text alone, (e,) uint64.
-        piece: which piece each labelled range lies in, in rising order, (m,).
+        text: a hash of each piece's whole text, (e,) uint64.
+        piece: the piece of each labelled range, ascending, (m,).
         first, last: its first token and one past its last, counted within the piece, (m,) each.
         label: its label, as an index into `labels`, (m,).
         labels: all labels.
         specials: special tokens before and after each piece.
         documents: texts that the pieces come from.
-        lost: labelled ranges left out: without a token, or across the cut between two pieces.
+        lost: number of labelled ranges left out, which hold no token or cross the cut between two pieces.
     """
 
     ids: NDArray[np.int32]
@@ -67,7 +67,7 @@ class Examples:
 
 
 def concepts_of(document: Document) -> list[tuple[int, int, str]]:
-    """The spans of a document with their concepts; spans without one are left out."""
+    """The spans of a document with their concepts; spans without a concept are left out."""
     return [(span.start, span.end, span.label) for span in document.spans if span.label]
 
 
@@ -88,13 +88,13 @@ def make_examples(
     first_token_only: bool = False,
     progress: Callable[[int], None] = lambda documents: None,
 ) -> Examples:
-    """Tokenizes texts, cuts them into pieces, and finds the tokens of every label.
+    """Tokenizes texts, cuts them into pieces, and finds the tokens of every labelled range.
 
     Args:
         documents: annotated.
         tokenizer: of the text encoder.
         max_length: longest piece in tokens, special ones included.
-        labelled: which ranges carry which labels.
+        labelled: returns the labelled ranges of a document.
         first_token_only: label the first token of each range alone.
         progress: is told how many documents are done.
     """
@@ -186,7 +186,7 @@ def _number(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-# Batches among which pieces are sorted by length, where padding costs: a few percent are left of it.
+# Batches in a pool whose pieces are sorted by length where padding costs time; a few percent of padding remain.
 _POOL_BATCHES = 50
 
 
@@ -196,7 +196,7 @@ class Batch:
 
     Attributes:
         pieces: numbers of the pieces, the shortest first, (b,).
-        tokens: how many they have in all, special ones left out.
+        tokens: number of their tokens, special ones left out.
         labels: labels of the batch, each once, (c,).
         token: of each (token, label) pair that holds, the token, counted through all pieces without special ones, (p,).
         column: its label as an index into `labels`, (p,).
@@ -212,7 +212,7 @@ class Batch:
 def plan_epoch(
     lengths: Ints, pieces: Ints, batch_size: int, seed: Sequence[int], *, by_length: bool = True
 ) -> list[Ints]:
-    """Cuts an epoch into batches in a random order that the seed decides.
+    """Cuts an epoch into batches, in a random order given by the seed.
 
     Args:
         lengths: of all pieces.
@@ -221,7 +221,7 @@ def plan_epoch(
         seed: of this epoch.
         by_length: put pieces of like length together. That saves padding, and costs something: in a batch of short
             sentences each token weighs more than in one of long ones, and after five epochs of 1,080 sentences the
-            held-out loss was 1.60 instead of 1.58. Where nothing is padded, batches are better left to chance.
+            held-out loss was 1.60 instead of 1.58. Where nothing is padded, random batches are better.
     """
     random = np.random.default_rng(seed)
     shuffled = random.permutation(pieces)
@@ -235,7 +235,7 @@ def plan_epoch(
 
 
 def make_batch(examples: Examples, pieces: Ints) -> Batch:
-    """Collects the labels exemplified in some pieces, and which of their tokens carry them (section 3.2)."""
+    """The batch of some pieces: their labels, and the tokens that carry each label (section 3.2)."""
     pieces = pieces[np.argsort(examples.lengths[pieces], kind="stable")]
     before, after = examples.specials
     begin = np.cumsum(np.concatenate([[0], examples.lengths[pieces] - before - after]))
@@ -257,14 +257,14 @@ def _ranges(examples: Examples, pieces: Ints) -> tuple[Ints, Ints, Ints, Ints]:
 
 
 def _within(count: Ints) -> Ints:
-    """0, 1, ... for each count, one after the other."""
+    """The numbers from 0 to count - 1 for each count, concatenated."""
     ends = np.cumsum(count)
     total = int(ends[-1]) if len(ends) else 0
     return np.arange(total) - np.repeat(ends - count, count)
 
 
 def positive_share(examples: Examples, batches: Sequence[Ints]) -> float:
-    """How many of all (token, label) pairs of some batches hold: the prior of a positive."""
+    """The share of positive (token, label) pairs in some batches, the prior of a positive."""
     positive = pairs = 0
     for pieces in batches:
         batch = make_batch(examples, pieces)

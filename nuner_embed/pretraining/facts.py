@@ -1,6 +1,6 @@
-"""What a run writes down of itself: what it was begun with, what came of it, and the cards of the two encoders.
+"""The files in which a run records its inputs and results, and the model cards of the two encoders.
 
-By the first two its folder is known. A card says what a person should know of an encoder.
+The first two identify the folder of a run. A card tells people what they should know about an encoder.
 """
 
 import json
@@ -25,7 +25,7 @@ _NOT_OURS = "name another directory, or remove that one yourself"
 
 @dataclass(frozen=True, slots=True)
 class DataFacts:
-    """What a run learns from, as `Prepared.facts` says it."""
+    """The data of a run, as `Prepared.facts` returns it."""
 
     files: list[str]
     sha256: Sha256
@@ -40,7 +40,7 @@ class DataFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BegunFacts:
-    """What a run was begun with; `processes` is not in what it makes."""
+    """The inputs of a run; `processes` is left out of the facts of the finished model."""
 
     base: str
     base_sha256: Sha256
@@ -52,14 +52,14 @@ class BegunFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts(BegunFacts):
-    """What `pretrain.json` says of a finished model.
+    """The contents of `pretrain.json`: the facts of a finished model.
 
     Attributes:
-        layers, frozen_layers, frozen_concept_layers: of the encoders; the last where there is a concept encoder.
+        layers, frozen_layers, frozen_concept_layers: of the encoders; the last only if there is a concept encoder.
         similarity: scale and bias of the loss, or its temperature.
         steps: of the optimizer.
-        validation_loss, validation_top1, probe_f1: in the end; None where it was not measured.
-        cards: SHA-256 of the cards as they were written, by their paths; an earlier version kept none.
+        validation_loss, validation_top1, probe_f1: at the end; None if not measured.
+        cards: SHA-256 of the cards as written, by their paths; missing in earlier versions.
     """
 
     layers: Positive
@@ -74,16 +74,16 @@ class ModelFacts(BegunFacts):
 
 
 def read_begun(directory: Path) -> dict[str, Any] | None:
-    """What the run in a directory was begun with; None where it is not written down yet.
+    """The inputs of the run in a directory; None if they are not recorded yet.
 
     Raises:
         FileNotFoundError: no run was begun there.
-        PretrainingError: the file is damaged, somebody else's, or of another version.
+        PretrainingError: the file is damaged, not of nuner-embed, or of another version.
     """
     path = directory / TRAINING_FOLDER / RUN_FILE
     values = _object(path, "the mark of a pre-training run")
     begun: Any = values
-    if "schema_version" in values:  # an earlier version wrote down nothing but what the run was begun with
+    if "schema_version" in values:  # earlier versions recorded the inputs alone
         if values.get("kind") != RUN_KIND:
             raise PretrainingError(f"{path} is not the mark of a pre-training run; {_NOT_OURS}")
         begun = values.get("begun")
@@ -96,8 +96,8 @@ def read_model(directory: Path) -> ModelFacts:
     """The facts of a finished model.
 
     Raises:
-        FileNotFoundError: there is none.
-        PretrainingError: they are damaged, somebody else's, or of another version.
+        FileNotFoundError: there are no facts.
+        PretrainingError: the facts are damaged, not of nuner-embed, or of another version.
     """
     path = directory / FACTS_FILE
     return _require(path, _object(path, "the facts of a pre-trained model"), ModelFacts)
@@ -125,15 +125,15 @@ def hashes_of_cards(folder: Path) -> dict[str, str]:
 
 
 def changed_cards(directory: Path, facts_in: Path | None = None) -> list[Path]:
-    """The cards of a finished model that are not as this program wrote them.
+    """The cards of a finished model that somebody has changed.
 
     Args:
         directory: of the model.
-        facts_in: the folder that holds its facts, if that is another one by now.
+        facts_in: the folder of its facts, if the facts were moved.
     """
     folder = facts_in or directory
     known = read_model(folder).cards
-    if known is None:  # an earlier version kept no hashes
+    if known is None:  # earlier versions kept no hashes
         values = read_json(folder / FACTS_FILE)
         written = {_CARDS[0]: text_card(values), _CARDS[1]: concept_card(values)}
         return [
@@ -145,7 +145,7 @@ def changed_cards(directory: Path, facts_in: Path | None = None) -> list[Path]:
 
 
 def text_card(facts: dict[str, Any]) -> str:
-    """What a person should know of the text encoder, as Markdown."""
+    """The model card of the text encoder, as Markdown."""
     settings, data = facts["settings"], facts["data"]
     how = (
         f"Its tokens were trained to agree with the concepts that they stand for, against the other concepts of each "
@@ -178,7 +178,7 @@ kinds of entity it tells apart. Licences are those of the base and of the data.
 
 
 def concept_card(facts: dict[str, Any]) -> str:
-    """What a person should know of the concept encoder, as Markdown."""
+    """The model card of the concept encoder, as Markdown."""
     similar = ", ".join(f"{name} {value:.4g}" for name, value in facts["similarity"].items())
     return f"""---
 base_model: {json.dumps(facts["base"])}

@@ -1,6 +1,6 @@
-"""From numbers of pieces to the tensors that a half-network is given.
+"""From the numbers of pieces to the input tensors of a network that is cut in two.
 
-What the frozen bottom of a network makes of every piece is computed once and kept in a memory-mapped file.
+The output of the frozen bottom half for every piece is computed once and kept in a memory-mapped file.
 """
 
 import hashlib
@@ -29,18 +29,18 @@ from nuner_embed.tables import Ints
 
 _PIECES_AT_ONCE = 4096
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768}
-_ROOM = 1.05  # of the file's size that must be free
+_ROOM = 1.05  # times the size of the file must be free on the disk
 _ZEROS_AT_ONCE = 1 << 20
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How far a file of states is.
+    """How much of a file of states is computed.
 
     Attributes:
-        key: of what the states are made of.
-        pieces: that are on the disk.
+        key: hash of the inputs of the states.
+        pieces: number of pieces whose states are on the disk.
     """
 
     key: Sha256
@@ -48,15 +48,15 @@ class Mark:
 
 
 class FrozenStates:
-    """Hidden states below the cut, a row a token, in float16: their rounding is far below dropout's noise.
+    """Hidden states below the cut, a row for each token, in float16, whose rounding is far below dropout's noise.
 
     Args:
-        path: of the `.npy` file; a `.json` beside it says how far it is.
+        path: of the `.npy` file; a `.json` beside it says how much of it is computed.
         ids: token ids of all pieces one after the other, (n,).
         bounds: of the pieces, (e + 1,).
 
     Raises:
-        PretrainingError: the disk has no room for them, or they are beyond float16.
+        PretrainingError: the disk has no room for the states, or a state exceeds the range of float16.
     """
 
     def __init__(self, path: Path, ids: NDArray[np.int32], bounds: Ints) -> None:
@@ -78,7 +78,7 @@ class FrozenStates:
         self._states = map_array(self._path)
 
     def fill(self, halves: Halves, weights_sha256: str, pad_id: int, device: torch.device, progress: Progress) -> None:
-        """Computes what is not there yet; a process that died in between has lost 4,096 pieces at most."""
+        """Computes the missing states; a killed process loses 4,096 pieces at most."""
         dim = halves.network.config.hidden_size
         shape = (len(self._ids), dim)
         content = hashlib.sha256(self._ids.tobytes() + self._bounds.tobytes()).hexdigest()
@@ -100,7 +100,7 @@ class FrozenStates:
         self.open()
 
     def _done(self, mark: Path, key: str, shape: tuple[int, int]) -> int | None:
-        """How many pieces the files say to be there; None where they do not belong to these pieces, or are damaged."""
+        """The number of pieces in the files; None if the files are damaged, or belong to other pieces."""
         try:
             kept = convert(read_json(mark), Mark)
             array = map_array(self._path)
@@ -118,7 +118,7 @@ class FrozenStates:
                 f"{free / 1e9:.1f} GB are free at {self._path.parent}; free some, or say --no-cache to "
                 "compute it in every epoch"
             )
-        self._path.with_suffix(".json").unlink(missing_ok=True)  # first: it may speak of another file
+        self._path.with_suffix(".json").unlink(missing_ok=True)  # first, since it may describe another file
         self._path.unlink(missing_ok=True)
         try:
             _allocate(self._path, shape)
@@ -148,9 +148,9 @@ class FrozenStates:
 
 
 def _allocate(path: Path, shape: tuple[int, int]) -> None:
-    """Makes the file of an array of zeros in float16, with room on the disk for all of it.
+    """Creates the file of a float16 array of zeros, with disk space allocated for the whole file.
 
-    A file with holes would be mapped just as well, and a disk that is full by then ends the process with SIGBUS.
+    A sparse file could be mapped too, but a disk that fills up later would end the process with SIGBUS.
     """
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f2", "fortran_order": False, "shape": shape})
@@ -165,22 +165,22 @@ def _allocate(path: Path, shape: tuple[int, int]) -> None:
                 stream.write(bytes(min(_ZEROS_AT_ONCE, size - first)))
 
 
-# Concepts are a few tokens long: encoded in groups of like length, they carry little padding.
+# Tokens in a group of concept names: names are a few tokens long, and groups of similar length need little padding.
 _GROUP_TOKENS = 512
 
 
 @dataclass
 class Source:
-    """Pieces of text, or concept names, on their way into a half-network.
+    """Pieces of texts, or concept names, as inputs of a network that is cut in two.
 
     Attributes:
-        halves: what they are for.
+        halves: the network.
         ids: token ids of all pieces one after the other, (n,).
         bounds: of the pieces, (e + 1,).
         specials: special tokens before and after each piece.
-        states: what the frozen bottom makes of them; None to compute it each time, or where nothing is frozen.
+        states: output of the frozen bottom; None if it is computed each time, or if nothing is frozen.
         pad_id: token id used for padding.
-        device: where the tensors go.
+        device: of the tensors.
     """
 
     halves: Halves
@@ -221,7 +221,7 @@ class Source:
         return Flat(self._tensor(given).float(), tuple(runs))
 
     def groups(self, numbers: Ints) -> tuple[list[Padded | Flat], Ints]:
-        """Pieces in groups that carry little padding, and the place of each piece in the order of the groups."""
+        """Pieces in groups of similar length, and the place of each piece in the order of the groups."""
         lengths = self.bounds[numbers + 1] - self.bounds[numbers]
         order = np.argsort(lengths, kind="stable")
         place = np.empty(len(order), np.int64)
@@ -240,7 +240,7 @@ Feed = Callable[[Batch], tuple[object, ...]]
 
 
 def contrastive_feed(texts: Source, concepts: Source) -> Feed:
-    """Makes the arguments of `BiEncoder` from a batch."""
+    """A function that makes the arguments of `BiEncoder` from a batch."""
 
     def feed(batch: Batch) -> tuple[object, ...]:
         groups, place = concepts.groups(batch.labels)
@@ -251,7 +251,7 @@ def contrastive_feed(texts: Source, concepts: Source) -> Feed:
 
 
 def classifier_feed(texts: Source) -> Feed:
-    """Makes the arguments of `TokenClassifier` from a batch."""
+    """A function that makes the arguments of `TokenClassifier` from a batch."""
 
     def feed(batch: Batch) -> tuple[object, ...]:
         token, tag = (torch.from_numpy(one).to(texts.device) for one in (batch.token, batch.labels[batch.column]))

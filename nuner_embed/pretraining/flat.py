@@ -1,9 +1,9 @@
-"""Layers of the BERT family over tokens that lie one after the other, without padding.
+"""Layers of the BERT family over concatenated tokens, without padding.
 
-A batch is runs of pieces of one length each. What looks at single tokens, nine tenths of the arithmetic, is done for
-all at once and only for tokens that are there. Attention goes by groups of runs of like length, whose pieces are padded
-for it alone: a run for itself would be many small operations, whose calls take longer than they do. In the last layer
-only the tokens that are asked for are computed: of a concept's name, its two special tokens are half.
+A batch consists of runs of pieces of one length each. Operations on single tokens, nine tenths of the arithmetic, run
+on all tokens at once. Attention runs on groups of runs of similar length, whose pieces are padded for it alone: one
+call for each run would be many small operations, dominated by the cost of the calls. The last layer computes only the
+tokens that are asked for: half of the tokens of a concept's name are special ones.
 """
 
 import math
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 _LAYERS = ("BertLayer", "RobertaLayer", "XLMRobertaLayer", "CamembertLayer")
-# The longest piece of a group is at most so many times as long as its shortest.
+# The longest piece of a group is at most this many times as long as the shortest.
 _ALIKE = 1.5
 
 
@@ -24,9 +24,9 @@ class Run:
     """Pieces of one length.
 
     Attributes:
-        rows: how many.
-        length: tokens of each.
-        first, last: the tokens of each that are asked for: the first, and one past the last.
+        rows: number of pieces.
+        length: tokens of each piece.
+        first, last: the tokens of each piece that are asked for: the first, and one past the last.
     """
 
     rows: int
@@ -36,12 +36,12 @@ class Run:
 
     @property
     def asked(self) -> int:
-        """How many tokens of each piece are asked for."""
+        """Number of tokens of each piece that are asked for."""
         return self.last - self.first
 
 
 def is_supported(layers: Sequence[nn.Module]) -> bool:
-    """Whether the layers are of the kind that is known here."""
+    """Whether `run_layers` can run these layers."""
     return all(
         type(layer).__name__ in _LAYERS
         and getattr(layer.attention.self, "position_embedding_type", "absolute") == "absolute"
@@ -59,7 +59,7 @@ def run_layers(layers: Sequence[Any], states: torch.Tensor, runs: Sequence[Run])
 
 
 def _asked(runs: Sequence[Run], device: torch.device) -> torch.Tensor:
-    """Places of the tokens that are asked for, (m,)."""
+    """The places of the tokens that are asked for, (m,)."""
     places, begin = [], 0
     for run in runs:
         rows = begin + run.length * torch.arange(run.rows, device=device)
@@ -69,7 +69,7 @@ def _asked(runs: Sequence[Run], device: torch.device) -> torch.Tensor:
 
 
 class _Rectangles:
-    """Tokens of all runs, laid out for attention: a rectangle for each group of runs.
+    """The layout of all tokens for attention: a padded rectangle for each group of runs.
 
     Args:
         runs: shortest first.
@@ -81,7 +81,7 @@ class _Rectangles:
         masks: for each group, what is added to the logits of each of its tokens as a key, (pieces, 1, 1, tokens): 0, or
             minus infinity for padding.
         places: of the tokens in the rectangles, which lie one after the other, (n,).
-        tokens: the token at each place of the rectangles; any where there is padding.
+        tokens: the token at each place of the rectangles; at padding, any token.
     """
 
     def __init__(self, runs: Sequence[Run], lengths: Sequence[int], device: torch.device) -> None:
@@ -111,14 +111,14 @@ class _Rectangles:
         ]
 
     def collect(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
-        """What `spread` took apart, (n, dim)."""
+        """The inverse of `spread`: values of tokens, (n, dim)."""
         flat = [part.transpose(1, 2).reshape(-1, part.shape[1] * part.shape[3]) for part in parts]
         collected: torch.Tensor = _Collect.apply(torch.cat(flat), self.places)
         return collected
 
 
 def _groups(runs: Sequence[Run]) -> list[list[int]]:
-    """Numbers of runs of like length."""
+    """Groups of runs of similar length, as numbers of the runs."""
     groups: list[list[int]] = []
     for i, run in enumerate(runs):
         if groups and run.length <= _ALIKE * runs[groups[-1][0]].length:
@@ -129,7 +129,7 @@ def _groups(runs: Sequence[Run]) -> list[list[int]]:
 
 
 class _Spread(torch.autograd.Function):  # type: ignore[misc]
-    """Rows to their places; the gradient comes back from there without adding anything up, as torch's own would."""
+    """Copies rows to their places; the gradient is gathered from there, without the sums of torch's own backward."""
 
     @staticmethod
     def forward(ctx: Any, rows: torch.Tensor, tokens: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
@@ -143,7 +143,7 @@ class _Spread(torch.autograd.Function):  # type: ignore[misc]
 
 
 class _Collect(torch.autograd.Function):  # type: ignore[misc]
-    """Rows from their places; of what lies at no place the gradient is 0."""
+    """Gathers rows from their places; the gradient of every other row is 0."""
 
     @staticmethod
     def forward(ctx: Any, spread: torch.Tensor, places: torch.Tensor) -> torch.Tensor:

@@ -1,13 +1,13 @@
-"""The directory of a run: whose it is, what was begun in it, and how a finished model takes its place.
+"""The directory of a run: its owner, the run that was begun in it, and the steps by which a model is published.
 
-training/run.json   the mark of a run that was begun; the folder goes when the model is in its place
-training/result/    is being written
-training/finished/  is whole and on the disk; whatever happens now, this model will stand in the directory
-training/replaced/  the former model's files go there, its facts first
-training/placing/   the former ones are away; the new ones leave this folder, the facts last
-pretrain.json       the facts of a finished model, beside its files
+training/run.json   marks a run; the folder `training` is removed when the model is published
+training/result/    the model while it is written
+training/finished/  the complete model, synced to the disk; from now on it will be published, also after a crash
+training/replaced/  receives the files of the former model, its facts first
+training/placing/   the complete model while its files move to the directory, the facts last
+pretrain.json       the facts of the published model, beside its files
 
-What is interrupted is finished on the next start.
+An interrupted publication is completed at the next start.
 """
 
 import shutil
@@ -68,22 +68,22 @@ RUN_AND_MODEL: Final = Kind(RUN.name, RUN.marker, read_begun, (FACTS_FILE, *MODE
 
 
 def finish(work: Path) -> None:
-    """Says that what lies in `result` is whole."""
+    """Marks the model in `result` as complete."""
     sync_tree(work / RESULT)
     (work / RESULT).rename(work / FINISHED)
     sync_folder(work)
 
 
 def place(directory: Path, work: Path) -> None:
-    """Puts the finished model of a run in its place; called again, it goes on where it was interrupted.
+    """Publishes the finished model of a run; a second call continues an interrupted one.
 
     Args:
         directory: of the model.
         work: the run's folder in it.
 
     Raises:
-        PretrainingError: something lies there that this program did not write. The model stays in the run's folder,
-            and the next call goes on.
+        PretrainingError: a file that this program did not write is in the way. The model stays in the run's folder,
+            and the next call continues.
     """
     if (work / FINISHED).is_dir():
         _move_away(directory, work)
@@ -92,7 +92,7 @@ def place(directory: Path, work: Path) -> None:
     for path in sorted(placing.iterdir(), key=lambda path: path.name == FACTS_FILE):
         there = directory / path.name
         if path.name == CARD and there.exists():
-            continue  # somebody's own card: it came, or was changed, while the model was trained
+            continue  # a card that the user added or changed while the model was trained
         if there.is_symlink() or there.exists():
             raise PretrainingError(
                 f"{there} is in the way of the finished model and not of nuner-embed; move it away and run the same "
@@ -103,11 +103,11 @@ def place(directory: Path, work: Path) -> None:
 
 
 def _move_away(directory: Path, work: Path) -> None:
-    """Moves the former model's files into the run's folder; what is not of it stays, somebody's own card too."""
+    """Moves the files of the former model into the run's folder; all other files and changed cards stay."""
     replaced = work / REPLACED
     replaced.mkdir(exist_ok=True)
     if (directory / FACTS_FILE).exists():
-        (directory / FACTS_FILE).rename(replaced / FACTS_FILE)  # readers learn at once that the model is not whole
+        (directory / FACTS_FILE).rename(replaced / FACTS_FILE)  # from now on, readers see that the model is incomplete
     if not (replaced / FACTS_FILE).exists():
         return  # there was no model before
     strangers = MODEL.strangers(directory)
@@ -124,10 +124,10 @@ def _move_away(directory: Path, work: Path) -> None:
 
 
 def require_free(directory: Path, *, force: bool) -> None:
-    """Checks that a run may take place in a directory: it is new or empty, holds a run, or its model may be replaced.
+    """Checks that a run may use a directory: it is new or empty, or holds a run or a model that may be replaced.
 
     Raises:
-        PretrainingError: none of these, or something there was not written by this program.
+        PretrainingError: none of these is the case, or the directory holds files that this program did not write.
     """
     if is_free(directory) or is_only_begun(directory, RUN):
         return
@@ -153,13 +153,13 @@ def require_free(directory: Path, *, force: bool) -> None:
 
 @contextmanager
 def held(directory: Path, processes: "Processes", *, force: bool) -> Iterator[Path]:
-    """The working folder of a run, for this run alone; it goes when the block ends without an error.
+    """Locks the working folder of a run; the folder is removed when the block ends without an error.
 
-    Where an earlier process died while a finished model took its place, that is done first: see `is_placed`.
+    If an earlier process died while it published a model, the publication is completed first: see `is_placed`.
 
     Args:
         directory: of the run.
-        processes: of the run; the main one holds the folder for all.
+        processes: of the run; the main process locks the folder for all.
         force: empty it first.
 
     Raises:
@@ -174,17 +174,17 @@ def held(directory: Path, processes: "Processes", *, force: bool) -> Iterator[Pa
     work.mkdir(parents=True, exist_ok=True)
     busy = PretrainingError(f"{directory} is being trained by another process; wait for it or stop it")
     with lock(work / LOCK_FILE, busy, PretrainingError):
-        require_free(directory, force=force)  # nobody was quicker
+        require_free(directory, force=force)  # another process may have been quicker
         if (work / FINISHED).is_dir() or (work / PLACING).is_dir():
             place(directory, work)
         if force:
             _empty(work)
         if not (work / RUN_FILE).exists():
-            write_json(work / RUN_FILE, _mark(None))  # first of all: by it the folder is known
+            write_json(work / RUN_FILE, _mark(None))  # first of all, since it identifies the folder
         processes.wait()
         yield work
         if any(name.startswith(f"{TRAINING_FOLDER}/") for name in MODEL.strangers(directory)):
-            (work / RUN_FILE).unlink()  # somebody put something there while the run went on: it stays
+            (work / RUN_FILE).unlink()  # the user put files there during the run; they stay
             return
         _empty(work)
         (work / LOCK_FILE).unlink(missing_ok=True)
@@ -192,7 +192,7 @@ def held(directory: Path, processes: "Processes", *, force: bool) -> Iterator[Pa
 
 
 def is_placed(work: Path) -> bool:
-    """Whether the model of a run is in its place already, and only the run's folder is left to remove."""
+    """Whether the model of a run is published, and only the run's folder is left to remove."""
     return (work / PLACING).is_dir() and (work.parent / FACTS_FILE).exists()
 
 
@@ -201,7 +201,7 @@ def _mark(begun: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _empty(work: Path) -> None:
-    """Removes all of a run but its lock, its mark first: what is left then is known by the model beside it."""
+    """Removes everything of a run except its lock, the mark first; the model then identifies the directory."""
     (work / RUN_FILE).unlink(missing_ok=True)
     for path in work.iterdir():
         if path.is_dir() and not path.is_symlink():
@@ -211,18 +211,20 @@ def _empty(work: Path) -> None:
 
 
 def same_run(work: Path, made: dict[str, Any], *, write: bool) -> str:
-    """The fingerprint of a run, if it is the one that was begun in the folder, or none was.
+    """The fingerprint of a run, after a check that no other run was begun in the folder.
 
     Args:
         work: the folder.
-        made: what the run is made of, with "settings" among it.
-        write: say in the folder what was begun.
+        made: the inputs of the run, including "settings".
+        write: record the inputs in the folder.
 
     Raises:
-        PretrainingError: it is another; the message says in what.
+        PretrainingError: another run was begun there; the message says what differs.
     """
     begun = None
-    if (work / STATE_FILE).exists() or is_placed(work):  # before that nothing is learnt: nothing to protect
+    if (work / STATE_FILE).exists() or is_placed(
+        work
+    ):  # without a state nothing is learnt yet, and there is nothing to protect
         begun = read_begun(work.parent)
     if begun is not None and begun != made:
         there, here = {**begun, **begun["settings"]}, {**made, **made["settings"]}

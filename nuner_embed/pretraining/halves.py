@@ -1,4 +1,4 @@
-"""A network cut in two: a frozen bottom, whose output is computed once, and a top that is trained."""
+"""A network cut in two: a frozen bottom half, whose output is computed once, and a top half that is trained."""
 
 import copy
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class Halves(nn.Module):  # type: ignore[misc]
         dropout: in the layers above it; None for the network's own.
 
     Raises:
-        PretrainingError: the network has fewer layers, or cannot be cut: its halves together are not what it is.
+        PretrainingError: the network has fewer layers, or cannot be cut: its halves together compute something else.
     """
 
     def __init__(self, network: Any, cut: int, dropout: float | None = None) -> None:
@@ -73,7 +73,7 @@ class Halves(nn.Module):  # type: ignore[misc]
         for part in (*layers[cut:], getattr(network, "final_norm", None)):
             for parameter in part.parameters() if part is not None else ():
                 parameter.requires_grad_(True)
-        # Not modules of this one, whose parameters would then be listed twice.
+        # Set past nn.Module, which would otherwise list the parameters twice.
         self.__dict__["_bottom"] = _with_layers(network, path, layers[:cut])
         top = _with_layers(network, path, layers[cut:])
         top.embeddings = _Given()
@@ -92,8 +92,8 @@ class Halves(nn.Module):  # type: ignore[misc]
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def bottom(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Hidden states (b, length, dim) below the cut of padded ids (b, length)."""
-        # What the last layer below the cut hands on, taken from that layer itself: the network may normalise its
-        # output once more, and transformers 5 names that its last hidden state, transformers 4 does not.
+        # The output of the last layer below the cut is taken from that layer itself: the network may normalise it once
+        # more, and only transformers 5 calls the normalised output the last hidden state.
         handed_on: list[Any] = []
         last = _layers_of(self.network)[1][self.cut - 1]
         hook = last.register_forward_hook(lambda _layer, _given, output: handed_on.append(output))
@@ -105,7 +105,7 @@ class Halves(nn.Module):  # type: ignore[misc]
         return states
 
     def forward(self, given: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Last hidden states (b, length, dim) from the bottom's, or from ids (b, length) where nothing is frozen."""
+        """Last hidden states (b, length, dim) from the bottom's output, or from ids (b, length) if none is frozen."""
         if self.cut:
             output = self._top(inputs_embeds=given, attention_mask=mask, return_dict=True)
         else:
@@ -115,7 +115,7 @@ class Halves(nn.Module):  # type: ignore[misc]
 
     @property
     def takes_flat(self) -> bool:
-        """Whether pieces may come without padding: much faster on a CPU, many small kernels on a GPU."""
+        """Whether the top takes pieces without padding: much faster on a CPU, but many small kernels on a GPU."""
         on_cpu = next(self.network.parameters()).device.type == "cpu"
         return bool(self.cut) and on_cpu and is_supported(list(self.trained))
 
@@ -160,14 +160,14 @@ class Halves(nn.Module):  # type: ignore[misc]
 
 
 def _pooled_run(run: Run, pooling: ConceptPooling) -> Run:
-    """The tokens that a piece's vector is made of; of one that has none, the first special token."""
+    """The run with the tokens of which a piece's vector is made; the first special token, if a piece has no other."""
     if pooling == "first" or run.first == run.last:
         return Run(run.rows, run.length, 0, 1)
     return run
 
 
 class _Given(nn.Module):  # type: ignore[misc]
-    """Stands where embeddings are made, and hands on what it is given."""
+    """Replaces the embedding layer, and returns its input."""
 
     def forward(self, *others: Any, inputs_embeds: torch.Tensor | None = None, **_: Any) -> torch.Tensor:
         given = inputs_embeds if inputs_embeds is not None else next(one for one in others if one is not None)
@@ -176,7 +176,7 @@ class _Given(nn.Module):  # type: ignore[misc]
 
 
 class FastDropout(nn.Module):  # type: ignore[misc]
-    """Dropout whose mask takes a 16-bit number an element; on a CPU, torch's own takes a large share of a step."""
+    """Dropout with a mask of 16-bit random numbers; on a CPU, torch's own dropout takes a large share of a step."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
@@ -217,13 +217,13 @@ def _set_dropout(part: nn.Module, p: float) -> None:
     for module in part.modules():
         if isinstance(module, nn.Dropout):
             module.p = p
-        for name in ("dropout_prob", "attention_dropout"):  # what fused attention is told
+        for name in ("dropout_prob", "attention_dropout"):  # read by fused attention
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, p)
 
 
 def use_fast_dropout(part: nn.Module) -> None:
-    """Puts `FastDropout` in the place of every dropout."""
+    """Replaces every dropout module by `FastDropout`."""
     for module in part.modules():
         for name, child in module.named_children():
             if isinstance(child, nn.Dropout):

@@ -1,7 +1,7 @@
-"""What is learnt: the text encoder against a concept encoder (sections 3.2 and 3.3 of the paper), or under a linear
-layer.
+"""The training objectives: a text encoder against a concept encoder, or under a linear layer.
 
-The linear layer is NER-BERT's way of pre-training, for comparison (section 4.1).
+The first is the bi-encoder of sections 3.2 and 3.3 of the paper. The linear layer is how NER-BERT is pre-trained, for
+comparison (section 4.1).
 """
 
 import math
@@ -22,8 +22,8 @@ class Compared:
 
     Attributes:
         loss: to be minimised, ().
-        correct: how many labelled tokens have a right concept as their best one in the batch, ().
-        labelled: tokens with a label, ().
+        correct: number of labelled tokens whose best concept in the batch is right, ().
+        labelled: number of tokens with a label, ().
     """
 
     loss: torch.Tensor
@@ -38,7 +38,7 @@ class BiEncoder(nn.Module):  # type: ignore[misc]
         text: the text encoder.
         concept: the concept encoder.
         settings: loss, pooling, temperature, scale.
-        prior: share of the pairs that hold; the bias starts there, as in SigLIP.
+        prior: share of positive pairs; the bias starts at its log-odds, as in SigLIP.
     """
 
     def __init__(self, text: Halves, concept: Halves, settings: PretrainSettings, prior: float) -> None:
@@ -68,7 +68,7 @@ class BiEncoder(nn.Module):  # type: ignore[misc]
         Args:
             texts: of the batch, t tokens that are not special.
             groups: the batch's concepts, c in all.
-            token, column: the pairs that hold, (p,) each: rows and columns of the (t, c) logits.
+            token, column: the positive pairs, (p,) each: rows and columns of the (t, c) logits.
         """
         tokens = self.text.tokens(texts)
         concepts = torch.cat([self.concept.pooled(group, self._pooling) for group in groups])
@@ -94,7 +94,7 @@ class BiEncoder(nn.Module):  # type: ignore[misc]
         return torch.addmm(self.bias, tokens, concepts.T * self.log_scale.exp())
 
     def facts(self) -> dict[str, Any]:
-        """What decides a similarity besides the two encoders, as JSON values."""
+        """The parameters of the similarity besides the two encoders, as JSON values."""
         if self._loss == "paper":
             return {"temperature": self._temperature}
         return {"scale": self.log_scale.detach().exp().item(), "bias": self.bias.detach().item()}
@@ -102,7 +102,7 @@ class BiEncoder(nn.Module):  # type: ignore[misc]
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def top_1(logits: torch.Tensor, token: torch.Tensor, positive: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """How many labelled tokens have their best concept among their own, and how many are labelled."""
+    """The number of labelled tokens whose best concept is one of their own, and the number of labelled tokens."""
     best = logits.max(dim=1).values if logits.shape[1] else logits.new_zeros(len(logits))
     own = torch.full_like(best, -math.inf).scatter_reduce(0, token, positive.detach(), "amax")
     labelled = own > -math.inf
@@ -114,7 +114,7 @@ class TokenClassifier(nn.Module):  # type: ignore[misc]
 
     Args:
         text: the text encoder.
-        tags: how many there are.
+        tags: number of tags.
     """
 
     def __init__(self, text: Halves, tags: int) -> None:
@@ -136,8 +136,8 @@ class TokenClassifier(nn.Module):  # type: ignore[misc]
 
         Args:
             texts: of the batch, t tokens that are not special.
-            token: those with a tag, (p,).
-            tag: their tags, (p,).
+            token: the tokens with a tag, (p,).
+            tag: the tag of each of them, (p,).
         """
         logits = self.head(self.text.tokens(texts).index_select(0, token).float())
         loss = F.cross_entropy(logits, tag) if len(tag) else logits.sum() * 0
@@ -145,5 +145,5 @@ class TokenClassifier(nn.Module):  # type: ignore[misc]
         return Compared(loss, correct, torch.tensor(len(tag), device=logits.device))
 
     def facts(self) -> dict[str, Any]:
-        """Nothing is kept of the linear layer."""
+        """Empty: the linear layer is not kept."""
         return {}

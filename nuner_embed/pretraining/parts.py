@@ -1,4 +1,4 @@
-"""The parts of one run: two encoders, the feeds, a quick probe; and how both encoders are written in the end."""
+"""The parts of one run: two encoders, their feeds and a quick probe; and the writing of both encoders at the end."""
 
 import shutil
 from collections.abc import Callable
@@ -37,9 +37,9 @@ from nuner_embed.pretraining.folder import (
     finish,
 )
 from nuner_embed.pretraining.halves import Halves, use_fast_dropout
-from nuner_embed.pretraining.history import curve, to_csv
 from nuner_embed.pretraining.objectives import BiEncoder, TokenClassifier
 from nuner_embed.pretraining.processes import Processes
+from nuner_embed.pretraining.run_state import curve, to_csv
 from nuner_embed.pretraining.settings import PretrainSettings
 from nuner_embed.pretraining.trainer import Curriculum, Reporter, StateFile, Trainer
 from nuner_embed.runtimes.base import Precision
@@ -77,7 +77,7 @@ class _Unfinished(PaddedRuntime):
 
 @dataclass(frozen=True)
 class PlannedProbe:
-    """A typed set with its support sets.
+    """A typed set with the support sets of a quick probe.
 
     Attributes:
         typed: the set, the first 300 sentences of its test part.
@@ -94,7 +94,7 @@ def plan_quick_probe(typed: TypedSet) -> PlannedProbe:
     """Draws the support sets.
 
     Raises:
-        PretrainingError: there are none.
+        PretrainingError: there are no such support sets.
     """
     protocol = FewShotProtocol(k=(_K,), draws=_DRAWS, short_types="keep")
     draws = plan(typed, protocol)
@@ -106,9 +106,9 @@ def plan_quick_probe(typed: TypedSet) -> PlannedProbe:
 def make_quick_probe(
     planned: PlannedProbe, halves: Halves, model: Model, tokenizer: TextTokenizer, recipe: Recipe, device: torch.device
 ) -> Callable[[], float]:
-    """A function that measures the network: token macro-F1 with None left out, mean of four draws of k = 4.
+    """A function that measures the network: token macro-F1 with None left out, the mean of four draws with k = 4.
 
-    It takes the first 300 sentences of the test part: a sign of progress, not a figure to report.
+    It uses the first 300 sentences of the test part, and shows progress; the figure is not one to report.
     """
     typed, draws = planned.typed, planned.draws
     chosen = needed(draws)
@@ -132,9 +132,9 @@ def make_quick_probe(
 
 
 def save_network(base: Model, network: Any, directory: Path) -> None:
-    """Writes the base with the network's weights in place of its own: whatever loads the base loads the copy too.
+    """Writes a copy of the base with the weights of the network; whatever loads the base can load the copy.
 
-    What was not trained and is not in the network, such as a pooler, is the base's.
+    Weights that the network does not hold, such as a pooler, are those of the base.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with quiet_transformers():
@@ -147,28 +147,28 @@ def save_network(base: Model, network: Any, directory: Path) -> None:
             weights_only=True,
             output_loading_info=True,
         )
-        if report["missing_keys"]:  # the base has no pooler: a random one is none
+        if report["missing_keys"]:  # the base has no pooler; a random one is not written
             whole = type(whole)(whole.config, add_pooling_layer=False)
         found = whole.load_state_dict({name: value.cpu() for name, value in network.state_dict().items()}, strict=False)
         assert not found.unexpected_keys
         whole.save_pretrained(directory, safe_serialization=True)
-    # transformers writes a configuration of its own making: the base's decides how vectors are told apart
+    # the base's configuration replaces the one that transformers writes: it is part of the semantic hash
     (directory / "config.json").write_bytes((base.directory / "config.json").read_bytes())
     copy_tokenizer(base, directory)
 
 
 def write_recipe(directory: Path, recipe: Recipe) -> None:
-    """The recipe that travels with a model."""
+    """Writes the recipe of a model into its directory."""
     write_json(directory / RECIPE_FILE, recipe.to_dict())
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """What both encoders begin as.
+    """The model from which both encoders start.
 
     Attributes:
-        model: its files.
-        tokenizer: its tokenizer.
+        model: the model's files.
+        tokenizer: the model's tokenizer.
     """
 
     model: Model
@@ -177,11 +177,11 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """Where a run takes place.
+    """The folder and the processes of a run.
 
     Attributes:
-        folder: the run's own.
-        processes: that train together.
+        folder: the working folder of the run.
+        processes: the processes that train together.
         cache: whether the states below the cut are kept in files.
     """
 
@@ -194,10 +194,10 @@ class Parts:
     """The parts of one run, put together.
 
     Args:
-        base: what both encoders begin as.
-        prepared: what the run learns from.
+        base: the model from which both encoders start.
+        prepared: the data of the run.
         settings: all values.
-        workplace: where the run takes place.
+        workplace: folder and processes of the run.
         reporter: is told how the run goes.
     """
 
@@ -225,7 +225,7 @@ class Parts:
 
     def _halves(self, frozen: int | None) -> Halves:
         on_cpu = self._device.type == "cpu"
-        # on a CPU, the plain attention is the faster one for short texts, forwards and back
+        # on a CPU, eager attention is faster for short texts, in both passes
         network = load_network(self._model, attention="eager" if on_cpu else None)
         cut = self._model.config.layers // 2 if frozen is None else frozen
         halves = Halves(network, cut, self._settings.dropout)
@@ -267,7 +267,7 @@ class Parts:
         return TokenClassifier(self._text, len(self._prepared.examples.labels)), classifier_feed(texts)
 
     def trainer(self, fingerprint: str, planned: PlannedProbe | None) -> Trainer:
-        """The loop over these parts."""
+        """The training loop over these parts."""
         probe = None
         if planned:
             probe = make_quick_probe(planned, self._text, self._model, self._tokenizer, self._recipe, self._device)
@@ -285,7 +285,7 @@ class Parts:
         """Writes both encoders with the facts of the run into the folder `result`; see `folder` for what follows."""
         made_here = self.workplace.folder / RESULT
         shutil.rmtree(made_here, ignore_errors=True)
-        last = trainer.rows[-1]  # of the last step, which is always measured
+        last = trainer.rows[-1]  # the row of the last step, which is always measured
         facts = {
             "schema_version": SCHEMA_VERSION,
             **made,

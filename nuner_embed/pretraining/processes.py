@@ -1,4 +1,4 @@
-"""The processes that train together: one alone, or those that torchrun started."""
+"""The processes that train together: a single one, or those that torchrun started."""
 
 import os
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ from nuner_embed.errors import PretrainingError
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """This process and how many others train with it.
+    """This process among the processes that train together.
 
     Attributes:
         device: where this process computes.
-        rank: its number, from 0.
-        number: how many processes there are.
+        rank: number of this process, from 0.
+        number: number of processes.
     """
 
     device: torch.device
@@ -28,16 +28,16 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes the files and says how the run goes."""
+        """Whether this process writes the files and reports the progress."""
         return self.rank == 0
 
     def wait(self) -> None:
-        """Waits until every process has come here."""
+        """Waits until every process has called this method."""
         if self.number > 1:
             distributed.barrier()
 
     def wrapped(self, model: nn.Module) -> Any:
-        """The model; with several processes, one whose gradients are the means over all of them."""
+        """The model, or with several processes a wrapper that averages gradients over all of them."""
         if self.number == 1:
             return model
         places = [self.device.index] if self.device.type == "cuda" else None
@@ -46,13 +46,13 @@ class Processes:
 
 @contextmanager
 def joined(device: str) -> Iterator[Processes]:
-    """Joins the processes that torchrun started, or is the only process where it started none.
+    """Joins the processes that torchrun started; without torchrun, this process is the only one.
 
     Args:
         device: "auto", "cpu" or "cuda".
 
     Raises:
-        PretrainingError: CUDA was asked for, and torch finds none.
+        PretrainingError: CUDA was asked for, and torch finds no GPU.
     """
     rank, number, local = (int(os.environ.get(name, least)) for name, least in _VARIABLES.items())
     cuda = device != "cpu" and torch.cuda.is_available()
@@ -65,7 +65,7 @@ def joined(device: str) -> Iterator[Processes]:
     if begun:
         distributed.init_process_group("nccl" if cuda else "gloo")
     yield Processes(place, rank, number)
-    if begun:  # not after an error: the others may never come here
+    if begun:  # not after an error, since other processes may never reach this point
         distributed.destroy_process_group()
 
 

@@ -45,27 +45,27 @@ def pretrain(
 ) -> dict[str, Any]:
     """Pre-trains a text encoder, and a concept encoder with it, on an annotated corpus.
 
-    Interrupted, the same call goes on where it was; on one thread it ends in the same weights.
+    After an interruption, the same call continues the run; on one thread, the final weights are the same.
 
     Args:
         data: files or directories of an annotated corpus, concepts as labels of its spans.
-        output: directory for the text encoder; the concept encoder goes to its folder `concept_encoder`.
+        output: directory of the text encoder; the concept encoder is written into its folder `concept_encoder`.
         settings: all values; the preset `small` by default.
-        base: both encoders begin as this model.
+        base: the model from which both encoders start.
         probe_set: a typed set for a quick probe at every validation.
         device: "auto", "cpu" or "cuda".
         threads: of torch on a CPU; 0 for one a core.
-        cache: keep what the frozen layers make of every text in a file instead of computing it in every epoch.
-        force: start over, whatever `output` holds of an earlier run.
+        cache: keep the output of the frozen layers for every text in a file instead of computing it in every epoch.
+        force: start over, even if `output` holds an earlier run or model.
         progress: is told `(what, done, total)`.
-        note: is told what people should know.
+        note: is called with messages for people.
         reading: further options of `Corpus` for the data, such as `format` and `tag_names`.
 
     Returns:
-        What `pretrain.json` holds: base, data, settings, and how it ended.
+        The contents of `pretrain.json`: base, data, settings and final measurements.
 
     Raises:
-        PretrainingError: nothing to learn from, another run's output, or a loss that is no number.
+        PretrainingError: nothing to learn from, `output` belongs to another run, or the loss is not finite.
         ModelError: the base cannot be loaded.
         CorpusError: the corpus cannot be read.
     """
@@ -77,14 +77,14 @@ def pretrain(
     max_length = min(_MAX_LENGTH, model.config.positions) if settings.max_length is None else settings.max_length
     if max_length > model.config.positions:
         raise PretrainingError(f"{base} takes at most {model.config.positions} tokens, not {max_length}")
-    probe = plan_quick_probe(probe_set) if probe_set else None  # what cannot be drawn is said at once
+    probe = plan_quick_probe(probe_set) if probe_set else None  # raises at once if no support set can be drawn
     with _threads(threads or cores()), joined(device) as processes:
         reporter = Reporter(note, progress) if processes.is_main else Reporter(lambda text: None, silent)
         with held(directory, processes, force=force) as work:
             tokenizer = TextTokenizer.from_directory(model.directory)
             prepared = prepare(data, reading, tokenizer, settings, max_length, reporter.progress)
             made = {
-                # a directory by the last part of its path: what is written may be given away
+                # of a directory only the last part of its path, since the facts may be published
                 "base": expand(base).resolve().name if expand(base).is_dir() else base,
                 "base_sha256": hash_of([model.weights_sha256, model.config.sha256, tokenizer.sha256]),
                 "data": prepared.facts("concepts" if settings.objective == "contrastive" else "tags"),
@@ -94,7 +94,7 @@ def pretrain(
             fingerprint = same_run(work, {**made, "processes": processes.number}, write=processes.is_main)
             placed = is_placed(work)
             processes.wait()
-            if not placed:  # else an earlier process died when all was done but the tidying up
+            if not placed:  # otherwise an earlier process died during the final clean-up
                 parts = Parts(Base(model, tokenizer), prepared, settings, Workplace(work, processes, cache), reporter)
                 _train(parts.trainer(fingerprint, probe), parts, made)
             processes.wait()
@@ -102,7 +102,7 @@ def pretrain(
 
 
 def _train(trainer: Trainer, parts: Parts, made: dict[str, Any]) -> None:
-    """Trains to the end, from wherever the run is, and puts the model in its place."""
+    """Trains from the present state to the end, and publishes the model."""
     work, processes, reporter = parts.workplace.folder, parts.workplace.processes, parts.reporter
     if trainer.resume():
         reporter.note(f"going on from step {trainer.step:,} of {trainer.steps:,}")
@@ -126,12 +126,12 @@ def _threads(number: int) -> Iterator[None]:
 
 @contextmanager
 def _kept_if_it_fails(trainer: Trainer, work: Path) -> Iterator[None]:
-    """Turns an error of writing the model into one that names the file, and keeps the state for the next start."""
+    """Keeps the state if the model cannot be written, and raises an error that names the file."""
     try:
         yield
     except (OSError, SafetensorError) as error:
         result = work / RESULT
-        shutil.rmtree(result, ignore_errors=True)  # which makes room
+        shutil.rmtree(result, ignore_errors=True)  # frees disk space
         with suppress(OSError, PretrainingError):
             trainer.keep()
         reason = (error.strerror if isinstance(error, OSError) else None) or error

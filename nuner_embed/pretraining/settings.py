@@ -1,4 +1,4 @@
-"""Every value of a pre-training run: its meaning, its default, and the presets."""
+"""The settings of a pre-training run with their defaults, and the presets."""
 
 import tomllib
 from collections.abc import Mapping
@@ -17,19 +17,19 @@ Precision = Literal["f32", "bf16"]
 
 
 def _value(default: Any, about: str, choices: Any = None) -> Any:
-    """A field, with its line in `--help`."""
+    """A field with its help text and its choices."""
     return field(default=default, metadata={"about": about, "choices": get_args(choices) if choices else None})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PretrainSettings:
-    """What decides the weights that come out, besides the data and the base model.
+    """Everything that decides the trained weights besides the data and the base model.
 
     The defaults are the preset `small`, found for some ten thousand sentences and a small encoder (field notes,
     section 4); `PretrainSettings.preset("paper")` has the values of section 3.3 of the paper.
 
     Raises:
-        ValueError: a value that makes no sense.
+        ValueError: a value of the wrong type or out of range.
     """
 
     objective: Objective = _value("contrastive", "What is learnt: concepts, or the tags of a typed set.", Objective)
@@ -96,12 +96,12 @@ class PretrainSettings:
         return cls(**{**PRESETS[name], **changes})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, by the names under which files have them: see `EARLIER_NAMES`."""
+        """Plain JSON values under the names that files use: see `EARLIER_NAMES`."""
         return {EARLIER_NAMES.get(name, name): value for name, value in asdict(self).items()}
 
 
-# Two settings by the names that files and flags had for them first. Files keep these: a run that was begun by an
-# earlier version is continued, and its fingerprint is the same.
+# Two settings with the earlier names that files and flags used for them. Files keep the earlier names, so that a run of
+# an earlier version has the same fingerprint and can be continued.
 EARLIER_NAMES: Final = {"warmup_ratio": "warmup", "max_grad_norm": "clip"}
 
 
@@ -144,7 +144,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     """The values that a TOML file names, and `preset`, if it names one.
 
     Raises:
-        PretrainingError: it cannot be read, or names something unknown.
+        PretrainingError: the file cannot be read, or names an unknown setting.
     """
     try:
         values = tomllib.loads(read_bytes(path, SETTINGS_BYTES).decode("utf-8"))

@@ -1,4 +1,4 @@
-"""The loop: steps, validations, and a state on disk from which it goes on exactly."""
+"""The training loop: steps, validations, and a state on disk from which a run continues exactly."""
 
 import contextlib
 import dataclasses
@@ -19,10 +19,19 @@ from nuner_embed.files import atomic_write
 from nuner_embed.pretraining.examples import Examples, make_batch, plan_epoch
 from nuner_embed.pretraining.feed import Feed
 from nuner_embed.pretraining.folder import METRICS_FILE
-from nuner_embed.pretraining.history import Row, Sums, to_csv
 from nuner_embed.pretraining.objectives import Compared
-from nuner_embed.pretraining.optimizer import Progressed, load_state, make_optimizer, rate_at, save_state, set_rate
 from nuner_embed.pretraining.processes import Processes
+from nuner_embed.pretraining.run_state import (
+    Progressed,
+    Row,
+    Sums,
+    load_state,
+    make_optimizer,
+    rate_at,
+    save_state,
+    set_rate,
+    to_csv,
+)
 from nuner_embed.pretraining.settings import PretrainSettings
 from nuner_embed.tables import Ints
 
@@ -32,20 +41,20 @@ _ROWS_AN_EPOCH = 20
 
 @dataclass
 class RunningSums(Sums):
-    """Sums over batches, as they come.
+    """Sums over batches while they are computed.
 
     Attributes:
-        waiting: batches whose numbers are still on their device.
+        waiting: results of batches that are not fetched from their device yet.
     """
 
     waiting: list[Compared] = field(default_factory=list, repr=False)
 
     def add(self, compared: Compared) -> None:
-        """Adds a batch; its numbers are fetched from a GPU only when `settle` is called."""
+        """Adds a batch; its results are fetched from the device only when `settle` is called."""
         self.waiting.append(dataclasses.replace(compared, loss=compared.loss.detach()))
 
     def settle(self) -> Sums:
-        """Adds up the batches that wait, and returns the sums."""
+        """Adds the waiting batches, and returns the sums."""
         for compared in self.waiting:
             self.loss += float(compared.loss)
             self.correct += int(compared.correct)
@@ -57,13 +66,13 @@ class RunningSums(Sums):
 
 @dataclass(frozen=True, slots=True)
 class Curriculum:
-    """What a model is trained on and measured on.
+    """The data on which a model is trained and measured.
 
     Attributes:
         examples: all pieces.
         train, held_out: numbers of the pieces of each part.
         feed: makes the model's arguments from a batch.
-        probe: measures the text encoder as it is, or None.
+        probe: measures the text encoder in its present state; None for no probe.
     """
 
     examples: Examples
@@ -75,10 +84,10 @@ class Curriculum:
 
 @dataclass(frozen=True, slots=True)
 class Reporter:
-    """Who is told how a run goes.
+    """Receives the messages and the progress of a run.
 
     Attributes:
-        note: is told what people should know.
+        note: is called with messages for people.
         progress: is told `(what, done, total)`.
     """
 
@@ -88,7 +97,7 @@ class Reporter:
 
 @dataclass(frozen=True, slots=True)
 class StateFile:
-    """Where the state of a run is kept.
+    """The file of the state of a run.
 
     Attributes:
         path: of the file.
@@ -102,16 +111,16 @@ class StateFile:
 class Trainer:
     """Trains a model on the training part of some examples and measures it on the held-out part.
 
-    Autocast, accumulation and clipping are torch's own: a run that is killed and resumed must end in the same bits, and
-    for that each step needs its random numbers and its rate from its number alone.
+    A run that is killed and resumed ends in the same bits: the random numbers and the learning rate of a step depend
+    only on the number of the step. Autocast, accumulation and clipping are torch's own.
 
     Args:
         model: a `BiEncoder` or `TokenClassifier`, on its device.
-        curriculum: what it is trained and measured on.
+        curriculum: the data for training and measuring.
         settings: all values.
         processes: of the run.
-        state: where the state is kept.
-        reporter: is told how it goes.
+        state: the file of the state.
+        reporter: is told how the run goes.
     """
 
     def __init__(
@@ -143,10 +152,10 @@ class Trainer:
         self._seen = 0
 
     def resume(self) -> bool:
-        """Goes back to the state on disk, if there is one.
+        """Restores the state on disk; returns False if there is none.
 
         Raises:
-            PretrainingError: it is damaged.
+            PretrainingError: the state is damaged, or of another run.
         """
         if not self._state.path.exists():
             return False
@@ -166,7 +175,7 @@ class Trainer:
         """Trains to the end, from the present step.
 
         Raises:
-            PretrainingError: the loss is no number any more.
+            PretrainingError: the loss is not finite.
         """
         validations = self._validation_steps()
         every = max(1, self._steps_an_epoch // _ROWS_AN_EPOCH)
@@ -219,7 +228,7 @@ class Trainer:
             [self._settings.seed, 1, epoch],
             by_length=not self.model.text.takes_flat,
         )
-        # of processes that would have nothing to do
+        # stands in for a batch without labels in a process
         self._stand_in = next((pieces for pieces in self._epoch if self._is_labelled(pieces)), self._epoch[0])
 
     def _batches(self, within: int) -> Sequence[Ints]:
@@ -227,7 +236,7 @@ class Trainer:
         processes, mine = self._processes.number, self._processes.rank
         together = self._settings.accumulate * processes
         some = self._epoch[within * together : (within + 1) * together]
-        if processes > 1:  # all must compare something, or the others would wait for it
+        if processes > 1:  # every process must have something to compare, or the others would wait for it
             some = [pieces if self._is_labelled(pieces) else self._stand_in for pieces in some]
             some += [self._stand_in] * (-len(some) % processes)
         return some[mine::processes]
@@ -237,7 +246,7 @@ class Trainer:
 
     def _train_step(self, within: int) -> None:
         settings = self._settings
-        # Every step has random numbers of its own, so that a run needs no generator's state to go on exactly.
+        # Every step seeds its own random numbers, so that a resumed run needs no generator state.
         torch.manual_seed(_mixed(settings.seed, self.step, self._processes.rank))
         self.model.set_training(True)
         set_rate(self._optimizer, rate_at(self.step, self.steps, settings))
@@ -246,7 +255,7 @@ class Trainer:
             batch = make_batch(self._examples, pieces)
             self._seen += len(pieces)
             if not len(batch.token):
-                continue  # no label in the batch: nothing to compare
+                continue  # a batch without labels has nothing to compare
             last = number == len(batches) - 1
             with self._autocast(), _together(self._wrapped, last):
                 compared = self._wrapped(*self._feed(batch))
@@ -259,9 +268,9 @@ class Trainer:
         self.step += 1
 
     def _add_row(self, *, validate: bool, close: bool = True) -> None:
-        """Adds a row of measurements; those of the training since the last such row only if `close` is given.
+        """Adds a row of measurements; `close` ends the current stretch of training and adds its means.
 
-        A validation between two such rows leaves the stretch whole: one batch alone would make a spike in the curve.
+        A validation within a stretch does not end the stretch: the mean of one batch would be a spike in the curve.
         """
         sums, seconds = (self._sums.settle(), time.monotonic() - self._began) if close else (Sums(), 0.0)
         if not math.isfinite(sums.loss):
@@ -286,7 +295,7 @@ class Trainer:
         if close:
             self._sums, self._began, self._seen = RunningSums(), time.monotonic(), 0
         else:
-            self._began += time.monotonic() - began  # what was measured is no training
+            self._began += time.monotonic() - began  # time for measuring is not training time
 
     def _validated(self, row: Row) -> Row:
         sums = self.validate()
@@ -304,7 +313,7 @@ class Trainer:
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def validate(self) -> Sums:
-        """The loss and the top-1 accuracy over the batches of the held-out part; the same batches every time."""
+        """The loss and the top-1 accuracy over the held-out part, in the same batches every time."""
         self.model.set_training(False)
         sums = RunningSums()
         for number, pieces in enumerate(self._held_out):
@@ -321,5 +330,5 @@ def _mixed(*numbers: int) -> int:
 
 
 def _together(wrapped: Any, last: bool) -> Any:
-    """Gradients of several processes are added up at the last batch of a step."""
+    """A context for one batch of a step; several processes add up their gradients at the last batch alone."""
     return wrapped.no_sync() if hasattr(wrapped, "no_sync") and not last else contextlib.nullcontext()

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 from stores import make_store
 
-from nuner_embed.cli.demo_map import CONCEPTS, PROBABLE, MentionMap
+from nuner_embed.cli.demo_page import CONCEPTS, PROBABLE, MentionMap
 
 SVG = "{http://www.w3.org/2000/svg}"
 

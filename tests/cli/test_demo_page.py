@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from stores import make_store
 
-from nuner_embed.cli.demo_map import PROBABLE, MentionMap
-from nuner_embed.cli.demo_page import write_page
-from nuner_embed.cli.sample_searches import SEARCHES
+from nuner_embed.cli.demo_page import PROBABLE, MentionMap, write_page
+from nuner_embed.cli.demo_samples import SEARCHES
 from nuner_embed.documents import Document, Span
 from nuner_embed.evaluation.concept_map import ConceptMap
 

@@ -10,7 +10,7 @@ import pytest
 from command import run
 
 from nuner_embed.cli import commands
-from nuner_embed.cli.failures import line_for
+from nuner_embed.cli.commands import line_for
 from nuner_embed.errors import NunerEmbedError
 
 

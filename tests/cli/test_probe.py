@@ -7,7 +7,7 @@ import pytest
 from command import run
 
 from nuner_embed import Corpus, Document, Span
-from nuner_embed.cli.scores import show_scores
+from nuner_embed.cli.tables import show_scores
 from nuner_embed.cli.tagged import writer
 from nuner_embed.errors import CorpusError
 from nuner_embed.evaluation.metrics import Counts, Scores

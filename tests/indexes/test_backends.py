@@ -72,6 +72,18 @@ def test_a_thorough_search_is_exact(built):
         check(*built, k)
 
 
+@pytest.mark.parametrize("rows", [30, 53, 98])  # of which 32-bit floats give fewer than `rows` for rows / k * k
+def test_where_all_rows_but_one_are_asked_for_every_row_is_a_candidate(rows):
+    drawn = np.random.default_rng(0).standard_normal((rows + 50, DIM)).astype(np.float32)
+    vectors = Vectors(prepared(drawn[:rows], "cosine"), "cosine")
+    backend = DEFAULT.load().new("PQ2x2", vectors)
+    backend.train(rows)
+    backend.add(vectors.take(np.arange(rows)))
+    queries = prepared(drawn[rows:], "cosine")
+    expected = nearest(vectors, queries, rows - 1)[0]
+    np.testing.assert_allclose(backend.search(queries, rows - 1, THOROUGH)[0], expected, atol=TOLERANCE)
+
+
 @pytest.mark.usefixtures("scan_rows")
 def test_only_what_is_kept_is_found(built):
     numbers = np.arange(ROWS)

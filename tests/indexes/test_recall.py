@@ -10,10 +10,10 @@ from msgspec.structs import replace
 from stores import make_store
 
 from nuner_embed.errors import IndexBundleError
-from nuner_embed.indexes import Index, SearchParameters, segment_plan
+from nuner_embed.indexes import Index, SearchParameters, builder
+from nuner_embed.indexes.builder import Plan
 from nuner_embed.indexes.faiss import backend
 from nuner_embed.indexes.recall import hold_out
-from nuner_embed.indexes.segment_plan import Plan
 from nuner_embed.indexes.vectors import Order
 
 
@@ -106,7 +106,7 @@ def test_too_few_rows_to_measure(tmp_path):
 def samples(monkeypatch):
     """Samples that leave something to extrapolate."""
     for name, value in (("SMALL", 1000), ("_SAMPLE", 4000), ("_SMALLER", 2000)):
-        monkeypatch.setattr(segment_plan, name, value)
+        monkeypatch.setattr(builder, name, value)
 
 
 @pytest.mark.usefixtures("samples")
@@ -189,12 +189,12 @@ def test_few_rows_are_flat_unless_another_kind_is_asked_for(store, tmp_path, mon
     index.add(store, again=True)
     index.compact()  # twice as many rows are still few
     assert [segment.kind for segment in index.bundle.segments] == ["flat"]
-    monkeypatch.setattr(segment_plan, "FLAT_BELOW", len(store))
+    monkeypatch.setattr(builder, "FLAT_BELOW", len(store))
     vectors = index._state.segments[0].vectors
     assert (
-        len(segment_plan.choose(Plan(None, "cosine", 0.9), vectors)[2]) == 4
+        len(builder.choose(Plan(None, "cosine", 0.9), vectors)[2]) == 4
     )  # from so many rows on, all kinds are measured
-    assert segment_plan.choose(Plan("ivf", "cosine", 0.9), vectors) == ("ivf", "asked for", ())
+    assert builder.choose(Plan("ivf", "cosine", 0.9), vectors) == ("ivf", "asked for", ())
 
 
 def test_flat_that_does_not_fit_into_memory_is_measured_against_others(store, tmp_path, samples):

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nuner_embed.annotation.alignment import FoldedText, align, find_folded, find_words
-from nuner_embed.annotation.conversion import annotated
 from nuner_embed.annotation.parser import Entry
-from nuner_embed.annotation.replies import Reply
+from nuner_embed.annotation.replies import Reply, annotated
 from nuner_embed.annotation.report import AnnotationReport
 
 

@@ -9,8 +9,8 @@ from nuner_embed.annotation.instruction import Instruction
 from nuner_embed.annotation.job import annotate, estimate
 from nuner_embed.annotation.ledger import open_ledger
 from nuner_embed.annotation.replies import read_replies
+from nuner_embed.annotation.report import REPLIES_SUFFIX, beside
 from nuner_embed.annotation.server import LLMServer
-from nuner_embed.annotation.sidecars import REPLIES_SUFFIX, beside
 from nuner_embed.errors import AnnotationError
 
 

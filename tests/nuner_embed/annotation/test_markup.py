@@ -3,9 +3,8 @@
 import pytest
 
 from nuner_embed.annotation.alignment import align
-from nuner_embed.annotation.conversion import annotated
 from nuner_embed.annotation.parser import bare, layers, parse_reply
-from nuner_embed.annotation.replies import Reply
+from nuner_embed.annotation.replies import Reply, annotated
 from nuner_embed.annotation.report import AnnotationReport
 from nuner_embed.documents import Span
 

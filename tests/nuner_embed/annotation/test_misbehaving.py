@@ -8,7 +8,7 @@ from llm_server import KEY, completion
 from six_texts import TEXTS, lines, reply
 
 from nuner_embed.annotation.client import retry_after_seconds
-from nuner_embed.annotation.sidecars import REPLIES_SUFFIX, beside
+from nuner_embed.annotation.report import REPLIES_SUFFIX, beside
 from nuner_embed.errors import AnnotationError
 
 

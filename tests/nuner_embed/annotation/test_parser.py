@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nuner_embed.annotation.alignment import align, find_words
-from nuner_embed.annotation.conversion import annotated, write_annotated
 from nuner_embed.annotation.instruction import Instruction
 from nuner_embed.annotation.parser import Entry, parse_reply
-from nuner_embed.annotation.replies import Reply, read_replies
+from nuner_embed.annotation.replies import Reply, annotated, read_replies, write_annotated
 from nuner_embed.annotation.report import AnnotationReport, frequency_figure, sample_mentions, write_review
 from nuner_embed.documents import Document, Span
 from nuner_embed.errors import AnnotationError, CorpusError

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from command import run
 
-from nuner_embed.annotation.report import AnnotationReport, frequency_figure
-from nuner_embed.annotation.sidecars import beside, require_own_sidecars
+from nuner_embed.annotation.report import AnnotationReport, beside, frequency_figure, require_own_sidecars
 from nuner_embed.errors import AnnotationError
 
 SUFFIXES = [".report.json", ".frequencies.png", ".review.html"]

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from nuner_embed import Corpus, Document, Span
-from nuner_embed.annotation.conversion import convert_replies
 from nuner_embed.annotation.ledger import KeptReply, open_ledger, read_ledger
+from nuner_embed.annotation.replies import convert_replies
 from nuner_embed.corpora.base import FORMATS, WriteOptions
 from nuner_embed.errors import NunerEmbedError
 

@@ -1,86 +1,29 @@
 """The whole job on tiny networks: it goes on exactly, it equals a plain loop, and what it writes is what it says."""
 
 import csv
-import errno
 import json
 import math
-import os
 import shutil
 
 import numpy as np
 import pytest
 import torch
 import transformers
-from fakes import SHARED_DATA, tiny_model
-from safetensors import SafetensorError, safe_open
+from fakes import SHARED_DATA
+from pretraining_runs import metrics, run, same, weights
 from safetensors.torch import load_file, save_file
 
 import nuner_embed
 from nuner_embed import pretrain
-from nuner_embed.documents import Document, join_words
+from nuner_embed.documents import Document
 from nuner_embed.errors import PretrainingError
 from nuner_embed.evaluation.fewshot import TypedSet
 from nuner_embed.models.tokenizer import TextTokenizer
-from nuner_embed.pretraining import parts as parts_module
 from nuner_embed.pretraining import trainer as trainer_module
 from nuner_embed.pretraining.data import hold_out
 from nuner_embed.pretraining.examples import make_batch, make_examples, plan_epoch
-from nuner_embed.pretraining.optimizer import rate_at
+from nuner_embed.pretraining.run_state import rate_at
 from nuner_embed.pretraining.settings import PretrainSettings
-
-CITIES, BOATS = ["kiel", "oslo", "rome", "bonn"], ["ferry", "raft", "ship"]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return tiny_model("bert", tmp_path_factory.mktemp("base") / "bert")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Sixty sentences that a network of two layers can learn."""
-    rng = np.random.default_rng(0)
-    path = tmp_path_factory.mktemp("data") / "annotated.jsonl"
-    lines = []
-    for _ in range(60):
-        words = ["the", rng.choice(BOATS), "number", str(rng.integers(1000)), "left", rng.choice(CITIES)]
-        text, offsets = join_words(words[: rng.integers(3, 7)])
-        labels = {1: "boat", 5: "baltic city"}
-        spans = [{"start": a, "end": b, "label": labels[i]} for i, (a, b) in enumerate(offsets) if i in labels]
-        lines.append(json.dumps({"text": text, "spans": spans}) + "\n")
-    path.write_text("".join(lines))
-    return path
-
-
-def run(data, base, output, *, options=None, **values):
-    values = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "seed": 5, **values}
-    return pretrain([data], output, PretrainSettings(**values), base=str(base), threads=1, **(options or {}))
-
-
-def weights(output):
-    return {
-        **load_file(output / "model.safetensors"),
-        **{f"concept {name}": one for name, one in load_file(output / "concept_encoder" / "model.safetensors").items()},
-    }
-
-
-def metrics(output):
-    """All rows but the speed, which no two runs share."""
-    with (output / "metrics.csv").open() as stream:
-        return [
-            {name: value for name, value in row.items() if "per_second" not in name} for row in csv.DictReader(stream)
-        ]
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-@pytest.fixture(scope="module")
-def trained(data, base, tmp_path_factory):
-    output = tmp_path_factory.mktemp("trained") / "encoder"
-    return output, run(data, base, output)
-
 
 # such a small network learns something new in a few epochs only if all of it may change
 WHOLE = {"epochs": 4, "batch_size": 4, "learning_rate": 1e-2, "frozen_layers": 0, "frozen_concept_layers": 0}
@@ -304,111 +247,6 @@ def test_a_quick_probe(data, base, tmp_path):
     facts = run(data, base, tmp_path / "q", epochs=1, validation=0, options={"probe_set": typed})
     assert facts["validation_loss"] is None
     assert 0.5 < facts["probe_f1"] <= 1
-
-
-@pytest.fixture
-def interrupted(data, base, tmp_path, monkeypatch):
-    """A run that was stopped after a step or two."""
-    step = trainer_module.Trainer._train_step
-
-    def stop(self, within):
-        step(self, within)
-        self.keep()
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(trainer_module.Trainer, "_train_step", stop)
-    with pytest.raises(KeyboardInterrupt):
-        run(data, base, tmp_path / "m")
-    monkeypatch.undo()
-    return tmp_path / "m"
-
-
-def test_another_run_is_refused(interrupted, data, base):
-    with pytest.raises(PretrainingError, match=r"begun with another learning_rate \(0.001 there, 0.01 here\); --force"):
-        run(data, base, interrupted, learning_rate=0.01)
-    run(data, base, interrupted, learning_rate=0.01, epochs=1, options={"force": True})
-    with pytest.raises(PretrainingError, match="holds a finished model; name another directory, or replace it"):
-        run(data, base, interrupted)
-    run(data, base, interrupted, epochs=1, options={"force": True})
-
-
-def test_replacing_a_finished_model_can_be_interrupted_too(trained, data, base, tmp_path, monkeypatch):
-    shutil.copytree(trained[0], tmp_path / "m")
-    finished = weights(tmp_path / "m")
-    step = trainer_module.Trainer._train_step
-
-    def stop(self, within):
-        step(self, within)
-        self.keep()
-        raise KeyboardInterrupt
-
-    values = {"seed": 9, "objective": "token-classification"}
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer_module.Trainer, "_train_step", stop)
-        with pytest.raises(KeyboardInterrupt):
-            run(data, base, tmp_path / "m", **values, options={"force": True})
-    assert same(weights(tmp_path / "m"), finished)  # until there is a new one
-    notes = []
-    run(data, base, tmp_path / "m", **values, options={"note": notes.append})
-    assert notes[0].startswith("going on from step 1")
-    assert not (tmp_path / "m" / "concept_encoder").exists()  # the old one's would not belong to it
-
-
-def test_a_damaged_state_is_told(interrupted, data, base):
-    state = interrupted / "training" / "state.safetensors"
-    whole = state.read_bytes()
-    for content in (whole[:-100], b"", b"x" * 50, whole[:-1] + bytes([whole[-1] ^ 1])):
-        state.write_bytes(content)
-        with pytest.raises(PretrainingError, match=r"state\.safetensors: the state of the run is damaged .*--force"):
-            run(data, base, interrupted)
-    state.write_bytes(whole)
-    run(data, base, interrupted)
-
-
-def test_a_state_of_an_earlier_version_without_a_hash_goes_on(interrupted, trained, data, base):
-    state = interrupted / "training" / "state.safetensors"
-    with safe_open(state, framework="pt") as file:
-        facts = file.metadata()["facts"]
-    save_file(load_file(state), state, metadata={"facts": facts})
-    begun = json.loads((interrupted / "training" / "run.json").read_text())["begun"]
-    (interrupted / "training" / "run.json").write_text(json.dumps(begun))  # it marked its runs with nothing more
-    run(data, base, interrupted)
-    assert same(weights(interrupted), weights(trained[0]))
-
-
-def test_what_the_frozen_layers_made_is_computed_again_where_it_is_damaged(interrupted, trained, data, base):
-    work = interrupted / "training"
-    (work / "texts.npy").write_bytes((work / "texts.npy").read_bytes()[:500])
-    mark = json.loads((work / "concepts.json").read_text())
-    (work / "concepts.json").write_text(json.dumps({**mark, "pieces": 10**6}))
-    run(data, base, interrupted)
-    assert same(weights(interrupted), weights(trained[0]))
-
-
-def test_a_full_disk_while_the_model_is_written_loses_nothing(data, base, trained, tmp_path, monkeypatch):
-    def full(*_):
-        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(parts_module, "save_network", full)
-        with pytest.raises(PretrainingError, match=r"training/result cannot be written: .* the same command goes on"):
-            run(data, base, tmp_path / "m")
-    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["training"]
-    notes = []
-    run(data, base, tmp_path / "m", options={"note": notes.append})
-    assert notes[0].startswith("going on from step")
-    assert same(weights(tmp_path / "m"), weights(trained[0]))
-
-
-def test_no_room_for_what_the_frozen_layers_make(data, base, tmp_path, monkeypatch):
-    def full(descriptor, offset, size):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(PretrainingError, match=r"texts\.npy cannot be written: No space left .* say --no-cache"):
-        run(data, base, tmp_path / "m")
-    assert not (tmp_path / "m" / "training" / "texts.npy").exists()
-    run(data, base, tmp_path / "m", epochs=1, options={"cache": False})
 
 
 def test_what_cannot_be_trained(data, base, tmp_path):

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from nuner_embed.errors import PretrainingError
-from nuner_embed.pretraining.history import Row, Sums
-from nuner_embed.pretraining.optimizer import Progressed, load_state, save_state
+from nuner_embed.pretraining.run_state import Progressed, Row, Sums, load_state, save_state
 
 PROGRESSED = Progressed("a" * 64, 3, [Row(0, 0.0, validation_loss=0.5), Row(3, 1.0, 0.25, 0.5)], Sums(1.5, 3, 4, 2))
 

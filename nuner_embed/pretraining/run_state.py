@@ -1,8 +1,14 @@
-"""AdamW and its schedule (section 3.3), and a run's state in a file: parameters, moments, how far it is."""
+"""The state of a run: what was measured, the parameters with AdamW's moments, and the number of steps so far.
 
+AdamW and its schedule (section 3.3 of the paper) stand here too. Measurements are written as CSV and drawn as curves.
+"""
+
+import csv
 import hashlib
+import io
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +20,124 @@ from torch import nn
 from nuner_embed.errors import PretrainingError
 from nuner_embed.files import atomic_write
 from nuner_embed.metadata import Count, Sha256, parse
-from nuner_embed.pretraining.history import Row, Sums
 from nuner_embed.pretraining.settings import PretrainSettings
 
-# what AdamW keeps of a parameter; its steps are not those of the run where a batch had nothing to learn from
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The measurements at one step; None for what was not measured.
+
+    Attributes:
+        step: optimizer steps so far.
+        epoch: passes over the training part so far, with fractions.
+        train_loss: mean over the batches since the last row.
+        train_top1: share of the labelled tokens whose best concept in the batch is right, over the same batches.
+        validation_loss: mean over the batches of the held-out part.
+        validation_top1: of the held-out part's labelled tokens.
+        probe_f1: token macro-F1 of a quick probe on a typed set, None left out, a fraction of 1.
+        learning_rate: at this step.
+        scale, bias: of the loss `sigmoid`.
+        sentences_per_second: of training since the last row, validation left out; of several processes, this and the
+            training's loss and accuracy are the first one's.
+    """
+
+    step: Count
+    epoch: float
+    train_loss: float | None = None
+    train_top1: float | None = None
+    validation_loss: float | None = None
+    validation_top1: float | None = None
+    probe_f1: float | None = None
+    learning_rate: float | None = None
+    scale: float | None = None
+    bias: float | None = None
+    sentences_per_second: float | None = None
+
+
+@dataclass
+class Sums:
+    """Sums of measurements over some batches.
+
+    Attributes:
+        loss: sum of the losses.
+        correct, labelled: number of labelled tokens whose best concept is right, and of all labelled tokens.
+        batches: number of batches.
+    """
+
+    loss: float = 0.0
+    correct: Count = 0
+    labelled: Count = 0
+    batches: Count = 0
+
+    @property
+    def mean_loss(self) -> float:
+        """The mean loss over the batches."""
+        return self.loss / max(1, self.batches)
+
+    @property
+    def top_1(self) -> float:
+        """Share of the labelled tokens, a fraction of 1."""
+        return self.correct / max(1, self.labelled)
+
+
+def to_csv(rows: Sequence[Row]) -> bytes:
+    """All rows as CSV with a header; a cell is empty if nothing was measured."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [one.name for one in fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _shown(value) for name, value in asdict(row).items()})
+    return text.getvalue().encode()
+
+
+def _shown(value: float | None) -> str | float | None:
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def curve(rows: Sequence[Row]) -> bytes:
+    """A PNG with the losses over epochs above, and the accuracies and the probe below.
+
+    Raises:
+        ImportError: matplotlib, of the extra `plots`, is not installed.
+    """
+    from matplotlib.figure import Figure  # and not pyplot, which has a backend and figures for the whole process
+
+    drawn = Figure(figsize=(6.4, 6.4), layout="constrained")
+    above, below = drawn.subplots(2, 1, sharex=True)
+    for axes, names, factor in (
+        (above, ("train_loss", "validation_loss"), 1),
+        (below, ("train_top1", "validation_top1", "probe_f1"), 100),
+    ):
+        for name in names:
+            points = [(row.epoch, factor * value) for row in rows if (value := getattr(row, name)) is not None]
+            if points:
+                marker = None if name.startswith("train") else "o"
+                axes.plot(*zip(*points, strict=True), label=_CURVES[name], marker=marker, markersize=4)
+        axes.grid(alpha=0.25)
+        axes.legend(fontsize=8)
+    above.set_ylabel("loss")
+    above.set_yscale("log")
+    below.set_ylabel("percent")
+    below.set_xlabel("epochs")
+    content = io.BytesIO()
+    drawn.savefig(content, format="png", dpi=120)
+    return content.getvalue()
+
+
+_CURVES = {
+    "train_loss": "training loss",
+    "validation_loss": "held-out loss",
+    "train_top1": "top-1 concept in the batch, training",
+    "validation_top1": "top-1 concept in the batch, held out",
+    "probe_f1": "quick probe, token macro-F1, None left out",
+}
+
+# AdamW's state of a parameter; its steps differ from the run's steps if a batch had nothing to learn from
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def make_optimizer(model: nn.Module, settings: PretrainSettings) -> torch.optim.AdamW:
-    """AdamW over all that is trained: weight decay for matrices, a rate of their own for scale and bias."""
+    """AdamW over all trained parameters: weight decay for matrices, and a rate of their own for scale and bias."""
     outermost = {id(one) for one in model.outermost}
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
@@ -61,19 +176,19 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that change, by name."""
+    """The parameters that are trained, by name."""
     return {name: one for name, one in model.named_parameters() if one.requires_grad}
 
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """How far a run has come.
+    """The progress of a run.
 
     Attributes:
-        fingerprint: of what the run is made of.
+        fingerprint: of the inputs of the run.
         step: optimizer steps so far.
-        rows: what was measured.
-        sums: what was measured since the last row: loss, correct, labelled and batches of `Sums`.
+        rows: the measurements.
+        sums: the sums since the last row.
     """
 
     fingerprint: Sha256
@@ -104,11 +219,11 @@ def _digest(tensors: dict[str, torch.Tensor], facts: str) -> str:
 
 
 def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progressed:
-    """Restores the parameters and moments of a run, and returns how far the run had come.
+    """Restores the parameters and moments of a run, and returns its progress.
 
     Args:
         path: of a file that `save_state` wrote.
-        model, optimizer: as new; they are changed only if the file is whole.
+        model, optimizer: newly made; they are changed only if the file is sound.
 
     Raises:
         PretrainingError: the file is damaged or of another model.
@@ -121,7 +236,7 @@ def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
         facts = parse(about["facts"], Progressed)
         if about.get("sha256", _digest(tensors, about["facts"])) != _digest(tensors, about["facts"]):
-            raise ValueError("its bytes are not those that were written")  # an earlier version wrote no hash
+            raise ValueError("its bytes are not those that were written")  # earlier versions wrote no hash
         _put(tensors, model, optimizer)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else error

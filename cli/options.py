@@ -160,6 +160,48 @@ def _labelled(context: click.Context, option: click.Parameter, given: tuple[tupl
     return types
 
 
+def _described(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """The labels and descriptions of types that were given as "LOC=a place on a map"."""
+    parts = [one.partition("=") for one in given]
+    types: dict[str, tuple[str, ...]] = {label.strip(): (text.strip(),) for label, _, text in parts}
+    if len(types) < len(parts) or not all(label and text for label, (text, *_) in types.items()):
+        raise click.BadParameter(f"{', '.join(given)!r} describes a type twice, or not at all; expected LABEL=TEXT")
+    return types
+
+
+def _several(
+    context: click.Context, option: click.Parameter, given: tuple[tuple[str, ...], ...]
+) -> dict[str, tuple[str, ...]]:
+    """The labels and names of types; a label that stands several times has several names."""
+    types: dict[str, tuple[str, ...]] = {}
+    for one in _together(context, option, given) or ():
+        label, _, name = one.partition("=") if "=" in one else (one, "", one)
+        label, name = label.strip(), name.strip()
+        if not (label and name) or name in types.get(label, ()):
+            raise click.BadParameter(f"{one!r} names a type twice, or not at all; expected city,person or LOC=location")
+        types[label] = (*types.get(label, ()), name)
+    return types
+
+
+type_names_option = click.option(
+    "--concepts",
+    type=CommaSeparated(),
+    multiple=True,
+    callback=_several,
+    metavar="NAME[,NAME]",
+    help="Names of the types, LABEL=NAME where the label is none; a label that stands twice has two names, which are "
+    "averaged. Without DATA, the probe is made of the names alone; with DATA, of names and examples.  [default: the "
+    "labels of DATA, where they read as names]",
+)
+describe_option = click.option(
+    "--describe",
+    multiple=True,
+    callback=_described,
+    metavar="LABEL=TEXT",
+    help="A description of a type in place of its name; may be repeated.",
+)
+
+
 def named_types_option(flag: str, text: str, *, required: bool = False) -> Callable[[Command], Command]:
     """An option that takes names of types, each perhaps behind its label, as `{label: name}`; see `names_option`."""
     text += r" LABEL=NAME where the type is to be called something else. May be repeated; a comma within a name is "

@@ -11,9 +11,9 @@ from nuner_embed.cli.options import (
     c_option,
     class_weight_option,
     counted,
+    describe_option,
     json_option,
     model_option,
-    named_types_option,
     output_folder_option,
     print_facts,
     print_json,
@@ -21,6 +21,7 @@ from nuner_embed.cli.options import (
     require_apart,
     tagged_output_option,
     threads_option,
+    type_names_option,
     types_option,
 )
 from nuner_embed.cli.streams import show
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from nuner_embed.documents import Document
     from nuner_embed.heads.base import Head
     from nuner_embed.heads.linear import LinearHead, Training
+    from nuner_embed.heads.names import NamedTypes
     from nuner_embed.heads.tagger import Tagger
 
 _DENSE = 0.05  # running text holds fewer words of a few types than that
@@ -47,13 +49,17 @@ def probe() -> None:
 @click.argument("data", nargs=-1)
 @output_folder_option("Directory of the probe.")
 @model_option
-@named_types_option(
-    "--concepts", "Without DATA: make the probe of these names of types, through the model's concept encoder."
+@type_names_option
+@describe_option
+@click.option(
+    "--no-names",
+    is_flag=True,
+    help="Learn from the examples alone, as the paper does: no name is made of the labels of DATA.",
 )
 @click.option(
     "--threshold",
     type=PROBABILITY,
-    help=f"With --concepts: how probable a type must be for a word to be of it.  [default: {NAMED_THRESHOLD}]",
+    help=f"Without DATA: how probable a type must be for a word to be of it.  [default: {NAMED_THRESHOLD}]",
 )
 @click.option(
     "--k",
@@ -85,7 +91,9 @@ def train(
     data: tuple[str, ...],
     output: Path,
     model: str,
-    concepts: dict[str, str],
+    concepts: dict[str, tuple[str, ...]],
+    describe: dict[str, tuple[str, ...]],
+    no_names: bool,
     threshold: float | None,
     k: int | None,
     seed: int,
@@ -99,7 +107,9 @@ def train(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Train a probe on DATA, a corpus with spans or BIO tags, or make one of the names of types.
+    """Train a probe on DATA, a corpus with spans or BIO tags, on the names of types, or on both.
+
+    Names help most where examples are few. Where the labels of DATA read as names (city, cell_type), they are taken.
 
     In a .txt, mentions stand in double brackets with their label behind a bar: The ferry to [[Oslo|city]].
 
@@ -114,29 +124,35 @@ def train(
     from nuner_embed.heads.io import PROBE
     from nuner_embed.heads.support_set import choose_support
 
-    if bool(data) == bool(concepts):
-        raise click.UsageError("give DATA to learn from, or --concepts; one of them")
-    if threshold and not concepts:
-        raise click.UsageError("--threshold goes with --concepts")
+    given = _given_names(concepts, describe)
+    if not data and not given:
+        raise click.UsageError("give DATA to learn from, or --concepts, or both")
+    if data and threshold:
+        raise click.UsageError("--threshold goes with names alone; probe predict takes one too")
+    if no_names and given:
+        raise click.UsageError("--no-names goes with neither --concepts nor --describe")
     require_apart(output, [*data, background, model], folder=True)
     require_replaceable(output, PROBE, force=force)  # said before anything is read
-    if concepts:
+    if not data:
         _require_default(
             "k", "seed", "types", "short_types", "background", "c", "class_weight", "format_", "text_column",
             "id_column", "word_column", "tag_column", "tag_names", "max_line_mib",
         )  # fmt: skip
-        _train_on_names(concepts, model, threads, threshold, output, force, as_json)
+        _train_on_names(given, model, threads, threshold, output, force, as_json)
         return
     documents, _ = read_annotated(data, **reading)
     support_set = choose_support(  # what cannot be learnt is said before the encoder is loaded
         documents, types=types, k=k, seed=seed, short=short_types, what=", ".join(data)
     )
-    from nuner_embed.heads.probe import fit_probe  # slow to import
+    from nuner_embed.heads.probe import fit_probe, require_among  # slow to import
 
-    weights = class_weight if _is_given("class_weight") else AUTO_CLASS_WEIGHT
+    require_among(given, support_set)
+    named = None if no_names else _named(support_set.types, given, model, threads)
+    fitting: dict[str, Any] = {"C": c if _is_given("c") else None, "background": background, "named": named}
+    fitting["class_weight"] = class_weight if _is_given("class_weight") else AUTO_CLASS_WEIGHT
     with RowProgress("characters") as progress:
         encoder = load_encoder(model, threads=threads)
-        tagger = fit_probe(support_set, encoder, C=c, class_weight=weights, background=background, progress=progress)
+        tagger = fit_probe(support_set, encoder, progress=progress, **fitting)
     tagger.save(output, force=force)
     training = tagger.head.facts.training
     _note_training(training, background)
@@ -152,8 +168,55 @@ def train(
     )
 
 
+def _given_names(
+    concepts: dict[str, tuple[str, ...]], describe: dict[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    """Names and descriptions by label."""
+    from nuner_embed.heads.names import require_different
+
+    both = sorted(set(concepts) & set(describe))
+    if both:
+        raise click.UsageError(f"{both[0]} is named by --concepts and described by --describe; give one of them")
+    given = {**concepts, **describe}
+    try:
+        require_different(given)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--concepts") from None
+    return given
+
+
+def _named(types: "Sequence[str]", given: dict[str, tuple[str, ...]], model: str, threads: int) -> "NamedTypes | None":
+    """The names beside the examples, which are shown; None where there are none and none were given."""
+    from nuner_embed.cli.progress import note
+    from nuner_embed.encoders.concepts import ConceptEncoder
+    from nuner_embed.errors import ModelError
+    from nuner_embed.heads.labelled_words import shortened
+    from nuner_embed.heads.names import NamedTypes, names_of
+
+    names = names_of(types, given)
+    if not names:
+        note("names: none, since no label reads as one; --concepts LABEL=NAME helps where examples are few")
+        return None
+    try:
+        concepts = ConceptEncoder.open(model, threads=threads)
+        concepts.calibration  # noqa: B018  # raises where there is none
+    except ModelError as error:
+        if given:
+            raise
+        note(f"names: not used, since {error}")
+        return None
+    try:
+        concepts.encode([name for several in given.values() for name in several])
+    except ValueError as error:  # a name that is none
+        raise click.BadParameter(str(error), param_hint="--concepts") from None
+    usable = {label: several for label, several in names.items() if label in given or concepts.takes(*several)}
+    shown = [f"{label} = {' / '.join(several)}" for label, several in usable.items()]
+    note(f"names: {shortened(shown)}; --concepts LABEL=NAME for others, --no-names for none")
+    return NamedTypes(usable, concepts)
+
+
 def _train_on_names(
-    concepts: dict[str, str],
+    concepts: dict[str, tuple[str, ...]],
     model: str,
     threads: int,
     threshold: float | None,
@@ -172,7 +235,7 @@ def _train_on_names(
     if as_json:
         print_json(asdict(tagger.head.facts))
     else:
-        print_facts(tagger.head.facts.parameters["concepts"])
+        print_facts({label: " / ".join(several) for label, several in sorted(concepts.items())})
 
 
 def _note_training(training: "Training", background: str | None) -> None:
@@ -211,7 +274,9 @@ def _require_default(*names: str) -> None:
             raise click.UsageError(f"{parameter.opts[0]} goes with DATA, not with --concepts")
 
 
-def _of_concepts(types: dict[str, str], model: str, threads: int, threshold: float | None) -> "Tagger[LinearHead]":
+def _of_concepts(
+    types: dict[str, tuple[str, ...]], model: str, threads: int, threshold: float | None
+) -> "Tagger[LinearHead]":
     from nuner_embed.encoders.concepts import ConceptEncoder
     from nuner_embed.encoders.loader import load_encoder
     from nuner_embed.heads.probe import zero_shot_tagger
@@ -219,7 +284,8 @@ def _of_concepts(types: dict[str, str], model: str, threads: int, threshold: flo
     concept_encoder = ConceptEncoder.open(model, threads=threads)
     encoder = load_encoder(model, threads=threads, layers=(-1,), normalize=concept_encoder.metric == "cosine")
     try:
-        return zero_shot_tagger(types, encoder, concept_encoder, threshold or NAMED_THRESHOLD)
+        named = {label: names[0] if len(names) == 1 else names for label, names in types.items()}
+        return zero_shot_tagger(named, encoder, concept_encoder, threshold or NAMED_THRESHOLD)
     except ValueError as error:  # a name that is none
         raise click.BadParameter(str(error), param_hint="--concepts") from None
 

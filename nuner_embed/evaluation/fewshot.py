@@ -28,6 +28,7 @@ from nuner_embed.heads.labelled_words import (
     shortened,
     types_among,
 )
+from nuner_embed.heads.names import NamedTypes
 from nuner_embed.heads.support_set import draw_k, draw_words, short_types
 from nuner_embed.limits import DRAWS_MOST, SEED_MOST, SHOTS_MOST
 from nuner_embed.metadata import Count, Positive
@@ -199,6 +200,7 @@ def measure(
     train: WordFeatures,
     test: WordFeatures,
     *,
+    named: NamedTypes | None = None,
     threads: int = 1,
     progress: Callable[[int], None] = lambda probes: None,
 ) -> list[Cell]:
@@ -211,6 +213,7 @@ def measure(
         protocol: how to fit.
         train: features of the training sentences that `needed` lists, in its order.
         test: features of all test sentences.
+        named: names of the types beside the examples, which the paper's protocol does not have.
         threads: probes fitted at a time, each on one thread: two threads in one small product take turns, not halves.
         progress: is told how many more probes are fitted.
     """
@@ -222,8 +225,10 @@ def measure(
             learnt = WordLabels.of(chosen, train, size.types)
             rows = [train.take(np.array([place[int(sentence)] for sentence in one])) for one in size.sets]
 
-            def fit(words: NDArray[np.intp], codes: Ints = learnt.codes) -> LinearProbe:
-                return fit_draw(train.vectors[words], codes[words], protocol)
+            def fit(
+                words: NDArray[np.intp], codes: Ints = learnt.codes, types: Sequence[str] = size.types
+            ) -> LinearProbe:
+                return fit_draw(train.vectors[words], codes[words], protocol, types, named)
 
             probes = []
             for probe in pool.map(fit, rows):
@@ -234,13 +239,20 @@ def measure(
     return cells
 
 
-def fit_draw(vectors: NDArray[np.floating[Any]], codes: Ints, protocol: FewShotProtocol) -> LinearProbe:
-    """A probe of one support set: features of its words, (n, dim), and their classes, (n,).
+def fit_draw(
+    vectors: NDArray[np.floating[Any]],
+    codes: Ints,
+    protocol: FewShotProtocol,
+    types: Sequence[str] = (),
+    named: NamedTypes | None = None,
+) -> LinearProbe:
+    """A probe of one support set: features of its words, (n, dim), and their classes, (n,); with names, if there are.
 
     If all words are of one class, as when the mentions of a single type fill their sentences, the probe gives that
     class to every word.
     """
-    probe = LinearProbe(C=protocol.C, class_weight=protocol.class_weight, tol=protocol.tol)
+    offset = named.offsets(types, vectors) if named is not None else None
+    probe = LinearProbe(C=protocol.C, class_weight=protocol.class_weight, tol=protocol.tol, offset=offset)
     classes = np.unique(codes)
     if len(classes) > 1:
         return probe.fit(vectors, codes)

@@ -15,3 +15,6 @@ AUTO_CLASS_WEIGHT: Final = "auto"  # one of the two above
 NAMED_THRESHOLD: Final = 0.1
 # Least probability of a type that a probe was trained for: the most probable class wins
 EVEN_THRESHOLD: Final = 0.5
+# With names of types beside examples: benchmarks/offset.py, results/offset.md
+NAMED_C: Final = 0.01
+DEFAULT_OFFSET_STRENGTH: Final = 100.0

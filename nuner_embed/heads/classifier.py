@@ -1,7 +1,7 @@
 """The linear layer on frozen features, as a scikit-learn classifier."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -16,8 +16,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nuner_embed.arguments import as_names
 from nuner_embed.encoders.concepts import ConceptEncoder
-from nuner_embed.heads import DEFAULT_C, DEFAULT_CLASS_WEIGHT, NAMED_THRESHOLD
-from nuner_embed.heads.solver import Array, solve
+from nuner_embed.heads import DEFAULT_C, DEFAULT_CLASS_WEIGHT, DEFAULT_OFFSET_STRENGTH, NAMED_THRESHOLD
+from nuner_embed.heads.names import vectors_of
+from nuner_embed.heads.solver import Array, Offset, solve
 from nuner_embed.models.known import DEFAULT_MODEL
 
 _COMPUTED_IN = (np.float64, np.float32)
@@ -39,11 +40,18 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             the balanced weights.
         tol: the largest absolute entry that the gradient of the mean loss may have in the end, as in scikit-learn.
         max_iter: most steps of L-BFGS.
+        offset: scores known before the fit, such as those of the names of types: for some of the labels a vector
+            (dim,), or one number for all features, and a number; the label's score is the product of the vector with
+            the raw features, plus the number. The fit finds one weight for all offsets, with the penalty
+            `offset_strength * (weight - 1)^2 / 2`, and the layer that is added to them. Labels without an offset have
+            the score 0; offsets of labels that `fit` is not shown are ignored.
+        offset_strength: see `offset`.
 
     Attributes:
         classes_: the labels, sorted, (classes,).
-        coef_: of the raw features, (classes, dim): standardising is folded in.
+        coef_: of the raw features, (classes, dim): standardising and offsets are folded in.
         intercept_: (classes,).
+        offset_weight_: the weight of the offsets; 1 if there are none.
         gradient_norm_: the final value of what `tol` bounds.
         n_iter_: steps taken.
         n_features_in_: dim.
@@ -56,11 +64,15 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         class_weight: dict[Any, float] | str | None = DEFAULT_CLASS_WEIGHT,
         tol: float = 1e-4,
         max_iter: int = 1000,
+        offset: Mapping[Any, tuple[ArrayLike, float]] | None = None,
+        offset_strength: float = DEFAULT_OFFSET_STRENGTH,
     ) -> None:
         self.C = C
         self.class_weight = class_weight
         self.tol = tol
         self.max_iter = max_iter
+        self.offset = offset
+        self.offset_strength = offset_strength
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Fits the probe to features (n, dim) and their labels (n,).
@@ -82,9 +94,18 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weight = self._class_weights(classes, labels)[number].astype(features.dtype)
         if not (np.isfinite(weight).all() and (weight >= 0).all() and weight.any()):
             raise ValueError(f"class weights must not be below 0, nor all 0: {self.class_weight!r}")
+        known = self._known(classes, features)
+        offset = None if known is None else Offset((features @ known[0].T + known[1]).T, float(self.offset_strength))
         standardised, mean, scale = _standardised(features)
         found = solve(
-            standardised, number, weight, len(classes), c=float(self.C), tol=float(self.tol), max_iter=self.max_iter
+            standardised,
+            number,
+            weight,
+            len(classes),
+            c=float(self.C),
+            tol=float(self.tol),
+            max_iter=self.max_iter,
+            offset=offset,
         )
         if found.gradient_norm > self.tol:
             warnings.warn(
@@ -96,19 +117,28 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classes_: NDArray[Any] = classes
         self.coef_: Array = found.coef / scale
         self.intercept_: Array = found.intercept - self.coef_ @ mean
+        self.offset_weight_ = found.offset_weight
+        if known is not None:
+            self.coef_ += features.dtype.type(found.offset_weight) * known[0]
+            self.intercept_ += features.dtype.type(found.offset_weight) * known[1]
         self.gradient_norm_, self.n_iter_ = found.gradient_norm, found.iterations
         return self
 
     @classmethod
     def from_concepts(
-        cls, names: Sequence[str], concepts: ConceptEncoder | str = DEFAULT_MODEL, *, threshold: float = NAMED_THRESHOLD
+        cls,
+        names: Sequence[str | Sequence[str]],
+        concepts: ConceptEncoder | str = DEFAULT_MODEL,
+        *,
+        threshold: float = NAMED_THRESHOLD,
     ) -> Self:
         """A probe made of the names of types, without a single example, for features of unit length.
 
         The score of a type is its calibrated log-odds minus the log-odds of the threshold; the score of no type is 0.
 
         Args:
-            names: of the types, in plain words: "film", "film director".
+            names: of the types, in plain words: "film", "film director"; or several for a type, whose vectors are
+                averaged: ("film", "movie").
             concepts: a calibrated concept encoder, or the model that has one.
             threshold: least probability of a type.
 
@@ -119,19 +149,39 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ModelError: the model has no concept encoder, or it is not calibrated.
             ValueError: no name, or one that is none, or a threshold that is no probability.
         """
-        names = as_names(names)
-        if not names or not 0 < threshold < 1:
-            raise ValueError(f"at least one name, and a threshold between 0 and 1, not {names}, {threshold!r}")
+        several = [as_names(names)] if isinstance(names, str) else [as_names(one) for one in names]
+        if not several or not all(several) or not 0 < threshold < 1:
+            raise ValueError(f"at least one name, and a threshold between 0 and 1, not {several}, {threshold!r}")
         encoder = ConceptEncoder.open(concepts) if isinstance(concepts, str) else concepts
         calibration = encoder.calibration
-        vectors = encoder.encode(names)
+        vectors = vectors_of(several, encoder)
         probe = cls()
-        probe.classes_ = np.arange(len(names) + 1)
+        probe.classes_ = np.arange(len(several) + 1)
         probe.coef_ = np.vstack([np.zeros_like(vectors[:1]), calibration.slope * vectors]).astype(np.float32)
         odds = calibration.intercept - float(logit(threshold))
-        probe.intercept_ = np.array([0.0, *[odds] * len(names)], dtype=np.float32)
+        probe.intercept_ = np.array([0.0, *[odds] * len(several)], dtype=np.float32)
         probe.n_features_in_ = vectors.shape[1]
         return probe
+
+    def _known(self, classes: NDArray[Any], features: Array) -> tuple[Array, Array] | None:
+        """The vectors (classes, dim) and numbers (classes,) of the offsets; None where no class has one."""
+        known = self.offset or {}
+        labels = classes.tolist()
+        places = [place for place, label in enumerate(labels) if label in known]
+        if not places:
+            return None
+        if not 0 < self.offset_strength < np.inf:
+            raise ValueError(f"offset_strength must be a number above 0, not {self.offset_strength!r}")
+        vectors = np.zeros((len(classes), features.shape[1]), features.dtype)
+        numbers = np.zeros(len(classes), features.dtype)
+        for place in places:
+            vector, number = known[labels[place]]
+            if np.shape(vector) not in ((), vectors[place].shape):
+                raise ValueError(f"an offset of shape {np.shape(vector)} for features of {features.shape[1]} numbers")
+            vectors[place], numbers[place] = vector, number
+        if not (np.isfinite(vectors).all() and np.isfinite(numbers).all()):
+            raise ValueError("offsets that are not finite numbers")
+        return vectors, numbers
 
     def _class_weights(self, classes: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
         root = self.class_weight == "sqrt"

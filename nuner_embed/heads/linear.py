@@ -164,7 +164,8 @@ class ProbeFacts(HeadFacts):
     """What a linear head is, apart from its weights; class 0 is none, class i is `types[i - 1]`.
 
     Attributes:
-        parameters: of the `LinearProbe`; or the concepts and the threshold of a head that was made of names.
+        parameters: of the `LinearProbe`, with the names beside the examples if there were any; or the concepts and the
+            threshold of a head that was made of names alone.
         training: see `Training`.
     """
 
@@ -191,12 +192,20 @@ class ProbeFacts(HeadFacts):
             raise ValueError(
                 f"training: {self.training.mention_words} words in mentions, and {self.training.words} in all"
             )
-        threshold, concepts = self.parameters.get("threshold", 0.5), self.parameters.get("concepts", {})
+        threshold = self.parameters.get("threshold", 0.5)
         if type(threshold) not in (int, float) or not 0 < threshold < 1:
             raise ValueError(f"parameters: the threshold is no number between 0 and 1, but {threshold!r:.40}")
-        names = [*concepts, *concepts.values()] if isinstance(concepts, dict) else [None]
-        if not all(isinstance(name, str) and is_text(name) for name in names):
-            raise ValueError("parameters: the concepts are not names by types")
+        for key in ("concepts", "names"):
+            given = self.parameters.get(key, {})
+            names = (
+                [[label, *_several(names)] for label, names in given.items()] if isinstance(given, dict) else [[None]]
+            )
+            if not all(isinstance(name, str) and is_text(name) for one in names for name in one):
+                raise ValueError(f"parameters: the {key} are not names by types")
+
+
+def _several(names: Any) -> Sequence[Any]:
+    return names if isinstance(names, list) else [names]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ finds the type everywhere. Most words of any other text are of no type; the few 
 background helps: benchmarks/background.py, results/background.md.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,12 +24,14 @@ from nuner_embed.heads import (
     BACKGROUND_CLASS_WEIGHT,
     DEFAULT_C,
     DEFAULT_CLASS_WEIGHT,
+    NAMED_C,
     NAMED_THRESHOLD,
 )
 from nuner_embed.heads.classifier import LinearProbe
 from nuner_embed.heads.features import FeatureCache, feature_folder
-from nuner_embed.heads.labelled_words import WordLabels, count_mentions, require_not_reserved
+from nuner_embed.heads.labelled_words import WordLabels, count_mentions, require_not_reserved, shortened
 from nuner_embed.heads.linear import Floats, LinearHead, ProbeFacts, ProbeWeights, Training
+from nuner_embed.heads.names import NamedTypes
 from nuner_embed.heads.support_set import ShortTypes, SupportSet, choose_support
 from nuner_embed.heads.tagger import Tagger
 from nuner_embed.store.layout import MANIFEST_FILE
@@ -43,9 +45,10 @@ def fit_probe(
     support_set: SupportSet,
     encoder: TextEncoder,
     *,
-    C: float = DEFAULT_C,
+    C: float | None = None,
     class_weight: dict[Any, float] | str | None = AUTO_CLASS_WEIGHT,
     tol: float = 1e-4,
+    named: NamedTypes | None = None,
     background: str | Path | None = None,
     cache: Path | None = None,
     progress: Progress = silent,
@@ -59,6 +62,9 @@ def fit_probe(
         ProbeError: all words are of one class, or the background holds no words of this encoder.
         OutOfMemory: one window alone does not fit.
     """
+    if named is not None:
+        named.require_fitting(encoder)
+        require_among(named.names, support_set)
     features = FeatureCache(cache or feature_folder(), encoder).features(support_set.documents, progress)
     labels = WordLabels.of(support_set.documents, features, support_set.types)
     held = np.bincount(labels.codes, minlength=len(support_set.types) + 1)[1:]
@@ -75,7 +81,10 @@ def fit_probe(
         others = background_words(background, encoder, cache=cache, progress=progress)
     if class_weight == AUTO_CLASS_WEIGHT:
         class_weight = DEFAULT_CLASS_WEIGHT if background is None else BACKGROUND_CLASS_WEIGHT
-    probe = LinearProbe(C=C, class_weight=class_weight, tol=tol).fit(
+    offset = named.offsets(types, features.vectors) if named is not None else {}
+    if C is None:
+        C = NAMED_C if offset else DEFAULT_C
+    probe = LinearProbe(C=C, class_weight=class_weight, tol=tol, offset=offset or None).fit(
         np.concatenate([features.vectors, others]), np.append(labels.codes, np.zeros(len(others), labels.codes.dtype))
     )
     mentions = np.bincount(labels.mentions.code, minlength=len(types) + 1)[1:].tolist()
@@ -93,8 +102,14 @@ def fit_probe(
         background_words=len(others),
     )
     weights = ProbeWeights(probe.classes_.astype(np.int64), probe.coef_, probe.intercept_)
-    recipe = encoder.recipe.to_dict()
-    facts = ProbeFacts(encoder.semantic_hash, encoder.source, recipe, types, probe.get_params(), training)
+    recipe, parameters = encoder.recipe.to_dict(), probe.get_params()
+    del parameters["offset"]  # which the weights hold
+    if named is not None and offset:
+        parameters["names"] = {label: list(named.names[label]) for label in types if label in named.names}
+        parameters["offset_weight"] = probe.offset_weight_
+    else:
+        del parameters["offset_strength"]
+    facts = ProbeFacts(encoder.semantic_hash, encoder.source, recipe, types, parameters, training)
     return Tagger(encoder, LinearHead(weights, facts))
 
 
@@ -106,9 +121,10 @@ def train_probe(
     k: int | None = None,
     seed: int = 0,
     short_types: ShortTypes = "fail",
-    C: float = DEFAULT_C,
+    C: float | None = None,
     class_weight: dict[Any, float] | str | None = AUTO_CLASS_WEIGHT,
     tol: float = 1e-4,
+    named: NamedTypes | None = None,
     background: str | Path | None = None,
     cache: Path | None = None,
     what: str = "the data",
@@ -123,7 +139,10 @@ def train_probe(
         k: draw a support set with between k and 2k mentions of each type; None takes all documents.
         seed: of that draw.
         short_types: what becomes of types with fewer than k mentions.
-        C, tol: see `LinearProbe`.
+        C: see `LinearProbe`; None for 0.03, or 0.01 with names.
+        tol: see `LinearProbe`.
+        named: names of all types or some, from which the fit starts: they help most where examples are few. None for
+            none: the protocol of the paper.
         class_weight: see `LinearProbe`; "auto" is "sqrt", and "balanced" with a background.
         background: a store of words, or a corpus, such as that in which the types are to be looked for: words of it
             are learnt from as words of none; see `background_words`.
@@ -132,21 +151,41 @@ def train_probe(
         progress: is told `(what, done, total)` while texts are encoded.
 
     Raises:
-        ProbeError: nothing to learn from, no support set, or a background that is none.
+        ProbeError: nothing to learn from, no support set, a background that is none, a name for a type that the data
+            does not hold, or a concept encoder of another model.
+        ModelError: names, and the concept encoder is not calibrated.
+        ValueError: a name that is none.
         OutOfMemory: one window alone does not fit.
     """
     support_set = choose_support(documents, types=types, k=k, seed=seed, short=short_types, what=what)
-    fitting: dict[str, Any] = {"C": C, "class_weight": class_weight, "tol": tol, "background": background}
-    return fit_probe(support_set, encoder, cache=cache, progress=progress, **fitting)
+    fitting: dict[str, Any] = {"C": C, "class_weight": class_weight, "tol": tol, "named": named}
+    return fit_probe(support_set, encoder, background=background, cache=cache, progress=progress, **fitting)
+
+
+def require_among(names: Collection[str], support_set: SupportSet) -> None:
+    """Checks that the types that are named occur in the data; a name alone is no example.
+
+    Raises:
+        ProbeError: a named type does not occur.
+    """
+    missing = sorted(set(names) - set(support_set.types))
+    if missing:
+        raise ProbeError(
+            f"{shortened(missing)} is named, and {support_set.what} holds no mention of it to learn from; its types "
+            f"are {shortened(support_set.types)}"
+        )
 
 
 def zero_shot_tagger(
-    types: Mapping[str, str], encoder: TextEncoder, concepts: ConceptEncoder, threshold: float = NAMED_THRESHOLD
+    types: Mapping[str, str | Sequence[str]],
+    encoder: TextEncoder,
+    concepts: ConceptEncoder,
+    threshold: float = NAMED_THRESHOLD,
 ) -> Tagger[LinearHead]:
     """A tagger for types given by name alone: the linear layer is made of the names' vectors, see `LinearProbe`.
 
     Args:
-        types: what the types are to be called, and the concept that each is.
+        types: what the types are to be called, and the concept that each is, or several names of that concept.
         encoder: of the model that the concept encoder belongs to; its rows have unit length (`normalize=True`), unless
             training compared by inner product.
         concepts: the concept encoder, calibrated.
@@ -167,7 +206,8 @@ def zero_shot_tagger(
         raise ProbeError(f"the concept encoder of {concepts.model} does not belong to {encoder.source}")
     names = tuple(sorted(types))
     probe = LinearProbe.from_concepts([types[name] for name in names], concepts, threshold=threshold)
-    parameters = {"concepts": dict(sorted(types.items())), "threshold": threshold}
+    given = {name: types[name] if isinstance(types[name], str) else list(types[name]) for name in names}
+    parameters = {"concepts": given, "threshold": threshold}
     facts = ProbeFacts(
         encoder.semantic_hash, encoder.source, encoder.recipe.to_dict(), names, parameters, Training.none(names)
     )

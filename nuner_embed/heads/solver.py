@@ -30,14 +30,29 @@ class Solution:
     Attributes:
         coef: (classes, dim).
         intercept: (classes,).
+        offset_weight: the factor of the offset; 1 where there is none.
         gradient_norm: largest absolute entry of the gradient of the mean loss.
         iterations: steps taken.
     """
 
     coef: Array
     intercept: Array
+    offset_weight: float
     gradient_norm: float
     iterations: int
+
+
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """Scores that are known before the fit, which the fit multiplies by a weight and adds to.
+
+    Attributes:
+        scores: (classes, n), of the same type as the features.
+        strength: of the penalty `strength * (weight - 1)^2 / 2`.
+    """
+
+    scores: Array
+    strength: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +66,17 @@ class Place:
 
 
 class Loss:
-    """`sum_i weight_i * cross_entropy_i + |coef|^2 / (2 C)`.
+    """`sum_i weight_i * cross_entropy_i + |coef|^2 / (2 C)`, and the penalty of an offset's weight if there is one.
 
     Rows stand along the last axis of all arrays: with a dozen classes, matrix products and sums then run along memory.
+    A point of the search is flat: the coefficients and the intercept of each class, then the weight of the offset.
     """
 
-    def __init__(self, x: Array, y: NDArray[np.intp], weight: Array, classes: int, c: float) -> None:
+    def __init__(
+        self, x: Array, y: NDArray[np.intp], weight: Array, classes: int, c: float, offset: Offset | None = None
+    ) -> None:
         self.x, self.y, self.weight, self.classes, self.penalty = x, y, weight, classes, 1 / c
+        self.offset = offset
         self._rows = np.arange(x.shape[1])
         self._total = float(weight.sum())
         # with equal probabilities the curvature is x weight x' / classes + penalty
@@ -70,15 +89,32 @@ class Loss:
         root = cholesky(curvature, lower=True, check_finite=False)
         self._to_coef: Array = solve_triangular(root, np.eye(len(root), dtype=x.dtype), lower=True, check_finite=False)
         self._to_intercept = float(np.sqrt(classes / self._total))
+        if offset is not None:
+            spread = float(weight @ offset.scores.var(axis=0))
+            self._to_offset_weight = float(1 / np.sqrt(offset.strength + spread))
 
-    def weights(self, point: Array) -> tuple[Array, Array]:
-        """Coefficients (classes, dim) and intercepts (classes,) at a point of the search, (classes, dim + 1)."""
-        return point[:, :-1] @ self._to_coef, point[:, -1] * self._to_intercept
+    def start(self) -> Array:
+        """The point of zero weights, where an offset has the weight 1."""
+        point = np.zeros(self.classes * (len(self.x) + 1) + (self.offset is not None), self.x.dtype)
+        if self.offset is not None:
+            point[-1] = 1 / self._to_offset_weight
+        return point
+
+    def _layer(self, point: Array) -> Array:
+        return point[: self.classes * (len(self.x) + 1)].reshape(self.classes, -1)
+
+    def weights(self, point: Array) -> tuple[Array, Array, float]:
+        """Coefficients (classes, dim), intercepts (classes,) and the offset's weight at a point of the search."""
+        layer = self._layer(point)
+        weight = 1.0 if self.offset is None else float(point[-1]) * self._to_offset_weight
+        return layer[:, :-1] @ self._to_coef, layer[:, -1] * self._to_intercept, weight
 
     def __call__(self, point: Array) -> Place:  # noqa: D102
-        coef, intercept = self.weights(point)
+        coef, intercept, offset_weight = self.weights(point)
         scores = coef @ self.x
         scores += intercept[:, None]
+        if self.offset is not None:
+            scores += self.x.dtype.type(offset_weight) * self.offset.scores
         scores -= scores.max(axis=0)
         likelihood = scores[self.y, self._rows].astype(np.float64)
         np.exp(scores, out=scores)
@@ -91,10 +127,16 @@ class Loss:
         by_intercept = scores.sum(axis=1)
         loss = 0.5 * self.penalty * float(np.vdot(coef, coef)) - float(self.weight @ likelihood)
         gradient = np.empty_like(point)
-        gradient[:, :-1] = by_coef @ self._to_coef.T
-        gradient[:, -1] = by_intercept * self._to_intercept
-        norm = float(max(np.abs(by_coef).max(), np.abs(by_intercept).max())) / self._total
-        return Place(point, loss, gradient, norm)
+        by_layer = self._layer(gradient)
+        by_layer[:, :-1] = by_coef @ self._to_coef.T
+        by_layer[:, -1] = by_intercept * self._to_intercept
+        steepest = max(np.abs(by_coef).max(), np.abs(by_intercept).max())
+        if self.offset is not None:
+            loss += 0.5 * self.offset.strength * (offset_weight - 1) ** 2
+            by_weight = float(np.vdot(scores, self.offset.scores)) + self.offset.strength * (offset_weight - 1)
+            gradient[-1] = by_weight * self._to_offset_weight
+            steepest = max(steepest, abs(by_weight))
+        return Place(point, loss, gradient, float(steepest) / self._total)
 
 
 class _Memory:
@@ -145,7 +187,7 @@ def _next_place(loss: Loss, here: Place, direction: Array) -> Place | None:
 
 
 def minimise(loss: Loss, start: Array, tol: float, max_iter: int) -> tuple[Place, int]:
-    """L-BFGS from a point (classes, dim + 1) until the gradient is below `tol`: where it ends, and the steps taken."""
+    """L-BFGS from a point until the gradient is below `tol`: where it ends, and the steps taken."""
     here, memory, iterations = loss(start), _Memory(), 0
     while here.gradient_norm > tol and iterations < max_iter:
         place = _next_place(loss, here, memory.direction(here.gradient))
@@ -157,7 +199,15 @@ def minimise(loss: Loss, start: Array, tol: float, max_iter: int) -> tuple[Place
 
 
 def solve(
-    x: Array, y: NDArray[np.intp], weight: Array, classes: int, *, c: float, tol: float, max_iter: int
+    x: Array,
+    y: NDArray[np.intp],
+    weight: Array,
+    classes: int,
+    *,
+    c: float,
+    tol: float,
+    max_iter: int,
+    offset: Offset | None = None,
 ) -> Solution:
     """Minimises the weighted cross-entropy with an L2 penalty on the coefficients, not on the intercepts.
 
@@ -169,12 +219,14 @@ def solve(
         c: inverse strength of the penalty, as in scikit-learn.
         tol: the largest absolute entry that the gradient of the mean loss may have, as scikit-learn's L-BFGS has it.
         max_iter: most steps.
+        offset: scores that the fit starts from, if there are any.
     """
     basis = None
     if 2 * x.shape[1] <= x.shape[0]:  # the best weights are sums of rows: few rows span few directions
         basis, x = qr(x, mode="economic", check_finite=False)
-    loss = Loss(x, y, weight, classes, c)
-    here, iterations = minimise(loss, np.zeros((classes, len(x) + 1), dtype=x.dtype), tol, max_iter)
-    coef, intercept = loss.weights(here.point)
+    loss = Loss(x, y, weight, classes, c, offset)
+    here, iterations = minimise(loss, loss.start(), tol, max_iter)
+    coef, intercept, offset_weight = loss.weights(here.point)
     # the gradient was measured along `basis`, where no entry is larger than its length: exact enough to stop by
-    return Solution(coef if basis is None else coef @ basis.T, intercept, here.gradient_norm, iterations)
+    coef = coef if basis is None else coef @ basis.T
+    return Solution(coef, intercept, offset_weight, here.gradient_norm, iterations)

@@ -200,10 +200,17 @@ def test_a_probe_made_of_names(folder):
     renamed = ["probe", "train", "--concepts", "SHIP=boat", "-o", "renamed", "--model", "z", "--threshold", "0.9"]
     assert run(*renamed, cwd=folder, check=0).stdout.split() == ["SHIP", "boat"]
     for arguments, code, message in (
-        (["data.jsonl", "--concepts", "boat"], 2, "give DATA to learn from, or --concepts"),
-        ([], 2, "give DATA to learn from, or --concepts"),
-        (["data.jsonl", "--threshold", "0.5"], 2, "--threshold goes with --concepts"),
-        (["--concepts", "a=boat,a=city"], 2, "names a type twice"),
+        ([], 2, "give DATA to learn from, or --concepts, or both"),
+        (["data.jsonl", "--threshold", "0.5"], 2, "--threshold goes with names alone"),
+        (["--concepts", "a=boat,a=boat"], 2, "is not a list of different names"),
+        (["--concepts", "a=boat,b=Boat"], 2, "a and b have one name, boat"),
+        (["--concepts", "a=boat", "--describe", "a=a thing that swims"], 2, "a is named by --concepts and described"),
+        (["--describe", "boat"], 2, "expected LABEL=TEXT"),
+        (["--describe", "a=" + "very " * 300 + "long"], 2, "a concept is the name of an entity type of 1 to"),
+        (["data.jsonl", "--describe", "boat=" + "very " * 300 + "long"], 2, "a concept is the name of an entity type"),
+        (["data.jsonl", "--concepts", "river"], 1, "river is named, and data.jsonl holds no mention of it"),
+        (["data.jsonl", "--concepts", "boat", "--no-names"], 2, "--no-names goes with neither --concepts nor"),
+        (["data.jsonl", "--concepts", "boat", "--model", "base"], 1, "base has no concept encoder"),
         (["--concepts", "boat", "--model", "base"], 1, "base has no concept encoder"),
         (["--concepts", "boat", "-o", "named"], 1, "named holds a probe"),
         (["--concepts", "boat", "--k", "3"], 2, "--k goes with DATA, not with --concepts"),
@@ -211,3 +218,32 @@ def test_a_probe_made_of_names(folder):
     ):
         done = run("probe", "train", "-o", "x", "--model", "z", *arguments, cwd=folder, check=code)
         assert message in " ".join(done.stderr.split())
+
+
+def test_names_beside_examples(folder):
+    """Names are made of labels and shown; others are taken, or none."""
+    shutil.copytree(folder / "m", folder / "n")
+    train = ["probe", "train", "data.jsonl", "--model", "n", "--json", "-o"]
+    done = run(*train, "without", cwd=folder, check=0)
+    assert "names: not used, since n is not calibrated" in done.stderr
+    assert "names" not in json.loads(done.stdout)["parameters"]
+    run("concepts", "calibrate", "n", "typed.jsonl", cwd=folder, check=0)
+    done = run(*train, "made", cwd=folder, check=0)
+    assert "names: boat = boat, city = city; --concepts LABEL=NAME for others, --no-names for none" in done.stderr
+    parameters = json.loads(done.stdout)["parameters"]
+    assert parameters["names"] == {"boat": ["boat"], "city": ["city"]}
+    assert (parameters["C"], parameters["offset_weight"] > 0) == (0.01, True)
+    given = ["--concepts", "boat=boat,boat=ferry", "--describe", "city=a place, with streets", "--C", "0.1"]
+    done = run(*train, "given", *given, cwd=folder, check=0)
+    assert "names: boat = boat / ferry, city = a place, with streets;" in done.stderr
+    parameters = json.loads(done.stdout)["parameters"]
+    assert parameters["names"] == {"boat": ["boat", "ferry"], "city": ["a place, with streets"]}
+    assert parameters["C"] == 0.1
+    done = run(*train, "none", "--no-names", cwd=folder, check=0)
+    assert "names:" not in done.stderr
+    assert "names" not in json.loads(done.stdout)["parameters"]
+    for name in ("made", "given", "none"):
+        scores = json.loads(run("probe", "evaluate", name, "data.jsonl", "--json", cwd=folder, check=0).stdout)
+        assert scores["token_macro_f1"] > 0.8
+    both = ["probe", "train", "--concepts", "boat=boat,boat=ferry,city", "-o", "alone", "--model", "n"]
+    assert "boat  boat / ferry" in run(*both, cwd=folder, check=0).stdout

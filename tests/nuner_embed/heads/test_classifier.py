@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from scipy.special import logsumexp
+from scipy.optimize import minimize
+from scipy.special import logsumexp, softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -20,8 +21,9 @@ def made_up(classes=4, n=200, dim=30, seed=0, dtype=np.float64):
     return x.astype(dtype), y
 
 
-def test_scikit_learns_own_checks():
-    results = check_estimator(LinearProbe(), on_skip=None)
+@pytest.mark.parametrize("offset", [None, {1: (0.1, -0.5), "no label": (np.ones(3), 1.0)}], ids=["plain", "offset"])
+def test_scikit_learns_own_checks(offset):
+    results = check_estimator(LinearProbe(offset=offset), on_skip=None)
     failed = [result["check_name"] for result in results if result["status"] not in ("passed", "skipped")]
     assert not failed
     assert sum(result["status"] == "passed" for result in results) > 40
@@ -52,6 +54,46 @@ def gradient_norm(probe, x, y, weight):
     residual *= weight[:, None]
     by_coef = residual.T @ z + coef / probe.C
     return max(np.abs(by_coef).max(), np.abs(residual.sum(axis=0)).max()) / weight.sum()
+
+
+@pytest.mark.parametrize("strength", [0.5, 100.0])
+@pytest.mark.parametrize("n", [12, 200])  # fewer rows than features, and more
+def test_an_offset_is_weighed_and_the_layer_added_to_it(n, strength):
+    """Against a general minimiser of the loss, written out once more."""
+    x, y = made_up(classes=3, n=n, dim=13)
+    y[:3] = range(3)
+    random = np.random.default_rng(1)
+    offset = {1: (random.standard_normal(13) / 40, -1.0), 2: (random.standard_normal(13) / 40, 0.5)}
+    known = np.stack([np.zeros(n), *(x @ vector + number for vector, number in offset.values())], axis=1)
+    z, mean, scale = (x - x.mean(axis=0)) / x.std(axis=0), x.mean(axis=0), x.std(axis=0)
+
+    def loss(point):
+        coef, intercept, weight = point[:39].reshape(3, 13), point[39:42], point[42]
+        scores = z @ coef.T + intercept + weight * known
+        entropy = (logsumexp(scores, axis=1) - scores[np.arange(n), y]).sum()
+        return entropy + (coef**2).sum() / 0.2 + strength * (weight - 1) ** 2 / 2
+
+    best = minimize(loss, np.append(np.zeros(42), 1.0), options={"gtol": 1e-6, "maxiter": 5000})
+    probe = LinearProbe(C=0.1, class_weight=None, tol=1e-8, offset=offset, offset_strength=strength).fit(x, y)
+    assert probe.offset_weight_ == pytest.approx(best.x[42], abs=2e-3)
+    assert abs(probe.offset_weight_ - 1) > 1e-3
+    coef, intercept = best.x[:39].reshape(3, 13) / scale, best.x[39:42]
+    scores = x @ coef.T + (intercept - coef @ mean) + best.x[42] * known
+    np.testing.assert_allclose(probe.predict_proba(x), softmax(scores, axis=1), atol=2e-3)
+
+
+def test_offsets_that_are_none():
+    x, y = made_up()
+    for offset, strength, said in (
+        ({1: (np.ones(7), 0.0)}, 1.0, r"an offset of shape \(7,\) for features of 30 numbers"),
+        ({1: (np.full(30, np.nan), 0.0)}, 1.0, "not finite"),
+        ({1: (0.0, 0.0)}, 0.0, "offset_strength must be a number above 0"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            LinearProbe(offset=offset, offset_strength=strength).fit(x, y)
+    plain, none = LinearProbe().fit(x, y), LinearProbe(offset={"x": (1.0, 1.0)}).fit(x, y)
+    np.testing.assert_array_equal(plain.coef_, none.coef_)
+    assert none.offset_weight_ == 1
 
 
 @pytest.mark.parametrize("tol", [1e-2, 1e-4, 1e-7])

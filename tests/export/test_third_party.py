@@ -24,11 +24,6 @@ DOCUMENTS = [Document("a", "the ferry left at seven"), Document("b", "Zürich " 
 
 
 @pytest.fixture(scope="module")
-def bert(tmp_path_factory):
-    return tiny_model("bert", tmp_path_factory.mktemp("models") / "bert")
-
-
-@pytest.fixture(scope="module")
 def graph(bert, tmp_path_factory):
     """A graph with the inputs and the output that Optimum gives a BERT."""
     import torch

@@ -376,9 +376,7 @@ def _write_for_ever(path, store, seed):
             index.compact()
 
 
-@pytest.mark.parametrize(
-    ("seed", "kills"), [(0, 1), pytest.param(1, 5, marks=pytest.mark.slow), pytest.param(2, 5, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("seed", "kills"), [(0, 1), pytest.param(1, 10, marks=pytest.mark.slow)])
 def test_writers_killed_at_random_moments(stores, tmp_path, seed, kills):
     """The index opens, searches and verifies whenever its writer dies, and searches go on meanwhile."""
     index = Index.build(stores[1], tmp_path / "index", kind="ivf")

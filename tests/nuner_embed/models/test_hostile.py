@@ -15,16 +15,6 @@ from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.runtimes.network_config import network_config
 
 
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory):
-    return tiny_model("bert", tmp_path_factory.mktemp("models") / "bert")
-
-
-@pytest.fixture
-def copy(bert, tmp_path):
-    return shutil.copytree(bert, tmp_path / "copy")
-
-
 def change(path, **values):
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 

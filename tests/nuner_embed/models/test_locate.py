@@ -1,7 +1,6 @@
 import contextlib
 import importlib.metadata
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -14,16 +13,6 @@ from nuner_embed.models.recipe import Recipe
 from nuner_embed.models.resolver import locate
 from nuner_embed.models.snapshot import save_model
 from nuner_embed.models.tokenizer import TextTokenizer
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory):
-    return tiny_model("bert", tmp_path_factory.mktemp("models") / "bert")
-
-
-@pytest.fixture
-def copy(bert, tmp_path):
-    return shutil.copytree(bert, tmp_path / "copy")
 
 
 def test_the_default_model_is_laid_over_its_base():

@@ -23,11 +23,6 @@ def source(request, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def bert(tmp_path_factory):
-    return tiny_model("bert", tmp_path_factory.mktemp("models") / "bert")
-
-
-@pytest.fixture(scope="module")
 def exported(source):
     directory = source.with_name(f"{source.name}-onnx")
     export_onnx(str(source), directory)

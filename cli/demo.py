@@ -34,10 +34,10 @@ DEMO: Final = Kind("a demo", "demo.json", _read, ("*", "*/*", "*/*/*", "*/*/*/*"
     default="demo",
     show_default=True,
     type=click.Path(path_type=Path),
-    help="Directory for the model, the store, the index, the probes and a page to look at.",
+    help="Directory to write the model, the store, the index, the probes and an HTML report to.",
 )
 def demo(output: Path) -> None:
-    """The whole main job on a small bundled corpus: export, verify, detect, encode, index, search, probe."""
+    """Run export, verify, detect, encode, index, search and probe on a small bundled corpus."""
     from nuner_embed.artifacts import is_free, require_ours
     from nuner_embed.bundled import DOCUMENTS, SENTENCES
     from nuner_embed.cli.demo_page import MentionMap, write_page

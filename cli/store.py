@@ -14,14 +14,14 @@ _store_argument = click.argument("store", type=click.Path(path_type=Path))
 
 @click.group(epilog="Example: nuner-embed store info store")
 def store() -> None:
-    """What is in a store, and whether it is what was written."""
+    """Show what a store holds, and check its files."""
 
 
 @store.command(epilog="Example: nuner-embed store info store --json")
 @_store_argument
 @json_option
 def info(store: Path, as_json: bool) -> None:
-    """Show what STORE holds and which encoder made it."""
+    """Show what STORE holds and which encoder made the store."""
     from nuner_embed.store.reader import Store
 
     opened = Store.open(store, allow_incomplete=True)
@@ -58,7 +58,7 @@ def info(store: Path, as_json: bool) -> None:
 @_store_argument
 @json_option
 def verify(store: Path, as_json: bool) -> None:
-    """Read every byte of STORE again; exit code 1 if any is not what was written."""
+    """Check the files of STORE; the exit code is 1 if a file is damaged."""
     from nuner_embed.store.reader import Store
 
     opened = Store.open(store, allow_incomplete=True, check_files=False)

@@ -49,7 +49,7 @@ def _json_or_text(value: str) -> Any:
     from nuner_embed.files import parse_json
 
     def refuse(name: str) -> None:
-        raise ValueError(f"{name} is no JSON")
+        raise ValueError(f"{name} is not JSON")
 
     try:
         return parse_json(value, parse_constant=refuse)
@@ -239,7 +239,7 @@ def _ask(
     )
     others = [name for name in asking.served_by if name != server.llm]
     if others:
-        note(f"asked for {server.llm!r}, the server says that {', '.join(map(repr, others))} answered")
+        note(f"asked for {server.llm!r}, but the server says that {', '.join(map(repr, others))} answered")
     if asking.prompt_tokens:
         note(f"tokens so far: {asking.prompt_tokens:,} in requests, {asking.completion_tokens:,} in replies")
     return report, asking
@@ -270,7 +270,7 @@ def _estimate(
             "requests": f"{found.texts - found.kept:,} at least",
             "tokens in requests": f"about {found.prompt_tokens:,}",
             "tokens in replies": f"about {found.completion_tokens:,}",
-            "cost": "unknown; say --prices IN OUT" if found.cost is None else f"about {found.cost:,.2f}",
+            "cost": "unknown; give --prices IN OUT" if found.cost is None else f"about {found.cost:,.2f}",
         }
     )
 
@@ -297,7 +297,7 @@ def _finish(
         try:
             figure = frequency_figure(report.concepts)
         except ImportError:
-            note(f"no curve of frequencies: {install_command('plots')}")
+            note(f"the plot of frequencies is not drawn: {install_command('plots')}")
         else:
             with atomic_write(beside(output, FIGURE_SUFFIX), follow=False) as stream:
                 stream.write(figure)
@@ -319,7 +319,7 @@ def _finish(
         read=f"{', '.join(read)}, {counted(report.replies, 'reply', 'replies')}",
         made=f"{output}, {counted(report.sentences, 'sentence')} with {counted(report.mentions, 'annotation')}",
         then=(
-            f"the same command goes on with {counted(asking.unanswered, 'text')} that have no reply yet"
+            f"the same command asks again for {counted(asking.unanswered, 'text')} without a reply"
             if asking and asking.unanswered
             else f"nuner-embed pretrain {output} -o checkpoint"
         ),

@@ -49,7 +49,8 @@ def calibrate(
 
     if not model.is_dir():
         raise ModelError(
-            f"{model} is no directory, and a calibration is written into one; nuner-embed models save makes one"
+            f"{model} is not a directory; a calibration is written into a model directory, such as nuner-embed models "
+            "save makes"
         )
     documents, _ = read_annotated(data, **reading)
     concept_encoder = ConceptEncoder.open(str(model), threads=threads)

@@ -53,9 +53,8 @@ def doctor(folders: tuple[str, ...], clean: bool, as_json: bool) -> None:
         )
     if left:
         say(
-            f"{_summed(left)} of commands that were killed, or still run; nuner-embed doctor --clean "
-            f"{' '.join(folders)}".rstrip()
-            + " removes what no command is at"
+            f"{_summed(left)} of killed or running commands; nuner-embed doctor --clean {' '.join(folders)}".rstrip()
+            + " removes what no running command uses"
         )
     for problem in found.problems:
         say(f"problem: {problem}")

@@ -199,7 +199,7 @@ def _detector(
     if mentions == "auto" and not explicit and source.survey().spans:
         return None
     found = load_detector(name, threshold or DEFAULT_THRESHOLD)
-    note(f"mentions: found by the detector of {name}, from a probability of {found.threshold:g}")
+    note(f"mentions: found by the detector of {name}, with the threshold {found.threshold:g}")
     return found
 
 

@@ -57,7 +57,7 @@ def export(
     made = f"{output}, {size(result.rows[0].bytes)}, " if result.rows else f"{output}, "
     conclude(
         read=model,
-        made=f"{made}{precision}, {'passed' if result.passed else 'FAILED'} beside its source",
+        made=f"{made}{precision}, {'passed' if result.passed else 'FAILED'} the comparison with its source",
         then=f"nuner-embed encode CORPUS -o STORE --model {output}",
     )
 

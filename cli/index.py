@@ -44,7 +44,7 @@ class Bytes(click.ParamType[int]):
             return value
         found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", value.strip().lower())
         if not found or not float(found[1]):
-            self.fail(f"{value!r} is no size such as 500MB or 2GB", param, ctx)
+            self.fail(f"{value!r} is not a size such as 500MB or 2GB", param, ctx)
         return round(float(found[1]) * _UNITS[found[2]])
 
 
@@ -163,7 +163,7 @@ def remove(
     from nuner_embed.indexes import Index
 
     if not documents and filter_ is None and ids is None:
-        raise click.UsageError("say what to remove: --document, --filter or --ids")
+        raise click.UsageError("name what to remove: --document, --filter or --ids")
     listed = _read_ids(ids) if ids else []
     with Index.open(index, filter_seconds=filter_seconds) as opened:
         before = len(opened)
@@ -179,7 +179,7 @@ def remove(
         conclude(
             read=f"{index}, {counted(before, 'row')}",
             made=f"{index}, {counted(removed, 'row')} removed, {len(opened):,} left",
-            then=f"nuner-embed index compact {index}, which gives their room back"
+            then=f"nuner-embed index compact {index}, which frees the space of the removed rows"
             if removed
             else _how_to_search(index),
         )
@@ -201,7 +201,7 @@ def compact(index: Path, threads: int, as_json: bool) -> None:
         _report(opened, as_json)
         conclude(
             read=f"{index}, {before}",
-            made=f"{index}, {_rows_and_segments(opened)}" + ("" if changed else ", as it was: nothing to do"),
+            made=f"{index}, {_rows_and_segments(opened)}" + ("" if changed else ", unchanged"),
             then=_how_to_search(index),
         )
 
@@ -251,7 +251,7 @@ def verify(index: Path, as_json: bool) -> None:
             sys.exit(1)
         conclude(
             read=f"{index}, {_rows_and_segments(opened)}",
-            made="nothing: all is as written" + ("; searches find what they should" if len(opened) else ""),
+            made="nothing; the files are intact" + (", and searches find what they should" if len(opened) else ""),
             then=_how_to_search(index),
         )
 
@@ -324,7 +324,7 @@ def _show_segment(segment: "SegmentEntry") -> None:
         f"  {measured}{rate}: {found.why}",
     ]
     if measured != "exact":
-        lines.append(f"  search tries: {tried}")
+        lines.append(f"  search settings: {tried}")
     if segment.why != "asked for":
         lines.append(f"  {segment.kind}: {segment.why}")
     streams.show(*lines)
@@ -368,8 +368,8 @@ def _read_ids(path: Path) -> list[int]:
             if text and not (text.isdigit() and len(text) <= _ID_DIGITS):
                 shown = text[:40].decode("utf-8", "replace")
                 raise NunerEmbedError(
-                    f"{path}:{number}: {shown!r} is no id; one whole number a line is expected, such as search --json "
-                    'gives as "id"'
+                    f"{path}:{number}: {shown!r} is not an id; expected one whole number per line, such as search "
+                    '--json gives as "id"'
                 )
             if text:
                 ids.append(int(text))

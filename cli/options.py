@@ -47,9 +47,9 @@ def require_apart(outputs: Path | Iterable[Path] | None, inputs: Iterable[Any], 
         for given, path in read:
             if same_file(output, path):
                 raise NunerEmbedError(
-                    f"{output} is read, as {given}, and would be written too; name another output"
+                    f"{output} is also an input, as {given}; name another output"
                     if str(output) != given
-                    else f"{output} is read, and would be written too; name another output"
+                    else f"{output} is also an input; name another output"
                 )
             if not folder and path.is_dir() and _lies_in(output, path):
                 raise NunerEmbedError(
@@ -156,7 +156,9 @@ def _labelled(context: click.Context, option: click.Parameter, given: tuple[tupl
     types = {part[0]: part[-1] for part in parts}
     if not all(map(all, parts)) or len(types) < len(parts):
         found = ", ".join("=".join(part) for part in parts)
-        raise click.BadParameter(f"{found!r} names a type twice, or not at all; expected city,person or LOC=location")
+        raise click.BadParameter(
+            f"{found!r} names a type twice, or has an empty name; expected city,person or LOC=location"
+        )
     return types
 
 
@@ -236,7 +238,7 @@ class Column(click.ParamType[int | str]):
         if isinstance(value, int):
             return value
         if not value.strip():
-            self.fail("say the number of a field or its name", param, ctx)
+            self.fail("give the number or the name of a field", param, ctx)
         return int(value) if value.isdecimal() else str(value)
 
 
@@ -255,7 +257,7 @@ def _names_or_file(context: click.Context, value: str | None) -> tuple[str, ...]
         names.pop()
     if not names or not all(names) or len(set(names)) != len(names):
         raise click.BadParameter(
-            f"{value!r} is neither a list of different names such as O,B-city,I-city nor a file with one a line"
+            f"{value!r} is neither a list of different names such as O,B-city,I-city nor a file with one name per line"
         )
     return tuple(names)
 
@@ -324,7 +326,7 @@ def reading_options(command: Command) -> Command:
 
 def _finite(value: float) -> float:
     if not math.isfinite(value):
-        raise click.BadParameter(f"{value} is not a number that could be meant")
+        raise click.BadParameter(f"{value} is not a finite number")
     return value
 
 

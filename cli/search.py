@@ -136,13 +136,13 @@ def search(
         name = next(name for name, value in reading.items() if value not in (None, ()))
         raise click.UsageError(f"--{name.replace('_', '-')} goes with --like FILE")
     if min_score is not None and math.isnan(min_score):
-        raise click.UsageError("--min-score is a number")
+        raise click.UsageError("--min-score must be a number")
     if unwanted and not concepts:
         raise click.UsageError("--not goes with --concept")
     if concepts and exclude_document:
         raise click.UsageError("--exclude-document goes with queries that come from a text")
     if as_json and as_csv:
-        raise click.UsageError("--json or --csv, not both")
+        raise click.UsageError("give --json or --csv, not both")
     if output is not None and (as_json or as_csv):
         raise click.UsageError("-o writes Parquet; leave it out for --json or --csv")
     require_apart(output, [index, like, queries, model])
@@ -182,7 +182,9 @@ def _conclude(index: Path, rows: int, queries: int, found: int, output: Path | N
     conclude(
         read=f"{index}, {counted(rows, 'row')}; {counted(queries, 'query', 'queries')}",
         made=f"{output or 'standard output'}, {counted(found, 'hit')}",
-        then=how_to_read_parquet(output) if output else "--filter, --unique and -k choose others; -o FILE keeps them",
+        then=how_to_read_parquet(output)
+        if output
+        else "--filter, --unique and -k select other hits; -o FILE saves the hits",
     )
 
 
@@ -239,7 +241,9 @@ def _named_model(opened: "Index", model: str | None) -> Iterator[str]:
     except ModelError as error:
         if model:
             raise
-        raise ModelError(f"the index was made with {name!r}: {error}; name that model's place with --model") from None
+        raise ModelError(
+            f"the index was made with {name!r}: {error}; name the directory of that model with --model"
+        ) from None
 
 
 def _load_encoder(opened: "Index", model: str | None, threads: int) -> "TextEncoder":
@@ -255,7 +259,7 @@ def _load_encoder(opened: "Index", model: str | None, threads: int) -> "TextEnco
             encoder = load_named_encoder(name, bundle.recipe, bundle.semantic_hash, threads=threads)
     require_encoder(opened, encoder)
     if encoder.numeric_hash not in bundle.numeric_hashes:
-        note("queries are computed in another way than the rows were; scores may differ in their last digits")
+        note("the queries and the rows are computed in different ways; scores may differ in their last digits")
     return encoder
 
 

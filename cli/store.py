@@ -51,7 +51,7 @@ def info(store: Path, as_json: bool) -> None:
         shown[name] = ", ".join(f"{key} {value}" for key, value in facts[name].items() if key != "file")
     print_facts({key: value for key, value in shown.items() if value not in ([], 0) or key in ("documents", "rows")})
     if not opened.complete:
-        say("unfinished: the same nuner-embed encode command again finishes it")
+        say("unfinished: the same nuner-embed encode command finishes the store")
 
 
 @store.command(epilog="Example: nuner-embed store verify store")
@@ -71,5 +71,5 @@ def verify(store: Path, as_json: bool) -> None:
     if problems:
         say("encode the corpus again with --force")
         sys.exit(1)
-    unfinished = "" if opened.complete else "; unfinished: the same nuner-embed encode command again finishes it"
-    say(f"{store}: {counted(len(opened.shards), 'shard')} read, all as written{unfinished}")
+    unfinished = "" if opened.complete else "; unfinished: the same nuner-embed encode command finishes the store"
+    say(f"{store}: {counted(len(opened.shards), 'shard')} read, all intact{unfinished}")

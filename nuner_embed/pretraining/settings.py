@@ -170,11 +170,11 @@ def read_settings(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise PretrainingError(f"{path}: not valid TOML: {error}") from None
     except ValueError as error:
-        raise PretrainingError(f"{path}: no file of settings: {error}") from None
+        raise PretrainingError(f"{path}: not a settings file: {error}") from None
     known = {one.name for one in fields(PretrainSettings)} | {"preset"}
     written, values = values, by_present_names({name.replace("-", "_"): value for name, value in values.items()})
     if len(values) < len(written):
-        raise PretrainingError(f"{path}: a setting stands there twice, by two names: {', '.join(sorted(written))}")
+        raise PretrainingError(f"{path}: a setting occurs twice, under two names: {', '.join(sorted(written))}")
     unknown = sorted(set(values) - known)
     if unknown:
         raise PretrainingError(

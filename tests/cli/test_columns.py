@@ -104,4 +104,4 @@ def test_fields_of_a_corpus_that_is_not_read(made):
     done = run("annotate", "replies.jsonl", "-o", "a.jsonl", "--word-column", "x", cwd=made, check=2)
     assert "--word-column goes with --llm" in done.stderr
     done = run("encode", "two.conll", "-o", "x", "--tag-column", "", cwd=made, check=2)
-    assert "say the number of a field or its name" in done.stderr
+    assert "give the number or the name of a field" in done.stderr

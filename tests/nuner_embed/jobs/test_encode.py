@@ -39,7 +39,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(corpus_file, tmp_path, bat
     job(corpus_file, tmp_path / "whole", granularity="token")
     with pytest.raises(KeyboardInterrupt):
         job(corpus_file, tmp_path / "s", StopAfter(batches), granularity="token")
-    with pytest.raises(StoreError, match="is unfinished .* the same nuner-embed encode command again"):
+    with pytest.raises(StoreError, match="is unfinished .* the same nuner-embed encode command finishes"):
         Store.open(tmp_path / "s")
     done = len(Store.open(tmp_path / "s", allow_incomplete=True).shards)
     reporter = Recording()

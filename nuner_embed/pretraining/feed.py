@@ -125,7 +125,7 @@ class FrozenStates:
         except OSError as error:
             self._path.unlink(missing_ok=True)
             raise PretrainingError(
-                f"{self._path} cannot be written: {error.strerror}; free {needed / 1e9:.1f} GB there, or say "
+                f"{self._path} cannot be written: {error.strerror}; free {needed / 1e9:.1f} GB there, or use "
                 "--no-cache to compute it in every epoch"
             ) from None
 

@@ -123,7 +123,7 @@ def test_what_does_not_belong_together_is_refused(folder, index):
         find_concepts(index, concepts(), [])
     with pytest.raises(
         IndexBundleError,
-        match="compares by l2; concepts of fake are compared by cosine: build",
+        match="uses the metric l2; concepts of fake are compared by cosine: build",
     ):
         find_concepts(Index.build(folder / "rows", folder / "l2", metric="l2"), concepts(), ["red"])
     with pytest.raises(IndexBundleError, match="concepts can be compared with the last layer only"):

@@ -316,7 +316,7 @@ def test_standard_input(monkeypatch):
         spool = corpus.files[0].path
         assert spool.exists()
     assert not spool.exists()
-    with pytest.raises(CorpusError, match="goes alone"):
+    with pytest.raises(CorpusError, match="cannot be combined with other files"):
         Corpus(["-", "x.txt"])
 
 

@@ -91,8 +91,8 @@ def test_impossible_configurations_are_one_line(copy, values, message):
     [
         ({"num_hidden_layers": 900}, "asks for 900 layers, the weights hold"),
         ({"hidden_size": 4096}, "asks for 4,096 dimensions, the weights hold 320"),
-        ({"vocab_size": 2**24}, "promises 16,777,216 rows of vocabulary"),
-        ({"max_position_embeddings": 2**20}, "promises 1,048,576 positions"),
+        ({"vocab_size": 2**24}, "asks for 16,777,216 rows of vocabulary"),
+        ({"max_position_embeddings": 2**20}, "asks for 1,048,576 positions"),
         ({"model_type": "nothing"}, "which is not a text encoder known to transformers"),
         ({"text_config": {"model_type": "bert"}}, "describes several networks"),
     ],

@@ -156,7 +156,7 @@ def test_a_switch_at_a_length_is_seen(limit, tmp_path):
             seen.append(ids)
         return np.ones((*ids.shape, 4), np.float32) + bool(seen) * np.arange(4, dtype=np.float32)
 
-    with pytest.raises(ModelError, match="second time"):
+    with pytest.raises(ModelError, match="differ between two runs"):
         padding.takes_padding(model, run, 40, {})
 
 

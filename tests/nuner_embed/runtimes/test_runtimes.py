@@ -147,7 +147,7 @@ def test_broken_files_are_one_line(bert, tmp_path):
     directory = shutil.copytree(bert, tmp_path / "broken")
     weights = (directory / "model.safetensors").read_bytes()
     (directory / "model.safetensors").write_bytes(weights[: len(weights) // 2])
-    with pytest.raises(ModelError, match=r"model\.safetensors cannot be read as weights: a header"):
+    with pytest.raises(ModelError, match=r"model\.safetensors cannot be read as weights: the header"):
         load_encoder(str(directory))
     (directory / "model.safetensors").write_bytes(weights)
     config = json.loads((directory / "config.json").read_text())

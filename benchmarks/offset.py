@@ -1,6 +1,6 @@
 """Measures probes that start from the names of the types; the strength of the penalty beside names comes from here.
 
-    python benchmarks/offset.py                  # development parts and test parts, some ten minutes
+    python benchmarks/offset.py                  # development parts and test parts, about a quarter of an hour
     python benchmarks/offset.py --development    # stops before the test parts
 
 First the penalty of the layer and that of the names' weight are chosen on development parts: those of
@@ -144,8 +144,8 @@ def report_test(cells: list[Cell]) -> str:
     grid = Grid(cells)
     lines = [
         "Test parts, ten support sets a size, token macro-F1, None left out, percent. Examples alone: the paper's",
-        f"protocol, C = {DEFAULT_C}. Names and examples: C = {NAMED_C}, prior of strength {DEFAULT_OFFSET_STRENGTH:g}. Below,",
-        "the difference over the same support sets with its 95% interval.",
+        f"protocol, C = {DEFAULT_C}. Names and examples: C = {NAMED_C}, prior of strength {DEFAULT_OFFSET_STRENGTH:g}.",
+        "Below, the difference over the same support sets with its 95% interval.",
         "",
         "| set | | " + " | ".join(f"k = {k}" for k in grid.k) + " |",
         "|---" * (len(grid.k) + 2) + "|",

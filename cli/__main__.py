@@ -83,9 +83,9 @@ def _how_to_go_on() -> str:
     ):  # also if the command was interrupted before its module was imported
         return ""
     if {"-", "encode"} <= given:
-        return " --force starts over, standard input being gone."
+        return " --force starts over, because standard input cannot be read again."
     again = "The same command without --force" if "--force" in given else "The same command"
-    return f" {again} goes on where it was."
+    return f" {again} continues the job."
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def _json_or_text(value: str) -> Any:
     from nuner_embed.files import parse_json
 
     def refuse(name: str) -> None:
-        raise ValueError(f"{name} is no JSON")
+        raise ValueError(f"{name} is not JSON")
 
     try:
         return parse_json(value, parse_constant=refuse)
@@ -61,33 +61,41 @@ def _json_or_text(value: str) -> Any:
     epilog="Example: nuner-embed annotate sentences.txt -o annotated.jsonl --llm qwen3 --base-url http://localhost:8000/v1"
 )
 @click.argument("corpus", nargs=-1, required=True)
-@click.option("-o", "--output", required=True, type=FileToWrite(), help="The annotated corpus, .jsonl or .jsonl.gz.")
-@click.option("--llm", help="The model to ask, by its server's name.  [default: CORPUS holds replies already]")
-@click.option("--base-url", help="Of an OpenAI-compatible server.  [default: $OPENAI_BASE_URL, else OpenAI's own]")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=FileToWrite(),
+    help="File to write the annotated corpus to, .jsonl or .jsonl.gz.",
+)
+@click.option("--llm", help="The LLM to ask, by the name that the server knows.  [default: none; CORPUS holds replies]")
+@click.option(
+    "--base-url", help="URL of an OpenAI-compatible server.  [default: $OPENAI_BASE_URL, else that of OpenAI]"
+)
 @click.option(
     "--key-variable",
     default="OPENAI_API_KEY",
     show_default=True,
-    help="The environment variable that holds the key; servers of one's own may need none.",
+    help="The environment variable that holds the API key; a server of your own may need no key.",
 )
 @click.option(
     "--instruction",
     type=click.Path(path_type=Path),
-    help="A file with another instruction; {text} stands where the text goes.",
+    help="A file with another instruction for the LLM, with {text} in place of the text.",
 )
 @click.option(
     "--occurrences",
     type=click.Choice(["all", "first"]),
     default="all",
     show_default=True,
-    help="Which matches of an entity in its text are annotated.",
+    help="Which occurrences of an entity in its text are annotated.",
 )
 @click.option(
     "--concurrency",
     type=click.IntRange(1, 1000),
     default=8,
     show_default=True,
-    help="Requests under way at a time.",
+    help="Maximum number of concurrent requests.",
 )
 @click.option(
     "--timeout",
@@ -95,41 +103,47 @@ def _json_or_text(value: str) -> Any:
     default=120,
     show_default=True,
     metavar="SECONDS",
-    help="For a request, up to the last byte of its answer.",
+    help="Time limit for a request, until the last byte of the reply.",
 )
-@click.option("--retries", type=click.IntRange(0), default=5, show_default=True, help="Further tries for one text.")
+@click.option(
+    "--retries", type=click.IntRange(0), default=5, show_default=True, help="Maximum number of retries per text."
+)
 @click.option(
     "--max-reply-mib",
     type=click.IntRange(1, 1024),
     default=REPLY_MIB,
     show_default=True,
     metavar="MIB",
-    help="An answer of more mebibytes, compressed or not, counts as none.",
+    help="Maximum size of a reply in MiB, compressed or not; a larger reply is discarded.",
 )
-@click.option("--max-requests", type=click.IntRange(1), help="Stop after so many requests, retries included.")
-@click.option("--temperature", type=click.FloatRange(0), help="Of the model's sampling.  [default: the server's]")
+@click.option("--max-requests", type=click.IntRange(1), help="Stop after this many requests, including retries.")
+@click.option(
+    "--temperature", type=click.FloatRange(0), help="Sampling temperature of the LLM.  [default: that of the server]"
+)
 @click.option(
     "--llm-option",
     "options",
     multiple=True,
     metavar="NAME=VALUE",
     callback=_read_options,
-    help="Repeatable: a further field of each request, such as max_tokens=2000 or, to turn reasoning off in vLLM, "
-    "chat_template_kwargs.enable_thinking=false. VALUE is JSON, else text.",
+    help="A further field of each request, such as max_tokens=2000 or, to turn reasoning off in vLLM, "
+    "chat_template_kwargs.enable_thinking=false. VALUE is read as JSON, or as text if it is not JSON. May be repeated.",
 )
-@click.option("--dry-run", is_flag=True, help="Ask nothing: estimate the tokens, and with --prices the cost.")
+@click.option(
+    "--dry-run", is_flag=True, help="Send no request; estimate the number of tokens and, with --prices, the cost."
+)
 @click.option(
     "--prices",
     nargs=2,
     type=click.FloatRange(0),
     metavar="IN OUT",
-    help="Of a million tokens in requests and in replies, for --dry-run.",
+    help="Prices of a million tokens in requests and in replies, for --dry-run.",
 )
 @click.option(
     "--sample-review",
     type=click.IntRange(1),
     metavar="N",
-    help="Also write a page on which a person judges N of the annotations.",
+    help="Also write an HTML page on which a person can judge N of the annotations.",
 )
 @reading_options
 @json_option
@@ -149,10 +163,11 @@ def annotate(
     as_json: bool,
     **patience: Any,
 ) -> None:
-    """Let an LLM label the texts of CORPUS, a sentence a document, with entities and concepts of its own choice.
+    """Let an LLM annotate the texts of CORPUS, one sentence per document, with entities and concepts of its own choice.
 
-    Replies are kept beside the output; the same command again goes on and pays for nothing twice. Without --llm, CORPUS
-    holds replies: JSONL with "text" and "reply", or rows of numind/NuNER as .csv, .parquet or .jsonl.
+    Replies are kept in a file beside the output; the same command continues an interrupted job and asks only for texts
+    without a reply. Without --llm, CORPUS holds replies: JSONL with "text" and "reply", or rows of numind/NuNER as
+    .csv, .parquet or .jsonl.
     """
     from nuner_embed.annotation.instruction import Instruction
     from nuner_embed.annotation.report import beside, require_own_sidecars
@@ -224,7 +239,7 @@ def _ask(
     )
     others = [name for name in asking.served_by if name != server.llm]
     if others:
-        note(f"asked for {server.llm!r}, the server says that {', '.join(map(repr, others))} answered")
+        note(f"asked for {server.llm!r}, but the server says that {', '.join(map(repr, others))} answered")
     if asking.prompt_tokens:
         note(f"tokens so far: {asking.prompt_tokens:,} in requests, {asking.completion_tokens:,} in replies")
     return report, asking
@@ -255,7 +270,7 @@ def _estimate(
             "requests": f"{found.texts - found.kept:,} at least",
             "tokens in requests": f"about {found.prompt_tokens:,}",
             "tokens in replies": f"about {found.completion_tokens:,}",
-            "cost": "unknown; say --prices IN OUT" if found.cost is None else f"about {found.cost:,.2f}",
+            "cost": "unknown; give --prices IN OUT" if found.cost is None else f"about {found.cost:,.2f}",
         }
     )
 
@@ -282,7 +297,7 @@ def _finish(
         try:
             figure = frequency_figure(report.concepts)
         except ImportError:
-            note(f"no curve of frequencies: {install_command('plots')}")
+            note(f"the plot of frequencies is not drawn: {install_command('plots')}")
         else:
             with atomic_write(beside(output, FIGURE_SUFFIX), follow=False) as stream:
                 stream.write(figure)
@@ -304,7 +319,7 @@ def _finish(
         read=f"{', '.join(read)}, {counted(report.replies, 'reply', 'replies')}",
         made=f"{output}, {counted(report.sentences, 'sentence')} with {counted(report.mentions, 'annotation')}",
         then=(
-            f"the same command goes on with {counted(asking.unanswered, 'text')} that have no reply yet"
+            f"the same command asks again for {counted(asking.unanswered, 'text')} without a reply"
             if asking and asking.unanswered
             else f"nuner-embed pretrain {output} -o checkpoint"
         ),

@@ -17,24 +17,30 @@ from nuner_embed.printable import printable
 
 # name -> (module, line for the overview); a command's module is imported only when the command is called
 _COMMANDS = {
-    "demo": ("nuner_embed.cli.demo", "The whole main job on a small bundled corpus."),
-    "tag": ("nuner_embed.cli.tag", "Find the mentions of named types in texts, without an example."),
-    "annotate": ("nuner_embed.cli.annotate", "Let an LLM label sentences with concepts of its own choice."),
+    "demo": ("nuner_embed.cli.demo", "Run export, verify, encode, index, search and probe on a small bundled corpus."),
+    "tag": ("nuner_embed.cli.tag", "Find the mentions of types in texts, given only the names of the types."),
+    "annotate": ("nuner_embed.cli.annotate", "Let an LLM annotate sentences with concepts of its own choice."),
     "pretrain": ("nuner_embed.cli.pretrain", "Pre-train a text and a concept encoder on an annotated corpus."),
-    "export": ("nuner_embed.cli.export", "Write a text encoder as an ONNX graph that passes its gate."),
-    "verify": ("nuner_embed.cli.export", "Compare an exported model with its source in every runtime here."),
-    "encode": ("nuner_embed.cli.encode", "Encode a corpus into a store; the same command resumes it."),
-    "index": ("nuner_embed.cli.index", "Build, change and check an index over stores."),
+    "export": (
+        "nuner_embed.cli.export",
+        "Export a text encoder as an ONNX graph, and check the graph against its source.",
+    ),
+    "verify": ("nuner_embed.cli.export", "Compare an exported model with its source in every installed runtime."),
+    "encode": (
+        "nuner_embed.cli.encode",
+        "Encode a corpus into a store; the same command continues an interrupted job.",
+    ),
+    "index": ("nuner_embed.cli.index", "Build, change and check an index over the rows of stores."),
     "search": (
         "nuner_embed.cli.search",
-        "Find mentions used like one in its context, like examples, or of a named type.",
+        "Search an index for mentions like a query or examples, or for mentions of a named type.",
     ),
-    "probe": ("nuner_embed.cli.probe", "Few-shot NER: a linear layer on frozen features."),
-    "evaluate": ("nuner_embed.cli.evaluate", "Measure models as the paper does: few-shot, repeatedly drawn."),
-    "concepts": ("nuner_embed.cli.concepts", "What a model's similarities to concepts mean, and a map of concepts."),
-    "store": ("nuner_embed.cli.store", "What is in a store, and whether it is what was written."),
-    "models": ("nuner_embed.cli.models", "The models that are known by name."),
-    "doctor": ("nuner_embed.cli.doctor", "What is installed here, what really runs, what clashes."),
+    "probe": ("nuner_embed.cli.probe", "Few-shot NER: train and use a linear layer on frozen features."),
+    "evaluate": ("nuner_embed.cli.evaluate", "Compare models by few-shot NER with the protocol of the paper."),
+    "concepts": ("nuner_embed.cli.concepts", "Calibrate the concept encoder of a model, and draw a map of concepts."),
+    "store": ("nuner_embed.cli.store", "Show what a store holds, and check its files."),
+    "models": ("nuner_embed.cli.models", "List the models that are known by name, and save them as directories."),
+    "doctor": ("nuner_embed.cli.doctor", "Show what is installed and what runs, and report problems."),
 }
 _LINE = 1000  # longest error in characters: a path may have 4,096, and what matters stands at the two ends
 # commands that can be interrupted and continued
@@ -77,9 +83,9 @@ class LazyGroup(click.Group):
     epilog="Example: nuner-embed encode corpus.jsonl -o store",
 )
 @click.version_option(__version__, prog_name="nuner-embed")
-@click.option("--debug", is_flag=True, help="Show a traceback where something goes wrong.")
+@click.option("--debug", is_flag=True, help="Print the traceback of an error.")
 def cli(debug: bool) -> None:
-    """Run a NuNER text encoder over your own corpora: export, encode, index, search, probe."""
+    """Use a NuNER text encoder on your own corpora: export, encode, index, search, probe."""
 
 
 with_verbosity(cli)

@@ -21,24 +21,24 @@ from nuner_embed.cli.streams import show
 
 @click.group()
 def concepts() -> None:
-    """The concept encoder of a pre-trained model: what its similarities mean."""
+    """Calibrate the concept encoder of a pre-trained model, and draw a map of concepts."""
 
 
 @concepts.command(epilog="Example: nuner-embed concepts calibrate encoder typed.conll")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("data", nargs=-1, required=True)
-@click.option("--dry-run", is_flag=True, help="Measure, and leave the model as it is.")
+@click.option("--dry-run", is_flag=True, help="Measure and print the calibration, but do not change the model.")
 @reading_options
 @threads_option
 @json_option
 def calibrate(
     model: Path, data: tuple[str, ...], dry_run: bool, reading: dict[str, Any], threads: int, as_json: bool
 ) -> None:
-    """Measure on annotated DATA how probable it is that a mention is of a type, going by their cosine.
+    """Calibrate the similarities of mentions and types as probabilities, on annotated DATA.
 
-    MODEL is a directory that `pretrain` or `models save` made. DATA should be annotated by people, and not what MODEL
-    learnt from. The result is written into the model: scores of `search --concept` are then probabilities, and
-    --min-score means something.
+    MODEL is a directory that `pretrain` or `models save` wrote. DATA should be annotated by people, and MODEL should
+    not have learnt from DATA. The command writes the calibration into MODEL: the scores of `search --concept` are then
+    probabilities, and --min-score is a threshold on a probability.
     """
     from nuner_embed.cli.progress import RowProgress, conclude
     from nuner_embed.corpora.corpus import read_annotated
@@ -49,7 +49,8 @@ def calibrate(
 
     if not model.is_dir():
         raise ModelError(
-            f"{model} is no directory, and a calibration is written into one; nuner-embed models save makes one"
+            f"{model} is not a directory; a calibration is written into a model directory, such as nuner-embed models "
+            "save makes"
         )
     documents, _ = read_annotated(data, **reading)
     concept_encoder = ConceptEncoder.open(str(model), threads=threads)
@@ -78,16 +79,23 @@ def calibrate(
 @concepts.command("map", epilog="Example: nuner-embed concepts map encoder annotated.jsonl -o concepts.html")
 @click.argument("model")
 @click.argument("data", nargs=-1, required=True)
-@click.option("-o", "--output", type=FileToWrite(), required=True, help="HTML page; a PNG goes beside it.")
 @click.option(
-    "--most", type=click.IntRange(10), default=5000, show_default=True, help="Most frequent concepts to show."
+    "-o",
+    "--output",
+    type=FileToWrite(),
+    required=True,
+    help="HTML page to write; a PNG of the map is written beside the page.",
+)
+@click.option(
+    "--most", type=click.IntRange(10), default=5000, show_default=True, help="Number of most frequent concepts to show."
 )
 @reading_options
 @threads_option
 def map_(model: str, data: tuple[str, ...], output: Path, most: int, reading: dict[str, Any], threads: int) -> None:
-    """Draw a map of the concepts in annotated DATA, as the paper's Figure 6: near each other if MODEL takes them alike.
+    """Draw a map of the concepts in annotated DATA, like Figure 6 of the paper.
 
-    One page that needs no network, to zoom into and to look things up, and a picture beside it.
+    Concepts that are similar for MODEL lie near each other. The map is an HTML page to zoom and search in, which needs
+    no network, and a picture.
     """
     from nuner_embed.cli.progress import conclude, note
     from nuner_embed.corpora.corpus import read_annotated

@@ -1,7 +1,7 @@
 """`nuner-embed demo`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -13,14 +13,16 @@ from nuner_embed.models.known import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from nuner_embed.cli.demo_samples import Probed
+    from nuner_embed.encoders.concepts import ConceptEncoder
+    from nuner_embed.store.reader import Store
 
 
 def _read(directory: Path) -> None:
     cure = "name another directory, or remove that one yourself"
     path = directory / "demo.json"
-    values = metadata.read_object(path, version=1, error=NunerEmbedError, what="the mark of a demo", cure=cure)
+    values = metadata.read_object(path, version=1, error=NunerEmbedError, what="the marker file of a demo", cure=cure)
     if values.get("kind") != "demo":
-        raise NunerEmbedError(f"{path} is not the mark of a demo; {cure}")
+        raise NunerEmbedError(f"{path} is not the marker file of a demo; {cure}")
 
 
 # Model, store, index and probes in it are of kinds of their own, and are checked as such.
@@ -34,29 +36,20 @@ DEMO: Final = Kind("a demo", "demo.json", _read, ("*", "*/*", "*/*/*", "*/*/*/*"
     default="demo",
     show_default=True,
     type=click.Path(path_type=Path),
-    help="Directory for the model, the store, the index, the probes and a page to look at.",
+    help="Directory to write the model, the store, the index, the probes and an HTML report to.",
 )
 def demo(output: Path) -> None:
-    """The whole main job on a small bundled corpus: export, verify, detect, encode, index, search, probe."""
+    """Run export, verify, detect, encode, index, search and probe on a small bundled corpus."""
     from nuner_embed.artifacts import is_free, require_ours
-    from nuner_embed.bundled import DOCUMENTS, SENTENCES
+    from nuner_embed.bundled import SENTENCES
     from nuner_embed.cli.demo_page import MentionMap, write_page
-    from nuner_embed.cli.demo_samples import SEARCHES, SHOTS, found_in, run_probes
-    from nuner_embed.cli.export import show
-    from nuner_embed.cli.hits import show_hits
-    from nuner_embed.cli.index import show_index
+    from nuner_embed.cli.demo_samples import SHOTS, found_in, run_probes
     from nuner_embed.cli.options import counted
-    from nuner_embed.cli.progress import JobReporter, conclude, note
+    from nuner_embed.cli.progress import conclude, note
     from nuner_embed.cli.tagged import Highlights
     from nuner_embed.corpora.corpus import read_annotated
     from nuner_embed.encoders.concepts import ConceptEncoder
-    from nuner_embed.encoders.loader import load_encoder
-    from nuner_embed.errors import ExportError
-    from nuner_embed.export import export_onnx, verify
     from nuner_embed.files import atomic_write, write_json
-    from nuner_embed.heads.detector import load_detector
-    from nuner_embed.indexes import Index
-    from nuner_embed.jobs.encode import encode
 
     if not is_free(output):
         require_ours(output, DEMO)
@@ -65,33 +58,22 @@ def demo(output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / DEMO.marker, {"schema_version": 1, "kind": "demo"})  # first of all: by it the folder is known
     note(f"1. export {DEFAULT_MODEL} to ONNX, and verify that it computes what its source computes")
-    result = verify(model) if known else export_onnx(DEFAULT_MODEL, model, force=True)
-    show(result)
-    if not result.passed:
-        raise ExportError(f"{model} is not its source any more: {result.failures()}; remove it and run the demo again")
-    note("2. read the bundled corpus (self-written toy data) as plain text: find the mentions, one embedding each")
-    detector = load_detector(model)
-    with JobReporter(output / "store") as reporter:
-        store = encode(
-            [SENTENCES, DOCUMENTS], output / "store", model=str(model), rows="mention", detector=detector,
-            force=not known, reporter=reporter,
-        )  # fmt: skip
+    _export(model, known)
+    note("2. read the bundled corpus (self-written toy data) as plain text: find the mentions, and embed each of them")
+    store = _encode(model, output / "store", known)
     sentences = read_annotated([SENTENCES])[0]
     detected = found_in(store, sentences)
     Highlights().show(detected)
     note("3. index the mentions, and measure the index")
-    encoder, concepts = load_encoder(str(model)), ConceptEncoder.open(str(model))
-    with Index.build(store, output / "index", force=True) as index:
-        show_index(index)
-        note("4. search: by a mention in its context, with a filter, by examples, by the name of a type")
-        found = [search.run(index, encoder, concepts) for search in SEARCHES]
-        for search, hits in zip(SEARCHES, found, strict=True):
-            streams.show("", search.command)
-            show_hits(hits)
-    note("5. a map of the mentions, each of the type whose name it is nearest to")
+    concepts = ConceptEncoder.open(str(model))
+    found = _index_and_search(store, output / "index", model, concepts)
+    note("5. a map of the mentions, each with the type whose name is nearest")
     seen = MentionMap.of(store, concepts)
     streams.show(*seen.lines())
-    note(f"6. probes: a linear layer on frozen features, from {SHOTS} to {2 * SHOTS} examples a type, and from names")
+    note(
+        f"6. probes: a linear layer on frozen features, trained on {SHOTS} to {2 * SHOTS} examples per type, or made "
+        "from names"
+    )
     probes = run_probes(sentences, str(model), output / "features")
     _save_probes(probes, output)
     with atomic_write(output / "map.svg", follow=False) as stream:
@@ -103,6 +85,58 @@ def demo(output: Path) -> None:
         made=f"{output}, with model, store, index, probe, zero-shot and index.html; {counted(len(store), 'mention')}",
         then=f"open {page} in a browser",
     )
+
+
+def _export(model: Path, known: bool) -> None:
+    """Exports the default model, or verifies an earlier export of it (`known`), and prints the figures."""
+    from nuner_embed.cli.export import show
+    from nuner_embed.errors import ExportError
+    from nuner_embed.export import export_onnx, verify
+
+    result = verify(model) if known else export_onnx(DEFAULT_MODEL, model, force=True)
+    show(result)
+    if not result.passed:
+        raise ExportError(
+            f"{model} does not compute what its source computes any more: {result.failures()}; remove the directory "
+            "and run the demo again"
+        )
+
+
+def _encode(model: Path, directory: Path, known: bool) -> "Store":
+    """Encodes the mentions that the model's detector finds in the bundled corpus; `known` continues an earlier job."""
+    from nuner_embed.bundled import DOCUMENTS, SENTENCES
+    from nuner_embed.cli.progress import JobReporter
+    from nuner_embed.heads.detector import load_detector
+    from nuner_embed.jobs.encode import encode
+
+    detector = load_detector(model)
+    with JobReporter(directory) as reporter:
+        return encode(
+            [SENTENCES, DOCUMENTS], directory, model=str(model), rows="mention", detector=detector, force=not known,
+            reporter=reporter,
+        )  # fmt: skip
+
+
+def _index_and_search(
+    store: "Store", directory: Path, model: Path, concepts: "ConceptEncoder"
+) -> list[list[dict[str, Any]]]:
+    """Indexes the mentions, runs the sample searches, and prints both; returns the hits of each search."""
+    from nuner_embed.cli.demo_samples import SEARCHES
+    from nuner_embed.cli.hits import show_hits
+    from nuner_embed.cli.index import show_index
+    from nuner_embed.cli.progress import note
+    from nuner_embed.encoders.loader import load_encoder
+    from nuner_embed.indexes import Index
+
+    encoder = load_encoder(str(model))
+    with Index.build(store, directory, force=True) as index:
+        show_index(index)
+        note("4. search: by a mention in its context, with a filter, by examples, by the name of a type")
+        found = [search.run(index, encoder, concepts) for search in SEARCHES]
+    for search, hits in zip(SEARCHES, found, strict=True):
+        streams.show("", search.command)
+        show_hits(hits)
+    return found
 
 
 def _save_probes(probes: "tuple[Probed, Probed]", output: Path) -> None:

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 @click.command(epilog="Example: nuner-embed doctor --json")
 @click.argument("folders", nargs=-1, metavar="[FOLDER]...")
-@click.option("--clean", is_flag=True, help="Remove what killed commands left, in each FOLDER and in the cache.")
+@click.option("--clean", is_flag=True, help="Remove what killed commands left in each FOLDER and in the cache folder.")
 @json_option
 def doctor(folders: tuple[str, ...], clean: bool, as_json: bool) -> None:
-    """Show what is installed, what really runs and what clashes; exit code 1 if something does.
+    """Show what is installed and what runs, and report problems such as packages that clash.
 
-    Says also where commands that were killed left something: in the cache folder, and in each FOLDER (the current one
-    if none is named) and three folders deep in it. --clean removes that, and only that; what a running command is at
-    stays.
+    The exit code is 1 if there is a problem. The command also lists the files that killed commands left in the cache
+    folder and in each FOLDER, down to three levels below it; the default is the current folder. --clean removes only
+    these files, and no file of a command that is still running.
     """
     if clean:
         _clean(folders or (".",), as_json)
@@ -53,9 +53,8 @@ def doctor(folders: tuple[str, ...], clean: bool, as_json: bool) -> None:
         )
     if left:
         say(
-            f"{_summed(left)} of commands that were killed, or still run; nuner-embed doctor --clean "
-            f"{' '.join(folders)}".rstrip()
-            + " removes what no command is at"
+            f"{_summed(left)} of killed or running commands; nuner-embed doctor --clean {' '.join(folders)}".rstrip()
+            + " removes what no running command uses"
         )
     for problem in found.problems:
         say(f"problem: {problem}")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.command(epilog="Example: nuner-embed encode corpus.jsonl more/ -o store --model model --rows mention")
 @click.argument("corpus", nargs=-1, required=True)
 @output_folder_option(
-    "Directory of the store; or a name that ends in .parquet: one file with the rows and their vectors.", "store"
+    "Directory to write the store to; or a .parquet file to write the rows and their vectors to.", "store"
 )
 @model_option
 @click.option(
@@ -39,63 +39,73 @@ if TYPE_CHECKING:
     type=click.Choice(["token", "word", "mention"]),
     default="word",
     show_default=True,
-    help="What gets an embedding.",
+    help="Unit of text that gets an embedding.",
 )
 @click.option(
     "--mentions",
     type=click.Choice(["auto", "given", "detect"]),
     default="auto",
     show_default=True,
-    help="With --rows mention: the spans of the corpus, or what a detector finds; auto: the spans, if there are any "
-    "and neither --detector nor --threshold is given.",
+    help="Which mentions --rows mention encodes. given: the spans of the corpus; detect: the mentions that a detector "
+    "finds; auto: the spans, if there are any and neither --detector nor --threshold is given.",
 )
-@click.option("--detector", metavar="PROBE", help="A probe that finds mentions.  [default: the model's own]")
+@click.option(
+    "--detector", metavar="PROBE", help="A probe that finds the mentions.  [default: the detector of the model]"
+)
 @click.option(
     "--threshold",
     type=PROBABILITY,
-    help="How probable it must be that a word is part of a mention.  [default: 0.5]",
+    help="Minimum probability that a word is part of a mention.  [default: 0.5]",
 )
 @reading_options
 @click.option(
     "--pooling",
     type=click.Choice(["first", "last", "mean"]),
-    help="Which word pieces stand for a word; mentions are the mean of their tokens.  [default: the model's recipe]",
+    help="Which word pieces represent a word; a mention is the mean of its tokens.  [default: the model's recipe]",
 )
 @layers_option
-@click.option("--max-length", type=click.IntRange(3), help="Longest window in tokens.  [default: the model's recipe]")
 @click.option(
-    "--stride", type=click.IntRange(0), help="Tokens that neighbouring windows share.  [default: the model's recipe]"
+    "--max-length", type=click.IntRange(3), help="Maximum length of a window in tokens.  [default: the model's recipe]"
 )
 @click.option(
-    "--normalize/--no-normalize", default=None, help="Scale rows to unit length.  [default: the model's recipe, off]"
+    "--stride",
+    type=click.IntRange(0),
+    help="Number of tokens that neighbouring windows share.  [default: the model's recipe]",
+)
+@click.option(
+    "--normalize/--no-normalize",
+    default=None,
+    help="Whether vectors are scaled to unit length.  [default: the model's recipe, usually off]",
 )
 @click.option(
     "--overflow",
     type=click.Choice(["window", "truncate", "error"]),
     default="window",
     show_default=True,
-    help="What happens to texts longer than a window.",
+    help="Whether a text longer than a window is split into windows, truncated, or an error.",
 )
 @click.option(
     "--dtype",
     type=click.Choice(["float16", "float32"]),
     default="float16",
     show_default=True,
-    help="Of the stored vectors.",
+    help="Data type of the stored vectors.",
 )
 @click.option(
     "--runtime",
     type=click.Choice(CHOICES),
     default="auto",
     show_default=True,
-    help="auto: for an exported directory the fastest here that passes its gate, for any other torch.",
+    help="Runtime of the model. auto: for an exported directory the fastest runtime that passes its gate, for any "
+    "other model torch.",
 )
 @click.option(
     "--precision",
     type=click.Choice(["auto", "f32", "bf16", "fp16"]),
     default="auto",
     show_default=True,
-    help="Of the arithmetic; auto: f32 in torch, else what is fastest and passes its gate.",
+    help="Precision of the arithmetic. auto: f32 in torch; in other runtimes the fastest precision that passes its "
+    "gate.",
 )
 @device_option
 @click.option(
@@ -104,30 +114,32 @@ if TYPE_CHECKING:
     show_default=True,
     metavar="N|auto",
     callback=lambda _, __, v: _count(v),
-    help="Tokens a batch may hold, padding included; auto: what is fastest here.",
+    help="Maximum number of tokens per batch, including padding; auto: the fastest number on this machine.",
 )
 @click.option(
     "--threads",
     type=click.IntRange(0, 1024),
     default=0,
-    help="Threads of the runtime.  [default: one a core, shared among workers]",
+    help="Number of threads of the runtime.  [default: one per core, shared among the workers]",
 )
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that encode.")
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Number of processes that encode."
+)
 @click.option(
     "--shard-rows",
     type=click.IntRange(1),
     default=100_000,
     show_default=True,
-    help="Rows after which a shard is closed, words where mentions are detected; memory is bounded by it.",
+    help="Number of rows per shard, or of words where mentions are detected; bounds the memory of the command.",
 )
 @click.option(
     "--on-error",
     type=click.Choice(["fail", "skip"]),
     default="fail",
     show_default=True,
-    help="skip: list bad records in rejects.jsonl and go on.",
+    help="What to do with a bad record. fail: stop; skip: list the record in rejects.jsonl and go on.",
 )
-@click.option("--force", is_flag=True, help="Start over, whatever the store holds.")
+@click.option("--force", is_flag=True, help="Start over, even if the store holds an earlier job.")
 @json_option
 def encode(
     corpus: tuple[str, ...],
@@ -141,8 +153,8 @@ def encode(
 ) -> None:
     """Encode CORPUS (files, directories, or - for standard input) into a store.
 
-    Interrupt it any way you like: the same command again finishes the job. Until a .parquet file is whole, the store
-    that it is made of lies beside it, hidden.
+    The command may be interrupted at any time; the same command continues the job. For a .parquet file, the command
+    keeps a hidden store beside the file until the file is complete.
     """
     import nuner_embed
     from nuner_embed.cli.progress import JobReporter, note
@@ -187,7 +199,7 @@ def _detector(
     if mentions == "auto" and not explicit and source.survey().spans:
         return None
     found = load_detector(name, threshold or DEFAULT_THRESHOLD)
-    note(f"mentions: found by the detector of {name}, from a probability of {found.threshold:g}")
+    note(f"mentions: found by the detector of {name}, with the threshold {found.threshold:g}")
     return found
 
 

@@ -22,7 +22,7 @@ from nuner_embed.limits import DRAWS_MOST, SEED_MOST
 
 @click.group()
 def evaluate() -> None:
-    """Measure models as the paper does."""
+    """Compare models with the protocol of the paper."""
 
 
 @evaluate.command(
@@ -35,7 +35,8 @@ def evaluate() -> None:
     multiple=True,
     required=True,
     metavar="[NAME=]MODEL",
-    help="Repeatable; the others are compared with the first. NAME is what the tables show.",
+    help="A model to measure, and the name that the tables show. May be repeated: the other models are compared with "
+    "the first.",
 )
 @click.option(
     "--set",
@@ -44,31 +45,45 @@ def evaluate() -> None:
     multiple=True,
     required=True,
     metavar="NAME TRAIN TEST",
-    help="Repeatable: a name and two annotated corpora.",
+    help="A name, an annotated corpus to train on and one to test on. May be repeated.",
 )
-@click.option("--k", type=Sizes(), default="1,2,4,8,16,32,64", show_default=True, help="Sizes of the support sets.")
 @click.option(
-    "--draws", type=click.IntRange(1, DRAWS_MOST), default=10, show_default=True, help="Support sets of each size."
+    "--k",
+    type=Sizes(),
+    default="1,2,4,8,16,32,64",
+    show_default=True,
+    help="Sizes of the support sets, separated by commas.",
 )
-@click.option("--seed", type=click.IntRange(0, SEED_MOST), default=0, show_default=True, help="Of the draws.")
+@click.option(
+    "--draws",
+    type=click.IntRange(1, DRAWS_MOST),
+    default=10,
+    show_default=True,
+    help="Number of support sets per size.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0, SEED_MOST), default=0, show_default=True, help="Random seed of the draws."
+)
 @click.option(
     "--unit",
     type=click.Choice(["mentions", "words"]),
     default="mentions",
     show_default=True,
-    help="What k counts: mentions, k to 2k of each type, or words, exactly k of each (section 6 of the paper).",
+    help="What k counts. mentions: a support set has k to 2k mentions of each type; words: exactly k words of each "
+    "type (section 6 of the paper).",
 )
 @click.option(
     "--short-types",
     type=click.Choice(["blank", "drop", "keep"]),
     default="blank",
     show_default=True,
-    help="Where a type has fewer than k: leave the cell blank, leave the type out, or take what there is.",
+    help="What to do if a type has fewer than k mentions or words: leave the cell blank, leave the type out, or use "
+    "what there is.",
 )
 @c_option
 @class_weight_option
 @reading_options
-@output_folder_option("Directory of the results.")
+@output_folder_option("Directory to write the results to.")
 @threads_option
 @json_option
 def fewshot(
@@ -81,10 +96,11 @@ def fewshot(
     as_json: bool,
     **protocol: Any,
 ) -> None:
-    """Train probes on support sets of growing size, the same for every model, and measure them on whole test parts.
+    """Measure probes that learn from k examples per type, for every model, set and k.
 
-    Writes results.json, table.md and figure.png. Interrupted, the same command goes on; with a model or set more, it
-    measures what is missing.
+    All models learn from the same support sets, and each probe is measured on a whole test corpus. The command writes
+    results.json, table.md and figure.png. The same command continues an interrupted run; with a further model or set,
+    the command measures only what is missing.
     """
     pairs = [_named(model) for model in models]
     require_apart(output, [*(place for _, place in pairs), *(part for one in sets for part in one[1:])], folder=True)

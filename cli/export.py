@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 @click.command(epilog="Example: nuner-embed export numind/NuNER-v2.0 -o model")
 @click.argument("model")
-@output_folder_option("Directory to make.")
+@output_folder_option("Directory to write the exported model to.")
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "int8"]),
     default="fp32",
     show_default=True,
-    help="Of the weights; fp16 is meant for CUDA, int8 for processors with VNNI or AMX.",
+    help="Precision of the weights; fp16 is meant for CUDA, int8 for processors with VNNI or AMX.",
 )
 @layers_option
 @click.option("--force", is_flag=True, help="Replace an earlier export.")
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 def export(
     model: str, output: Path, precision: str, layers: tuple[int, ...] | None, force: bool, as_json: bool
 ) -> None:
-    """Write MODEL's text encoder as an ONNX graph into a directory that runs without torch.
+    """Export the text encoder of MODEL as an ONNX graph to a directory that can be used without torch.
 
-    The directory appears only once the graph was compared with its source in every runtime that is installed here, and
-    passed; see nuner-embed verify.
+    The command first compares the graph with its source in every installed runtime, as nuner-embed verify does, and
+    writes the directory only if the graph passes.
     """
     from nuner_embed.cli.progress import conclude, note
     from nuner_embed.export import export_onnx
@@ -57,7 +57,7 @@ def export(
     made = f"{output}, {size(result.rows[0].bytes)}, " if result.rows else f"{output}, "
     conclude(
         read=model,
-        made=f"{made}{precision}, {'passed' if result.passed else 'FAILED'} beside its source",
+        made=f"{made}{precision}, {'passed' if result.passed else 'FAILED'} the comparison with its source",
         then=f"nuner-embed encode CORPUS -o STORE --model {output}",
     )
 
@@ -65,9 +65,18 @@ def export(
 @click.command(epilog="Example: nuner-embed verify model corpus.jsonl --source nuner-mini")
 @click.argument("directory")
 @click.argument("corpus", nargs=-1)
-@click.option("--source", help="The model that it was made from, for CORPUS.  [default: its known or hub name]")
+@click.option(
+    "--source",
+    help="The model that DIRECTORY was exported from; used only with CORPUS.  [default: the known or hub name of that "
+    "model]",
+)
 @device_option
-@click.option("--threads", type=click.IntRange(0, 1024), default=0, help="Of each runtime.  [default: one a core]")
+@click.option(
+    "--threads",
+    type=click.IntRange(0, 1024),
+    default=0,
+    help="Number of threads of each runtime.  [default: one per core]",
+)
 @reading_options
 @json_option
 @click.pass_context
@@ -81,10 +90,11 @@ def verify(
     reading: dict[str, Any],
     as_json: bool,
 ) -> None:
-    """Compare the exported model in DIRECTORY with its source, in every runtime that is installed here.
+    """Compare the exported model in DIRECTORY with its source in every installed runtime.
 
-    Without CORPUS on the text that the directory carries with its source's numbers: that needs neither the source nor
-    torch. The exit code is 1 where a runtime misses its gate. Also measures speed, which --runtime auto goes by.
+    Without CORPUS, the comparison uses a text and the output of the source for this text, both stored in DIRECTORY;
+    neither the source nor torch is needed. The command also measures the speed of each runtime, by which --runtime auto
+    chooses. The exit code is 1 if a runtime fails its gate.
     """
     from nuner_embed.cli.progress import conclude
     from nuner_embed.corpora.corpus import Corpus

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nuner_embed.indexes.bundle import SegmentEntry
 
 _index_argument = click.argument("index", type=click.Path(path_type=Path))
-_gpu_option = click.option("--gpu", is_flag=True, help="Train inverted lists on a GPU; searches run on the CPU.")
+_gpu_option = click.option("--gpu", is_flag=True, help="Train inverted lists on a GPU; searches still run on the CPU.")
 _ID_DIGITS = 18  # so many fit into 64 bits
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
@@ -44,7 +44,7 @@ class Bytes(click.ParamType[int]):
             return value
         found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", value.strip().lower())
         if not found or not float(found[1]):
-            self.fail(f"{value!r} is no size such as 500MB or 2GB", param, ctx)
+            self.fail(f"{value!r} is not a size such as 500MB or 2GB", param, ctx)
         return round(float(found[1]) * _UNITS[found[2]])
 
 
@@ -55,33 +55,44 @@ def index() -> None:
 
 @index.command(epilog="Example: nuner-embed index build store -o index --target-recall 0.98 --max-memory 500MB")
 @click.argument("store", nargs=-1, required=True, type=click.Path(path_type=Path))
-@output_folder_option("Directory of the index.")
+@output_folder_option("Directory to write the index to.")
 @click.option(
     "--kind",
     metavar="|".join([*KINDS, AUTO, "FACTORY"]),
     help="; ".join(backend.help for backend in BACKENDS.values())
-    + "; auto measures each FAISS kind on a sample and builds the fastest that fits.  "
-    "[default: flat below 200,000 rows, auto from there on]",
+    + "; auto measures each FAISS kind on a sample and builds the fastest one that fits.  "
+    "[default: flat below 200,000 rows, else auto]",
 )
-@click.option("--metric", type=click.Choice(["cosine", "dot", "l2"]), default="cosine", show_default=True)
+@click.option(
+    "--metric",
+    type=click.Choice(["cosine", "dot", "l2"]),
+    default="cosine",
+    show_default=True,
+    help="Measure that compares a query with a row.",
+)
 @click.option(
     "--target-recall",
     type=click.FloatRange(0, 1, min_open=True),
     default=0.95,
     show_default=True,
-    help="Share of the ten nearest rows that a search is to find.",
+    help="Recall@10 to reach: the share of the ten nearest rows that a search finds.",
 )
-@click.option("--max-memory", type=Bytes(), metavar="SIZE", help="The index may hold so much in memory, such as 500MB.")
+@click.option(
+    "--max-memory",
+    type=Bytes(),
+    metavar="SIZE",
+    help="Maximum memory of the index, such as 500MB.  [default: unlimited]",
+)
 @threads_option
 @_gpu_option
-@click.option("--force", is_flag=True, help="Replace an index that is there.")
+@click.option("--force", is_flag=True, help="Replace an index in the directory.")
 @json_option
 def build(store: tuple[Path, ...], output: Path, as_json: bool, **options: Any) -> None:
-    """Build an index over the rows of STORE, or of several of one encoder.
+    """Build an index over the rows of one or several STOREs of the same encoder.
 
-    Below 200,000 rows every row is looked at, and none is missed. For other kinds, how well a search finds is measured
-    with rows that are not in the index yet, and written into it with the settings that reach the target. The index
-    holds all it needs; the store may go.
+    An index of fewer than 200,000 rows is exact by default. For approximate kinds, the command measures the recall with
+    queries that are not in the index, and stores the recall and the search settings that reach the target. The index is
+    complete in itself; the stores may be deleted.
     """
     from nuner_embed.cli.progress import RowProgress, conclude
     from nuner_embed.indexes import Index
@@ -100,7 +111,7 @@ def build(store: tuple[Path, ...], output: Path, as_json: bool, **options: Any) 
 @index.command(epilog="Example: nuner-embed index add index store-2")
 @_index_argument
 @click.argument("store", type=click.Path(path_type=Path))
-@click.option("--again", is_flag=True, help="Add rows that were added before once more.")
+@click.option("--again", is_flag=True, help="Add the rows even if the index holds them already.")
 @threads_option
 @_gpu_option
 @json_option
@@ -123,10 +134,21 @@ def add(index: Path, store: Path, again: bool, threads: int, gpu: bool, as_json:
 
 @index.command(epilog="""Example: nuner-embed index remove index --filter "label = 'river'" """)
 @_index_argument
-@click.option("--document", "documents", multiple=True, metavar="ID", help="All rows of a document; repeatable.")
-@click.option("--filter", "filter_", metavar="EXPR", help="All rows for which this SQL condition is true.")
+@click.option(
+    "--document",
+    "documents",
+    multiple=True,
+    metavar="ID",
+    help="Remove all rows of the document with this id. May be repeated.",
+)
+@click.option("--filter", "filter_", metavar="EXPR", help="Remove all rows for which this SQL condition is true.")
 @filter_seconds_option
-@click.option("--ids", type=click.Path(path_type=Path), metavar="FILE", help="The rows with these ids, one a line.")
+@click.option(
+    "--ids",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Remove the rows whose ids are in this file, one id per line.",
+)
 @json_option
 def remove(
     index: Path,
@@ -136,12 +158,12 @@ def remove(
     ids: Path | None,
     as_json: bool,
 ) -> None:
-    """Remove rows from INDEX; compact gives their room back."""
+    """Remove rows from INDEX; compact then frees the space of these rows."""
     from nuner_embed.cli.progress import conclude
     from nuner_embed.indexes import Index
 
     if not documents and filter_ is None and ids is None:
-        raise click.UsageError("say what to remove: --document, --filter or --ids")
+        raise click.UsageError("name what to remove: --document, --filter or --ids")
     listed = _read_ids(ids) if ids else []
     with Index.open(index, filter_seconds=filter_seconds) as opened:
         before = len(opened)
@@ -157,7 +179,7 @@ def remove(
         conclude(
             read=f"{index}, {counted(before, 'row')}",
             made=f"{index}, {counted(removed, 'row')} removed, {len(opened):,} left",
-            then=f"nuner-embed index compact {index}, which gives their room back"
+            then=f"nuner-embed index compact {index}, which frees the space of the removed rows"
             if removed
             else _how_to_search(index),
         )
@@ -168,7 +190,7 @@ def remove(
 @threads_option
 @json_option
 def compact(index: Path, threads: int, as_json: bool) -> None:
-    """Make one segment of all in INDEX, without what was removed."""
+    """Merge all segments of INDEX into one, without the removed rows."""
     from nuner_embed.cli.progress import RowProgress, conclude
     from nuner_embed.indexes import Index
 
@@ -179,7 +201,7 @@ def compact(index: Path, threads: int, as_json: bool) -> None:
         _report(opened, as_json)
         conclude(
             read=f"{index}, {before}",
-            made=f"{index}, {_rows_and_segments(opened)}" + ("" if changed else ", as it was: nothing to do"),
+            made=f"{index}, {_rows_and_segments(opened)}" + ("" if changed else ", unchanged"),
             then=_how_to_search(index),
         )
 
@@ -188,7 +210,7 @@ def compact(index: Path, threads: int, as_json: bool) -> None:
 @_index_argument
 @json_option
 def info(index: Path, as_json: bool) -> None:
-    """Show what INDEX holds, how well it finds, and what auto saw when it chose."""
+    """Show what INDEX holds, its recall, and what auto measured."""
     from nuner_embed.indexes import Index
 
     with Index.open(index) as opened:
@@ -211,7 +233,10 @@ def info(index: Path, as_json: bool) -> None:
 @_index_argument
 @json_option
 def verify(index: Path, as_json: bool) -> None:
-    """Read every byte of INDEX again and search for rows in it; exit code 1 if anything is not as it was."""
+    """Check the files of INDEX, and search for some of its rows.
+
+    The exit code is 1 if a file is damaged or a search does not find what it should.
+    """
     from nuner_embed.cli.progress import conclude
     from nuner_embed.indexes import Index
 
@@ -226,7 +251,7 @@ def verify(index: Path, as_json: bool) -> None:
             sys.exit(1)
         conclude(
             read=f"{index}, {_rows_and_segments(opened)}",
-            made="nothing: all is as written" + ("; searches find what they should" if len(opened) else ""),
+            made="nothing; the files are intact" + (", and searches find what they should" if len(opened) else ""),
             then=_how_to_search(index),
         )
 
@@ -299,7 +324,7 @@ def _show_segment(segment: "SegmentEntry") -> None:
         f"  {measured}{rate}: {found.why}",
     ]
     if measured != "exact":
-        lines.append(f"  search tries: {tried}")
+        lines.append(f"  search settings: {tried}")
     if segment.why != "asked for":
         lines.append(f"  {segment.kind}: {segment.why}")
     streams.show(*lines)
@@ -343,8 +368,8 @@ def _read_ids(path: Path) -> list[int]:
             if text and not (text.isdigit() and len(text) <= _ID_DIGITS):
                 shown = text[:40].decode("utf-8", "replace")
                 raise NunerEmbedError(
-                    f"{path}:{number}: {shown!r} is no id; one whole number a line is expected, such as search --json "
-                    'gives as "id"'
+                    f"{path}:{number}: {shown!r} is not an id; expected one whole number per line, such as search "
+                    '--json gives as "id"'
                 )
             if text:
                 ids.append(int(text))

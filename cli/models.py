@@ -11,15 +11,15 @@ from nuner_embed.cli.streams import show
 
 @click.group(epilog="Example: nuner-embed models list")
 def models() -> None:
-    """The models that are known by name."""
+    """List the models that are known by name, and save them as directories."""
 
 
 @models.command(epilog="Example: nuner-embed models save nuner-mini -o nuner")
 @click.argument("name")
-@output_folder_option("Directory to make.")
-@click.option("--force", is_flag=True, help="Replace a directory that is there.")
+@output_folder_option("Directory to write the model to.")
+@click.option("--force", is_flag=True, help="Replace an earlier model in the directory.")
 def save(name: str, output: Path, force: bool) -> None:
-    """Write a model as a plain Hugging Face directory that transformers loads, with its recipe."""
+    """Save the model NAME as a Hugging Face directory that transformers loads, with its recipe."""
     from nuner_embed.cli.progress import conclude
     from nuner_embed.files import expand
     from nuner_embed.models.snapshot import save_model
@@ -37,7 +37,7 @@ def save(name: str, output: Path, force: bool) -> None:
 @models.command("list", epilog="Example: nuner-embed models list --json")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the known models with the recipe that each is used with."""
+    """List the known models with their recipes."""
     from nuner_embed.files import read_json
     from nuner_embed.models.known import HUB_RECIPES, PACKAGED, SHIPPED
     from nuner_embed.models.onnx_export import RECIPE_FILE

@@ -47,9 +47,9 @@ def require_apart(outputs: Path | Iterable[Path] | None, inputs: Iterable[Any], 
         for given, path in read:
             if same_file(output, path):
                 raise NunerEmbedError(
-                    f"{output} is read, as {given}, and would be written too; name another output"
+                    f"{output} is also an input, as {given}; name another output"
                     if str(output) != given
-                    else f"{output} is read, and would be written too; name another output"
+                    else f"{output} is also an input; name another output"
                 )
             if not folder and path.is_dir() and _lies_in(output, path):
                 raise NunerEmbedError(
@@ -111,8 +111,8 @@ class FileToWrite(click.Path):
 def tagged_output_option(default: str) -> Callable[[Command], Command]:
     """The option -o of a command that finds mentions; `default` says what the command does without -o."""
     written = [f"a {one.suffixes[0]} file {one.written}" for one in FORMATS.values() if one.written]
-    *others, last = ["a .csv file with a row a mention", *written]
-    text = f"Where to write: {', '.join(others)}, or {last}.  [default: {default}]"
+    *others, last = ["a .csv file with one row per mention", *written]
+    text = f"File to write the mentions to: {', '.join(others)}, or {last}.  [default: {default}]"
     return click.option("-o", "--output", type=FileToWrite(), help=text)
 
 
@@ -156,7 +156,9 @@ def _labelled(context: click.Context, option: click.Parameter, given: tuple[tupl
     types = {part[0]: part[-1] for part in parts}
     if not all(map(all, parts)) or len(types) < len(parts):
         found = ", ".join("=".join(part) for part in parts)
-        raise click.BadParameter(f"{found!r} names a type twice, or not at all; expected city,person or LOC=location")
+        raise click.BadParameter(
+            f"{found!r} names a type twice, or has an empty name; expected city,person or LOC=location"
+        )
     return types
 
 
@@ -189,23 +191,22 @@ type_names_option = click.option(
     multiple=True,
     callback=_several,
     metavar="NAME[,NAME]",
-    help="Names of the types, LABEL=NAME where the label is none; a label that stands twice has two names, which are "
-    "averaged. Without DATA, the probe is made of the names alone; with DATA, of names and examples.  [default: the "
-    "labels of DATA, where they read as names]",
+    help="Names of the types, or LABEL=NAME where the label is not a name. A label that is given twice has two names, "
+    "whose vectors are averaged. Without DATA, the probe is made from the names alone; with DATA, from names and "
+    "examples.  [default: the labels of DATA that read as names]",
 )
 describe_option = click.option(
     "--describe",
     multiple=True,
     callback=_described,
     metavar="LABEL=TEXT",
-    help="A description of a type in place of its name; may be repeated.",
+    help="A description of a type, in place of its name. May be repeated.",
 )
 
 
 def named_types_option(flag: str, text: str, *, required: bool = False) -> Callable[[Command], Command]:
     """An option that takes names of types, each perhaps behind its label, as `{label: name}`; see `names_option`."""
-    text += r" LABEL=NAME where the type is to be called something else. May be repeated; a comma within a name is "
-    text += r"written \,."
+    text += r" LABEL=NAME gives the type another label. May be repeated; a comma within a name is written \,."
     return click.option(
         flag,
         type=CommaSeparated(),
@@ -239,23 +240,34 @@ class Sizes(click.ParamType[tuple[int, ...]]):
 
 PROBABILITY = click.FloatRange(0, 1, min_open=True, max_open=True)
 layers_option = click.option(
-    "--layers", type=Layers(), metavar="N[,N]", help="Hidden states to concatenate.  [default: the model's recipe]"
+    "--layers",
+    type=Layers(),
+    metavar="N[,N]",
+    help="Layers whose hidden states are concatenated.  [default: the model's recipe]",
 )
 model_option = click.option(
     "--model",
     default=DEFAULT_MODEL,
     show_default=True,
-    help="A Hugging Face directory, an exported directory or graph, a known name, or a hub name.",
+    help="The model: a Hugging Face directory, an exported directory or graph, a known name, or a hub name.",
 )
 filter_seconds_option = click.option(
     "--filter-seconds",
     type=click.FloatRange(0, min_open=True),
     default=FILTER_SECONDS,
     show_default=True,
-    help="Time that --filter may take.",
+    help="Time limit for --filter in seconds.",
 )
-device_option = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-threads_option = click.option("--threads", type=click.IntRange(0, 1024), default=0, help="[default: one a core]")
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Device that the model runs on.",
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(0, 1024), default=0, help="Number of threads.  [default: one per core]"
+)
 
 
 class Column(click.ParamType[int | str]):
@@ -268,7 +280,7 @@ class Column(click.ParamType[int | str]):
         if isinstance(value, int):
             return value
         if not value.strip():
-            self.fail("say the number of a field or its name", param, ctx)
+            self.fail("give the number or the name of a field", param, ctx)
         return int(value) if value.isdecimal() else str(value)
 
 
@@ -287,7 +299,7 @@ def _names_or_file(context: click.Context, value: str | None) -> tuple[str, ...]
         names.pop()
     if not names or not all(names) or len(set(names)) != len(names):
         raise click.BadParameter(
-            f"{value!r} is neither a list of different names such as O,B-city,I-city nor a file with one a line"
+            f"{value!r} is neither a list of different names such as O,B-city,I-city nor a file with one name per line"
         )
     return tuple(names)
 
@@ -308,44 +320,46 @@ def reading_options(command: Command) -> Command:
             "--max-line-mib",
             type=click.IntRange(1, 2048),
             metavar="MIB",
-            help=f"Of a line, sentence or task, unpacked; longer ones are bad records.  [default: {LINE_MIB}]",
+            help="Maximum size in MiB of a line, sentence or task, uncompressed; a longer one is a bad record.  "
+            f"[default: {LINE_MIB}]",
         ),
         click.option(
             "--tag-names",
             metavar="NAME,NAME...|FILE",
             callback=lambda context, _, value: _names_or_file(context, value),
-            help="What the numbers mean that stand for tags or labels in the corpus, from 0 on; a file has a name a "
-            "line.",
+            help="Names of the tags or labels that the corpus gives as numbers, in order from 0; a file holds one name "
+            "per line.",
         ),
         click.option(
             "--id-column",
             metavar="NAME",
-            help="Which column of Parquet files, or key in Label Studio's data, holds the id.  [default: id, if there "
-            "is one]",
+            help="Column of Parquet files, or key in the data of Label Studio, that holds the id.  [default: id, if "
+            "present]",
         ),
         click.option(
             "--text-column",
             metavar="NAME",
-            help="Which column of Parquet files, or key in Label Studio's data, holds the text.  [default: text]",
+            help="Column of Parquet files, or key in the data of Label Studio, that holds the text.  [default: text]",
         ),
         click.option(
             "--tag-column",
             type=Column(),
             metavar="N|NAME|none",
-            help="Which field holds the tag; none: words without tags.  [default: found by looking]",
+            help="Field of a line that holds the tag, as for --word-column; none: read words without tags.  [default: "
+            "detected]",
         ),
         click.option(
             "--word-column",
             type=Column(),
             metavar="N|NAME",
-            help="Which field of a line holds the word in CoNLL and TSV files: its number from 1, or its name in the "
-            "first line.  [default: found by looking]",
+            help="Field of a line that holds the word in CoNLL and TSV files: its number from 1, or its name in the "
+            "first line.  [default: detected]",
         ),
         click.option(
             "--format",
             "format_",
             type=click.Choice(list(FORMATS)),
-            help="Of the corpus.  [default: by suffix; standard input is txt]",
+            help="Format of the corpus.  [default: by suffix; txt for standard input]",
         ),
     ):
         with_reading = option(with_reading)
@@ -354,7 +368,7 @@ def reading_options(command: Command) -> Command:
 
 def _finite(value: float) -> float:
     if not math.isfinite(value):
-        raise click.BadParameter(f"{value} is not a number that could be meant")
+        raise click.BadParameter(f"{value} is not a finite number")
     return value
 
 
@@ -365,7 +379,7 @@ c_option = click.option(
     callback=lambda _, __, value: _finite(value),
     default=DEFAULT_C,
     show_default=True,
-    help="Inverse strength of the probe's penalty.",
+    help="Inverse of the regularization strength of the probe.",
 )
 class_weight_option = click.option(
     "--class-weight",
@@ -373,7 +387,8 @@ class_weight_option = click.option(
     default=DEFAULT_CLASS_WEIGHT,
     show_default=True,
     callback=lambda _, __, value: None if value == "none" else value,
-    help="How much rare classes count beyond their share; sqrt: half-way to balanced.",
+    help="Weights of the classes. balanced: inversely proportional to their frequency; sqrt: the square roots of these "
+    "weights; none: equal.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 

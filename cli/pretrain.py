@@ -43,28 +43,29 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     epilog="Example: nuner-embed pretrain annotated.jsonl -o encoder --probe-set movie train.conll test.conll"
 )
 @click.argument("data", nargs=-1, required=True)
-@output_folder_option("Directory of the encoders.")
-@click.option("--base", default=DEFAULT_BASE, show_default=True, help="What both encoders begin as.")
+@output_folder_option("Directory to write the encoders to.")
+@click.option("--base", default=DEFAULT_BASE, show_default=True, help="The model that both encoders start from.")
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
-    help="small: for some ten thousand sentences; paper: the values of its section 3.3.  [default: small]",
+    help="small: values for about ten thousand sentences; paper: the values of section 3.3 of the paper.  [default: "
+    "small]",
 )
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
-    help="A TOML file with any of the values below, by their names; a flag goes before it.",
+    help="A TOML file with values for the settings below, by name; flags override the file.",
 )
 @click.option(
     "--probe-set",
     nargs=3,
     metavar="NAME TRAIN TEST",
-    help="A typed set for a quick probe at every validation.",
+    help="A name and the training and test part of a typed corpus; each validation trains a quick probe on it.",
 )
 @click.option(
     "--probe-format",
     type=click.Choice(list(FORMATS)),
-    help="Of that set.  [default: by suffix]",
+    help="Format of the corpora of --probe-set.  [default: by suffix]",
 )
 @device_option
 @threads_option
@@ -72,10 +73,10 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--cache/--no-cache",
     default=True,
     show_default=True,
-    help="Keep what the frozen layers make of every text in a file, instead of computing it in every epoch.",
+    help="Keep the output of the frozen layers for every text in a file instead of computing it in every epoch.",
 )
 @reading_options
-@click.option("--force", is_flag=True, help="Start over, whatever is in the directory of an earlier run.")
+@click.option("--force", is_flag=True, help="Start over, even if the directory holds an earlier run or model.")
 @json_option
 @_settings_options
 def pretrain(
@@ -94,9 +95,9 @@ def pretrain(
     as_json: bool,
     **flags: Any,
 ) -> None:
-    """Pre-train a text encoder, and a concept encoder with it, on DATA: a corpus with concepts as labels of its spans.
+    """Pre-train a text encoder and a concept encoder on DATA, a corpus whose spans have concepts as labels.
 
-    Interrupt it any way you like: the same command again goes on where it was.
+    The command may be interrupted at any time; the same command continues the run.
     """
     import importlib.util
 

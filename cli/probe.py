@@ -42,50 +42,53 @@ _DENSE = 0.05  # running text holds fewer words of a few types than that
 
 @click.group()
 def probe() -> None:
-    """Few-shot NER: a linear layer on frozen features, trained in seconds."""
+    """Few-shot NER: train and use a linear layer on frozen features."""
 
 
 @probe.command(epilog="Example: nuner-embed probe train train.conll -o probe --k 8 --seed 0")
 @click.argument("data", nargs=-1)
-@output_folder_option("Directory of the probe.")
+@output_folder_option("Directory to write the probe to.")
 @model_option
 @type_names_option
 @describe_option
 @click.option(
     "--no-names",
     is_flag=True,
-    help="Learn from the examples alone, as the paper does: no name is made of the labels of DATA.",
+    help="Learn from the examples alone, as in the paper, and make no names from the labels of DATA.",
 )
 @click.option(
     "--threshold",
     type=PROBABILITY,
-    help=f"Without DATA: how probable a type must be for a word to be of it.  [default: {NAMED_THRESHOLD}]",
+    help=f"Without DATA: minimum probability of a type for a word to get the type.  [default: {NAMED_THRESHOLD}]",
 )
 @click.option(
     "--k",
     type=click.IntRange(1, SHOTS_MOST),
-    help="Draw between K and 2K mentions of each type.  [default: all the data]",
+    help="Draw between K and 2K mentions of each type from DATA.  [default: use all of DATA]",
 )
-@click.option("--seed", type=click.IntRange(0, SEED_MOST), default=0, show_default=True, help="Of the draw.")
-@types_option("Types to tell apart, in place of all; words of others count as none.")
+@click.option(
+    "--seed", type=click.IntRange(0, SEED_MOST), default=0, show_default=True, help="Random seed of the draw."
+)
+@types_option("Types to learn, instead of all types of DATA; words of other types count as words of no type.")
 @click.option(
     "--short-types",
     type=click.Choice(["fail", "drop", "keep"]),
     default="fail",
     show_default=True,
-    help="What becomes of types with fewer than K mentions.",
+    help="What to do with types that have fewer than K mentions: stop, leave the type out, or use the mentions there "
+    "are.",
 )
 @click.option(
     "--background",
     metavar="STORE|CORPUS",
-    help="Take words of it for words of no type: of the texts in which a rare type is to be looked for, say. Rare "
-    "classes then count as much as frequent ones, unless --class-weight says otherwise.",
+    help="A store or corpus whose words are added as words of no type. Useful if the types are rare in the texts to "
+    "label. The default of --class-weight is then balanced.",
 )
 @c_option
 @class_weight_option
 @reading_options
 @threads_option
-@click.option("--force", is_flag=True, help="Replace a probe that is there.")
+@click.option("--force", is_flag=True, help="Replace a probe in the directory.")
 @json_option
 def train(
     data: tuple[str, ...],
@@ -109,11 +112,11 @@ def train(
 ) -> None:
     """Train a probe on DATA, a corpus with spans or BIO tags, on the names of types, or on both.
 
-    Names help most where examples are few. Where the labels of DATA read as names (city, cell_type), they are taken.
+    Names help most where examples are few. Where a label of DATA reads as a name (city, cell_type), that name is used.
 
-    In a .txt, mentions stand in double brackets with their label behind a bar: The ferry to [[Oslo|city]].
+    In a .txt file, a mention stands in double brackets, with its label after a bar: The ferry to [[Oslo|city]].
 
-    Each word gets one type or none; adjacent words of one type are one mention.
+    The probe gives each word one type or none; adjacent words of one type form one mention.
     """
     from dataclasses import asdict
 
@@ -293,9 +296,9 @@ def _of_concepts(
 _threshold_option = click.option(
     "--threshold",
     type=PROBABILITY,
-    help="How probable a type must be for a word to be of it; lower finds more, higher is more often right.  "
-    "[default: 0.5, and up to 0.9 where mentions are far rarer than in what the probe learnt from; of a probe made "
-    "with --concepts the threshold given then]",
+    help="Minimum probability of a type for a word to get the type; a lower threshold finds more mentions, a higher "
+    "one makes fewer errors.  [default: 0.5, and up to 0.9 where mentions are much rarer than in the training data; "
+    "for a probe made with --concepts, the threshold given to probe train]",
 )
 
 
@@ -304,10 +307,10 @@ _threshold_option = click.option(
 @click.argument("corpus", nargs=-1, required=True)
 @tagged_output_option("highlights on the terminal")
 @_threshold_option
-@click.option("--model", help="The encoder.  [default: where it was when the probe was trained]")
+@click.option("--model", help="The encoder of the probe.  [default: the path or name given when the probe was trained]")
 @reading_options
 @threads_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSONL with spans.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSONL with spans on standard output.")
 def predict(
     probe_: Path,
     corpus: tuple[str, ...],
@@ -318,7 +321,7 @@ def predict(
     threads: int,
     as_json: bool,
 ) -> None:
-    """Find mentions in CORPUS with PROBE."""
+    """Find the mentions in CORPUS with PROBE."""
     from nuner_embed import Corpus
     from nuner_embed.cli.tagged import conclude_tagging, tag_corpus, writer
     from nuner_embed.heads.tagger import Tagger
@@ -355,10 +358,10 @@ def _threshold_for(tagger: "Tagger[Head]", documents: "Sequence[Document]") -> f
 @probe.command(epilog="Example: nuner-embed probe evaluate probe test.conll")
 @click.argument("probe_", metavar="PROBE", type=click.Path(path_type=Path))
 @click.argument("data", nargs=-1, required=True)
-@click.option("--model", help="The encoder.  [default: where it was when the probe was trained]")
+@click.option("--model", help="The encoder of the probe.  [default: the path or name given when the probe was trained]")
 @_threshold_option
-@types_option("Types to look at, in place of all that the probe knows; words of others count as none.")
-@click.option("--confusion", is_flag=True, help="Also show which type was taken for which.")
+@types_option("Types to evaluate, instead of all types of the probe; words of other types count as words of no type.")
+@click.option("--confusion", is_flag=True, help="Also show a confusion matrix of the types.")
 @reading_options
 @threads_option
 @json_option
@@ -373,7 +376,7 @@ def evaluate(
     threads: int,
     as_json: bool,
 ) -> None:
-    """Compare what PROBE finds with what is annotated in DATA."""
+    """Compare the mentions that PROBE finds in DATA with the annotations of DATA."""
     from nuner_embed.cli.progress import RowProgress, conclude
     from nuner_embed.cli.tables import show_scores
     from nuner_embed.corpora.corpus import read_annotated

@@ -145,8 +145,8 @@ class JobReporter(_WithBar, Reporter):
             lines.append(f"rejected: {counted(summary.rejects, 'record')}, see rejects.jsonl")
         if summary.reduced_shards:
             lines.append(
-                f"memory ran out in {counted(len(summary.reduced_shards), 'shard')}, run in smaller batches: see "
-                "manifest.json"
+                f"memory ran out in {counted(len(summary.reduced_shards), 'shard')}, which were encoded in smaller "
+                "batches, see manifest.json"
             )
         for line in lines:
             self.notice(line)

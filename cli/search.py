@@ -46,39 +46,62 @@ class _Asked:
 @click.option(
     "--like",
     metavar="FILE",
-    help="Find what is like the spans of a corpus; those labelled - are what not to find. From five spans on a linear "
-    "scorer, below their centroid.",
+    help="Find mentions like the spans of this corpus, and unlike its spans with the label -. With five spans or "
+    "more, a linear scorer ranks the rows; with fewer, the centroid of the spans.",
 )
 @click.option(
     "--concept",
     "concepts",
     multiple=True,
     metavar="NAME",
-    help='Find mentions of a type by its name, such as "nfl player"; repeatable: of all of them.',
+    help='Find mentions of the type with this name, such as "nfl player". May be repeated: a hit must be of all types.',
 )
-@click.option("--not", "unwanted", multiple=True, metavar="NAME", help="With --concept: not of this type; repeatable.")
-@click.option("--queries", metavar="FILE", help='A .txt with a query a line, or a .jsonl with {"id"?, "query"}.')
+@click.option(
+    "--not",
+    "unwanted",
+    multiple=True,
+    metavar="NAME",
+    help="With --concept: leave out mentions of this type. May be repeated.",
+)
+@click.option(
+    "--queries",
+    metavar="FILE",
+    help='A file of queries: a .txt with one query per line, or a .jsonl with lines {"id"?, "query"}.',
+)
 @click.option(
     "-o",
     "--output",
     type=FileToWrite(),
     metavar="FILE",
-    help="Write the hits as Parquet.",
+    help="Parquet file to write the hits to.",
 )
-@click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Hits for each query.")
-@click.option("--min-score", type=float, metavar="S", help="Leave out hits below this score.")
-@click.option("--filter", "filter_", metavar="EXPR", help="An SQL condition over rows, such as \"label = 'river'\".")
-@filter_seconds_option
-@click.option("--unique", type=click.Choice(["surface", "document"]), help="The best hit of each text, or document.")
-@click.option("--exclude-document", is_flag=True, help="Leave out hits from the very texts that the query comes from.")
+@click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Number of hits per query.")
+@click.option("--min-score", type=float, metavar="S", help="Leave out hits with a lower score.")
 @click.option(
-    "--context", type=click.IntRange(0), default=60, show_default=True, help="Characters to each side of a hit."
+    "--filter",
+    "filter_",
+    metavar="EXPR",
+    help="Search only rows for which this SQL condition is true, such as \"label = 'river'\".",
 )
-@click.option("--model", help="The encoder.  [default: the one that the index was made with]")
+@filter_seconds_option
+@click.option(
+    "--unique",
+    type=click.Choice(["surface", "document"]),
+    help="Keep only the best hit of each surface text, or of each document.",
+)
+@click.option("--exclude-document", is_flag=True, help="Leave out hits from the texts that the query comes from.")
+@click.option(
+    "--context",
+    type=click.IntRange(0),
+    default=60,
+    show_default=True,
+    help="Number of characters to show on each side of a hit.",
+)
+@click.option("--model", help="The encoder for the query.  [default: the encoder that made the index]")
 @reading_options
 @threads_option
 @json_option
-@click.option("--csv", "as_csv", is_flag=True, help="Print the hits as CSV that no spreadsheet takes for formulas.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print the hits as CSV; no spreadsheet reads a cell as a formula.")
 def search(
     index: Path,
     query: str | None,
@@ -98,10 +121,10 @@ def search(
     as_csv: bool,
     **options: Any,
 ) -> None:
-    """Search INDEX for mentions used like QUERY, a text whose mention stands in [[double brackets]].
+    """Search INDEX for mentions used like the mention in QUERY, a text with its mention in [[double brackets]].
 
-    Without brackets the whole text is the mention. Scores are cosines (or as the index's metric has it); with
-    --concept they are probabilities, as measured on annotated data, where the model was calibrated.
+    Without brackets, the whole text is the mention. The scores are cosines, or values of the metric of the index. With
+    --concept and a calibrated model, the scores are probabilities; see nuner-embed concepts calibrate.
     """
     from nuner_embed.cli import hits
     from nuner_embed.cli.progress import RowProgress, note
@@ -113,13 +136,13 @@ def search(
         name = next(name for name, value in reading.items() if value not in (None, ()))
         raise click.UsageError(f"--{name.replace('_', '-')} goes with --like FILE")
     if min_score is not None and math.isnan(min_score):
-        raise click.UsageError("--min-score is a number")
+        raise click.UsageError("--min-score must be a number")
     if unwanted and not concepts:
         raise click.UsageError("--not goes with --concept")
     if concepts and exclude_document:
         raise click.UsageError("--exclude-document goes with queries that come from a text")
     if as_json and as_csv:
-        raise click.UsageError("--json or --csv, not both")
+        raise click.UsageError("give --json or --csv, not both")
     if output is not None and (as_json or as_csv):
         raise click.UsageError("-o writes Parquet; leave it out for --json or --csv")
     require_apart(output, [index, like, queries, model])
@@ -159,7 +182,9 @@ def _conclude(index: Path, rows: int, queries: int, found: int, output: Path | N
     conclude(
         read=f"{index}, {counted(rows, 'row')}; {counted(queries, 'query', 'queries')}",
         made=f"{output or 'standard output'}, {counted(found, 'hit')}",
-        then=how_to_read_parquet(output) if output else "--filter, --unique and -k choose others; -o FILE keeps them",
+        then=how_to_read_parquet(output)
+        if output
+        else "--filter, --unique and -k select other hits; -o FILE saves the hits",
     )
 
 
@@ -216,7 +241,9 @@ def _named_model(opened: "Index", model: str | None) -> Iterator[str]:
     except ModelError as error:
         if model:
             raise
-        raise ModelError(f"the index was made with {name!r}: {error}; name that model's place with --model") from None
+        raise ModelError(
+            f"the index was made with {name!r}: {error}; name the directory of that model with --model"
+        ) from None
 
 
 def _load_encoder(opened: "Index", model: str | None, threads: int) -> "TextEncoder":
@@ -232,7 +259,7 @@ def _load_encoder(opened: "Index", model: str | None, threads: int) -> "TextEnco
             encoder = load_named_encoder(name, bundle.recipe, bundle.semantic_hash, threads=threads)
     require_encoder(opened, encoder)
     if encoder.numeric_hash not in bundle.numeric_hashes:
-        note("queries are computed in another way than the rows were; scores may differ in their last digits")
+        note("the queries and the rows are computed in different ways; scores may differ in their last digits")
     return encoder
 
 

@@ -14,14 +14,14 @@ _store_argument = click.argument("store", type=click.Path(path_type=Path))
 
 @click.group(epilog="Example: nuner-embed store info store")
 def store() -> None:
-    """What is in a store, and whether it is what was written."""
+    """Show what a store holds, and check its files."""
 
 
 @store.command(epilog="Example: nuner-embed store info store --json")
 @_store_argument
 @json_option
 def info(store: Path, as_json: bool) -> None:
-    """Show what STORE holds and which encoder made it."""
+    """Show what STORE holds and which encoder made the store."""
     from nuner_embed.store.reader import Store
 
     opened = Store.open(store, allow_incomplete=True)
@@ -51,14 +51,14 @@ def info(store: Path, as_json: bool) -> None:
         shown[name] = ", ".join(f"{key} {value}" for key, value in facts[name].items() if key != "file")
     print_facts({key: value for key, value in shown.items() if value not in ([], 0) or key in ("documents", "rows")})
     if not opened.complete:
-        say("unfinished: the same nuner-embed encode command again finishes it")
+        say("unfinished: the same nuner-embed encode command finishes the store")
 
 
 @store.command(epilog="Example: nuner-embed store verify store")
 @_store_argument
 @json_option
 def verify(store: Path, as_json: bool) -> None:
-    """Read every byte of STORE again; exit code 1 if any is not what was written."""
+    """Check the files of STORE; the exit code is 1 if a file is damaged."""
     from nuner_embed.store.reader import Store
 
     opened = Store.open(store, allow_incomplete=True, check_files=False)
@@ -71,5 +71,5 @@ def verify(store: Path, as_json: bool) -> None:
     if problems:
         say("encode the corpus again with --force")
         sys.exit(1)
-    unfinished = "" if opened.complete else "; unfinished: the same nuner-embed encode command again finishes it"
-    say(f"{store}: {counted(len(opened.shards), 'shard')} read, all as written{unfinished}")
+    unfinished = "" if opened.complete else "; unfinished: the same nuner-embed encode command finishes the store"
+    say(f"{store}: {counted(len(opened.shards), 'shard')} read, all intact{unfinished}")

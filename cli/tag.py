@@ -19,20 +19,23 @@ from nuner_embed.heads import NAMED_THRESHOLD
 
 @click.command(epilog="Example: nuner-embed tag notes.txt --types city,person -o spans.jsonl")
 @click.argument("texts", nargs=-1, required=True)
-@named_types_option("--types", "Names of types, as one would say them.", required=True)
+@named_types_option("--types", "Names of the types in plain words.", required=True)
 @tagged_output_option("JSONL on standard output")
 @click.option(
     "--threshold",
     type=PROBABILITY,
     default=NAMED_THRESHOLD,
     show_default=True,
-    help="How probable a type must be for a mention to be of it; higher finds less, and is more often right.",
+    help="Minimum probability of a type for a mention to get the type; a higher threshold finds fewer mentions, with "
+    "fewer errors.",
 )
 @model_option
-@click.option("--detector", metavar="PROBE", help="A probe that finds mentions.  [default: the model's own]")
+@click.option(
+    "--detector", metavar="PROBE", help="A probe that finds the mentions.  [default: the detector of the model]"
+)
 @reading_options
 @threads_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSONL; so it is without -o in any case.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSONL, as the command does without -o anyway.")
 def tag(
     texts: tuple[str, ...],
     types: dict[str, str],
@@ -46,8 +49,8 @@ def tag(
 ) -> None:
     """Find the mentions of named types in TEXTS (files, directories, or - for standard input).
 
-    Nothing is trained and no example is needed: the model's detector finds mentions, its concept encoder says which of
-    the types each is of. Where torch is not installed, name an exported directory with --model.
+    No training and no examples are needed: the model's detector finds mentions, and its concept encoder gives each
+    mention one of the types. Without torch, name an exported directory with --model.
     """
     require_apart(output, [*texts, model, detector])
     from nuner_embed import Corpus

@@ -71,7 +71,7 @@ def conclude_tagging(read: Sequence[str], corpus: "Corpus", mentions: int, outpu
     from nuner_embed.cli.progress import conclude
 
     if output is None:
-        then = "-o spans.jsonl, spans.csv or spans.conll keeps them in a file"
+        then = "-o spans.jsonl, spans.csv or spans.conll saves the mentions to a file"
     elif output.suffix == _CSV:
         then = f"open {output} in a spreadsheet"
     elif output.suffix == ".json":
@@ -114,7 +114,7 @@ def writer(output: Path | None, model: str = "nuner-embed", *, as_json: bool) ->
 
         yield write_all
     if left_out:
-        note(f"{counted(len(left_out), 'document')} without a word left out: CoNLL has no place for them")
+        note(f"left out {counted(len(left_out), 'document')} without a word, for which CoNLL has no place")
 
 
 def _format_writer(path: Path) -> Writer:

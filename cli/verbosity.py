@@ -52,8 +52,8 @@ def with_verbosity(command: click.Command) -> click.Command:
     """Adds the options -q and -v to a command and its subcommands, unless they have these options already."""
     if not any(parameter.name == "quiet" for parameter in command.params):
         command.params += [
-            _option("-q", "--quiet", "Print no progress and no notes: errors and results alone.", logging.WARNING),
-            _option("-v", "--verbose", "Also print details: what was chosen, and why.", logging.DEBUG),
+            _option("-q", "--quiet", "Print only results and errors, no progress and no notes.", logging.WARNING),
+            _option("-v", "--verbose", "Also print details: which settings were chosen, and why.", logging.DEBUG),
         ]
     for below in command.commands.values() if isinstance(command, click.Group) else ():
         with_verbosity(below)

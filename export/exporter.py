@@ -92,7 +92,7 @@ def _export_whole(
         ConceptFacts.read(concepts)  # raises before the long work if it is damaged
     result = _Exporter(model, found, recipe, precision, work).run()
     if concepts.is_dir():
-        _LOG.info("now its concept encoder ...")
+        _LOG.info("exporting the concept encoder ...")
         _export_concepts(concepts, work / CONCEPT_FOLDER)
     if detector.is_dir() and recipe == found.recipe:  # which it reads
         (work / DETECTOR_FOLDER).mkdir()
@@ -146,7 +146,7 @@ class _Exporter:
             (self.work / "tokenizer.json").write_text(canonical_json(self.tokenizer.definition), encoding="utf-8")
         write_json(self.work / RECIPE_FILE, self.recipe.to_dict())
         texts = bundled_texts()
-        _LOG.info("computing what the source gives ...")
+        _LOG.info("computing the output of the source ...")
         reference = Reference.make(source, self.tokenizer, texts[::2], self.recipe.max_length, self.found.config.pad_id)
         reference.save(self.work / REFERENCE_FILE)
         if self.precision == "fp16":
@@ -163,7 +163,7 @@ class _Exporter:
         write_export(self.work, facts)
         result = verify_model(model, source, self.options)
         if not result.passed:
-            raise ExportError(f"the exported graph is not its source: {result.failures()}; nothing was written")
+            raise ExportError(f"the exported graph does not match its source: {result.failures()}; nothing was written")
         write_json(self.work / VERIFY_FILE, result.to_dict())
         return result
 
@@ -178,7 +178,7 @@ class _Exporter:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise ExportError(
                 f"{self.name} is a {self.found.config.model_type}, which torch cannot trace into an ONNX graph "
-                f"({reason}); nothing was written, run the model as it is, with torch"
+                f"({reason}); nothing was written; use the model itself with torch"
             ) from None
 
     def _halve(self) -> None:

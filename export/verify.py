@@ -173,8 +173,8 @@ def _verify_third_party(
     if isinstance(found, GraphModel) and found.export.source is not None and corpus is None:
         if found.recipe.layers != model.recipe.layers:
             raise ExportError(
-                f"{found.name} was exported with layers {list(found.recipe.layers)}; {model.name} gives the last layer "
-                "alone: compare it with an export made with --layers -1"
+                f"{found.name} was exported with layers {list(found.recipe.layers)}; {model.name} gives only the last "
+                "layer: compare it with an export made with --layers -1"
             )
         reference = Reference.load(found.reference, found.config.vocabulary)
         _require_same_tokens(model, found, bundled_texts())
@@ -194,7 +194,7 @@ def _require_same_tokens(model: GraphModel, source: Model, texts: list[str]) -> 
     pairs = zip(tokenizer.encode(texts), TextTokenizer.from_directory(source.directory).encode(texts), strict=True)
     for (ids, _), (expected, _) in pairs:
         if not np.array_equal(ids, expected):
-            raise ExportError(f"{source.name} is not the source of {model.name}: its tokenizer gives other tokens")
+            raise ExportError(f"{source.name} is not the source of {model.name}: its tokenizer makes other tokens")
     return tokenizer
 
 

@@ -222,7 +222,7 @@ BACKENDS = {
     "faiss": Registered(
         title="FAISS",
         kinds=("flat", "hnsw", "ivf", "ivf_pq"),
-        help="flat looks at every row and misses none; FACTORY is a FAISS factory string",
+        help="flat compares the query with every row and is exact; FACTORY is a FAISS factory string",
         place="nuner_embed.indexes.faiss.backend:FaissBackend",
         file="index.faiss",
         other_kinds="a FAISS factory string",
@@ -230,7 +230,7 @@ BACKENDS = {
     "numpy": Registered(
         title="NumPy",
         kinds=("numpy",),
-        help="numpy looks at every row too, without FAISS and on disk",
+        help="numpy is exact too, needs no FAISS and reads the vectors from disk",
         place="nuner_embed.indexes.exact:ExactBackend",
         file=None,
     ),

@@ -110,7 +110,7 @@ def choose(plan: Plan, vectors: Vectors) -> tuple[str, str, tuple[Trial, ...]]:
         measure = "; --kind auto measures other kinds" if kind is None and rows >= SMALL else ""
         return DEFAULT.exhaustive_kind, f"fewer than {few:,} rows are looked at one by one{measure}", ()
     if not len(hold_out(rows)):
-        raise IndexBundleError(f"{rows:,} rows take {flat_bytes / 1e6:,.1f} MB, and of so few no kind takes less")
+        raise IndexBundleError(f"{rows:,} rows take {flat_bytes / 1e6:,.1f} MB, and no kind takes less for so few rows")
     trials = tuple(_trial(kind, plan, vectors) for kind in DEFAULT.kinds)
     fitting = [trial for trial in trials if trial.fits]
     if fitting:

@@ -253,10 +253,10 @@ class Bundle:
             ValueError, TypeError: they do; the message says which.
         """
         if set(self.recipe) != set(Recipe.from_dict(self.recipe).to_dict()):
-            raise ValueError("recipe: it lacks a value")
+            raise ValueError("recipe: a value is missing")
         numbers = [int(segment.name) for segment in self.segments]
         if sorted(set(numbers)) != numbers or any(number >= self.next_segment for number in numbers):
-            raise ValueError("segments: their names do not rise, or reach next_segment")
+            raise ValueError("segments: their names do not increase, or reach next_segment")
         for segment in self.segments:
             segment.require_all_files()
         rows = sum(segment.rows for segment in self.segments)

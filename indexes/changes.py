@@ -102,8 +102,8 @@ def with_stores(directory: Path, bundle: Bundle, stores: Sequence[Store], work: 
             raise IndexBundleError(f"{store.path} is named twice, or another store holds the same vectors; name one")
         if not again and bundle.rows and mark in bundle.stores:
             raise IndexBundleError(
-                f"{store.path} was added before; nothing was added. --again (in Python again=True) adds all of its "
-                "rows once more: those that were removed since, and those that are still there a second time"
+                f"{store.path} was added before; nothing was added. --again (in Python again=True) adds all its "
+                "rows again, even rows that the index still holds"
             )
     shards = [shard for store in stores for shard in store.shards if shard.rows]
     rows = sum(shard.rows for shard in shards)

@@ -82,7 +82,7 @@ def new_segment(directory: Path, bundle: Bundle) -> Path:
     for path in (folder, parts_folder(folder)):
         if path.is_dir() and any(path.iterdir()):
             raise IndexBundleError(
-                f"{path} holds {next(iter(_within(path))).name}, which is no part of an index; move it away"
+                f"{path} holds {next(iter(_within(path))).name}, which is not part of an index; move it away"
             )
     return folder
 

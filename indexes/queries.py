@@ -92,7 +92,8 @@ def embed_mentions(index: Index, encoder: "Encoder", documents: Texts) -> Floats
                 here = (rows.start[a:b] < span.end) & (rows.end[a:b] > span.start)
             if not here.any():
                 raise IndexBundleError(
-                    f"{document.id}: no token stands for {document.text[span.start : span.end]!r}; mark another mention"
+                    f"{document.id}: there is no token for {document.text[span.start : span.end]!r}; mark another "
+                    "mention"
                 )
             vectors.append(embedded.vectors[a:b][here].mean(axis=0))
     found = np.array(vectors, dtype=np.float32).reshape(-1, encoder.dim)
@@ -156,7 +157,7 @@ def examples_of(index: Index, encoder: "Encoder", documents: Texts) -> Examples:
     labels = [span.label for document in documents for span in document.spans]
     negative = np.array([label == NEGATIVE for label in labels], bool)
     if not len(labels) or negative.all():
-        raise IndexBundleError("the examples hold no span to look for; spans labelled '-' are what not to look for")
+        raise IndexBundleError("the examples hold no span to look for; spans with the label '-' are counter-examples")
     vectors = embed_mentions(index, encoder, documents)
     return Examples(vectors[~negative], vectors[negative])
 
@@ -221,7 +222,9 @@ def read_queries(path: str | Path) -> Iterator[Query]:
     """
     file = expand(path)
     if file.suffix not in (".txt", ".jsonl"):
-        raise CorpusError(str(path), None, 'queries come as .txt, a query a line, or as .jsonl with {"query": ...}')
+        raise CorpusError(
+            str(path), None, 'expected a .txt file with one query per line, or a .jsonl file with lines {"query": ...}'
+        )
     try:
         stream = file.open("rb")
     except OSError as error:

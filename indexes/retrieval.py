@@ -120,8 +120,8 @@ def _around(text: str, start: int, end: int, context: int) -> tuple[int, str]:
     """
     if not 0 <= start <= end <= len(text):
         raise IndexBundleError(
-            f"the index says that a row is characters {start} to {end} of a text of {len(text)}: it is damaged; "
-            "build it again"
+            f"the index is damaged: a row covers characters {start} to {end} of a text with {len(text)} characters; "
+            "build the index again"
         )
     first, last = max(0, start - context), min(len(text), end + context)
     if first > 0 and not text[first - 1].isspace():
@@ -212,8 +212,8 @@ def _require_same_model(index: Index, concepts: "ConceptEncoder") -> None:
     bundle = index.bundle
     if bundle.metric != concepts.metric:
         raise IndexBundleError(
-            f"{index.path} compares by {bundle.metric}; concepts of {concepts.model} are compared by {concepts.metric}"
-            f": build the index with --metric {concepts.metric}"
+            f"{index.path} uses the metric {bundle.metric}; concepts of {concepts.model} are compared by "
+            f"{concepts.metric}: build the index with --metric {concepts.metric}"
         )
     if concepts.semantic_hash_of_texts(bundle.recipe) != bundle.semantic_hash:
         raise StoreMismatch(
@@ -222,8 +222,8 @@ def _require_same_model(index: Index, concepts: "ConceptEncoder") -> None:
         )
     if list(bundle.recipe["layers"]) != [-1]:
         raise IndexBundleError(
-            f"{index.path} holds layers {bundle.recipe['layers']}; concepts agree with the last one alone: encode with "
-            "--layers -1"
+            f"{index.path} holds layers {bundle.recipe['layers']}; concepts can be compared with the last layer only; "
+            "encode with --layers -1"
         )
 
 

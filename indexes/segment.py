@@ -105,7 +105,7 @@ class Rows:
         documents = self.documents(part, ids.unique())
         texts = documents["text"].take(pc.index_in(ids, value_set=documents["document_id"]))
         if texts.null_count:
-            raise self._documents[part].damaged("it lacks a document that rows stand in")
+            raise self._documents[part].damaged("a document that rows refer to is missing")
         return texts
 
 
@@ -129,7 +129,7 @@ class _Lookup:
         if not self.schema.equals(columns):
             raise self.damaged(f"its columns are {', '.join(self.schema.names)}")
         if sum(groups) != self._metadata.num_rows or min(groups, default=0) < 0:
-            raise self.damaged("its numbers of rows contradict each other")
+            raise self.damaged("its counts of rows contradict each other")
         self._bounds = np.cumsum([0, *groups])
 
     def __len__(self) -> int:
@@ -156,7 +156,7 @@ class _Lookup:
             raise self.damaged(error) from None
         expected = int(np.diff(self._bounds)[list(groups)].sum())
         if len(table) != expected:
-            raise self.damaged(f"it holds {len(table):,} rows where {expected:,} are promised")
+            raise self.damaged(f"it holds {len(table):,} rows instead of {expected:,}")
         return table
 
     def _sound(self, table: pa.Table) -> pa.Table:
@@ -198,7 +198,9 @@ class Segment:
         for name, facts in entry.files.items():
             path = folder / name
             if _size(path) != facts.bytes:
-                raise IndexBundleError(f"{path} is missing or not as long as it was written; build the index again")
+                raise IndexBundleError(
+                    f"{path} is missing or does not have the length that was written; build the index again"
+                )
         self.vectors = Vectors.open(folder / VECTORS_FILE, bundle.metric)
         self.rows = Rows(folder, entry.parts, bundle.granularity)
         self.ids = _read_numbers(folder / IDS_FILE)
@@ -206,7 +208,7 @@ class Segment:
         if not len(self.vectors) == len(self.ids) == len(self.rows) == entry.rows or (late >= entry.rows).any():
             raise IndexBundleError(f"{folder}: its files hold different numbers of rows; build the index again")
         if self.ids[-1] >= bundle.next_id:
-            raise IndexBundleError(f"{folder / IDS_FILE} holds ids that were never given; build the index again")
+            raise IndexBundleError(f"{folder / IDS_FILE} holds ids that were never assigned; build the index again")
         if (self.vectors.dim, self.vectors.matrix.dtype) != (bundle.dim, np.dtype(bundle.dtype)):
             raise IndexBundleError(
                 f"{folder / VECTORS_FILE} holds {self.vectors.matrix.dtype} of width {self.vectors.dim}, the index "
@@ -266,7 +268,7 @@ def _read_numbers(path: Path) -> Ints:
     except (OSError, ValueError, EOFError) as error:
         raise IndexBundleError(f"{path} cannot be read ({error}); build the index again") from None
     if numbers.dtype != np.int64 or numbers.ndim != 1:
-        raise IndexBundleError(f"{path} is no list of numbers; build the index again")
+        raise IndexBundleError(f"{path} is not a list of numbers; build the index again")
     if len(numbers) and (numbers[0] < 0 or not (numbers[1:] > numbers[:-1]).all()):
-        raise IndexBundleError(f"{path} holds numbers that do not rise; build the index again")
+        raise IndexBundleError(f"{path} holds numbers that do not increase; build the index again")
     return numbers

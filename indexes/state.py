@@ -137,7 +137,7 @@ def problems(directory: Path, state: State) -> list[str]:
         return found
     ids = np.concatenate([np.empty(0, np.int64), *(segment.ids for segment in segments)])
     if (np.diff(ids) <= 0).any() or (len(ids) and ids[-1] >= bundle.next_id):
-        found.append("ids do not rise from segment to segment, or exceed the last that was given")
+        found.append("ids do not increase from segment to segment, or exceed the last id that was assigned")
     if not np.isin(removed, ids).all():
         found.append(f"{bundle.tombstones} names rows that are in no segment")
     return [*found, *(line for segment in segments for line in _lost(segment))]

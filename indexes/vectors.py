@@ -130,7 +130,7 @@ class Vectors:
         except (OSError, ValueError, EOFError) as error:
             raise IndexBundleError(f"{path} cannot be read ({error}); build the index again") from None
         if matrix.ndim != 2 or matrix.dtype not in (np.float16, np.float32) or not matrix.flags.c_contiguous:
-            raise IndexBundleError(f"{path} is no matrix of float16 or float32; build the index again")
+            raise IndexBundleError(f"{path} is not a matrix of float16 or float32; build the index again")
         return cls(matrix, metric)
 
     def __len__(self) -> int:

@@ -40,7 +40,7 @@ def map_array(path: Path, mode: Literal["r", "r+"] = "r") -> "NDArray[Any] | np.
     with open(path, "rb", opener=opened_at_once) as stream:
         facts = os.fstat(stream.fileno())
         if not stat.S_ISREG(facts.st_mode):
-            raise ValueError("it is no regular file")
+            raise ValueError("it is not a regular file")
         shape, order, dtype = _read_header(stream, facts.st_size)
         begin = stream.tell()
     if mode == "r+":
@@ -68,15 +68,15 @@ def _read_header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], Literal
         version = npy.read_magic(stream)
         read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
         if read is None:
-            raise ValueError(f"its format has the version {version}")
+            raise ValueError(f"its format version is {version}")
         with _ONE_AT_A_TIME:
             shape, is_fortran, dtype = read(stream)
     except OSError:
         raise
     except Exception as error:  # NumPy lets errors of Python's parser through
-        raise ValueError(f"it is no array in NumPy's format ({error})") from None
+        raise ValueError(f"it is not an array in NumPy's format ({error})") from None
     if dtype.kind not in _PLAIN_NUMBERS or any(length < 0 for length in shape):
-        raise ValueError(f"it holds {dtype} of shape {shape}, no plain numbers")
+        raise ValueError(f"it holds {dtype} of shape {shape}, not plain numbers")
     bytes_of_numbers = math.prod(shape) * dtype.itemsize
     if stream.tell() + bytes_of_numbers != size:
         raise ValueError(f"it has {size - stream.tell():,} bytes of numbers, its header says {bytes_of_numbers:,}")

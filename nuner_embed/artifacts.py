@@ -126,7 +126,7 @@ def require_ours(directory: Path, kind: Kind) -> None:
     strangers = kind.strangers(directory)
     if strangers:
         raise kind.error(
-            f"{directory} holds {strangers[0]}, which is no part of {kind.name}; "
+            f"{directory} holds {strangers[0]}, which is not part of {kind.name}; "
             "move that file away or name another directory"
         )
 
@@ -143,7 +143,7 @@ def require_replaceable(directory: Path, kind: Kind, *, force: bool) -> None:
     if not force:
         raise kind.error(f"{directory} holds {kind.name}; name another directory, or replace it with --force")
     if Path.cwd().is_relative_to(directory):
-        raise kind.error(f"{directory} is the folder that this runs in; name another directory for {kind.name}")
+        raise kind.error(f"{directory} is the current folder; name another directory for {kind.name}")
 
 
 @contextlib.contextmanager

@@ -36,9 +36,7 @@ def cached(*parts: str, folder: bool = False) -> Path:
         if problem is None:
             return path
         if _named():
-            raise NunerEmbedError(
-                f"{_VARIABLE} is {kept}, which cannot be written ({problem}); name a folder that can be"
-            )
+            raise NunerEmbedError(f"{_VARIABLE} is {kept}, which cannot be written ({problem}); name a writable folder")
     path = _temporary(kept).joinpath(*parts)
     (path if folder else path.parent).mkdir(parents=True, exist_ok=True)
     return path
@@ -87,9 +85,9 @@ def _temporary(instead_of: Path | None) -> Path:
             folder = Path(tempfile.mkdtemp(prefix="nuner-embed-"))  # another user could write into the first one
     except OSError as error:
         raise NunerEmbedError(
-            f"there is no folder to keep what is made once ({error.strerror or error}); name one that can be written "
+            f"there is no writable cache folder ({error.strerror or error}); name one "
             f"with the environment variable {_VARIABLE}"
         ) from None
     reason = f"{instead_of} cannot be written" if instead_of else "there is no home folder"
-    _LOG.info("%s: what is made once is kept in %s; %s names another place", reason, folder, _VARIABLE)
+    _LOG.info("%s; the cache folder is %s; the environment variable %s names another", reason, folder, _VARIABLE)
     return folder

@@ -181,7 +181,7 @@ def sweep_temporaries(path: Path) -> list[Path]:
 
 
 def remove_abandoned(temporary: Path) -> bool:
-    """Removes a temporary file; returns False if a process holds the file open, or it is no regular file."""
+    """Removes a temporary file; returns False if a process holds the file open, or it is not a regular file."""
     try:
         descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -227,7 +227,7 @@ def open_own(path: Path, mode: Literal["ab", "r+b", "xb"]) -> IO[bytes]:
         raise OSError(errno.ELOOP, "it is a symbolic link, which is never written to", os.fspath(path)) from None
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
         stream.close()
-        raise OSError(errno.EINVAL, "it is no regular file", os.fspath(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
     return stream
 
 
@@ -243,7 +243,9 @@ def copy_file(source: Path, target: Path) -> None:
     """
     if not source.is_file():
         there = os.path.lexists(source)
-        number, reason = (errno.EINVAL, "it is no regular file") if there else (errno.ENOENT, os.strerror(errno.ENOENT))
+        number, reason = (
+            (errno.EINVAL, "it is not a regular file") if there else (errno.ENOENT, os.strerror(errno.ENOENT))
+        )
         raise OSError(number, reason, os.fspath(source))
     if target.is_symlink():
         raise OSError(errno.ELOOP, "it is a symbolic link, which is never written to", os.fspath(target))
@@ -271,12 +273,12 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: the file is no regular file, such as a pipe, or has more than `limit` bytes.
+        ValueError: the file is not a regular file, such as a pipe, or has more than `limit` bytes.
     """
     with open(path, "rb", opener=opened_at_once) as stream:
         facts = os.fstat(stream.fileno())
         if not stat.S_ISREG(facts.st_mode):
-            raise ValueError("it is no regular file")
+            raise ValueError("it is not a regular file")
         # no more than the file holds: Python allocates as much as is asked for
         data = stream.read(min(limit, max(facts.st_size, MIB)) + 1)
     if max(len(data), facts.st_size) > limit:

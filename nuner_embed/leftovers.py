@@ -77,7 +77,7 @@ def _folders(named: Sequence[str | os.PathLike[str]]) -> list[Path]:
     tops = [expand(folder) for folder in named]
     for top in tops:
         if not top.is_dir():
-            raise NunerEmbedError(f"{top} is no folder; name folders to look for leftovers in")
+            raise NunerEmbedError(f"{top} is not a folder; name folders to look for leftovers in")
     kept = cache_folder()
     tops += [kept] if kept and kept.is_dir() else []
     return list(dict.fromkeys(folder for top in tops for folder in _within(top.absolute(), _DEPTH)))

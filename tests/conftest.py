@@ -88,6 +88,26 @@ def default_model(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def bert(tmp_path_factory):
+    """A tiny transformer with random weights, which no test changes."""
+    return tiny_model("bert", tmp_path_factory.mktemp("models") / "bert")
+
+
+@pytest.fixture(scope="session")
+def exported_bert(bert, tmp_path_factory):
+    """The export of the tiny transformer, which no test changes."""
+    directory = tmp_path_factory.mktemp("exported") / "out"
+    nuner_embed.export_onnx(str(bert), directory)
+    return directory
+
+
+@pytest.fixture
+def copy(bert, tmp_path):
+    """A copy of the tiny transformer, to be changed."""
+    return shutil.copytree(bert, tmp_path / "copy")
+
+
+@pytest.fixture(scope="session")
 def small_model(tmp_path_factory):
     """An export with a concept encoder and a detector, as the default model; its numbers mean nothing."""
     folder = tmp_path_factory.mktemp("small")

@@ -89,7 +89,10 @@ def make(factory: str, dim: int, metric: int) -> Any:
     if inner.metric_type != metric:  # FAISS builds HNSW over codes for l2, whatever metric is given
         raise ValueError(_for_another_metric(factory, metric))
     if isinstance(inner, _FAISS.IndexRefine | _FAISS.IndexIDMap):
-        raise ValueError(f"{factory!r}: leave out what re-ranks and numbers; every index here does that by itself")
+        raise ValueError(
+            f"{factory!r}: leave out parts that re-rank or that map ids, such as RFlat and IDMap; every index here "
+            "does both itself"
+        )
     # IndexIVFFlatDedup is refused: its file maps equal rows to others without a check that these rows exist
     if not isinstance(inner, _SEARCHABLE) or isinstance(inner, _FAISS.IndexIVFFlatDedup):
         raise ValueError(

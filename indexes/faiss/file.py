@@ -121,7 +121,9 @@ def read_faiss(path: Path, factory: str, dim: int, rows: int, metric: int) -> An
         raise IndexBundleError(f"there is not enough memory to open {path} ({path.stat().st_size:,} bytes)") from None
     except (OSError, RuntimeError, ValueError, AttributeError, struct.error) as error:
         reason = str(error).strip().splitlines()[-1]
-        raise IndexBundleError(f"{path} is no FAISS index as {factory} makes it ({reason}); build it again") from None
+        raise IndexBundleError(
+            f"{path} is not a FAISS index as {factory} makes it ({reason}); build it again"
+        ) from None
     return index
 
 
@@ -142,7 +144,7 @@ def _read(path: Path) -> Any:
             raise
     else:
         if _opens_elsewhere(index):
-            raise ValueError("it keeps lists in another file")
+            raise ValueError("it keeps its lists in another file")
         if not _was_mapped(index):
             return index
     return _FAISS.read_index(str(path), flags)
@@ -210,7 +212,7 @@ def require_alike(found: Any, expected: Any, rows: int) -> None:
         require_alike(found.storage, expected.storage, rows)
     elif isinstance(found, _FAISS.IndexIVF):
         if isinstance(found, _FAISS.IndexIVFFlatDedup):
-            raise ValueError("it names rows that are equal to others where they cannot be checked")
+            raise ValueError("it stores equal rows once, and its list of equal rows cannot be checked")
         require_alike(found.quantizer, expected.quantizer, int(found.nlist))
         _require_lists(found, expected, rows)
     elif hasattr(found, "codes") and hasattr(found, "code_size") and not isinstance(found, _FAISS.IndexFastScan):
@@ -306,7 +308,7 @@ def _require_same_chain(found: Any, expected: Any) -> None:
         if isinstance(one, _FAISS.LinearTransform) and (
             one.A.size() != one.d_in * one.d_out or one.b.size() != (one.d_out if one.have_bias else 0)
         ):
-            raise ValueError(f"its {_kind(one)} is no matrix of {one.d_out} x {one.d_in}")
+            raise ValueError(f"its {_kind(one)} is not a matrix of {one.d_out} x {one.d_in}")
 
 
 def _require_graph(found: Any, expected: Any) -> None:

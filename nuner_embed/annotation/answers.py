@@ -68,12 +68,12 @@ def _require_the_same_origin(response: Any) -> None:
     status = f"HTTP {response.status_code}"
     if same:
         raise AnnotationError(
-            f"the server redirects ({status}) to {_shown(target)}, where the request would be another one (GET); name "
-            "the address that takes requests with --base-url"
+            f"the server redirects ({status}) to {_shown(target)}, which would turn the "
+            "request into a GET; name the final address with --base-url"
         )
     raise AnnotationError(
         f"the server redirects ({status}) to {_shown(target)}, another server, which gets neither the texts nor the "
-        "key; if it is to have them, name it with --base-url"
+        "key; to use that server, name it with --base-url"
     )
 
 
@@ -155,20 +155,20 @@ def read_answer(body: bytes) -> Answer:
     except ValueError as error:
         if "nested" in str(error):
             raise NoAnswer(f"the answer is {error}") from None
-        raise Garbage("the answer is no JSON") from None
+        raise Garbage("the answer is not JSON") from None
     try:
         whole = metadata.convert(completion, _Completion)
         choice = metadata.convert(whole.choices[0], _Choice)
     except (ValueError, IndexError):
-        raise Garbage("the answer is no chat completion") from None
+        raise Garbage("the answer is not a chat completion") from None
     message = choice.message
     content = _text_of(message.content)
     finish = "content_filter" if message.refusal else _name(choice.finish_reason)
     filtered = finish.lower() in FILTERED
     if not filtered and _is_all_reasoning(content, message):
         raise NoAnswer(
-            "the answer ends within its reasoning; raise the limit of tokens or turn reasoning off with --llm-option, "
-            "in your server's words"
+            "the answer ends within its reasoning; raise the token limit or turn reasoning off with --llm-option, "
+            "using a field that the server knows"
         )
     if content is None and not filtered:
         raise Garbage("the answer holds no text")

@@ -204,8 +204,8 @@ class Asker:
         if not (self._proven or of_this_text or others) or self._in_a_row >= _FAILURES_IN_A_ROW:
             since = f"{self._in_a_row} texts in a row got no reply" if self._in_a_row > 1 else "no text got a reply"
             raise AnnotationError(
-                f"{self._server.address} does not answer: {since} ({reason}); what was answered is kept, the same "
-                "command goes on"
+                f"{self._server.address} does not answer: {since} ({reason}); the replies so far are kept, "
+                "and the same command continues"
             )
 
     def _worth_another_try(self, error: Exception) -> bool:

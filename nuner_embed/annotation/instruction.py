@@ -61,7 +61,8 @@ class Instruction:
             raise AnnotationError(f"{path}: the instruction cannot be read: {said}") from None
         if wording.count(PLACE) != 1:
             raise AnnotationError(
-                f"{path}: an instruction holds {PLACE} once, where the text goes; found {wording.count(PLACE)} times"
+                f"{path}: an instruction must hold {PLACE} exactly once, in place of the text; found "
+                f"{wording.count(PLACE)} times"
             )
         return cls(path.name, wording)
 

@@ -97,8 +97,8 @@ class Ledger:
                 if not whole and not lines.read(1):
                     return
                 raise AnnotationError(
-                    f"{self._path}:{number}: not a line of kept replies ({printable(error)}); mend or remove that line "
-                    "(its reply is asked for again)"
+                    f"{self._path}:{number}: not a line of kept replies ({printable(error)}); repair or remove that "
+                    "line (its text is then sent again)"
                 ) from None
             self._places[record.key] = self._end
             self._count(record)
@@ -184,7 +184,8 @@ def _write(descriptor: int, data: bytes, place: int) -> None:
 
 def _unwritable(path: Path, error: OSError) -> AnnotationError:
     return AnnotationError(
-        f"{path} cannot be written: {error.strerror or error}; what it holds is whole, the same command goes on"
+        f"{path} cannot be written: {error.strerror or error}; the replies in it are intact, and the same command "
+        "continues"
     )
 
 
@@ -213,8 +214,7 @@ def _require_ours(path: Path, first: bytes) -> None:
         if _BEGINNING.match(begun):
             return
         raise AnnotationError(
-            f"{path} holds no kept replies, and nothing of somebody else's is written over; name another output, or "
-            "move that file away"
+            f"{path} holds no kept replies, and is not overwritten; name another output, or move that file away"
         ) from None
 
 
@@ -260,5 +260,5 @@ def _opened(path: Path, flags: int) -> IO[bytes]:
         raise AnnotationError(f"{path} cannot be opened: {error.strerror}") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise AnnotationError(f"{path} is no regular file; name another output")
+        raise AnnotationError(f"{path} is not a regular file; name another output")
     return os.fdopen(descriptor, "rb" if flags == os.O_RDONLY else "r+b", buffering=0)

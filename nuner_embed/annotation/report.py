@@ -77,8 +77,8 @@ def require_own_sidecars(output: Path, *, review: bool = False) -> None:
             continue
         if not stat.S_ISREG(facts.st_mode) or (facts.st_size and not is_ours(path)):
             raise AnnotationError(
-                f"{path} was not written by annotate, which would write a file of this name beside {output.name}; "
-                "move that one away or name another output"
+                f"{path} was not written by annotate, but a file of this name belongs to {output.name}; move the file "
+                "away or name another output"
             )
 
 

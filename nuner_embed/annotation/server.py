@@ -24,11 +24,11 @@ _CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _OTHER_VARIABLES = ("NO_PROXY", "SSLKEYLOGFILE")
 # Fields of a request that have an option of the command, or would change the form of the answer.
 _TAKEN = {
-    "model": "say it with --llm",
-    "temperature": "say it with --temperature",
-    "messages": "say it with --instruction",
-    "stream": "whole answers are read",
-    "n": "one answer is read",
+    "model": "use --llm",
+    "temperature": "use --temperature",
+    "messages": "use --instruction",
+    "stream": "nuner-embed reads whole answers",
+    "n": "nuner-embed reads one answer",
 }
 
 
@@ -62,10 +62,10 @@ class LLMServer:
 
     def __post_init__(self) -> None:
         if self.base_url is not None and not _is_address(self.base_url):
-            raise AnnotationError("--base-url is no address; expected one such as http://localhost:8000/v1")
+            raise AnnotationError("--base-url is not a URL; expected one such as http://localhost:8000/v1")
         for name in self.options:
             if name in _TAKEN:
-                raise AnnotationError(f"--llm-option {name}: cannot be set so; {_TAKEN[name]}")
+                raise AnnotationError(f"--llm-option {name}: cannot be set this way; {_TAKEN[name]}")
 
     @property
     def url(self) -> str:

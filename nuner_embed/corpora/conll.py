@@ -332,7 +332,7 @@ class _Finder:
     def _require_blank_lines(self) -> None:
         names = [self._name(column) or "" for column in range(self._fields)]
         if any(name.startswith("sent") for name in names):
-            raise self._uncertain("a field tells sentences apart, and blank lines should")
+            raise self._uncertain("a field marks the sentences, but blank lines should separate them")
 
     def _fields_before_word(self) -> int:
         """The number of fields before the word: the word's number, and fields that are constant within a sentence."""
@@ -362,11 +362,11 @@ class _Finder:
         for mark in ",;|":
             last = [row.rpartition(mark)[2] for row in rows if mark in row[1:]]
             if sum(value == OUTSIDE or is_prefixed(value) for value in last) * 2 > len(rows):
-                raise ValueError(f"fields must be parted by tabs or blanks, not by {mark!r}; {self._seen()}")
+                raise ValueError(f"fields must be separated by tabs or blanks, not by {mark!r}; {self._seen()}")
 
     def _uncertain(self, why: str) -> ValueError:
         return ValueError(
-            f"{why}; {self._seen()}; say --word-column and --tag-column, each the number of a field or its name in "
+            f"{why}; {self._seen()}; use --word-column and --tag-column, each the number of a field or its name in "
             f"the first line (--tag-column {NO_TAGS}: words without tags)"
         )
 

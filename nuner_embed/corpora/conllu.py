@@ -58,7 +58,9 @@ def _find_layout(lines: Sequence[str], options: ReadOptions) -> Layout:
     if layout is None:
         separator = find_separator(words)
         found = seen(split_line(words[0], separator), separator)
-        raise ValueError(f"not CoNLL-U, which has {len(_NAMES)} fields a word; {found}; --format conll reads others")
+        raise ValueError(
+            f"not CoNLL-U, which has {len(_NAMES)} fields per word; {found}; --format conll reads other files"
+        )
     return layout
 
 

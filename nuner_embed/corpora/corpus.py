@@ -169,7 +169,7 @@ class Corpus:
         self.from_stdin = STANDARD_INPUT in map(str, paths)
         if self.from_stdin:
             if len(paths) > 1:
-                raise CorpusError(STANDARD_INPUT, None, "standard input goes alone, not beside other files")
+                raise CorpusError(STANDARD_INPUT, None, "standard input cannot be combined with other files")
             self._spool = _spool_standard_input()
             self._finalizer = weakref.finalize(self, self._spool.close)
             named = isinstance(self._spool.name, str)
@@ -229,7 +229,8 @@ class Corpus:
         if unread:
             keys = ", ".join(ANNOTATION_KEYS)
             _LOG.warning(
-                "not read, though looking like annotations: %s; mentions are read from the first of %s that holds some",
+                "not read, although it looks like annotations: %s; mentions are read from the first of %s that holds "
+                "any",
                 ", ".join(unread),
                 keys,
             )

@@ -20,7 +20,7 @@ from nuner_embed.errors import CorpusError
 from nuner_embed.limits import MIB
 
 _EXPECTED = 'an array of Label Studio\'s tasks, each an object with "data" (the export named JSON, not JSON-MIN)'
-_OTHERS = "records of other kinds go one a line into a .jsonl"
+_OTHERS = "write other records as a .jsonl file, one per line"
 _PIECE = 1 << 18
 _KEPT = 2000  # characters of a task that is rejected
 _BLANKS = " \t\n\r"
@@ -69,7 +69,7 @@ class _Reader:
         text = data.get(key)
         if not isinstance(text, str):
             texts = [name for name, value in data.items() if isinstance(value, str)]
-            advice = f"; say --text-column {texts[0]}" if key not in data and texts else ""
+            advice = f"; use --text-column {texts[0]}" if key not in data and texts else ""
             raise ValueError(f'"data" must hold a string {key!r}, found {shown(data)}{advice}')
         id_key = self._options.id_column
         if id_key is not None and id_key not in data:
@@ -196,7 +196,7 @@ def _elements(stream: IO[bytes], name: str, limit: int) -> Iterator[tuple[Any, s
             if following != ",":
                 raise buffer.broken("expected a comma or the end of the array")
     if buffer.next_character():
-        raise buffer.broken("expected nothing behind the array")
+        raise buffer.broken("expected nothing after the array")
 
 
 class _Buffer:

@@ -46,7 +46,7 @@ def list_files(arguments: Paths, format: str | None, exclude: Sequence[Path]) ->
         else:
             name = format or _format_of(path)
             if name is None:
-                reason = f"unknown suffix; known are {KNOWN_SUFFIXES}, each also .gz or .zst; or say --format"
+                reason = f"unknown suffix; known are {KNOWN_SUFFIXES}, each also .gz or .zst; or use --format"
                 raise CorpusError(str(argument), None, reason)
             files.append(Source(path, path.name, name))
     if not files:
@@ -97,7 +97,7 @@ def _is_store(names: Iterable[str]) -> bool:
 
 def _unreadable(error: OSError) -> None:
     """Raises the error of a directory that cannot be listed, which os.walk would skip silently."""
-    raise CorpusError(str(error.filename), None, f"cannot be read: {error.strerror}; mend it or name other paths")
+    raise CorpusError(str(error.filename), None, f"cannot be read: {error.strerror}; repair it or name other paths")
 
 
 def _in_directory(directory: Path, format: str | None, exclude: Sequence[Path]) -> Iterator[Source]:

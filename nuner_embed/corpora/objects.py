@@ -236,7 +236,7 @@ class _Reader:
         if not names:
             raise ValueError(
                 f'"{key}" holds numbers such as {label}, and nothing says what they mean: give their names in order '
-                "with --tag-names O,B-person,I-person (or a file with a name a line)"
+                "with --tag-names O,B-person,I-person (or a file with one name per line)"
             )
         if not 0 <= label < len(names):
             raise ValueError(f'"{key}" holds the number {label}; there are names for 0 to {len(names) - 1}')
@@ -266,8 +266,8 @@ def _places(words: Sequence[str], text: str) -> tuple[tuple[int, int], ...]:
         start = text.find(word, end)
         if start < 0:
             raise ValueError(
-                f'the tokens must stand in "text", one after the other; {shown(word)} does not; mend one of them, or '
-                'leave "text" out'
+                f'the tokens must stand in "text", one after the other; {shown(word)} does not; correct one of them, '
+                'or leave "text" out'
             )
         end = start + len(word)
         places.append((start, end))

@@ -171,9 +171,9 @@ def _columns(schema: Any, name: str, text_column: str, id_column: str | None) ->
     elif tokens and text_column == "text":
         columns = {}
     else:
-        raise CorpusError(name, None, f"no column {text_column!r}; it has {_listed(there)}; say --text-column")
+        raise CorpusError(name, None, f"no column {text_column!r}; it has {_listed(there)}; use --text-column")
     if id_column is not None and id_column not in there:
-        raise CorpusError(name, None, f"no column {id_column!r}; it has {_listed(there)}; say --id-column")
+        raise CorpusError(name, None, f"no column {id_column!r}; it has {_listed(there)}; use --id-column")
     if id_column is not None:
         columns["id"] = id_column
     found = ["id", *tokens, *(field.name for field in schema if _may_annotate(field))]

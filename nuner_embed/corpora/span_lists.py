@@ -78,8 +78,8 @@ def find_counting(found: Sequence[tuple[Sequence[Span], Places]], key: str) -> C
     after = any(span.end == len(words) for span, words in short)
     if last == after:
         raise ValueError(
-            f'"{key}" seems to count tokens, and nothing tells whether the end of a span is its last token or the one '
-            'after it; write "ner": [[first, last, label]], or count characters of the tokens with blanks between them'
+            f'"{key}" seems to count tokens, but the end of a span may be its last token or the token after it; '
+            'write "ner": [[first, last, label]], or count characters of the tokens with blanks between them'
         )
     return "tokens" if last else "tokens, end left out"
 

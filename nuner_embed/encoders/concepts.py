@@ -61,9 +61,9 @@ class ConceptEncoder:
         directory = found.directory / CONCEPT_FOLDER
         if not directory.is_dir():
             raise ModelError(
-                f"{model} has no concept encoder: nuner-mini has one, and what nuner-embed pretrain makes (but for "
-                "--objective token-classification); published NuNER checkpoints did not keep theirs; search by "
-                "examples with --like FILE"
+                f"{model} has no concept encoder. nuner-mini has one, and so have models of nuner-embed pretrain, "
+                "except with --objective token-classification; published NuNER checkpoints have none. Search by "
+                "examples with --like FILE instead"
             )
         facts = ConceptFacts.read(directory)
         if facts.text_weights_sha256 != found.weights_sha256:
@@ -134,8 +134,8 @@ class ConceptEncoder:
         """
         if self.facts.calibration is None:
             raise ModelError(
-                f"{self.model} is not calibrated; nuner-embed concepts calibrate {self.model} DATA measures on "
-                "annotated data what its similarities mean"
+                f"{self.model} is not calibrated; nuner-embed concepts calibrate {self.model} DATA calibrates it "
+                "on annotated data"
             )
         return self.facts.calibration
 

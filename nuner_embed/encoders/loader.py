@@ -63,7 +63,7 @@ class ModelSpec:
         tokenizer = TextTokenizer.from_directory(found.directory)
         if tokenizer.largest_id >= found.config.vocabulary:
             raise ModelError(
-                f"{self.model}: the tokenizer's ids go up to {tokenizer.largest_id}, the network knows only "
+                f"{self.model}: the tokenizer's ids go up to {tokenizer.largest_id}, the network has only "
                 f"{found.config.vocabulary}; they do not belong together"
             )
         if self.semantic_hash is not None:
@@ -155,7 +155,7 @@ def recipe_keywords(recipe: dict[str, Any]) -> dict[str, Any]:
     try:
         return Recipe.from_dict(recipe).to_dict()
     except ValueError as error:
-        raise ModelError(f"the recipe is none: {error}") from None
+        raise ModelError(f"the recipe is invalid: {error}") from None
 
 
 def require_named(found: Model, recipe: dict[str, Any], wanted: str) -> None:
@@ -171,7 +171,9 @@ def require_named(found: Model, recipe: dict[str, Any], wanted: str) -> None:
 def _require_same(found: Model, tokenizer: TextTokenizer, recipe: Recipe, wanted: str) -> None:
     there = semantic_hash(found.weights_sha256, found.config.sha256, tokenizer.sha256, recipe.to_dict())
     if there != wanted:
-        raise ModelError(f"{found.name} is another model or recipe here ({there[:12]}) than there ({wanted[:12]})")
+        raise ModelError(
+            f"{found.name} with this recipe has the semantic hash {there[:12]}, not the expected {wanted[:12]}"
+        )
 
 
 def resolve_recipe(model: Model, **changes: Any) -> Recipe:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nuner_embed.documents import Document, Span
 from nuner_embed.encoders.text import TextEncoder, unit
 from nuner_embed.encoders.tokens import make_rows
+from nuner_embed.models.recipe import Pooling
 from nuner_embed.runtimes.padding import pool
 from nuner_embed.tables import Ints, Overflow, RowEmbeddings, RowTable, TokenTable
 
@@ -102,45 +103,68 @@ def embed_detected(
     Returns:
         The mentions as rows; `found` holds a span for each.
     """
-    raw = replace(encoder, recipe=encoder.recipe.replace(normalize=False))
-    tokens = raw.encode_rows(table, "token", overflow, on_batch)
-    place = np.zeros(len(table.ids), dtype=np.int64)  # of each token among the embedded tokens
-    place[tokens.rows.first] = np.arange(len(tokens.vectors))
-    limit = table.bounds[1:] - tokens.dropped_tokens  # one past the last embedded token of each document
+    tokens = _EmbeddedTokens.of(encoder, table, overflow, on_batch)
+    return tokens.mentions(detector.find(table.documents, tokens.words(encoder.recipe.pooling)))
 
-    def means(first: Ints, last: Ints) -> NDArray[np.float32]:
-        vectors = pool(tokens.vectors[None], np.zeros_like(first), place[first], place[last - 1] + 1)
-        return unit(vectors) if encoder.recipe.normalize else vectors
 
-    words = make_rows(table, "word", encoder.recipe.pooling)
-    words = words.keep(words.last <= limit[words.document])
-    bounds = np.searchsorted(words.document, np.arange(len(table.documents) + 1))
-    features = WordFeatures(bounds, words.start, words.end, means(words.first, words.last))
-    found = detector.find(table.documents, features)
-    first, whole = table.covering(found.document, found.start, found.end)
-    kept = (first < whole) & (first < limit[found.document])  # a mention may have no token, or be truncated
-    document, start, end = found.document[kept], found.start[kept], found.end[kept]
-    first, whole = first[kept], whole[kept]
-    last = np.minimum(whole, limit[document])
-    index = np.arange(len(document)) - np.searchsorted(document, document)
-    rows = RowTable(document, start, end, index, first, last, np.zeros(len(table.documents), dtype=np.int64))
-    at = place[first]  # windows are reported for the first token of a mention
-    placement = replace(
-        tokens.placement,
-        window=tokens.placement.window[at],
-        first=tokens.placement.first[at],
-        last=tokens.placement.last[at],
-        cut=last < whole,
-    )
-    spans = [
-        Span(int(a), int(b), label, float(score))
-        for a, b, label, score in zip(start, end, compress(found.labels, kept), found.scores[kept], strict=True)
-    ]
-    return replace(
-        tokens,
-        rows=rows,
-        vectors=means(first, last),
-        placement=placement,
-        dropped_rows=np.zeros(len(table.documents), dtype=np.int64),
-        found=tuple(spans),
-    )
+@dataclass(frozen=True, slots=True)
+class _EmbeddedTokens:
+    """The embedded tokens of a table, from which the vectors of words and mentions are pooled.
+
+    Attributes:
+        table: all tokens, (t,).
+        embedded: the tokens that were not truncated, as rows, (e,); the vectors are not normalized.
+        place: the row of each embedded token, (t,).
+        limit: one past the last embedded token of each document, (d,).
+        normalize: whether pooled vectors are scaled to unit length.
+    """
+
+    table: TokenTable
+    embedded: RowEmbeddings
+    place: Ints
+    limit: Ints
+    normalize: bool
+
+    @classmethod
+    def of(cls, encoder: TextEncoder, table: TokenTable, overflow: Overflow, on_batch: Callable[[int], None]) -> Self:
+        """Embeds the tokens of a table."""
+        raw = replace(encoder, recipe=encoder.recipe.replace(normalize=False))
+        embedded = raw.encode_rows(table, "token", overflow, on_batch)
+        place = np.zeros(len(table.ids), dtype=np.int64)
+        place[embedded.rows.first] = np.arange(len(embedded.vectors))
+        return cls(table, embedded, place, table.bounds[1:] - embedded.dropped_tokens, encoder.recipe.normalize)
+
+    def means(self, first: Ints, last: Ints) -> NDArray[np.float32]:
+        """The mean vectors of the tokens `first` to `last` - 1, (n, dim)."""
+        vectors = pool(self.embedded.vectors[None], np.zeros_like(first), self.place[first], self.place[last - 1] + 1)
+        return unit(vectors) if self.normalize else vectors
+
+    def words(self, pooling: Pooling) -> WordFeatures:
+        """The words that are wholly embedded, pooled as the recipe says."""
+        words = make_rows(self.table, "word", pooling)
+        words = words.keep(words.last <= self.limit[words.document])
+        bounds = np.searchsorted(words.document, np.arange(len(self.table.documents) + 1))
+        return WordFeatures(bounds, words.start, words.end, self.means(words.first, words.last))
+
+    def mentions(self, found: Found) -> RowEmbeddings:
+        """The mentions as rows, without those that have no embedded token."""
+        first, whole = self.table.covering(found.document, found.start, found.end)
+        kept = (first < whole) & (first < self.limit[found.document])
+        document, start, end = found.document[kept], found.start[kept], found.end[kept]
+        first, whole = first[kept], whole[kept]
+        last = np.minimum(whole, self.limit[document])
+        index = np.arange(len(document)) - np.searchsorted(document, document)
+        none = np.zeros(len(self.table.documents), dtype=np.int64)
+        at = self.place[first]  # windows are reported for the first token of a mention
+        windows = self.embedded.placement
+        spans = zip(start, end, compress(found.labels, kept), found.scores[kept], strict=True)
+        return replace(
+            self.embedded,
+            rows=RowTable(document, start, end, index, first, last, none),
+            vectors=self.means(first, last),
+            placement=replace(
+                windows, window=windows.window[at], first=windows.first[at], last=windows.last[at], cut=last < whole
+            ),
+            dropped_rows=none,
+            found=tuple(Span(int(a), int(b), label, float(score)) for a, b, label, score in spans),
+        )

@@ -52,8 +52,8 @@ class TextEncoder:
     def __post_init__(self) -> None:
         if self.capacity < 1 or self.recipe.stride > self.capacity // 2:
             raise ModelError(
-                f"windows of {self.recipe.max_length} tokens with {self.tokenizer.specials} special ones and a stride "
-                f"of {self.recipe.stride} leave too little; the stride may be half of what is left"
+                f"windows of {self.recipe.max_length} tokens, {self.tokenizer.specials} of them special, are too short "
+                f"for a stride of {self.recipe.stride}; the stride may be at most half of the other tokens"
             )
         self.dim = self.runtime.dim
         self.semantic_hash = semantic_hash(

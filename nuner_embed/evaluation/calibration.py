@@ -83,7 +83,7 @@ class Pairs:
         if slope <= 0:
             raise ModelError(
                 f"mentions are no nearer to their own types (mean cosine {right.mean():.3f}) than to others "
-                f"({wrong.mean():.3f}), so that the slope would not be above 0; see whether the labels belong to the "
+                f"({wrong.mean():.3f}), so that the slope would not be above 0; check whether the labels belong to the "
                 "mentions, and whether the model has learnt such types"
             )
         return Calibration(slope, float(model.intercept_[0]), data)

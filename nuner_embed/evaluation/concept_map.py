@@ -106,7 +106,7 @@ def require_own(page: Path, picture: Path) -> None:
     for path, is_ours in ((page, beginning.startswith(_PAGE)), (picture, head.startswith(_PNG) and (signed or drawn))):
         if os.path.lexists(path) and not is_ours:
             raise ModelError(
-                f"{path} is no map of concepts, and would be overwritten; move it away or name another page with -o"
+                f"{path} is not a map of concepts, and would be overwritten; move it away or name another page with -o"
             )
 
 

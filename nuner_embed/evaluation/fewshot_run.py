@@ -13,7 +13,15 @@ from nuner_embed.encoders.loader import load_encoder
 from nuner_embed.encoders.mentions import WordFeatures
 from nuner_embed.evaluation.comparison import AVERAGE, SetFacts, results, table
 from nuner_embed.evaluation.fewshot import Cell, Draws, FewShotProtocol, TypedSet, key_of, measure, needed, plan
-from nuner_embed.evaluation.results_folder import FIGURE_FILE, RESULTS_FILE, TABLE_FILE, opened, read_part, write_part
+from nuner_embed.evaluation.results_folder import (
+    FIGURE_FILE,
+    RESULTS_FILE,
+    TABLE_FILE,
+    Folder,
+    opened,
+    read_part,
+    write_part,
+)
 from nuner_embed.files import expand, hash_of
 from nuner_embed.heads.features import FeatureCache, feature_folder
 from nuner_embed.heads.labelled_words import WordLabels
@@ -80,14 +88,9 @@ def evaluate_fewshot(
         NunerEmbedError: a model, set or feature that cannot be read.
     """
     protocol = protocol or FewShotProtocol()
-    models_named = as_names(models)
-    named = models if isinstance(models, Mapping) else dict(zip(models_named, models_named, strict=True))
-    for what, names in (("model", models_named), ("set", [typed.name for typed in sets])):
-        problem = wrong_names(what, names)
-        if problem:
-            raise ValueError(problem)
-    drawn = [plan(typed, protocol) for typed in sets]
-    for typed, draws in zip(sets, drawn, strict=True):
+    named = _named(models, sets)
+    plans = [(typed, plan(typed, protocol)) for typed in sets]
+    for typed, draws in plans:
         for size in draws:
             if size.blank:
                 note(f"{typed.name}, k = {size.k}: {size.blank}; the cell stays blank")
@@ -97,7 +100,7 @@ def evaluate_fewshot(
         for model, place in named.items():
             encoder = load_encoder(place, threads=threads)
             features = FeatureCache(cache or feature_folder(), encoder)
-            for typed, draws in zip(sets, drawn, strict=True):
+            for typed, draws in plans:
                 path = folder.part(key_of(typed, protocol, (encoder.semantic_hash, encoder.numeric_hash)))
                 part = _read_part(path, model, typed, protocol)
                 if part is None:
@@ -107,18 +110,51 @@ def evaluate_fewshot(
                 assert part is not None
                 cells += part[0]
                 lost[typed.name] = part[1]
-        facts = [
-            SetFacts(
-                typed.name, len(typed.train), len(typed.test), len(typed.types), typed.repeated(), lost[typed.name]
-            )
-            for typed in sets
-        ]
-        found = results(cells, facts, protocol)
-        folder.write(RESULTS_FILE, (json.dumps(found, indent=2, ensure_ascii=False) + "\n").encode())
-        folder.write(TABLE_FILE, table(cells, facts, protocol).encode())
-        drawing = _drawn(cells, note)
-        if drawing is not None:
-            folder.write(FIGURE_FILE, drawing)
+        return _write_results(folder, cells, lost, sets, protocol, note)
+
+
+def _named(models: str | Mapping[str, str] | Sequence[str], sets: Sequence[TypedSet]) -> Mapping[str, str]:
+    """The models by the names that the tables show.
+
+    Raises:
+        ValueError: two models or sets have the same name, or tables cannot show a name.
+    """
+    names = as_names(models)
+    for what, given in (("model", names), ("set", [typed.name for typed in sets])):
+        problem = wrong_names(what, given)
+        if problem:
+            raise ValueError(problem)
+    return models if isinstance(models, Mapping) else dict(zip(names, names, strict=True))
+
+
+def _write_results(
+    folder: Folder,
+    cells: Sequence[Cell],
+    lost: Mapping[str, int],
+    sets: Sequence[TypedSet],
+    protocol: FewShotProtocol,
+    note: Callable[[str], None],
+) -> dict[str, Any]:
+    """Writes the results, the table and, if possible, the figure; returns what `results.json` holds.
+
+    Args:
+        folder: the directory of the run.
+        cells: all measurements.
+        lost: the number of test mentions of each set that hold no word or overlap an earlier one, by the set's name.
+        sets: the sets that were measured.
+        protocol: what was measured.
+        note: is told why there is no figure.
+    """
+    facts = [
+        SetFacts(typed.name, len(typed.train), len(typed.test), len(typed.types), typed.repeated(), lost[typed.name])
+        for typed in sets
+    ]
+    found = results(cells, facts, protocol)
+    folder.write(RESULTS_FILE, (json.dumps(found, indent=2, ensure_ascii=False) + "\n").encode())
+    folder.write(TABLE_FILE, table(cells, facts, protocol).encode())
+    drawing = _drawn(cells, note)
+    if drawing is not None:
+        folder.write(FIGURE_FILE, drawing)
     return found
 
 

@@ -116,8 +116,8 @@ def require_free(directory: Path) -> None:
         path = directory / name
         if path.exists() and (not path.is_file() or sha256_of(path) not in written.get(name, [])):
             raise ProbeError(
-                f"{path} is not as nuner-embed wrote it, and would be overwritten; move it away, or name another "
-                "directory"
+                f"{path} was changed after nuner-embed wrote it, and would be overwritten; move it away, or name "
+                "another directory"
             )
 
 

@@ -218,8 +218,8 @@ class _Job:
         if needed + _SPARE_BYTES > free:
             again = ", and the file beside the store as much again" if self.options.also_file else ""
             raise StoreError(
-                f"the store will weigh about {guess.store_bytes / 1e6:,.0f} MB{again}; {free / 1e6:,.0f} MB are free "
-                f"on the disk of {self.directory}, of which {_SPARE_BYTES / 1e6:.0f} MB stay free; use another disk, "
+                f"the store will take about {guess.store_bytes / 1e6:,.0f} MB{again}; {free / 1e6:,.0f} MB are free on "
+                f"the disk of {self.directory}, of which {_SPARE_BYTES / 1e6:.0f} MB must stay free; use another disk, "
                 "--rows mention, or fewer layers"
             )
         return Plan(
@@ -328,13 +328,15 @@ def _want_told(directory: Path) -> Iterator[None]:
         path = Path(os.fsdecode(error.filename or directory))
         place = f"{directory} cannot be written" if path.is_relative_to(directory) else f"{path} cannot be used"
         raise StoreError(
-            f"{place}: {error.strerror or error}; {kept}: once there is room, the same command goes on from there"
+            f"{place}: {error.strerror or error}; {kept}; once there is room, the same command continues"
         ) from error
     except MemoryError as error:
         raise StoreError(
-            f"memory ran out; {kept}: with more of it, or fewer --workers, the same command goes on from there"
+            f"memory ran out; {kept}; with more memory or fewer --workers, the same command continues"
         ) from error
     except RuntimeError as error:
         if "start new thread" not in str(error):
             raise
-        raise StoreError(f"the system gives no more threads or memory; {kept}: the same command goes on") from error
+        raise StoreError(
+            f"the system refuses another thread or more memory; {kept}, and the same command continues"
+        ) from error

@@ -65,7 +65,7 @@ def read_settings(path: Path, called: str | None = None) -> dict[str, Any]:
     except OSError as error:
         raise ModelError(f"{called} cannot be read: {error.strerror or error}") from None
     except ValueError as error:
-        raise ModelError(f"{called} is no JSON: {error}") from None
+        raise ModelError(f"{called} is not JSON: {error}") from None
     if not isinstance(values, dict):
         raise ModelError(f"{called} is not a JSON object")
     return values
@@ -82,7 +82,7 @@ def read_config(name: str, directory: Path) -> ModelConfig:
     if not values and not path.exists():
         raise ModelError(f"{name} holds no config.json; expected a Hugging Face model directory")
     if "auto_map" in values:
-        raise ModelError(f"{name} needs Python code of its own (auto_map in config.json), which is never run from here")
+        raise ModelError(f"{name} needs Python code of its own (auto_map in config.json), which nuner-embed never runs")
     if "quantization_config" in values:
         raise ModelError(
             f"{name} holds weights in a format of another program (quantization_config in config.json); name the model "
@@ -134,5 +134,5 @@ def _positions(model_type: str, values: dict[str, Any], pad_id: int) -> int:
         blocks = 5 + 2 * _whole(values, "num_random_blocks", 0, POSITIONS, 3)
         positions = min(positions, blocks * _whole(values, "block_size", 1, POSITIONS, 64))
     if positions < 3:
-        raise ValueError(f"it takes {positions} tokens at a time, which is no text")
+        raise ValueError(f"it takes {positions} tokens at a time, too few for a text")
     return positions

@@ -156,7 +156,7 @@ def ship(checkpoint: Path, base: Path, shipped: Path) -> None:
         copy_file(checkpoint / RECIPE_FILE, shipped / RECIPE_FILE)
         copy_file(checkpoint / CARD_FILE, shipped / CARD_FILE)
     except (OSError, KeyError, ModelError) as error:
-        raise ModelError(f"{checkpoint} is no checkpoint of this base that can be shipped: {error}") from None
+        raise ModelError(f"{checkpoint} is not a checkpoint of this base that can be shipped: {error}") from None
     text = next(iter(_HALVES))
     ConceptFacts(weights[text], facts.pooling, facts.similarity, facts.calibration).write(shipped)
     copied = {file: sha256_of(base / file) for file in _OF_BASE if (base / file).is_file()}

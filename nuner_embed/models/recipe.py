@@ -72,7 +72,7 @@ class Recipe:
             raise ValueError(f"a recipe is an object, not {values!r:.60}")
         unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
-            raise ValueError(f"a recipe knows no {', '.join(sorted(unknown))}")
+            raise ValueError(f"a recipe has no field {', '.join(sorted(unknown))}")
         return convert(values, cls)
 
 

@@ -245,7 +245,7 @@ def _shipped(name: str, known: ShippedModel) -> Model:
         try:
             return locate(known.base).directory
         except ModelError as error:
-            raise ModelError(f"{name} is laid over its base, and {error}") from None
+            raise ModelError(f"{name} needs its base model: {error}") from None
 
     return _read_directory(name, compose(name, known.folder, base))
 
@@ -280,8 +280,8 @@ def _from_hub(name: str, fetch: bool) -> Model:
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError, ValueError) as error:
         if not fetch:
             raise ModelError(
-                f"{name} is no directory, and no model of that name was fetched from the hub before; a name in a file "
-                "starts no download"
+                f"{name} is not a directory, and no model of that name was fetched from the hub before; a name that "
+                "stands in a file is not downloaded"
             ) from None
         raise ModelError(
             f"there is no directory {name}, and the hub did not give a model of that name "

@@ -38,7 +38,7 @@ def save_model(name: str, directory: Path, *, force: bool = False) -> Model:
     model = locate(name)
     if isinstance(model, GraphModel):
         raise ModelError(
-            f"{name} is an exported graph, of which no weights can be had; save {model.export.source or 'its source'}"
+            f"{name} is an exported graph, which holds no PyTorch weights; save {model.export.source or 'its source'}"
         )
     weights = weight_files(name, model.directory)
     try:

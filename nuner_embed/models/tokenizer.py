@@ -79,7 +79,7 @@ class TextTokenizer:
         probe = backend.encode("a")
         content = [i for i, special in enumerate(probe.special_tokens_mask) if not special]
         if not content:
-            raise ValueError("it makes no token of the letter a")
+            raise ValueError("it makes no token for the letter a")
         prefix, suffix = probe.ids[: content[0]], probe.ids[content[-1] + 1 :]
         backend.encode_special_tokens = True
         blank = None if kind == "WordPiece" else backend.token_to_id("▁")

@@ -57,7 +57,7 @@ def _mapped(name: str, index: Path) -> set[FileName]:
         values = read_json(index)
         files = convert(values.get("weight_map") if isinstance(values, dict) else None, dict[str, FileName])
     except (OSError, ValueError) as error:
-        raise ModelError(f"{name}: {index.name} names no weights that could lie beside it: {error}") from None
+        raise ModelError(f"{name}: {index.name} names no weights files of its own folder: {error}") from None
     if not files:
         raise ModelError(f"{name}: {index.name} names no weights")
     return set(files.values())
@@ -110,8 +110,7 @@ def require_plausible(name: str, directory: Path, config: ModelConfig) -> None:
     for what, (asked, held) in promised.items():
         if asked > held:
             raise ModelError(
-                f"{name}: config.json promises {asked:,} {what}, the weights have room for {held:,}; "
-                "they do not belong together"
+                f"{name}: config.json asks for {asked:,} {what}, the weights hold {held:,}; they do not belong together"
             )
 
 
@@ -170,11 +169,11 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
                 raise ValueError(f"a header of {length / MIB:,.0f} MiB in a file of {size / MIB:,.0f}")
             header = parse_json(stream.read(length))
         if not isinstance(header, dict):
-            raise ValueError("a header that is no object")
+            raise ValueError("the header is not an object")
         header.pop("__metadata__", None)
         entries = convert(header, dict[str, _Entry])
         if any(entry.data_offsets[1] > size - 8 - length for entry in entries.values()):
-            raise ValueError("a header that promises more than the file holds")
+            raise ValueError("the header describes more than the file holds")
     except (OSError, ValueError, struct.error) as error:
         raise ModelError(f"{path} cannot be read as weights: {one_line(error)}") from None
     return {name: entry.shape for name, entry in entries.items()}

@@ -114,8 +114,8 @@ class FrozenStates:
         free = shutil.disk_usage(self._path.parent).free
         if needed > free:
             raise PretrainingError(
-                f"what the frozen layers make of the texts takes {needed / 1e9:.1f} GB, "
-                f"{free / 1e9:.1f} GB are free at {self._path.parent}; free some, or say --no-cache to "
+                f"the output of the frozen layers takes {needed / 1e9:.1f} GB, "
+                f"{free / 1e9:.1f} GB are free in {self._path.parent}; free some space, or use --no-cache to "
                 "compute it in every epoch"
             )
         self._path.with_suffix(".json").unlink(missing_ok=True)  # first, since it may describe another file
@@ -125,7 +125,7 @@ class FrozenStates:
         except OSError as error:
             self._path.unlink(missing_ok=True)
             raise PretrainingError(
-                f"{self._path} cannot be written: {error.strerror}; free {needed / 1e9:.1f} GB there, or say "
+                f"{self._path} cannot be written: {error.strerror}; free {needed / 1e9:.1f} GB there, or use "
                 "--no-cache to compute it in every epoch"
             ) from None
 
@@ -143,7 +143,9 @@ class FrozenStates:
             for i, row in zip(some, found, strict=True):
                 kept = row[: self._bounds[i + 1] - self._bounds[i]]
                 if np.abs(kept).max() > np.finfo(np.float16).max:
-                    raise PretrainingError("the frozen layers' numbers are beyond float16; say --no-cache")
+                    raise PretrainingError(
+                        "the output of the frozen layers exceeds the range of float16; use --no-cache"
+                    )
                 states[self._bounds[i] : self._bounds[i + 1]] = kept
 
 

@@ -95,8 +95,8 @@ def place(directory: Path, work: Path) -> None:
             continue  # a card that the user added or changed while the model was trained
         if there.is_symlink() or there.exists():
             raise PretrainingError(
-                f"{there} is in the way of the finished model and not of nuner-embed; move it away and run the same "
-                "command again"
+                f"{there} is in the place of the finished model and was not written by nuner-embed; move it away and "
+                "run the same command again"
             )
         path.rename(there)
     sync_folder(directory)
@@ -116,8 +116,8 @@ def _move_away(directory: Path, work: Path) -> None:
         inner = next((one for one in stay if one != path and one.is_relative_to(path)), None)
         if inner is not None:
             raise PretrainingError(
-                f"{inner} is in the way of the finished model and not of nuner-embed; move it away and run the same "
-                "command again"
+                f"{inner} is in the place of the finished model and was not written by nuner-embed; move it away and "
+                "run the same command again"
             )
         if path not in stay:
             path.rename(replaced / path.name)
@@ -146,8 +146,8 @@ def require_free(directory: Path, *, force: bool) -> None:
     changed = changed_cards(directory) if finished else []
     if changed and not is_placed(work):
         raise PretrainingError(
-            f"{changed[0]} is not as nuner-embed wrote it, and would be replaced; move it away, or name another "
-            "directory"
+            f"{changed[0]} was changed after nuner-embed wrote it, and would be replaced; move it away, or name "
+            "another directory"
         )
 
 

@@ -63,7 +63,9 @@ class Halves(nn.Module):  # type: ignore[misc]
         self.cut = cut
         path, layers = _layers_of(network)
         if not 0 <= cut < len(layers):
-            raise PretrainingError(f"this network has {len(layers)} layers; {cut} cannot be frozen, one must be left")
+            raise PretrainingError(
+                f"this network has {len(layers)} layers; {cut} cannot be frozen, at least one must be trained"
+            )
         if dropout is not None:
             _set_dropout(layers[cut:] if cut else network, dropout)
         for parameter in network.parameters():
@@ -152,10 +154,11 @@ class Halves(nn.Module):  # type: ignore[misc]
             whole = self.network(input_ids=ids, attention_mask=mask, return_dict=True).last_hidden_state
             same = torch.allclose(halves[mask > 0], whole[mask > 0], atol=_TOLERANCE, rtol=_TOLERANCE)
         except (TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise PretrainingError(f"a {self.network.config.model_type} cannot be cut: {error}") from error
+            raise PretrainingError(f"a {self.network.config.model_type} cannot be split: {error}") from error
         if not same:
             raise PretrainingError(
-                f"a {self.network.config.model_type} cannot be cut: its halves do not add up; freeze nothing"
+                f"a {self.network.config.model_type} cannot be split: its halves do not give what the whole gives; "
+                "freeze nothing"
             )
 
 

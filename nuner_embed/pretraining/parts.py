@@ -255,7 +255,7 @@ class Parts:
         prepared, settings = self._prepared, self._settings
         ids, bounds, cut = tokenized_names(prepared.examples.labels, self._tokenizer)
         if cut:
-            self.reporter.note(f"{len(cut):,} concept names are cut, the first of them {cut[0][:60]!r}...")
+            self.reporter.note(f"{len(cut):,} concept names are too long and were cut, first {cut[0][:60]!r}...")
         self._concept = self._halves(settings.frozen_concept_layers)
         concepts = self._source(self._concept, ids, bounds, "concepts")
         lengths, seed = prepared.examples.lengths, [settings.seed, 1, 0]

@@ -57,7 +57,7 @@ def joined(device: str) -> Iterator[Processes]:
     rank, number, local = (int(os.environ.get(name, least)) for name, least in _VARIABLES.items())
     cuda = device != "cpu" and torch.cuda.is_available()
     if device == "cuda" and not cuda:
-        raise PretrainingError("asked for CUDA, but torch finds none; install a CUDA build, or say --device cpu")
+        raise PretrainingError("asked for CUDA, but torch finds none; install a CUDA build, or use --device cpu")
     place = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(place)

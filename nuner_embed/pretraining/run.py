@@ -15,9 +15,9 @@ from nuner_embed.evaluation.fewshot import TypedSet
 from nuner_embed.files import expand, hash_of, read_json
 from nuner_embed.machine import cores
 from nuner_embed.models.known import DEFAULT_BASE
-from nuner_embed.models.resolver import GraphModel, locate
+from nuner_embed.models.resolver import GraphModel, Model, TransformersModel, locate
 from nuner_embed.models.tokenizer import TextTokenizer
-from nuner_embed.pretraining.data import prepare
+from nuner_embed.pretraining.data import Prepared, prepare
 from nuner_embed.pretraining.facts import FACTS_FILE
 from nuner_embed.pretraining.folder import RESULT, held, is_placed, place, same_run
 from nuner_embed.pretraining.parts import Base, Parts, Workplace, plan_quick_probe
@@ -71,26 +71,15 @@ def pretrain(
     """
     settings = settings or PretrainSettings()
     directory = expand(output)
-    model = locate(base)
-    if isinstance(model, GraphModel):
-        raise PretrainingError(f"{base} is an exported graph; training needs the model it was made from")
-    max_length = min(_MAX_LENGTH, model.config.positions) if settings.max_length is None else settings.max_length
-    if max_length > model.config.positions:
-        raise PretrainingError(f"{base} takes at most {model.config.positions} tokens, not {max_length}")
+    model = _trainable(base)
+    max_length = _max_length(base, model, settings)
     probe = plan_quick_probe(probe_set) if probe_set else None  # raises at once if no support set can be drawn
     with _threads(threads or cores()), joined(device) as processes:
         reporter = Reporter(note, progress) if processes.is_main else Reporter(lambda text: None, silent)
         with held(directory, processes, force=force) as work:
             tokenizer = TextTokenizer.from_directory(model.directory)
             prepared = prepare(data, reading, tokenizer, settings, max_length, reporter.progress)
-            made = {
-                # of a directory only the last part of its path, since the facts may be published
-                "base": expand(base).resolve().name if expand(base).is_dir() else base,
-                "base_sha256": hash_of([model.weights_sha256, model.config.sha256, tokenizer.sha256]),
-                "data": prepared.facts("concepts" if settings.objective == "contrastive" else "tags"),
-                "settings": settings.to_dict(),
-                "probe_set": probe_set.sha256 if probe_set else None,
-            }
+            made = _facts(base, Base(model, tokenizer), prepared, settings, probe_set)
             fingerprint = same_run(work, {**made, "processes": processes.number}, write=processes.is_main)
             placed = is_placed(work)
             processes.wait()
@@ -101,11 +90,47 @@ def pretrain(
     return dict(read_json(directory / FACTS_FILE))
 
 
+def _trainable(base: str) -> TransformersModel:
+    """The base model, which must not be an exported graph."""
+    model = locate(base)
+    if isinstance(model, GraphModel):
+        raise PretrainingError(f"{base} is an exported graph; training needs the model it was made from")
+    return model
+
+
+def _max_length(base: str, model: Model, settings: PretrainSettings) -> int:
+    """The longest piece of a text in tokens.
+
+    Raises:
+        PretrainingError: the settings ask for more than the base can take.
+    """
+    positions = model.config.positions
+    max_length = min(_MAX_LENGTH, positions) if settings.max_length is None else settings.max_length
+    if max_length > positions:
+        raise PretrainingError(f"{base} takes at most {positions} tokens, not {max_length}")
+    return max_length
+
+
+def _facts(
+    name: str, base: Base, prepared: Prepared, settings: PretrainSettings, probe_set: TypedSet | None
+) -> dict[str, Any]:
+    """What decides the run, for the fingerprint of the run and for `pretrain.json`."""
+    model, directory = base.model, expand(name)
+    return {
+        # of a directory only the last part of its path, since the facts may be published
+        "base": directory.resolve().name if directory.is_dir() else name,
+        "base_sha256": hash_of([model.weights_sha256, model.config.sha256, base.tokenizer.sha256]),
+        "data": prepared.facts("concepts" if settings.objective == "contrastive" else "tags"),
+        "settings": settings.to_dict(),
+        "probe_set": probe_set.sha256 if probe_set else None,
+    }
+
+
 def _train(trainer: Trainer, parts: Parts, made: dict[str, Any]) -> None:
     """Trains from the present state to the end, and publishes the model."""
     work, processes, reporter = parts.workplace.folder, parts.workplace.processes, parts.reporter
     if trainer.resume():
-        reporter.note(f"going on from step {trainer.step:,} of {trainer.steps:,}")
+        reporter.note(f"continuing from step {trainer.step:,} of {trainer.steps:,}")
     trainer.run()
     processes.wait()
     if processes.is_main:
@@ -137,5 +162,5 @@ def _kept_if_it_fails(trainer: Trainer, work: Path) -> Iterator[None]:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
         where = (error.filename if isinstance(error, OSError) else None) or result
         raise PretrainingError(
-            f"{where} cannot be written: {reason}; once it can be, the same command goes on from what was learnt"
+            f"{where} cannot be written: {reason}; once it can be, the same command continues from what was learnt"
         ) from error

@@ -230,7 +230,7 @@ def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -
     """
     try:
         if not path.is_file() or path.is_symlink():
-            raise ValueError("it is no file")
+            raise ValueError("it is not a file")
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict

@@ -32,39 +32,56 @@ class PretrainSettings:
         ValueError: a value of the wrong type or out of range.
     """
 
-    objective: Objective = _value("contrastive", "What is learnt: concepts, or the tags of a typed set.", Objective)
+    objective: Objective = _value(
+        "contrastive",
+        "Training objective. contrastive: learn concepts; token-classification: learn the tags of a typed corpus.",
+        Objective,
+    )
     loss: Loss = _value(
-        "sigmoid", "sigmoid: unit length, learned scale and bias; paper: dot product over a temperature.", Loss
+        "sigmoid",
+        "Loss of the objective contrastive. sigmoid: vectors of unit length, with a learned scale and bias; paper: dot "
+        "products divided by a temperature.",
+        Loss,
     )
-    epochs: int = _value(5, "Passes over the training part.")
-    batch_size: int = _value(64, "Sentences whose concepts are told apart from each other.")
-    accumulate: int = _value(1, "Batches to a step of the optimizer.")
-    learning_rate: float = _value(4e-4, "At its highest.")
-    warmup_ratio: float = _value(0.1, "Share of the steps over which the learning rate rises; then it falls to 0.")
-    beta1: float = _value(0.9, "Of AdamW.")
-    beta2: float = _value(0.999, "Of AdamW.")
-    epsilon: float = _value(1e-6, "Of AdamW.")
-    weight_decay: float = _value(0.01, "Of AdamW, for matrices; not for biases and norms.")
-    max_grad_norm: float = _value(1.0, "Longest gradient; 0 for any length.")
-    dropout: float | None = _value(None, "In the layers that are trained.  [default: the base's own]")
-    frozen_layers: int | None = _value(None, "Bottom layers of the text encoder to freeze.  [default: half]")
-    frozen_concept_layers: int | None = _value(None, "Those of the concept encoder.  [default: half]")
+    epochs: int = _value(5, "Number of passes over the training texts.")
+    batch_size: int = _value(
+        64, "Number of sentences per batch; the model learns to tell the concepts of a batch apart."
+    )
+    accumulate: int = _value(1, "Number of batches per optimizer step.")
+    learning_rate: float = _value(4e-4, "Highest learning rate, reached after the warm-up.")
+    warmup_ratio: float = _value(
+        0.1, "Share of the steps in which the learning rate rises; afterwards the rate falls to 0."
+    )
+    beta1: float = _value(0.9, "Beta 1 of AdamW.")
+    beta2: float = _value(0.999, "Beta 2 of AdamW.")
+    epsilon: float = _value(1e-6, "Epsilon of AdamW.")
+    weight_decay: float = _value(0.01, "Weight decay of AdamW, for matrices only, not for biases and norms.")
+    max_grad_norm: float = _value(1.0, "Gradients with a larger norm are scaled down to this norm; 0: never.")
+    dropout: float | None = _value(None, "Dropout in the layers that are trained.  [default: the base model's]")
+    frozen_layers: int | None = _value(None, "Number of bottom layers of the text encoder to freeze.  [default: half]")
+    frozen_concept_layers: int | None = _value(
+        None, "Number of bottom layers of the concept encoder to freeze.  [default: half]"
+    )
     concept_pooling: ConceptPooling = _value(
-        "mean", "A concept's vector: mean of its word pieces, or its first (special) token.", ConceptPooling
+        "mean", "The vector of a concept: the mean of its word pieces, or its first (special) token.", ConceptPooling
     )
-    temperature: float = _value(5.0, "Of the loss `paper`.")
-    scale: float = _value(10.0, "Of the loss `sigmoid`, at the start.")
-    scale_rate: float = _value(20.0, "Learning rate of scale and bias, as a multiple.")
-    validation: float = _value(0.1, "Share of the texts to hold out.")
-    validate_every: float = _value(0.5, "Epochs between two validations.")
+    temperature: float = _value(5.0, "Temperature of the loss paper.")
+    scale: float = _value(10.0, "Initial scale of the loss sigmoid.")
+    scale_rate: float = _value(
+        20.0, "Learning rate of scale and bias, as a multiple of the learning rate of the encoders."
+    )
+    validation: float = _value(0.1, "Share of the texts to hold out for validation.")
+    validate_every: float = _value(0.5, "Number of epochs between two validations.")
     max_length: int | None = _value(
         None,
-        "Longest piece of a text in tokens; longer ones are cut into several.  [default: 256, or the base's limit]",
+        "Maximum length of a text in tokens; longer texts are split.  [default: 256, or the base model's limit]",
     )
-    top_concepts: int | None = _value(None, "Keep only the annotations of so many most frequent concepts.")
-    sample: int | None = _value(None, "Take so many texts, drawn at random; the held-out part is of them.")
-    precision: Precision = _value("f32", "Of the arithmetic.", Precision)
-    seed: int = _value(0, "Of every draw: sample, held-out part, order, dropout.")
+    top_concepts: int | None = _value(
+        None, "Keep only the annotations of this many most frequent concepts.  [default: all]"
+    )
+    sample: int | None = _value(None, "Number of texts to draw at random for training and validation.  [default: all]")
+    precision: Precision = _value("f32", "Precision of the arithmetic.", Precision)
+    seed: int = _value(0, "Random seed for the sample, the held-out texts, the order of the texts and dropout.")
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -153,11 +170,11 @@ def read_settings(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise PretrainingError(f"{path}: not valid TOML: {error}") from None
     except ValueError as error:
-        raise PretrainingError(f"{path}: no file of settings: {error}") from None
+        raise PretrainingError(f"{path}: not a settings file: {error}") from None
     known = {one.name for one in fields(PretrainSettings)} | {"preset"}
     written, values = values, by_present_names({name.replace("-", "_"): value for name, value in values.items()})
     if len(values) < len(written):
-        raise PretrainingError(f"{path}: a setting stands there twice, by two names: {', '.join(sorted(written))}")
+        raise PretrainingError(f"{path}: a setting occurs twice, under two names: {', '.join(sorted(written))}")
     unknown = sorted(set(values) - known)
     if unknown:
         raise PretrainingError(

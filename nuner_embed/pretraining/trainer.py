@@ -165,7 +165,7 @@ class Trainer:
         if kept.step > self.steps or not kept.rows:
             raise PretrainingError(
                 f"{self._state.path}: step {kept.step:,} of {self.steps:,} with {len(kept.rows)} rows of measurements "
-                "is no state of this run; --force starts over"
+                "is not a state of this run; --force starts over"
             )
         self.step, self.rows = kept.step, kept.rows
         self._sums = RunningSums(**dataclasses.asdict(kept.sums))
@@ -275,8 +275,7 @@ class Trainer:
         sums, seconds = (self._sums.settle(), time.monotonic() - self._began) if close else (Sums(), 0.0)
         if not math.isfinite(sums.loss):
             raise PretrainingError(
-                f"the loss is no number any more at step {self.step:,}; begin again with a smaller --learning-rate and "
-                "--force"
+                f"the loss is not finite at step {self.step:,}; start again with a smaller --learning-rate and --force"
             )
         began, facts = time.monotonic(), self.model.facts()
         row = Row(

@@ -37,7 +37,8 @@ def find_output(model: GraphModel, names: Collection[str]) -> str:
         if name in names:
             return name
     raise ModelError(
-        f"{model.graph} gives {', '.join(names)}; a text encoder's graph gives {' or '.join(OUTPUTS)}, a vector a token"
+        f"{model.graph} gives {', '.join(names)}; a text encoder's graph gives {' or '.join(OUTPUTS)}, one vector per "
+        "token"
     )
 
 

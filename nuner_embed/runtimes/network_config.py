@@ -40,7 +40,7 @@ def network_config(model: Model) -> tuple[Any, Any]:
             raise KeyError
     except KeyError:
         raise ModelError(
-            f"{model.name} is a {model.config.model_type}, which is no text encoder known to transformers"
+            f"{model.name} is a {model.config.model_type}, which is not a text encoder known to transformers"
         ) from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{model.name}: transformers cannot read its config.json: {one_line(error)}") from None

@@ -196,6 +196,6 @@ def open_session(model: Path | bytes, device: str, threads: int) -> ort.Inferenc
     if got[0] != wanted[0][0]:
         raise RuntimeUnavailable(
             f"asked onnxruntime for {wanted[0][0]}, but the session runs on {got[0]}: CUDA or cuDNN could not be "
-            "loaded; install the CUDA libraries that this onnxruntime-gpu was built for, or say --device cpu"
+            "loaded; install the CUDA libraries that this onnxruntime-gpu was built for, or use --device cpu"
         )
     return session

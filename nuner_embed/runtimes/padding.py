@@ -260,8 +260,8 @@ def _find_out(model: Model, states: States, longest: int, noise: float) -> bool:
     same = close(again_short, first_short) and close(again_long, first_long)
     if not same or not close(abreast, first_short):
         raise ModelError(
-            f"{model.name} is a {model.config.model_type} that gives a text other vectors the second time, or beside "
-            "another of the same length; vectors that depend on what else is run cannot be compared"
+            f"{model.name} is a {model.config.model_type} whose vectors for a text differ between two runs, or "
+            "depend on the other texts of a batch; such vectors cannot be compared"
         )
     return close(together[0], first_long) and close(together[1, : len(short)], first_short)
 

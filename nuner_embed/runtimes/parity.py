@@ -157,7 +157,7 @@ def _read_arrays(stream: IO[bytes]) -> dict[str, NDArray[Any]]:
                 shape, fortran, given = np.lib.format.read_array_header_1_0(part)
                 data = part.read()
             if given != dtype or fortran or len(shape) != axes or prod(shape) * given.itemsize != len(data):
-                raise ValueError(f"{name} is no array of the right kind")
+                raise ValueError(f"{name} is not an array of the right kind")
             found[name] = np.frombuffer(data, dtype).reshape(shape)
     if found["specials"].shape != (2,):
         raise ValueError("specials are two numbers")

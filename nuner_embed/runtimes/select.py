@@ -56,7 +56,7 @@ def choose(model: GraphModel, runtime: RuntimeName, options: RuntimeOptions, bat
     if runtime != "auto":
         require_fitting(model, runtime)
         if options.device not in ("auto", *entry_of(runtime).devices):
-            raise RuntimeUnavailable(f"the {runtime} runtime runs on the CPU, not on cuda; say --device cpu")
+            raise RuntimeUnavailable(f"the {runtime} runtime runs on the CPU, not on cuda; use --device cpu")
     on_cuda = _cuda_runtime(runtime, options.device)
     if on_cuda:
         precision = model.export.arithmetic if options.precision == "auto" else options.precision
@@ -72,7 +72,7 @@ def choose(model: GraphModel, runtime: RuntimeName, options: RuntimeOptions, bat
     if not passing:
         if not fitting:
             able = ", ".join(f"{row.runtime} in {row.precision}" for row in rows)
-            raise RuntimeUnavailable(f"nothing here runs {model.name} that way; there is {able}")
+            raise RuntimeUnavailable(f"no runtime here runs {model.name} with these options; there is {able}")
         raise RuntimeUnavailable(
             f"{'; '.join(_failure(row) for row in fitting)}: nothing else fits, so {model.name} is not run; "
             f"nuner-embed verify {model.name} shows all figures"
@@ -140,7 +140,7 @@ def measure(model: GraphModel, options: RuntimeOptions, reference: Reference | N
         try:
             write_json(_memory(model, options), [row.to_dict() for row in rows])
         except (OSError, NunerEmbedError) as error:
-            _LOG.info("these figures are not kept, and will be measured again the next time: %s", error)
+            _LOG.info("these figures cannot be kept, and will be measured again next time: %s", error)
     return rows
 
 

@@ -48,7 +48,7 @@ class TorchRuntime(PaddedRuntime):
         if self.precision not in _DTYPES:
             raise RuntimeUnavailable(f"torch runs in {', '.join(_DTYPES)}, not in {self.precision}")
         if self.precision == "fp16" and self.device == "cpu":
-            raise RuntimeUnavailable("fp16 runs on a GPU only; on a CPU say --precision bf16 or f32")
+            raise RuntimeUnavailable("fp16 runs on a GPU only; on a CPU use --precision bf16 or f32")
         if self.device == "cpu":
             torch.set_num_threads(options.thread_count)
         self.network = SelectedLayers(load_network(model).to(self.device), recipe.layers).eval()
@@ -212,6 +212,6 @@ def _choose_device(asked: str) -> str:
     if asked == "cuda" and not available:
         raise RuntimeUnavailable(
             f"asked for CUDA, but this torch ({torch.__version__}) finds none; "
-            "install a CUDA build of torch and the driver, or say --device cpu"
+            "install a CUDA build of torch and the driver, or use --device cpu"
         )
     return asked

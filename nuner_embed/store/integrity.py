@@ -165,7 +165,7 @@ def _line(stream: IO[bytes]) -> bytes:
 def _size_of_plain(path: Path) -> int:
     facts = path.stat()
     if not stat.S_ISREG(facts.st_mode):
-        raise ValueError("it is no regular file")
+        raise ValueError("it is not a regular file")
     return facts.st_size
 
 

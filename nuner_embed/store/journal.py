@@ -109,7 +109,7 @@ class Journal:
         for name, size in sizes.items():
             path = self.directory / name
             if not path.is_file() or path.stat().st_size != size:
-                raise StoreError(f"{path} is missing or not as long as it was written; --force starts over")
+                raise StoreError(f"{path} is missing or does not have the length that was written; --force starts over")
         coverage = self.directory / COVERAGE_FILE
         if self.coverage_bytes and (not coverage.is_file() or coverage.stat().st_size < self.coverage_bytes):
             raise StoreError(f"{coverage} is missing or shorter than it was written; --force starts over")

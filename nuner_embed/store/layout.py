@@ -68,7 +68,7 @@ def own_files(directory: Path) -> Iterator[Path]:
 
 
 def require_plain(directory: Path) -> None:
-    """Refuses a store in which a file of ours is no regular file, before anything is written.
+    """Refuses a store in which a file of ours is not a regular file, before anything is written.
 
     Raises:
         StoreError: naming a symbolic link, a folder, a pipe or a device.
@@ -77,7 +77,7 @@ def require_plain(directory: Path) -> None:
         if path.is_symlink():
             raise StoreError(f"{path} is a symbolic link, which nuner-embed never makes and never writes through")
         if not path.is_file():
-            raise StoreError(f"{path} is no regular file, as every file of a store is; move it away")
+            raise StoreError(f"{path} is not a regular file, as every file of a store is; move it away")
 
 
 def remove_contents(directory: Path) -> None:

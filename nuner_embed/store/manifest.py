@@ -224,7 +224,7 @@ class StoredManifest(Manifest):
         named = {shard.name for shard in self.shards}
         for reduced in self.reduced_shards:
             if reduced.name not in named:
-                raise ValueError(f"reduced_shards names {reduced.name!r}, which is no shard of it")
+                raise ValueError(f"reduced_shards names {reduced.name!r}, which is not a shard of it")
         for what in ("documents", "rows"):
             total, said = sum(getattr(shard, what) for shard in self.shards), getattr(self, what)
             if total != said:

@@ -72,7 +72,7 @@ def store_beside(file: Path, *, force: bool) -> Iterator[Path]:
         StoreLocked: another process is making the file.
     """
     if file.is_dir():
-        raise StoreError(f"{file} is a directory; a name that ends in .parquet is that of a file")
+        raise StoreError(f"{file} is a directory; a name that ends in .parquet must be a file")
     with contextlib.ExitStack() as stack:
         if file.parent.is_dir():
             beside = artifacts.lock_beside(file)
@@ -83,7 +83,7 @@ def store_beside(file: Path, *, force: bool) -> Iterator[Path]:
         if file.exists():
             # if a store is left, the killed run was told to replace the file, or had just written it
             if not left and not force:
-                raise StoreError(f"{file} is there already; name another file, or replace it with --force")
+                raise StoreError(f"{file} exists already; name another file, or replace it with --force")
             _require_replaceable(file)
         for other in left[1:]:
             with contextlib.suppress(NunerEmbedError, OSError):
@@ -123,5 +123,6 @@ def _require_replaceable(file: Path) -> None:
         ours = False
     if not ours:
         raise StoreError(
-            f"{file} is no Parquet file that nuner-embed encode wrote; name another file, or remove that one yourself"
+            f"{file} is not a Parquet file that nuner-embed encode wrote; name another file, or remove that one "
+            "yourself"
         )

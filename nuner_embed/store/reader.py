@@ -154,7 +154,10 @@ class Store:
         self.manifest = manifest
         facts = checked(path, manifest)
         if facts.clearing:
-            raise StoreError(f"{path} was being cleared; the same nuner-embed encode command again finishes it")
+            raise StoreError(
+                f"{path} was being emptied when the command stopped; the same nuner-embed encode command finishes the "
+                "store"
+            )
         self.complete = facts.complete
         listed = facts.shards if facts.complete else Journal.read(path).entries
         try:
@@ -198,7 +201,7 @@ class Store:
         if not store.complete and not allow_incomplete:
             raise StoreError(
                 f"{directory} is unfinished ({store.documents} of {manifest.get('corpus_documents')} documents); "
-                "the same nuner-embed encode command again finishes it"
+                "the same nuner-embed encode command finishes the store"
             )
         for shard in store.shards if check_files else ():
             for suffix in SUFFIXES:

@@ -159,7 +159,8 @@ def cast(embedded: "RowEmbeddings", dtype: Dtype, name: str) -> "RowEmbeddings":
         if np.isfinite(vectors).all():
             raise StoreError(f"{name}: a number is too large for {dtype}; use --dtype float32")
         raise StoreError(
-            f"{name}: the encoder gave a number that is not finite: its weights do, or its precision, if not f32"
+            f"{name}: the encoder gave a number that is not finite; the cause is its weights, or a precision other "
+            "than f32"
         )
     return replace(embedded, vectors=stored)
 

@@ -113,7 +113,7 @@ def test_options_of_a_request(llm, tmp_path):
         (["a=1", "a=2"], "a is given twice"),
         (["a=1", "a.b=2"], "a.b is given twice"),
         (["a.b=1", "a=2"], "a is given twice"),
-        (["temperature=1"], "--llm-option temperature: cannot be set so; say it with --temperature"),
+        (["temperature=1"], "--llm-option temperature: cannot be set this way; use --temperature"),
     ],
 )
 def test_options_that_are_none(llm, tmp_path, options, message):

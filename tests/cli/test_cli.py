@@ -51,7 +51,7 @@ def test_encode_from_another_folder_and_look(small_model, tmp_path):
     facts = json.loads(run("store", "info", "out/store", "--json", cwd=tmp_path, check=0).stdout)
     assert (facts["rows"], facts["dim"], facts["granularity"], facts["complete"]) == (11, 16, "word", True)
     assert "granularity    word" in run("store", "info", "out/store", cwd=tmp_path, check=0).stdout
-    assert "1 shard read, all as written" in run("store", "verify", "out/store", cwd=tmp_path, check=0).stderr
+    assert "1 shard read, all intact" in run("store", "verify", "out/store", cwd=tmp_path, check=0).stderr
     path = tmp_path / "out/store/shard-00000.npy"
     path.write_bytes(path.read_bytes()[:-1] + b"\xff")
     bad = run("store", "verify", "out/store", "--json", cwd=tmp_path, check=1)
@@ -186,7 +186,7 @@ def test_doctor():
     [
         ("", "", "demo is a file; name a directory for a demo"),
         ("index.html", "mine", "demo holds index.html and no demo.json: it is not a demo; name another directory"),
-        ("demo.json", '{"schema_version": 1, "kind": "tape"}', "demo/demo.json is not the mark of a demo"),
+        ("demo.json", '{"schema_version": 1, "kind": "tape"}', "demo/demo.json is not the marker file of a demo"),
     ],
 )
 def test_a_demo_leaves_what_is_not_its_own(tmp_path, name, content, said):

@@ -29,7 +29,7 @@ def test_what_is_not_certain_ends_with_one_line(folder):
     done = run("encode", "two.conll", "-o", "none", "--model", "m", "--rows", "mention", cwd=folder, check=1)
     (line,) = done.stderr.splitlines()
     assert line == (
-        "Error: two.conll: fields 2, 3 hold tags; found 3 tab-separated fields such as ['the', 'O', 'O']; say "
+        "Error: two.conll: fields 2, 3 hold tags; found 3 tab-separated fields such as ['the', 'O', 'O']; use "
         "--word-column and --tag-column, each the number of a field or its name in the first line (--tag-column none: "
         "words without tags)"
     )
@@ -104,4 +104,4 @@ def test_fields_of_a_corpus_that_is_not_read(made):
     done = run("annotate", "replies.jsonl", "-o", "a.jsonl", "--word-column", "x", cwd=made, check=2)
     assert "--word-column goes with --llm" in done.stderr
     done = run("encode", "two.conll", "-o", "x", "--tag-column", "", cwd=made, check=2)
-    assert "say the number of a field or its name" in done.stderr
+    assert "give the number or the name of a field" in done.stderr

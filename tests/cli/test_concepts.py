@@ -97,7 +97,7 @@ def test_exported_and_saved_it_keeps_its_concept_encoder(folder):
         (
             ["--concept", "boat", "--model", "base"],
             1,
-            "base has no concept encoder: nuner-mini has one, and what nuner-embed pretrain makes",
+            "base has no concept encoder. nuner-mini has one, and so have models of nuner-embed pretrain",
         ),
         (["--concept", "boat", "--model", "other"], 1, "to which the concept encoder of other does not belong"),
         (["--concept", "boat", "--model", "swapped"], 1, "belongs to another text encoder"),
@@ -116,7 +116,7 @@ def test_bad_input_is_one_line(folder, arguments, code, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nothing", "data.jsonl"], "nothing is no directory, and a calibration is written into one"),
+        (["nothing", "data.jsonl"], "nothing is not a directory; a calibration is written into a model directory"),
         (["base", "data.jsonl"], "base has no concept encoder"),
         (["m", "few.jsonl"], "no type has 10 mentions in the data"),
         (["m", "plain.txt"], "holds no annotated mention"),
@@ -146,7 +146,7 @@ def test_mentions_of_plain_text(folder):
     run("probe", "train", "unlabelled.jsonl", "-o", "finder", "--model", "m", cwd=folder, check=0)
     encode = ["encode", "plain.txt", "--model", "m", "--rows", "mention"]
     done = run(*encode, "-o", "plain", "--detector", "finder", "--json", cwd=folder, check=0)
-    assert "mentions: found by the detector of finder, from a probability of 0.5" in done.stderr
+    assert "mentions: found by the detector of finder, with the threshold 0.5" in done.stderr
     assert json.loads(done.stdout)["rows"] == 4
     run("index", "build", "plain", "-o", "plain-index", cwd=folder, check=0)
     hits = search(folder, "--concept", "boat", "-k", 2, index="plain-index")["hits"]

@@ -75,7 +75,7 @@ def test_killed_and_run_again(folder):
     process.wait()
     assert not (folder / "killed" / "pretrain.json").exists()
     done = pretrain(folder, "-o", "killed", *options, check=0)
-    assert "going on from step" in done.stderr
+    assert "continuing from step" in done.stderr
     whole, killed = (load_file(folder / name / "model.safetensors") for name in ("whole", "killed"))
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
     assert not (folder / "killed" / "training").exists()
@@ -124,7 +124,7 @@ def test_two_processes_add_up_to_two_batches_a_step(folder):
         (["-o", "x", "--config", "wrong.toml"], 1, "wrong.toml: batch_size must be a whole number, not 'many'"),
         (["-o", "x", "--frozen-layers", "9"], 1, "this network has 2 layers; 9 cannot be frozen"),
         (["-o", "x", "--device", "cuda"], 1, "asked for CUDA, but torch finds none"),
-        (["-o", "data.jsonl"], 1, "data.jsonl is read, and would be written too"),
+        (["-o", "data.jsonl"], 1, "data.jsonl is also an input; name another output"),
         (["-o", "x", "--probe-set", "a", "none.conll", "none.conll"], 1, "none.conll: no such file"),
     ],
 )

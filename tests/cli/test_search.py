@@ -162,11 +162,11 @@ def test_files_of_queries(folder):
     [
         (["index"], 2, "give one of QUERY, --like FILE, --concept NAME and --queries FILE"),
         (["index", "x", "--like", "c.jsonl"], 2, "give one of QUERY"),
-        (["index", "x", "--min-score", "nan"], 2, "--min-score is a number"),
+        (["index", "x", "--min-score", "nan"], 2, "--min-score must be a number"),
         (["index", "x", "-k", "0"], 2, "0 is not in the range x>=1"),
         (["index", "x", "-o", "."], 2, "File '.' is a directory"),
         (["index", "x", "-o", "no/hits.parquet"], 2, "there is no folder no to write hits.parquet into"),
-        (["index", "x", "--json", "--csv"], 2, "--json or --csv, not both"),
+        (["index", "x", "--json", "--csv"], 2, "give --json or --csv, not both"),
         (["index", "x", "--json", "-o", "x.parquet"], 2, "-o writes Parquet; leave it out"),
         (["index", "[[a]] [[b]]"], 1, "mark one mention"),
         (["index", "a \udc80 [[b]]"], 1, "query 'a \\udc80 [[b]]' holds a lone surrogate, which is not text"),
@@ -211,7 +211,7 @@ def test_a_life_of_an_index(folder, tmp_path):
     removed = run("index", "remove", "i", "--filter", "label = 'city'", cwd=tmp_path, check=0)
     assert "1 row removed" in removed.stdout
     assert "2 rows in 1 segment" in run("index", "compact", "i", cwd=tmp_path, check=0).stdout
-    assert "nothing to do" in run("index", "compact", "i", cwd=tmp_path, check=0).stderr
+    assert "unchanged" in run("index", "compact", "i", cwd=tmp_path, check=0).stderr
     assert "searches find what they should" in run("index", "verify", "i", cwd=tmp_path, check=0).stderr
     facts = json.loads(run("index", "info", "i", "--json", cwd=tmp_path, check=0).stdout)
     assert (facts["rows"], facts["removed"], facts["granularity"]) == (2, 0, "mention")
@@ -228,12 +228,12 @@ def test_a_life_of_an_index(folder, tmp_path):
     ("arguments", "code", "message"),
     [
         (["build", "store", "-o", "x", "--kind", "hsnw"], 2, "'hsnw' is neither auto, flat, hnsw"),
-        (["build", "store", "-o", "x", "--max-memory", "lots"], 2, "'lots' is no size such as 500MB or 2GB"),
+        (["build", "store", "-o", "x", "--max-memory", "lots"], 2, "'lots' is not a size such as 500MB or 2GB"),
         (["build", "store", "-o", "x", "--target-recall", "95"], 2, "95.0 is not in the range"),
         (["build", "nostore", "-o", "x"], 1, "holds no store"),
         (["build", "store", "-o", "c.jsonl"], 1, "c.jsonl is a file; name a directory for an index"),
         (["build", "store", "-o", "x", "--gpu"], 1, "no GPU that FAISS can use"),
-        (["remove", "index"], 2, "say what to remove"),
+        (["remove", "index"], 2, "name what to remove"),
         (["remove", "index", "--ids", "c.jsonl"], 1, "c.jsonl:1: "),
         (["info", "store"], 1, "is not the manifest of an index"),
     ],
@@ -264,7 +264,7 @@ def test_a_file_of_ids_that_are_none(folder, content, line, shown):
     (folder / "ids").write_bytes(content)
     done = run("index", "remove", "index", "--ids", "ids", cwd=folder, check=1)
     (said,) = done.stderr.splitlines()
-    assert said.startswith(f"Error: ids:{line}: {shown} is no id; one whole number a line is expected")
+    assert said.startswith(f"Error: ids:{line}: {shown} is not an id; expected one whole number per line")
     assert json.loads(run("index", "info", "index", "--json", cwd=folder, check=0).stdout)["removed"] == 0
 
 
@@ -288,7 +288,7 @@ def test_an_emptied_index(folder, tmp_path):
         assert pq.read_table(tmp_path / "hits.parquet").num_rows == 0
         assert "label" in pq.read_schema(tmp_path / "hits.parquet").names
         assert 'column "colour" not found' in run("search", "i", "x", "--filter", "colour = 1", cwd=tmp_path).stderr
-        read = f"read: i, 0 rows in {'0 segments' if compacted else '1 segment'}\nmade: nothing: all is as written\n"
+        read = f"read: i, 0 rows in {'0 segments' if compacted else '1 segment'}\nmade: nothing; the files are intact\n"
         assert read in run("index", "verify", "i", cwd=tmp_path, check=0).stderr
         assert json.loads(run("index", "info", "i", "--json", cwd=tmp_path, check=0).stdout)["rows"] == 0
         shown = run("index", "info", "i", cwd=tmp_path, check=0).stdout

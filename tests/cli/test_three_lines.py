@@ -34,17 +34,17 @@ COMMANDS = {
     "index remove i --filter text='Kiel'": (
         "i, 4 rows",
         "i, 2 rows removed, 2 left",
-        "nuner-embed index compact i, which gives their room back",
+        "nuner-embed index compact i, which frees the space of the removed rows",
     ),
     "index compact i": ("i, 2 rows in 2 segments", "i, 2 rows in 1 segment", re.escape(_SEARCH)),
     "index verify i": (
         "i, 2 rows in 1 segment",
-        "nothing: all is as written; searches find what they should",
+        "nothing; the files are intact, and searches find what they should",
         re.escape(_SEARCH),
     ),
-    "search i ferry -k 1": ("i, 2 rows; 1 query", "standard output, 1 hit", ".*-o FILE keeps them"),
+    "search i ferry -k 1": ("i, 2 rows; 1 query", "standard output, 1 hit", ".*-o FILE saves the hits"),
     "search i --queries q.txt -o h.parquet": ("i, 2 rows; 2 queries", "h.parquet, 4 hits", "any reader of Parquet, .*"),
-    "search i --concept boat": ("i, 2 rows; 1 query", "standard output, 2 hits", ".*-o FILE keeps them"),
+    "search i --concept boat": ("i, 2 rows; 1 query", "standard output, 2 hits", ".*-o FILE saves the hits"),
     "tag q.txt --types boat --model m": ("q.txt, 2 documents", r"standard output, \d mentions?", "-o spans.jsonl, .*"),
     "probe train a.jsonl -o p --model m": (
         "a.jsonl, 1 sentence",

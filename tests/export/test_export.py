@@ -17,19 +17,6 @@ from nuner_embed.export.int8 import RECIPES, quantise
 DOCUMENTS = [Document("a", "the ferry left at seven"), Document("b", "the ferry left at seven " * 20)]
 
 
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory):
-    return tiny_model("bert", tmp_path_factory.mktemp("models") / "bert")
-
-
-@pytest.fixture(scope="module")
-def made(bert, tmp_path_factory):
-    """An export that no test changes."""
-    directory = tmp_path_factory.mktemp("made") / "out"
-    export_onnx(str(bert), directory)
-    return directory
-
-
 def test_the_directory_and_the_graph(bert, tmp_path):
     result = export_onnx(str(bert), tmp_path / "out", layers=(-1, 0))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
@@ -48,14 +35,14 @@ def test_the_directory_and_the_graph(bert, tmp_path):
     assert json.loads((tmp_path / "out" / "recipe.json").read_text())["layers"] == [-1, -3]
 
 
-def test_bert_is_fused_for_this_onnxruntime(made):
-    facts = json.loads((made / "fused" / f"onnxruntime-{onnxruntime.__version__}.json").read_text())
+def test_bert_is_fused_for_this_onnxruntime(exported_bert):
+    facts = json.loads((exported_bert / "fused" / f"onnxruntime-{onnxruntime.__version__}.json").read_text())
     assert facts["operators"]["Attention"] == 2
-    assert "fused graph" in load_encoder(str(made), runtime="onnx").runtime.description
+    assert "fused graph" in load_encoder(str(exported_bert), runtime="onnx").runtime.description
 
 
-def test_a_fused_copy_of_something_else_is_not_run(made, tmp_path):
-    directory = shutil.copytree(made, tmp_path / "out")
+def test_a_fused_copy_of_something_else_is_not_run(exported_bert, tmp_path):
+    directory = shutil.copytree(exported_bert, tmp_path / "out")
     fused = directory / "fused" / f"onnxruntime-{onnxruntime.__version__}.onnx"
     shutil.copy(directory / "model.onnx", fused)
     assert "unfused graph" in load_encoder(str(directory), runtime="onnx").runtime.description
@@ -122,10 +109,10 @@ def test_eight_bits(bert, tmp_path):
 
 
 @pytest.mark.parametrize(("recipe", "quantised"), list(zip(RECIPES, (12, 10, 8), strict=True)))
-def test_recipes_leave_products_in_fp32(made, tmp_path, recipe, quantised):
+def test_recipes_leave_products_in_fp32(exported_bert, tmp_path, recipe, quantised):
     """Of six products a layer: the narrowing one, and the one that makes attention's values."""
     batches = [(np.array([[2, 5, 6, 3]]), np.ones((1, 4), np.int64))]
-    exact = shutil.copyfile(made / "model.onnx", tmp_path / "exact.onnx")
+    exact = shutil.copyfile(exported_bert / "model.onnx", tmp_path / "exact.onnx")
     quantise(exact, tmp_path / "int8.onnx", batches, RECIPES[recipe])
     operators = [node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node]
     assert operators.count("MatMulInteger") == quantised
@@ -144,13 +131,13 @@ def test_eight_bits_that_lose_too_much_are_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
-def test_layers_are_fixed_by_the_export(made):
+def test_layers_are_fixed_by_the_export(exported_bert):
     with pytest.raises(
         ModelError,
         match=r"exported with layers \[-1\], not \[-2\]; export its source with nuner-embed export --layers -2",
     ):
-        load_encoder(str(made), layers=(-2,))
-    assert load_encoder(str(made), pooling="mean").recipe.pooling == "mean"
+        load_encoder(str(exported_bert), layers=(-2,))
+    assert load_encoder(str(exported_bert), pooling="mean").recipe.pooling == "mean"
 
 
 def test_a_broken_weight_is_caught_and_nothing_is_left(bert, tmp_path, monkeypatch):
@@ -160,7 +147,7 @@ def test_a_broken_weight_is_caught_and_nothing_is_left(bert, tmp_path, monkeypat
 
     write = graph.write_graph
     monkeypatch.setattr(graph, "write_graph", write_broken)
-    with pytest.raises(ExportError, match="is not its source: onnx in f32: minimum cosine -?0"):
+    with pytest.raises(ExportError, match="does not match its source: onnx in f32: minimum cosine -?0"):
         export_onnx(str(bert), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -174,8 +161,8 @@ def break_weight(path):
     onnx.save(model, path)
 
 
-def test_a_changed_file_is_not_run(made, tmp_path):
-    path = shutil.copytree(made, tmp_path / "out") / "model.onnx"
+def test_a_changed_file_is_not_run(exported_bert, tmp_path):
+    path = shutil.copytree(exported_bert, tmp_path / "out") / "model.onnx"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
@@ -183,8 +170,8 @@ def test_a_changed_file_is_not_run(made, tmp_path):
         load_encoder(str(tmp_path / "out"))
 
 
-def test_an_export_is_replaced_only_on_demand(bert, made, tmp_path):
-    shutil.copytree(made, tmp_path / "out")
+def test_an_export_is_replaced_only_on_demand(bert, exported_bert, tmp_path):
+    shutil.copytree(exported_bert, tmp_path / "out")
     with pytest.raises(ExportError, match="replace it with --force"):
         export_onnx(str(bert), tmp_path / "out")
     (tmp_path / "link").symlink_to(tmp_path / "out")
@@ -195,31 +182,31 @@ def test_an_export_is_replaced_only_on_demand(bert, made, tmp_path):
         export_onnx(str(tmp_path / "out"), tmp_path / "again")
 
 
-def test_a_strangers_files_are_left_alone(bert, made, tmp_path, monkeypatch):
+def test_a_strangers_files_are_left_alone(bert, exported_bert, tmp_path, monkeypatch):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ExportError, match=r"and no export\.json: it is not an export; name another directory"):
         export_onnx(str(bert), tmp_path, force=True)
     with pytest.raises(ExportError, match="is a file; name a directory"):
         export_onnx(str(bert), tmp_path / "thesis.txt", force=True)
-    directory = shutil.copytree(made, tmp_path / "out")
+    directory = shutil.copytree(exported_bert, tmp_path / "out")
     (directory / "notes.md").write_text("mine")
-    with pytest.raises(ExportError, match=r"holds notes\.md, which is no part of an export"):
+    with pytest.raises(ExportError, match=r"holds notes\.md, which is not part of an export"):
         export_onnx(str(bert), directory, force=True)
     (directory / "notes.md").unlink()
     (directory / "fused" / "mine").symlink_to(tmp_path)
-    with pytest.raises(ExportError, match="holds fused/mine, which is no part of an export"):
+    with pytest.raises(ExportError, match="holds fused/mine, which is not part of an export"):
         export_onnx(str(bert), directory, force=True)
     (directory / "fused" / "mine").unlink()
     monkeypatch.chdir(directory)
-    with pytest.raises(ExportError, match="is the folder that this runs in"):
+    with pytest.raises(ExportError, match="is the current folder"):
         export_onnx(str(bert), ".", force=True)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
-def test_what_a_killed_export_left_is_taken_away(bert, made, tmp_path):
+def test_what_a_killed_export_left_is_taken_away(bert, exported_bert, tmp_path):
     hexadecimal = "0123456789abcdef"
-    shutil.copytree(made, tmp_path / f".out.{hexadecimal}.new")
-    shutil.copytree(made, tmp_path / f".other.{hexadecimal}.new")  # of another output
+    shutil.copytree(exported_bert, tmp_path / f".out.{hexadecimal}.new")
+    shutil.copytree(exported_bert, tmp_path / f".other.{hexadecimal}.new")  # of another output
     export_onnx(str(bert), tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == [f".other.{hexadecimal}.new", "out"]
     (tmp_path / "out" / f".verify.json.{hexadecimal}.tmp").write_text("{")  # of a verify that was killed
@@ -238,8 +225,8 @@ def test_a_full_disk_leaves_nothing_and_names_the_place(bert, tmp_path, monkeypa
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_fused_copy_appears_whole_or_not_at_all(made, tmp_path, monkeypatch):
-    directory = shutil.copytree(made, tmp_path / "out")
+def test_a_fused_copy_appears_whole_or_not_at_all(exported_bert, tmp_path, monkeypatch):
+    directory = shutil.copytree(exported_bert, tmp_path / "out")
     shutil.rmtree(directory / "fused")
 
     def full(*_args, **_options):
@@ -253,8 +240,8 @@ def test_a_fused_copy_appears_whole_or_not_at_all(made, tmp_path, monkeypatch):
     assert sorted(path.suffix for path in (directory / "fused").iterdir()) == [".json", ".onnx"]
 
 
-def test_facts_of_another_version(made, tmp_path):
-    directory = shutil.copytree(made, tmp_path / "out")
+def test_facts_of_another_version(exported_bert, tmp_path):
+    directory = shutil.copytree(exported_bert, tmp_path / "out")
     facts = json.loads((directory / "export.json").read_text())
     del facts["sha256"]  # as in an export of an earlier version
     for change, message in (

@@ -6,26 +6,14 @@ import pytest
 from command import run
 from fakes import tiny_model
 
-from nuner_embed import export_onnx, verify
+from nuner_embed import verify
 from nuner_embed.errors import CorpusError, ExportError, ModelError
 from nuner_embed.models.onnx_export import graph_sha256
 
 
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory):
-    return tiny_model("bert", tmp_path_factory.mktemp("models") / "bert")
-
-
-@pytest.fixture(scope="module")
-def made(bert, tmp_path_factory):
-    directory = tmp_path_factory.mktemp("made") / "out"
-    export_onnx(str(bert), directory)
-    return directory
-
-
 @pytest.fixture
-def model(made, tmp_path):
-    return shutil.copytree(made, tmp_path / "model")
+def model(exported_bert, tmp_path):
+    return shutil.copytree(exported_bert, tmp_path / "model")
 
 
 def put_back(directory, change):

@@ -123,10 +123,10 @@ def test_what_does_not_belong_together_is_refused(folder, index):
         find_concepts(index, concepts(), [])
     with pytest.raises(
         IndexBundleError,
-        match="compares by l2; concepts of fake are compared by cosine: build",
+        match="uses the metric l2; concepts of fake are compared by cosine: build",
     ):
         find_concepts(Index.build(folder / "rows", folder / "l2", metric="l2"), concepts(), ["red"])
-    with pytest.raises(IndexBundleError, match="concepts agree with the last one alone"):
+    with pytest.raises(IndexBundleError, match="concepts can be compared with the last layer only"):
         find_concepts(Index.build(folder / "first", folder / "first-index"), concepts(), ["red"])
     with pytest.raises(ModelError, match="is not calibrated"):
         concepts().probabilities(np.zeros(1))

@@ -187,7 +187,7 @@ def test_an_index_that_holds_anything_else_is_not_replaced(stores, tmp_path, str
     path = tmp_path / "index" / strange
     path.parent.mkdir(exist_ok=True)
     path.write_text("mine")
-    with pytest.raises(IndexBundleError, match="which is no part of an index; move that file away or name another"):
+    with pytest.raises(IndexBundleError, match="which is not part of an index; move that file away or name another"):
         Index.build(stores[1], tmp_path / "index", force=True)
     assert path.read_text() == "mine"
     assert len(Index.open(tmp_path / "index")) == len(stores[0])
@@ -289,7 +289,7 @@ def test_what_is_reached_through_a_link_is_left_alone(stores, tmp_path, how, lin
     before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
     with pytest.raises(IndexBundleError, match="is a symbolic link, which nuner-embed never makes"):
         _change(index, how, stores[1])
-    with pytest.raises(IndexBundleError, match="which is no part of an index|is not an index"):
+    with pytest.raises(IndexBundleError, match="which is not part of an index|is not an index"):
         Index.build(stores[1], tmp_path / "index", force=True)
     assert before == sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
 
@@ -320,7 +320,7 @@ def test_a_folder_in_the_way_of_a_new_segment(stores, tmp_path):
     (index.path / "segments" / "00001").mkdir()
     (index.path / "segments" / "00001" / "notes").write_text("mine")
     with pytest.raises(
-        IndexBundleError, match=r"segments/00001 holds notes, which is no part of an index; move it away"
+        IndexBundleError, match=r"segments/00001 holds notes, which is not part of an index; move it away"
     ):
         index.add(stores[1])
     assert (index.path / "segments" / "00001" / "notes").read_text() == "mine"

@@ -76,7 +76,7 @@ def test_lists_with_numbers_that_no_row_has(tmp_path, factory, numbers):
         tmp_path / "index.faiss",
         numbered(factory, numbers),
         factory,
-        "its lists do not hold|sequential|sequuential|no FAISS index as",
+        "its lists do not hold|sequential|sequuential|not a FAISS index as",
     )
 
 
@@ -104,7 +104,7 @@ def test_lists_in_another_file_are_not_opened(tmp_path, nested):
     os.mkfifo(lists)
     signal.alarm(20)
     try:
-        with pytest.raises(IndexBundleError, match="it keeps lists in another file"):
+        with pytest.raises(IndexBundleError, match="it keeps its lists in another file"):
             read_faiss(path, factory, DIM, ROWS, IP)
     finally:
         signal.alarm(0)
@@ -123,7 +123,7 @@ def test_a_graph_over_lists_in_another_file(tmp_path):
     os.mkfifo(lists)
     signal.alarm(20)
     try:
-        with pytest.raises(IndexBundleError, match="no FAISS index as HNSW8"):
+        with pytest.raises(IndexBundleError, match="not a FAISS index as HNSW8"):
             read_faiss(path, "HNSW8", DIM, ROWS, IP)
     finally:
         signal.alarm(0)
@@ -134,7 +134,7 @@ def test_a_graph_over_lists_in_another_file(tmp_path):
 )
 def test_a_factory_that_makes_more_than_the_file_holds(tmp_path, factory):
     """It comes from a manifest, which may be a stranger's."""
-    refused(tmp_path / "index.faiss", filled("Flat"), factory, "no FAISS index as")
+    refused(tmp_path / "index.faiss", filled("Flat"), factory, "not a FAISS index as")
 
 
 @pytest.mark.parametrize("factory", ["Flat", "HNSW8", "IVF4,Flat", "IVF4,PQ4x4fsr", "PCA8,IVF4,SQ8"])
@@ -165,5 +165,5 @@ def test_an_l2_file_under_cosine(tmp_path):
     l2 = Index.build(store, tmp_path / "l2", metric="l2")
     path = cosine.path / "segments" / "00000" / "index.faiss"
     path.write_bytes((l2.path / "segments" / "00000" / "index.faiss").read_bytes())
-    with pytest.raises(IndexBundleError, match=r"index.faiss is no FAISS index as Flat makes it \(.*metric_type"):
+    with pytest.raises(IndexBundleError, match=r"index.faiss is not a FAISS index as Flat makes it \(.*metric_type"):
         Index.open(cosine.path)

@@ -230,7 +230,7 @@ def test_another_encoder_is_refused(indexes):
 
 def test_a_mention_without_a_token(indexes, encoder):
     document = Document("q:3", "a \u200b b", spans=(Span(2, 3),))
-    with pytest.raises(IndexBundleError, match="q:3: no token stands for"):
+    with pytest.raises(IndexBundleError, match="q:3: there is no token for"):
         embed_mentions(indexes["mention"], encoder, [document])
 
 
@@ -347,7 +347,7 @@ def test_files_of_queries(tmp_path):
         ("q.jsonl", b'{"query": "a"}\n{"text": "a"}\n', 'q.jsonl:2: expected an object with "query"'),
         ("q.jsonl", b'{"query": 5}\n', 'q.jsonl:1: expected an object with "query"'),
         ("q.jsonl", b"{\n", "q.jsonl:1: broken JSON at character 2"),
-        ("q.csv", b"a\n", "queries come as .txt"),
+        ("q.csv", b"a\n", "expected a .txt file"),
     ],
 )
 def test_bad_files_of_queries_name_the_line(tmp_path, name, content, message):

@@ -196,13 +196,13 @@ def test_a_missing_or_damaged_piece_is_an_error(larger, tmp_path, name):
     with pytest.raises(IndexBundleError, match=f"{name} is missing"):
         Index.open(index.path)
     path.write_bytes(data[:-1])
-    with pytest.raises(IndexBundleError, match=f"{name} is missing or not as long"):
+    with pytest.raises(IndexBundleError, match=f"{name} is missing or does not have the length"):
         Index.open(index.path)
     changed = bytearray(data)
     changed[len(data) // 2] ^= 1
     path.write_bytes(changed)
     if name in ("ids.npy", "late.npy"):  # they rise no more
-        with pytest.raises(IndexBundleError, match="npy holds numbers that do not rise"):
+        with pytest.raises(IndexBundleError, match="npy holds numbers that do not increase"):
             Index.open(index.path)
     else:
         assert Index.open(index.path).verify() == [f"00000/{name} is not what was written (sha256 differs)"]
@@ -304,8 +304,8 @@ def test_manifests_that_are_none(larger, tmp_path):
         ({"segments": 5}, "segments: expected array, got int"),
         ({"segments": [{"name": "x"}]}, r"segments\[0\].name"),
         ({"segments": [{**segment, "name": "../x"}]}, r"segments\[0\].name"),
-        ({"segments": [{**segment, "name": "00001"}]}, "their names do not rise, or reach next_segment"),
-        ({"segments": [segment, segment]}, "their names do not rise"),
+        ({"segments": [{**segment, "name": "00001"}]}, "their names do not increase, or reach next_segment"),
+        ({"segments": [segment, segment]}, "their names do not increase"),
         (
             {"segments": [{**segment, "parts": 10**15}]},
             "does not consist of the files that 1000000000000000 parts make",
@@ -320,7 +320,7 @@ def test_manifests_that_are_none(larger, tmp_path):
         ({"dim": 16.5}, "dim: expected int, got float"),
         ({"target_recall": float("nan")}, "target_recall"),
         ({"recipe": {**good["recipe"], "pooling": "max"}}, "pooling: invalid enum value 'max'"),
-        ({"recipe": {"layers": [-1]}}, "recipe: it lacks a value"),
+        ({"recipe": {"layers": [-1]}}, "recipe: a value is missing"),
         ({"recipe": {**good["recipe"], "layers": 5}}, "layers: expected array, got int"),
         ({"semantic_hash": "0"}, "semantic_hash"),
         ({"next_id": -1}, "next_id"),
@@ -376,9 +376,7 @@ def _write_for_ever(path, store, seed):
             index.compact()
 
 
-@pytest.mark.parametrize(
-    ("seed", "kills"), [(0, 1), pytest.param(1, 5, marks=pytest.mark.slow), pytest.param(2, 5, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("seed", "kills"), [(0, 1), pytest.param(1, 10, marks=pytest.mark.slow)])
 def test_writers_killed_at_random_moments(stores, tmp_path, seed, kills):
     """The index opens, searches and verifies whenever its writer dies, and searches go on meanwhile."""
     index = Index.build(stores[1], tmp_path / "index", kind="ivf")

@@ -202,5 +202,5 @@ def test_flat_that_does_not_fit_into_memory_is_measured_against_others(store, tm
     (segment,) = index.bundle.segments
     assert (segment.kind, len(segment.trials)) == ("ivf_pq", 4)
     few = make_store(tmp_path / "few", 4, documents=1)
-    with pytest.raises(IndexBundleError, match="rows take 0.0 MB, and of so few no kind takes less"):
+    with pytest.raises(IndexBundleError, match="rows take 0.0 MB, and no kind takes less for so few rows"):
         Index.build(few, tmp_path / "x", max_memory=1000)

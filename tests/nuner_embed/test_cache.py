@@ -58,8 +58,8 @@ def test_no_home_folder_is_a_temporary_cache_and_one_line(tmp_path, caplog):
     assert temporary(tmp_path).stat().st_mode & 0o777 == 0o700
     (line,) = caplog.messages
     assert line == (
-        f"there is no home folder: what is made once is kept in {temporary(tmp_path)}; "
-        "NUNER_EMBED_CACHE names another place"
+        f"there is no home folder; the cache folder is {temporary(tmp_path)}; "
+        "the environment variable NUNER_EMBED_CACHE names another"
     )
 
 
@@ -74,7 +74,7 @@ def test_a_home_in_which_nothing_can_be_made(monkeypatch, tmp_path, caplog):
     (tmp_path / "home").write_text("a file, so that not even root makes a folder in it")
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
     assert cached("m") == temporary(tmp_path) / "m"
-    assert caplog.messages[0].startswith(f"{tmp_path}/home/.cache/nuner-embed cannot be written: what is made once")
+    assert caplog.messages[0].startswith(f"{tmp_path}/home/.cache/nuner-embed cannot be written; the cache folder is")
 
 
 def test_what_a_read_only_cache_holds_is_used(monkeypatch, tmp_path):
@@ -105,7 +105,9 @@ def test_a_temporary_folder_of_somebody_else_is_not_used(tmp_path):
 
 def test_nowhere_to_write_names_the_variable(monkeypatch, tmp_path):
     (tmp_path / "tmp").rmdir()
-    with pytest.raises(NunerEmbedError, match="can be written with the environment variable NUNER_EMBED_CACHE"):
+    with pytest.raises(
+        NunerEmbedError, match="no writable cache folder .*; name one with the environment variable NUNER_EMBED_CACHE"
+    ):
         cached("m")
 
 

@@ -93,4 +93,4 @@ def test_the_command(place):
     assert result.stdout == f"removed {place}/user/.out.{HEX}.new, 1.0 kB\n"
     assert result.stderr == "1 leftover, 1.0 kB removed\n"
     assert run("doctor", "--clean", place / "user", check=0).stderr == "nothing to remove\n"
-    assert "is no folder" in run("doctor", "--clean", place / "none", check=1).stderr
+    assert "is not a folder" in run("doctor", "--clean", place / "none", check=1).stderr

@@ -76,9 +76,9 @@ def test_what_does_not_fit_is_one_line(tmp_path: Path, old: str, new: str, messa
 
 def test_pipes_devices_and_large_files_are_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match="no regular file"):
+    with pytest.raises(ValueError, match="not a regular file"):
         read_json(tmp_path / "pipe")
-    with pytest.raises(ValueError, match="no regular file"):
+    with pytest.raises(ValueError, match="not a regular file"):
         read_json(Path("/dev/zero"))
     (tmp_path / "large").write_text("1" * 100)
     with pytest.raises(ValueError, match="at most"):

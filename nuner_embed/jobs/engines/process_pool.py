@@ -155,7 +155,7 @@ class WorkerContext(SpawnContext):
         if -signal.SIGKILL in codes:
             return (
                 "a worker process was killed, most likely because memory ran out; the same command with fewer "
-                "--workers goes on"
+                "--workers continues"
             )
         if self._needs_main and 1 in codes:
             return (
@@ -164,8 +164,8 @@ class WorkerContext(SpawnContext):
             )
         ends = {_named(code) for code in codes if code != -signal.SIGTERM}  # sent by the pool to the other workers
         return (
-            f"a worker process ended ({', '.join(sorted(ends)) or 'nobody knows how'}); what it said stands above. "
-            "The same command goes on, also without --workers"
+            f"a worker process ended ({', '.join(sorted(ends)) or 'for an unknown reason'}); see its output above. "
+            "The same command continues, also without --workers"
         )
 
 

@@ -82,7 +82,7 @@ def test_a_damaged_line_is_named(job, tmp_path):
     kept = beside(tmp_path / "out.jsonl", REPLIES_SUFFIX)
     first, rest = kept.read_bytes().split(b"\n", 1)
     kept.write_bytes(first + b'\n{"key": 3}\n' + rest)
-    message = r"out\.replies\.jsonl:2: not a line of kept replies \(.*key.*\); mend or remove"
+    message = r"out\.replies\.jsonl:2: not a line of kept replies \(.*key.*\); repair or remove"
     with pytest.raises(AnnotationError, match=message):
         job()
 
@@ -147,7 +147,7 @@ def test_a_key_that_is_none_is_not_shown(monkeypatch, key):
     "url", ["localhost:8000/v1", "http://localhost:abc/v1", "http://[::1/v1", "http://h:99999/v1", "ftp://h/v1", ""]
 )
 def test_what_is_no_address(url):
-    with pytest.raises(AnnotationError, match="--base-url is no address; expected one such as http"):
+    with pytest.raises(AnnotationError, match="--base-url is not a URL; expected one such as http"):
         LLMServer("m", url)
 
 

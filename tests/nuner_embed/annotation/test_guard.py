@@ -149,7 +149,7 @@ def test_a_redirection_that_asks_something_else_is_never_kept(llm, job, tmp_path
         return True
 
     llm.misbehave = misbehave
-    with pytest.raises(AnnotationError, match=rf"redirects \(HTTP {status}\).*\(GET\); name the address"):
+    with pytest.raises(AnnotationError, match=rf"redirects \(HTTP {status}\).*a GET; name the final address"):
         job()
     assert (tmp_path / "out.replies.jsonl").read_bytes() == b""
 

@@ -124,7 +124,7 @@ def test_what_is_no_file(tmp_path, what):
     path = tmp_path / "x.replies.jsonl"
     path.mkdir() if what == "folder" else os.mkfifo(path)
     for opening in (open_ledger, read_ledger):
-        with pytest.raises(AnnotationError, match=r"x\.replies\.jsonl (is no regular file|cannot be opened)"):
+        with pytest.raises(AnnotationError, match=r"x\.replies\.jsonl (is not a regular file|cannot be opened)"):
             opening(path).__enter__()
 
 
@@ -187,7 +187,7 @@ def test_a_full_disk_leaves_whole_lines_and_the_next_reply_that_fits_is_kept(pat
     before = path.read_bytes()
     with open_ledger(path) as ledger:
         with files_of_at_most(len(before) + 300):
-            with pytest.raises(AnnotationError, match="cannot be written: .*; what it holds is whole"):
+            with pytest.raises(AnnotationError, match="cannot be written: .*; the replies in it are intact"):
                 ledger.add(kept(3, "x" * 1000))
             assert path.read_bytes() == before
             ledger.add(kept(4))

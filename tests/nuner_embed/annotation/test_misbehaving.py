@@ -44,13 +44,13 @@ def test_a_passing_failure_is_tried_again(llm, job, status):
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (b"<html>busy</html>", "the answer is no JSON"),
-        ({"hello": 1}, "the answer is no chat completion"),
-        ([], "the answer is no chat completion"),
-        ({"choices": 5}, "the answer is no chat completion"),
-        ({"choices": "abc"}, "the answer is no chat completion"),
-        ({"choices": [None]}, "the answer is no chat completion"),
-        ({"choices": {"a": 1}}, "the answer is no chat completion"),
+        (b"<html>busy</html>", "the answer is not JSON"),
+        ({"hello": 1}, "the answer is not a chat completion"),
+        ([], "the answer is not a chat completion"),
+        ({"choices": 5}, "the answer is not a chat completion"),
+        ({"choices": "abc"}, "the answer is not a chat completion"),
+        ({"choices": [None]}, "the answer is not a chat completion"),
+        ({"choices": {"a": 1}}, "the answer is not a chat completion"),
         ({"choices": [{"message": {"content": None}}]}, "the answer holds no text"),
         ({"choices": [{"message": {"content": "a <> b"}}], "model": "\ud800"}, "the answer is not valid Unicode"),
     ],
@@ -173,7 +173,7 @@ def test_an_answer_that_is_all_reasoning_is_told_and_asked_for_again_the_next_ti
     llm.misbehave = misbehave
     report, asking = job(concurrency=1)
     (reason,) = asking.failures
-    assert reason.startswith("the answer ends within its reasoning; raise the limit of tokens or turn reasoning off")
+    assert reason.startswith("the answer ends within its reasoning; raise the token limit or turn reasoning off")
     assert (llm.asked.count(TEXTS[2]), asking.answered, report.concepts["harbour"]) == (1, 5, 0)
     llm.misbehave = lambda number, text, handler: False
     assert job()[1].answered == 1

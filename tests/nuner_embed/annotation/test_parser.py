@@ -266,7 +266,7 @@ def test_an_instruction_needs_one_place_for_the_text(tmp_path):
     path.write_text("Label {text} please")
     assert Instruction.read(path).about("{text} x") == "Label {text} x please"
     path.write_text("Label it")
-    with pytest.raises(AnnotationError, match=r"holds \{text\} once, .* found 0 times"):
+    with pytest.raises(AnnotationError, match=r"must hold \{text\} exactly once, .* found 0 times"):
         Instruction.read(path)
     with pytest.raises(AnnotationError, match="cannot be read: No such file"):
         Instruction.read(tmp_path / "none")

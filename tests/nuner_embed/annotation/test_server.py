@@ -119,5 +119,5 @@ def test_options_travel_in_the_request_and_belong_to_the_key(llm, job):
 
 @pytest.mark.parametrize("name", ["model", "messages", "stream", "n", "temperature"])
 def test_options_that_are_taken(name):
-    with pytest.raises(AnnotationError, match=f"--llm-option {name}: cannot be set so; "):
+    with pytest.raises(AnnotationError, match=f"--llm-option {name}: cannot be set this way; "):
         LLMServer("m", "http://localhost/v1", options={name: 1})

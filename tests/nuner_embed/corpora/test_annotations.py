@@ -101,7 +101,7 @@ def test_tags_of_tokens(tmp_path, caplog, tokens, key):
 def test_tags_of_entities_go_before_other_labels(tmp_path, caplog):
     record = {"tokens": WORDS, "labels": ["A0", "V", "O", "A1", "A1"], "ner_tags": TAGS}
     assert read(tmp_path, record)[0].spans == SPANS
-    assert unread(caplog) == ["not read, though looking like annotations: labels (c.jsonl:1)"]
+    assert unread(caplog) == ["not read, although it looks like annotations: labels (c.jsonl:1)"]
 
 
 def test_words_that_gliner_annotates(tmp_path):
@@ -126,7 +126,7 @@ def test_what_spans_of_tokens_count_is_seen_from_the_file(tmp_path, first, secon
     assert documents[1].spans[0].end == 25
     documents = read(tmp_path, {"tokens": WORDS, "ents": first}, {"text": TEXT, "ents": [[0, 4, "person"]]})
     assert documents[1].spans == SPANS[:1]  # beside a text, spans count its characters
-    with pytest.raises(CorpusError, match=r'c.jsonl: "ents" seems to count tokens, and nothing tells whether'):
+    with pytest.raises(CorpusError, match=r'c.jsonl: "ents" seems to count tokens, but the end of a span may be'):
         read(tmp_path, {"tokens": WORDS, "ents": [[3, 4, "harbour"]]})
 
 
@@ -219,7 +219,7 @@ def test_what_was_annotation_once_must_be_readable(tmp_path, record, reason):
 def test_what_looks_like_annotation_and_is_not_read_is_named_once(tmp_path, caplog, record, named):
     documents = read(tmp_path, {"text": "calm"}, record, record)
     assert len(documents) == 3
-    assert unread(caplog) == [f"not read, though looking like annotations: {named}"]
+    assert unread(caplog) == [f"not read, although it looks like annotations: {named}"]
 
 
 def test_what_does_not_look_like_annotation(tmp_path, caplog):
@@ -286,7 +286,7 @@ def test_large_lists_of_large_strings_in_parquet_files(tmp_path, caplog):
         "x": [[1]],
     }
     assert read_parquet(tmp_path, pa.table(columns))[0].spans == SPANS
-    assert unread(caplog) == ["not read, though looking like annotations: mentions (c.parquet:1)"]
+    assert unread(caplog) == ["not read, although it looks like annotations: mentions (c.parquet:1)"]
 
 
 def test_the_survey_counts_annotated_documents(tmp_path):

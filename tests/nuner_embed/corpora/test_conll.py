@@ -111,8 +111,11 @@ def test_what_is_not_certain_is_refused_with_what_was_seen(tmp_path, layout):
         (["d1 Oslo B-city", "d1 sleeps O"], "no field is certain to hold words"),
         (["1 Oslo B-city", "1 sleeps O", "2 Mara B-person", "2 too O"], "no field is certain to hold words"),
         (["1 Oslo B-city"], "no field is certain to hold words"),
-        (["Sent_ID Word Tag", "1 Oslo B-city", "1 sleeps O"], "a field tells sentences apart, and blank lines should"),
-        (["Sentence Word POS Tag", "1 Oslo NE B-city", "_ sleeps V O"], "a field tells sentences apart"),
+        (
+            ["Sent_ID Word Tag", "1 Oslo B-city", "1 sleeps O"],
+            "a field marks the sentences, but blank lines should separate them",
+        ),
+        (["Sentence Word POS Tag", "1 Oslo NE B-city", "_ sleeps V O"], "a field marks the sentences"),
         (["The/O ferry/B-ship left/O", "Mara/B-person stays/O too/O"], "no field is certain to hold tags"),
         (["Oslo city", "sleeps 0", "now 0"], "no field is certain to hold tags"),
     ],
@@ -178,7 +181,7 @@ def test_commas_are_no_separators(tmp_path, mark):
     for header in ("", f"word{mark}tag\n"):
         content = header + in_columns(lambda i, w, t: [w, t], mark)
         with pytest.raises(
-            CorpusError, match=rf"must be parted by tabs or blanks, not by '{mark}'; found 1 .*(The|word)"
+            CorpusError, match=rf"must be separated by tabs or blanks, not by '{mark}'; found 1 .*(The|word)"
         ):
             read(tmp_path / "c.tsv", content)
 

@@ -110,7 +110,7 @@ def test_conllu_gives_back_any_text(tmp_path_factory, words, key):
 
 def test_other_layouts_are_refused_with_what_to_say(tmp_path):
     (tmp_path / "c.conllu").write_text(in_columns(lambda i, w, t: [w, t]))
-    message = r"^c.conllu: not CoNLL-U, which has 10 fields a word; found 2 tab.*--format conll reads others$"
+    message = r"^c.conllu: not CoNLL-U, which has 10 fields per word; found 2 tab.*--format conll reads other files$"
     with pytest.raises(CorpusError, match=message):
         Corpus([tmp_path / "c.conllu"]).survey()
     assert found(tmp_path / "c.conllu", in_columns(lambda i, w, t: [w, t])) == [FERRY, SHORT]  # with --format conll

@@ -194,7 +194,7 @@ def test_parquet(tmp_path):
     (tmp_path / "c.parquet.gz").write_bytes(gzip.compress((tmp_path / "c.parquet").read_bytes()))
     assert read(tmp_path / "c.parquet.gz") == read(tmp_path / "c.parquet")
     pq.write_table(pa.table({"body": ["a", None, "c"], "key": ["x", "y", "z"]}), tmp_path / "d.parquet")
-    with pytest.raises(CorpusError, match="d.parquet: no column 'text'; it has body, key; say --text-column"):
+    with pytest.raises(CorpusError, match="d.parquet: no column 'text'; it has body, key; use --text-column"):
         read(tmp_path / "d.parquet")
     with pytest.raises(CorpusError, match="no column 'nr'"):
         read(tmp_path / "d.parquet", text_column="body", id_column="nr")
@@ -316,7 +316,7 @@ def test_standard_input(monkeypatch):
         spool = corpus.files[0].path
         assert spool.exists()
     assert not spool.exists()
-    with pytest.raises(CorpusError, match="goes alone"):
+    with pytest.raises(CorpusError, match="cannot be combined with other files"):
         Corpus(["-", "x.txt"])
 
 

@@ -137,7 +137,7 @@ def test_one_parquet_column_as_text_and_id(tmp_path):
 
 def test_a_parquet_file_of_many_columns_does_not_flood_the_message(tmp_path):
     pq.write_table(pa.table({f"column{i}": [1] for i in range(500)}), tmp_path / "c.parquet")
-    with pytest.raises(CorpusError, match="and 480 more; say --text-column"):
+    with pytest.raises(CorpusError, match="and 480 more; use --text-column"):
         read(tmp_path / "c.parquet")
 
 

@@ -116,7 +116,7 @@ def test_regions_of_html_are_named_as_unread(tmp_path, caplog):
     }
     (document,) = read(tmp_path, [task(annotation(html))])
     assert document.spans == ()
-    assert "not read, though looking like annotations: hypertextlabels (c.json:1)" in caplog.text
+    assert "not read, although it looks like annotations: hypertextlabels (c.json:1)" in caplog.text
 
 
 def test_texts_and_ids_under_other_keys(tmp_path):
@@ -145,7 +145,7 @@ def test_texts_and_ids_under_other_keys(tmp_path):
         ('[{"data": {"text": "a"}}\n{"data"', "c.json:2: broken JSON in this line: expected a comma or the end"),
         ('[{"data": {"text": "a"}},', "c.json:1: broken JSON in this line: Expecting value"),
         ('[{"data": {"text": "a"}}', "c.json:1: broken JSON in this line: expected a comma or the end"),
-        ('[{"data": {"text": "a"}}]\n\n[]', "c.json:3: broken JSON in this line: expected nothing behind the array"),
+        ('[{"data": {"text": "a"}}]\n\n[]', "c.json:3: broken JSON in this line: expected nothing after the array"),
         ("[" * 100_000, "c.json:1: broken JSON in this line: nested too deeply"),
         (b'[{"data": {"text": "\xff"}}]', "c.json: not valid UTF-8"),
     ],

@@ -26,7 +26,7 @@ def test_a_map_takes_the_place_of_a_map(drawn, tmp_path):
     require_own(page, picture)
     page.unlink()
     with pytest.raises(
-        ModelError, match=r"c.png is no map of concepts, and would be overwritten; move it away or name"
+        ModelError, match=r"c.png is not a map of concepts, and would be overwritten; move it away or name"
     ):
         require_own(page, picture)
 
@@ -44,5 +44,5 @@ def test_what_is_no_map_is_not_overwritten(drawn, tmp_path, name, put):
         "empty": path.touch,
         "link": lambda: path.symlink_to("nowhere"),
     }[put]()
-    with pytest.raises(ModelError, match=f"{name} is no map of concepts"):
+    with pytest.raises(ModelError, match=f"{name} is not a map of concepts"):
         require_own(tmp_path / "c.html", tmp_path / "c.png")

@@ -57,7 +57,7 @@ def test_saving_leaves_other_folders_alone(tagger, tmp_path, name):
 def test_saving_over_a_probe_with_something_beside_it_is_refused(tagger, tmp_path):
     tagger.save(tmp_path / "probe")
     (tmp_path / "probe" / "notes.txt").write_text("mine")
-    with pytest.raises(ProbeError, match="holds notes.txt, which is no part of a probe"):
+    with pytest.raises(ProbeError, match="holds notes.txt, which is not part of a probe"):
         tagger.save(tmp_path / "probe", force=True)
     assert len(list((tmp_path / "probe").iterdir())) == 3
 
@@ -138,7 +138,7 @@ def reshape(values):
         (damage(lambda values: values.update(types=["time", ""])), "types: a name that is empty"),
         (damage(lambda values: values.update(types=["time", "\ud800"])), "types: a name that is empty, or no text"),
         (damage(lambda values: values.update(types=list(map(str, range(10_001))))), "types: .*length <= 10000"),
-        (damage(lambda values: values.update(recipe={"foo": 1})), "recipe: a recipe knows no foo"),
+        (damage(lambda values: values.update(recipe={"foo": 1})), "recipe: a recipe has no field foo"),
         (damage(lambda values: values.update(types=["boat"])), "are not those that were written .sha256 differs"),
         (damage(lambda values: values.pop("parameters")), "missing required field parameters"),
         (damage(lambda values: values["parameters"].update(threshold=1)), "the threshold is no number between 0 and 1"),

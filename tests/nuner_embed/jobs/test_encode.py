@@ -39,7 +39,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(corpus_file, tmp_path, bat
     job(corpus_file, tmp_path / "whole", granularity="token")
     with pytest.raises(KeyboardInterrupt):
         job(corpus_file, tmp_path / "s", StopAfter(batches), granularity="token")
-    with pytest.raises(StoreError, match="is unfinished .* the same nuner-embed encode command again"):
+    with pytest.raises(StoreError, match="is unfinished .* the same nuner-embed encode command finishes"):
         Store.open(tmp_path / "s")
     done = len(Store.open(tmp_path / "s", allow_incomplete=True).shards)
     reporter = Recording()
@@ -227,7 +227,7 @@ def test_numbers_that_a_dtype_cannot_hold(corpus_file, tmp_path, monkeypatch):
 def test_a_disk_that_is_too_small_is_seen_before_anything_is_written(corpus_file, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr("nuner_embed.jobs.encode.shutil.disk_usage", lambda path: usage)
-    with pytest.raises(StoreError, match="the store will weigh about .* are free on the disk"):
+    with pytest.raises(StoreError, match="the store will take about .* are free on the disk"):
         job(corpus_file, tmp_path / "s")
     assert not (tmp_path / "s" / "manifest.json").exists()
 

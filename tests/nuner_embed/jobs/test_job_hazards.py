@@ -121,7 +121,7 @@ def test_a_disk_too_small_for_another_store_keeps_the_old_one(corpus_file, tmp_p
     job(corpus_file, tmp_path / "s")
     before = files(tmp_path / "s")
     monkeypatch.setattr("nuner_embed.jobs.encode.shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
-    with pytest.raises(StoreError, match="the store will weigh about"):
+    with pytest.raises(StoreError, match="the store will take about"):
         job(corpus_file, tmp_path / "s", force=True)
     assert files(tmp_path / "s") == before
 

@@ -140,7 +140,7 @@ def test_interrupted_politely_the_command_line_says_how_to_go_on(small_model, tm
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number, err
     assert "Interrupted." in err
-    assert "The same command goes on" in err
+    assert "The same command continues" in err
     assert "Traceback" not in err
     assert not list(store.glob(".writer.json"))
 

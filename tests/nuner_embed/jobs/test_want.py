@@ -71,7 +71,7 @@ def test_a_store_of_more_shards_than_descriptors(corpus_file, tmp_path):
     ("error", "said"),
     [
         (MemoryError(), "memory ran out; what is finished is kept"),
-        (RuntimeError("can't start new thread"), "no more threads or memory; what is finished is kept"),
+        (RuntimeError("can't start new thread"), "refuses another thread or more memory; what is finished is kept"),
         (OSError(28, "No space left on device", "/elsewhere/x"), "/elsewhere/x cannot be used: No space left"),
     ],
 )

@@ -6,11 +6,10 @@ import shutil
 
 import numpy as np
 import pytest
-from fakes import tiny_model
 from mutating import copied, mutate
 from safetensors.numpy import load_file, save_file
 
-from nuner_embed import export_onnx, load_encoder, verify
+from nuner_embed import load_encoder, verify
 from nuner_embed.errors import NunerEmbedError
 from nuner_embed.models.concept_facts import ConceptFacts
 from nuner_embed.models.delta import compose, ship
@@ -19,18 +18,6 @@ from nuner_embed.runtimes.parity import Measurement
 
 TEXTS = ["the ferry left at seven", "Zürich 7"]
 MANY = pytest.param(400, marks=pytest.mark.slow)
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory):
-    return tiny_model("bert", tmp_path_factory.mktemp("models") / "bert")
-
-
-@pytest.fixture(scope="module")
-def exported(bert, tmp_path_factory):
-    directory = tmp_path_factory.mktemp("made") / "out"
-    export_onnx(str(bert), directory)
-    return directory
 
 
 def encoded(directory, **options):
@@ -60,10 +47,10 @@ def test_a_damaged_model(bert, tmp_path, count):
 
 
 @pytest.mark.parametrize("count", [8, MANY])
-def test_a_damaged_export(exported, tmp_path, count):
+def test_a_damaged_export(exported_bert, tmp_path, count):
     chance = random.Random(8)
     for number in range(count):
-        directory = copied(exported, tmp_path / "copy")
+        directory = copied(exported_bert, tmp_path / "copy")
         what = mutate(directory, chance)
         try:
             encoded(directory, runtime="onnx")
@@ -122,16 +109,16 @@ def test_damaged_facts_of_a_concept_encoder(tmp_path, count):
             raise AssertionError(f"{number}: {what}") from error
 
 
-def test_what_is_remembered_and_damaged_is_made_anew_quietly(exported, bert, tmp_path, monkeypatch, caplog):
+def test_what_is_remembered_and_damaged_is_made_anew_quietly(exported_bert, bert, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("NUNER_EMBED_CACHE", str(tmp_path / "cache"))
     chance = random.Random(11)
-    expected = [encoded(exported), encoded(bert)]
+    expected = [encoded(exported_bert), encoded(bert)]
     made = shutil.copytree(tmp_path / "cache", tmp_path / "made")
     assert {path.parent.name for path in made.rglob("*.json")} == {"runtimes", "padding"}
     for _ in range(8):
         copied(made, tmp_path / "cache")
         what = mutate(tmp_path / "cache", chance)
-        for found, before in zip([encoded(exported), encoded(bert)], expected, strict=True):
+        for found, before in zip([encoded(exported_bert), encoded(bert)], expected, strict=True):
             for one, other in zip(found, before, strict=True):
                 np.testing.assert_allclose(one, other, atol=1e-4, err_msg=what)
     assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]

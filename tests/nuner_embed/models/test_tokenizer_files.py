@@ -142,7 +142,7 @@ def test_an_exported_directory_holds_the_tokenizer_that_was_used(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "tokenizer_config.json is no JSON"),
+        ("{", "tokenizer_config.json is not JSON"),
         ("[]", "tokenizer_config.json is not a JSON object"),
         ('{"do_lower_case": "no"}', "do_lower_case must be true or false, not 'no'"),
         ('{"added_tokens_decoder": {"x": 1}}', "added_tokens_decoder does not describe tokens"),

@@ -143,7 +143,7 @@ def test_a_model_of_an_earlier_version_is_ours_if_its_cards_are(tmp_path):
     train(tmp_path / "m", "new", force=True)
     write_model(tmp_path / "n", "old", cards=False)
     (tmp_path / "n" / "concept_encoder" / "README.md").write_text("mine")
-    with pytest.raises(PretrainingError, match=r"concept_encoder/README.md is not as nuner-embed wrote it"):
+    with pytest.raises(PretrainingError, match=r"concept_encoder/README.md was changed after nuner-embed wrote it"):
         train(tmp_path / "n", "new", force=True)
 
 
@@ -187,7 +187,7 @@ def test_what_comes_while_a_run_goes_on_stays(tmp_path):
         finish(work)
         (tmp_path / "m" / "README.md").write_text("mine")
         (tmp_path / "m" / "config.json").write_text("mine")
-        with pytest.raises(PretrainingError, match=r"m/config.json is in the way of the finished model"):
+        with pytest.raises(PretrainingError, match=r"m/config.json is in the place of the finished model"):
             place(tmp_path / "m", work)
         (tmp_path / "m" / "config.json").unlink()
         (tmp_path / "m" / "training" / "notes.txt").write_text("mine")
@@ -196,7 +196,7 @@ def test_what_comes_while_a_run_goes_on_stays(tmp_path):
     left = tree(tmp_path / "m")
     assert [left[name] for name in ("README.md", "notes.txt", "training/notes.txt")] == ["mine"] * 3
     assert left["config.json"] == "new"
-    with pytest.raises(PretrainingError, match=r"m holds notes.txt, which is no part of a finished model"):
+    with pytest.raises(PretrainingError, match=r"m holds notes.txt, which is not part of a finished model"):
         train(tmp_path / "m", "other", force=True)
     assert tree(tmp_path / "m") == left
 

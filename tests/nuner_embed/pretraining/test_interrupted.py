@@ -59,7 +59,7 @@ def test_replacing_a_finished_model_can_be_interrupted_too(trained, data, base, 
     assert same(weights(tmp_path / "m"), finished)  # until there is a new one
     notes = []
     run(data, base, tmp_path / "m", **values, options={"note": notes.append})
-    assert notes[0].startswith("going on from step 1")
+    assert notes[0].startswith("continuing from step 1")
     assert not (tmp_path / "m" / "concept_encoder").exists()  # the old one's would not belong to it
 
 
@@ -100,12 +100,12 @@ def test_a_full_disk_while_the_model_is_written_loses_nothing(data, base, traine
 
     with monkeypatch.context() as patch:
         patch.setattr(parts_module, "save_network", full)
-        with pytest.raises(PretrainingError, match=r"training/result cannot be written: .* the same command goes on"):
+        with pytest.raises(PretrainingError, match=r"training/result cannot be written: .* the same command continues"):
             run(data, base, tmp_path / "m")
     assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["training"]
     notes = []
     run(data, base, tmp_path / "m", options={"note": notes.append})
-    assert notes[0].startswith("going on from step")
+    assert notes[0].startswith("continuing from step")
     assert same(weights(tmp_path / "m"), weights(trained[0]))
 
 
@@ -114,7 +114,7 @@ def test_no_room_for_what_the_frozen_layers_make(data, base, tmp_path, monkeypat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(PretrainingError, match=r"texts\.npy cannot be written: No space left .* say --no-cache"):
+    with pytest.raises(PretrainingError, match=r"texts\.npy cannot be written: No space left .* use --no-cache"):
         run(data, base, tmp_path / "m")
     assert not (tmp_path / "m" / "training" / "texts.npy").exists()
     run(data, base, tmp_path / "m", epochs=1, options={"cache": False})

@@ -210,7 +210,7 @@ def test_no_room_for_the_states(tmp_path, monkeypatch):
     import shutil
 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
-    with pytest.raises(PretrainingError, match="0.0 GB are free at .*--no-cache"):
+    with pytest.raises(PretrainingError, match="0.0 GB are free in .*--no-cache"):
         states(tmp_path, Halves(network(tmp_path), 1))
 
 

@@ -114,7 +114,7 @@ def test_interrupted_it_ends_in_the_same_weights(data, base, tmp_path, monkeypat
             run(data, base, tmp_path / "halting", accumulate=accumulate, options={"note": notes.append})
         assert not (tmp_path / "halting" / "config.json").exists()
     run(data, base, tmp_path / "halting", accumulate=accumulate, options={"note": notes.append})
-    assert any("going on from step" in text for text in notes)
+    assert any("continuing from step" in text for text in notes)
     assert len(steps) > len(set(steps))
     assert same(weights(tmp_path / "halting"), weights(tmp_path / "whole"))
     assert metrics(tmp_path / "halting") == metrics(tmp_path / "whole")
@@ -273,7 +273,7 @@ def test_a_loss_that_is_no_number_ends_the_run(data, base, tmp_path):
     weights = load_file(base / "model.safetensors")
     weights["encoder.layer.1.output.dense.weight"][:] = math.inf
     save_file(weights, tmp_path / "broken" / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(PretrainingError, match="the loss is no number any more at step"):
+    with pytest.raises(PretrainingError, match="the loss is not finite at step"):
         run(data, tmp_path / "broken", tmp_path / "m", frozen_layers=0, frozen_concept_layers=0)
 
 

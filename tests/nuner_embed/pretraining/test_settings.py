@@ -43,10 +43,10 @@ def test_the_papers_values():
 
 def test_what_is_no_file_of_settings(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(PretrainingError, match="pipe: no file of settings: it is no regular file"):
+    with pytest.raises(PretrainingError, match="pipe: not a settings file: it is not a regular file"):
         read_settings(tmp_path / "pipe")
     (tmp_path / "long").write_bytes(b"#" * (SETTINGS_BYTES + 1))
-    with pytest.raises(PretrainingError, match="long: no file of settings: it has 1 MiB, at most 1 are read"):
+    with pytest.raises(PretrainingError, match="long: not a settings file: it has 1 MiB, at most 1 are read"):
         read_settings(tmp_path / "long")
     (tmp_path / "deep").write_text("a = " + "[" * 100_000)
     with pytest.raises(PretrainingError, match="deep: not valid TOML"):
@@ -59,13 +59,13 @@ def test_settings_in_a_file(tmp_path):
     (tmp_path / "a.toml").write_text("clip = 0.5\nwarmup-ratio = 0.2\n")  # by its earlier name, and by its present one
     assert read_settings(tmp_path / "a.toml") == {"max_grad_norm": 0.5, "warmup_ratio": 0.2}
     (tmp_path / "a.toml").write_text("warmup = 0.1\nwarmup_ratio = 0.2\n")
-    with pytest.raises(PretrainingError, match="a setting stands there twice, by two names: warmup, warmup_ratio"):
+    with pytest.raises(PretrainingError, match="a setting occurs twice, under two names: warmup, warmup_ratio"):
         read_settings(tmp_path / "a.toml")
     (tmp_path / "a.toml").write_text("lerning_rate = 1\n")
     with pytest.raises(PretrainingError, match=r"a\.toml: no setting is called lerning_rate; there are"):
         read_settings(tmp_path / "a.toml")
     (tmp_path / "a.toml").write_text("batch_size = 1\nbatch-size = 2\n")
-    with pytest.raises(PretrainingError, match="a setting stands there twice"):
+    with pytest.raises(PretrainingError, match="a setting occurs twice"):
         read_settings(tmp_path / "a.toml")
     (tmp_path / "a.toml").write_text("= 1\n")
     with pytest.raises(PretrainingError, match="not valid TOML"):

@@ -292,5 +292,5 @@ def test_a_new_runtime_is_a_class_and_a_line(folder, monkeypatch, tmp_path):
     assert choose(model, "auto", RuntimeOptions(), None).runtime == "mine"
     assert load_encoder(str(folder / "graph")).runtime.name == "mine"
     assert not any("no runtime" in problem for problem in diagnose().problems)
-    with pytest.raises(RuntimeUnavailable, match="the mine runtime runs on the CPU, not on cuda; say --device cpu"):
+    with pytest.raises(RuntimeUnavailable, match="the mine runtime runs on the CPU, not on cuda; use --device cpu"):
         load_encoder(str(folder / "graph"), runtime="mine", device="cuda")

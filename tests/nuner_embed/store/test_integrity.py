@@ -93,7 +93,7 @@ def test_lists_are_compared_with_their_checksums(store, name):
     path.unlink()
     assert opened.verify() == [f"{name} is missing"]
     path.mkdir()
-    assert opened.verify() == [f"{name} cannot be read: it is no regular file"]
+    assert opened.verify() == [f"{name} cannot be read: it is not a regular file"]
 
 
 @pytest.mark.parametrize(

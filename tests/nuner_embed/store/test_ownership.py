@@ -92,7 +92,7 @@ def test_what_is_no_part_of_a_store_keeps_it_from_being_cleared(corpus_file, tmp
         job(corpus_file, tmp_path / "s", StopAfter(9))
     (tmp_path / "s" / "notes.md").write_text("mine")
     before = contents(tmp_path / "s")
-    with pytest.raises(StoreError, match=r"holds notes.md, which is no part of a store; move that file away"):
+    with pytest.raises(StoreError, match=r"holds notes.md, which is not part of a store; move that file away"):
         job(corpus_file, tmp_path / "s", force=True)
     assert contents(tmp_path / "s") == before
     job(corpus_file, tmp_path / "s")  # which removes nothing
@@ -114,7 +114,9 @@ def test_killed_while_it_is_cleared(corpus_file, tmp_path, monkeypatch, removed)
         patch.setattr(job_module, "remove_contents", killed)
         with pytest.raises(KeyboardInterrupt):
             job(corpus_file, tmp_path / "s", force=True, dtype="float32")
-    with pytest.raises(StoreError, match="was being cleared; the same nuner-embed encode command again"):
+    with pytest.raises(
+        StoreError, match="was being emptied when the command stopped; the same nuner-embed encode command finishes"
+    ):
         Store.open(tmp_path / "s")
     job(corpus_file, tmp_path / "s", dtype="float32")
     assert fingerprint(tmp_path / "s") == fingerprint(tmp_path / "whole")

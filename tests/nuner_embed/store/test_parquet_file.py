@@ -112,12 +112,12 @@ def test_a_file_that_was_to_be_replaced_is_replaced_by_the_same_command_again(in
     file = tmp_path / "out.parquet"
     pq.write_table(pa.table({"x": [1]}).replace_schema_metadata({"nuner_embed": "{}"}), file)
     old = file.read_bytes()
-    assert "out.parquet is there already" in again(check=1).stderr
+    assert "out.parquet exists already" in again(check=1).stderr
     stop("--force", after=1)
     assert file.read_bytes() == old
     assert "resuming after shard-0000" in again().stderr
     assert len(pq.read_table(file)) == 24 * 8
-    assert "out.parquet is there already" in again(check=1).stderr
+    assert "out.parquet exists already" in again(check=1).stderr
 
 
 def test_a_store_that_an_earlier_version_left_is_gone_on_with(interrupted, tmp_path):
@@ -137,13 +137,13 @@ def test_a_file_that_is_not_ours_is_never_replaced(tmp_path, content):
     for options in ([], ["--force"]):
         said = run("encode", "c.txt", "-o", "out.parquet", *options, cwd=tmp_path, check=1).stderr
         assert len(said.splitlines()) == 1
-    assert "is no Parquet file that nuner-embed encode wrote" in said
+    assert "is not a Parquet file that nuner-embed encode wrote" in said
     pq.write_table(pa.table({"text": ["Kiel"]}), file)
     said = run("encode", "c.txt", "-o", "out.parquet", "--force", cwd=tmp_path, check=1).stderr
-    assert "is no Parquet file that nuner-embed encode wrote" in said
+    assert "is not a Parquet file that nuner-embed encode wrote" in said
     (tmp_path / "other").symlink_to(tmp_path, target_is_directory=True)
     said = run("encode", "out.parquet", "-o", "other/out.parquet", "--force", cwd=tmp_path, check=1).stderr
-    assert "other/out.parquet is read, as out.parquet, and would be written too" in said
+    assert "other/out.parquet is also an input, as out.parquet" in said
     assert pq.read_table(file).to_pydict() == {"text": ["Kiel"]}
 
 
@@ -177,4 +177,4 @@ def test_a_folder_of_that_name_is_no_file(tmp_path):
     (tmp_path / "c.txt").write_text("Kiel\n")
     (tmp_path / "out.parquet").mkdir()
     said = run("encode", "c.txt", "-o", "out.parquet", cwd=tmp_path, check=1).stderr
-    assert said.splitlines() == ["Error: out.parquet is a directory; a name that ends in .parquet is that of a file"]
+    assert said.splitlines() == ["Error: out.parquet is a directory; a name that ends in .parquet must be a file"]

@@ -41,8 +41,7 @@ def larger(tmp_path_factory):
 @pytest.fixture(scope="module", params=CASES, ids=str)
 def built(request, stores, tmp_path_factory):
     kind, metric = request.param
-    path = tmp_path_factory.mktemp("index") / "index"
-    return Index.build(stores[0], path, kind=kind, metric=metric), stores[0]
+    return Index.build(stores[0], tmp_path_factory.mktemp("index") / "i", kind=kind, metric=metric), stores[0]
 
 
 @pytest.fixture(params=[20_000, 0], ids=["scanned", "in FAISS"])

@@ -18,7 +18,7 @@ def test_the_probe_is_not_worse_than_without_names(tmp_path, default_model):
     path = SHARED_DATA / "typed" / "bionlp2004" / "train.tsv"
     if not path.exists():
         pytest.skip(f"{path.name} of BioNLP 2004 is not there: the data sets do not come with the repository")
-    documents = read_annotated([path], "conll")[0][:4000]
+    documents = read_annotated([path], "conll")[0]
     typed = TypedSet("BioNLP 2004", documents[1000:], documents[:1000], "0" * 64)
     cache = FeatureCache(tmp_path, load_encoder(str(default_model)))
     held = cache.features(typed.test)

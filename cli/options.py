@@ -126,98 +126,6 @@ def split_names(value: str) -> tuple[str, ...]:
     return tuple(name.replace("\\,", ",").strip() for name in re.split(r"(?<!\\),", value))
 
 
-class CommaSeparated(click.ParamType[tuple[str, ...]]):
-    """Names with commas between them."""
-
-    name = "names"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Reads "city,river"."""
-        names = value if isinstance(value, tuple) else split_names(value)
-        if not all(names) or len(set(names)) != len(names):
-            self.fail(f"{value!r} is not a list of different names such as city,river", param, ctx)
-        return names
-
-
-def _together(context: click.Context, option: click.Parameter, given: tuple[tuple[str, ...], ...]) -> Any:
-    """The values of all occurrences of a repeatable option, joined; None where the option is not given."""
-    return option.type.convert(tuple(name for names in given for name in names), option, context) if given else None
-
-
-def names_option(flag: str, metavar: str, text: str) -> Callable[[Command], Command]:
-    """An option that takes names with commas between them, once or several times; `text` says what it means."""
-    text += r" May be repeated; a comma within a name is written \,."
-    return click.option(flag, type=CommaSeparated(), multiple=True, callback=_together, metavar=metavar, help=text)
-
-
-def _labelled(context: click.Context, option: click.Parameter, given: tuple[tuple[str, ...], ...]) -> dict[str, str]:
-    """The labels and names of types that were given as "city" or as "LOC=location"."""
-    parts = [tuple(part.strip() for part in one.split("=", 1)) for one in _together(context, option, given) or ()]
-    types = {part[0]: part[-1] for part in parts}
-    if not all(map(all, parts)) or len(types) < len(parts):
-        found = ", ".join("=".join(part) for part in parts)
-        raise click.BadParameter(
-            f"{found!r} names a type twice, or has an empty name; expected city,person or LOC=location"
-        )
-    return types
-
-
-def _described(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """The labels and descriptions of types that were given as "LOC=a place on a map"."""
-    parts = [one.partition("=") for one in given]
-    types: dict[str, tuple[str, ...]] = {label.strip(): (text.strip(),) for label, _, text in parts}
-    if len(types) < len(parts) or not all(label and text for label, (text, *_) in types.items()):
-        raise click.BadParameter(f"{', '.join(given)!r} describes a type twice, or not at all; expected LABEL=TEXT")
-    return types
-
-
-def _several(
-    context: click.Context, option: click.Parameter, given: tuple[tuple[str, ...], ...]
-) -> dict[str, tuple[str, ...]]:
-    """The labels and names of types; a label that stands several times has several names."""
-    types: dict[str, tuple[str, ...]] = {}
-    for one in _together(context, option, given) or ():
-        label, _, name = one.partition("=") if "=" in one else (one, "", one)
-        label, name = label.strip(), name.strip()
-        if not (label and name) or name in types.get(label, ()):
-            raise click.BadParameter(f"{one!r} names a type twice, or not at all; expected city,person or LOC=location")
-        types[label] = (*types.get(label, ()), name)
-    return types
-
-
-type_names_option = click.option(
-    "--concepts",
-    type=CommaSeparated(),
-    multiple=True,
-    callback=_several,
-    metavar="NAME[,NAME]",
-    help="Names of the types, or LABEL=NAME where the label is not a name. A label that is given twice has two names, "
-    "whose vectors are averaged. Without DATA, the probe is made from the names alone; with DATA, from names and "
-    "examples.  [default: the labels of DATA that read as names]",
-)
-describe_option = click.option(
-    "--describe",
-    multiple=True,
-    callback=_described,
-    metavar="LABEL=TEXT",
-    help="A description of a type, in place of its name. May be repeated.",
-)
-
-
-def named_types_option(flag: str, text: str, *, required: bool = False) -> Callable[[Command], Command]:
-    """An option that takes names of types, each perhaps behind its label, as `{label: name}`; see `names_option`."""
-    text += r" LABEL=NAME gives the type another label. May be repeated; a comma within a name is written \,."
-    return click.option(
-        flag,
-        type=CommaSeparated(),
-        multiple=True,
-        required=required,
-        callback=_labelled,
-        metavar="NAME[,NAME]",
-        help=text,
-    )
-
-
 class Sizes(click.ParamType[tuple[int, ...]]):
     """Whole numbers above 0 with commas between them."""
 
@@ -391,11 +299,6 @@ class_weight_option = click.option(
     "weights; none: equal.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-
-
-def types_option(text: str) -> Callable[[Command], Command]:
-    """The option --types of a command; `text` says what the option means there."""
-    return names_option("--types", "TYPE[,TYPE]", text)
 
 
 def print_json(value: Any) -> None:

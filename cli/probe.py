@@ -11,7 +11,6 @@ from nuner_embed.cli.options import (
     c_option,
     class_weight_option,
     counted,
-    describe_option,
     json_option,
     model_option,
     output_folder_option,
@@ -21,10 +20,9 @@ from nuner_embed.cli.options import (
     require_apart,
     tagged_output_option,
     threads_option,
-    type_names_option,
-    types_option,
 )
 from nuner_embed.cli.streams import show
+from nuner_embed.cli.type_names import describe_option, given_names, named_types, type_names_option, types_option
 from nuner_embed.heads import AUTO_CLASS_WEIGHT, EVEN_THRESHOLD, NAMED_THRESHOLD
 from nuner_embed.limits import SEED_MOST, SHOTS_MOST
 
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
     from nuner_embed.documents import Document
     from nuner_embed.heads.base import Head
     from nuner_embed.heads.linear import LinearHead, Training
-    from nuner_embed.heads.names import NamedTypes
     from nuner_embed.heads.tagger import Tagger
 
 _DENSE = 0.05  # running text holds fewer words of a few types than that
@@ -127,7 +124,7 @@ def train(
     from nuner_embed.heads.io import PROBE
     from nuner_embed.heads.support_set import choose_support
 
-    given = _given_names(concepts, describe)
+    given = given_names(concepts, describe)
     if not data and not given:
         raise click.UsageError("give DATA to learn from, or --concepts, or both")
     if data and threshold:
@@ -150,7 +147,7 @@ def train(
     from nuner_embed.heads.probe import fit_probe, require_among  # slow to import
 
     require_among(given, support_set)
-    named = None if no_names else _named(support_set.types, given, model, threads)
+    named = None if no_names else named_types(support_set.types, given, model, threads)
     fitting: dict[str, Any] = {"C": c if _is_given("c") else None, "background": background, "named": named}
     fitting["class_weight"] = class_weight if _is_given("class_weight") else AUTO_CLASS_WEIGHT
     with RowProgress("characters") as progress:
@@ -169,53 +166,6 @@ def train(
         made=f"{output}, a probe for {counted(len(training.mentions), 'type')}",
         then=f"nuner-embed probe predict {output} CORPUS",
     )
-
-
-def _given_names(
-    concepts: dict[str, tuple[str, ...]], describe: dict[str, tuple[str, ...]]
-) -> dict[str, tuple[str, ...]]:
-    """Names and descriptions by label."""
-    from nuner_embed.heads.names import require_different
-
-    both = sorted(set(concepts) & set(describe))
-    if both:
-        raise click.UsageError(f"{both[0]} is named by --concepts and described by --describe; give one of them")
-    given = {**concepts, **describe}
-    try:
-        require_different(given)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--concepts") from None
-    return given
-
-
-def _named(types: "Sequence[str]", given: dict[str, tuple[str, ...]], model: str, threads: int) -> "NamedTypes | None":
-    """The names beside the examples, which are shown; None where there are none and none were given."""
-    from nuner_embed.cli.progress import note
-    from nuner_embed.encoders.concepts import ConceptEncoder
-    from nuner_embed.errors import ModelError
-    from nuner_embed.heads.labelled_words import shortened
-    from nuner_embed.heads.names import NamedTypes, names_of
-
-    names = names_of(types, given)
-    if not names:
-        note("names: none, since no label reads as one; --concepts LABEL=NAME helps where examples are few")
-        return None
-    try:
-        concepts = ConceptEncoder.open(model, threads=threads)
-        concepts.calibration  # noqa: B018  # raises where there is none
-    except ModelError as error:
-        if given:
-            raise
-        note(f"names: not used, since {error}")
-        return None
-    try:
-        concepts.encode([name for several in given.values() for name in several])
-    except ValueError as error:  # a name that is none
-        raise click.BadParameter(str(error), param_hint="--concepts") from None
-    usable = {label: several for label, several in names.items() if label in given or concepts.takes(*several)}
-    shown = [f"{label} = {' / '.join(several)}" for label, several in usable.items()]
-    note(f"names: {shortened(shown)}; --concepts LABEL=NAME for others, --no-names for none")
-    return NamedTypes(usable, concepts)
 
 
 def _train_on_names(

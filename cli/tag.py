@@ -8,12 +8,12 @@ import click
 from nuner_embed.cli.options import (
     PROBABILITY,
     model_option,
-    named_types_option,
     reading_options,
     require_apart,
     tagged_output_option,
     threads_option,
 )
+from nuner_embed.cli.type_names import named_types_option
 from nuner_embed.heads import NAMED_THRESHOLD
 
 

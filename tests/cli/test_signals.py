@@ -116,7 +116,7 @@ sys.settrace(trace)
     assert lines > 50
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", [SIGNALS[0], *(pytest.param(one, marks=pytest.mark.slow) for one in SIGNALS[1:])])
 def test_twice_and_once_more_after_a_second(folder, number):
     process = start("encode long.txt -o s --model m --shard-rows 2000", folder)
     time.sleep(1.5)

@@ -80,7 +80,7 @@ def test_short_types_are_named_with_their_counts():
     assert chosen.tolist() == [0, 1]  # what there is of a and b, and three of c
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "few-nerd")) for name in SETS])
 def test_on_real_sets(name):
     path = SHARED_DATA / "typed" / SETS[name]
     if not path.exists():

@@ -53,7 +53,7 @@ def test_what_is_held_out():
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf", "ivf_pq", "IVF32,SQ8", "PCA8,IVF32,Flat"])
-@pytest.mark.parametrize("target", [0.8, 0.99])
+@pytest.mark.parametrize("target", [pytest.param(0.8, marks=pytest.mark.slow), 0.99])
 def test_the_manifest_tells_the_recall(store, fresh, tmp_path, kind, target):
     """On queries that it was not tuned with: other rows of other texts."""
     index = Index.build(store, tmp_path / "index", kind=kind, target_recall=target)

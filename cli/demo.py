@@ -107,7 +107,7 @@ def _encode(model: Path, directory: Path, known: bool) -> "Store":
     from nuner_embed.bundled import DOCUMENTS, SENTENCES
     from nuner_embed.cli.progress import JobReporter
     from nuner_embed.heads.detector import load_detector
-    from nuner_embed.jobs.encode import encode
+    from nuner_embed.jobs.encoding import encode
 
     detector = load_detector(model)
     with JobReporter(directory) as reporter:

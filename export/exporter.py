@@ -10,7 +10,7 @@ from nuner_embed.artifacts import replacing, require_replaceable
 from nuner_embed.bundled import bundled_texts
 from nuner_embed.encoders.loader import resolve_recipe
 from nuner_embed.errors import ExportError
-from nuner_embed.export.verify import Verification, verify_model
+from nuner_embed.export.verification import Verification, verify_model
 from nuner_embed.files import canonical_json, copy_file, expand, naming, write_json
 from nuner_embed.models.concept_facts import ConceptFacts
 from nuner_embed.models.directories import CONCEPT_FOLDER, DETECTOR_FOLDER

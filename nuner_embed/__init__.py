@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from nuner_embed.heads.probe import train_probe
     from nuner_embed.heads.tagger import Tagger
     from nuner_embed.indexes import Index, embed_mentions, examples_of, find, find_concepts, marked_document
-    from nuner_embed.jobs.encode import encode
+    from nuner_embed.jobs.encoding import encode
     from nuner_embed.models.recipe import Recipe
     from nuner_embed.models.snapshot import save_model
     from nuner_embed.pretraining.run import pretrain
@@ -68,7 +68,7 @@ _HOMES = {
     "annotate": "nuner_embed.annotation.job",
     "convert_replies": "nuner_embed.annotation.replies",
     "embed_mentions": "nuner_embed.indexes",
-    "encode": "nuner_embed.jobs.encode",
+    "encode": "nuner_embed.jobs.encoding",
     "evaluate_fewshot": "nuner_embed.evaluation.fewshot_run",
     "examples_of": "nuner_embed.indexes",
     "export_onnx": "nuner_embed.export",

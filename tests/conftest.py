@@ -16,7 +16,7 @@ import nuner_embed
 from nuner_embed.bundled import bundled_texts
 from nuner_embed.models.concept_facts import Calibration, ConceptFacts
 from nuner_embed.models.tokenizer import TextTokenizer
-from nuner_embed.runtimes import parity, select
+from nuner_embed.runtimes import parity, selection
 
 # what the tests measure of their tiny models is nobody else's business; processes that they start inherit it
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything reads it
@@ -29,7 +29,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # whose workers inherit it: what on
 os.fsync = os.fstat
 parity._PASSES = 1  # nobody looks at how fast something was here
 parity.BUDGETS = (512,)
-_CANDIDATES = select._candidates  # of which the tests' default model takes the first, ONNX Runtime
+_CANDIDATES = selection._candidates  # of which the tests' default model takes the first, ONNX Runtime
 
 
 def _take_a_share_of_the_cores() -> None:
@@ -86,7 +86,7 @@ def default_model(tmp_path_factory):
             few = bundled_texts()[::24]  # to compare on: the gate itself is tested elsewhere
             with (
                 mock.patch("nuner_embed.export.exporter.bundled_texts", return_value=few),
-                mock.patch.object(select, "_candidates", lambda *given: islice(_CANDIDATES(*given), 1)),
+                mock.patch.object(selection, "_candidates", lambda *given: islice(_CANDIDATES(*given), 1)),
             ):
                 run("export", "nuner-mini", "-o", directory, check=0)
     return directory

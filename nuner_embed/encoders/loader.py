@@ -13,7 +13,7 @@ from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.printable import printable
 from nuner_embed.runtimes.base import Precision, RuntimeName, RuntimeOptions
 from nuner_embed.runtimes.registry import CHOICES, entry_of, load_runtime, running
-from nuner_embed.runtimes.select import choose
+from nuner_embed.runtimes.selection import choose
 
 
 @dataclass(frozen=True, slots=True)

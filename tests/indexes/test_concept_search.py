@@ -11,7 +11,7 @@ from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.errors import IndexBundleError, ModelError, StoreMismatch
 from nuner_embed.indexes import Index, at_least, find_concepts
-from nuner_embed.jobs.encode import run_job
+from nuner_embed.jobs.encoding import run_job
 from nuner_embed.jobs.options import JobOptions
 from nuner_embed.models.concept_facts import Calibration, ConceptFacts
 

@@ -15,7 +15,7 @@ from nuner_embed.errors import CorpusError, IndexBundleError, StoreMismatch
 from nuner_embed.indexes import Examples, Index, embed_mentions, examples_of, find, marked_document
 from nuner_embed.indexes.queries import read_queries
 from nuner_embed.indexes.retrieval import _around
-from nuner_embed.jobs.encode import run_job
+from nuner_embed.jobs.encoding import run_job
 from nuner_embed.jobs.options import JobOptions
 from nuner_embed.store.reader import Store
 

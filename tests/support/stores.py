@@ -10,7 +10,7 @@ from fakes import HashSpec
 
 from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.encoders.text import TextEncoder
-from nuner_embed.jobs.encode import run_job
+from nuner_embed.jobs.encoding import run_job
 from nuner_embed.jobs.options import JobOptions
 from nuner_embed.store.reader import Store
 

@@ -11,7 +11,7 @@ from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.errors import StoreError, StoreMismatch
 from nuner_embed.heads.detector import ProbeDetector
 from nuner_embed.heads.linear import ProbeWeights
-from nuner_embed.jobs.encode import run_job
+from nuner_embed.jobs.encoding import run_job
 from nuner_embed.jobs.options import JobOptions
 from nuner_embed.store.reader import Store
 

@@ -10,7 +10,7 @@ from nuner_embed.documents import Document, Span
 from nuner_embed.errors import CorpusError, ProbeError
 from nuner_embed.heads import probe
 from nuner_embed.heads.probe import background_words
-from nuner_embed.jobs.encode import run_job
+from nuner_embed.jobs.encoding import run_job
 from nuner_embed.jobs.options import JobOptions
 
 SPEC = HashSpec(dim=32)

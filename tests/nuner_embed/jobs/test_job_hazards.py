@@ -14,7 +14,7 @@ from fakes import HashSpec, hash_encoder
 from nuner_embed import Store
 from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.errors import StoreError, StoreLocked, StoreMismatch
-from nuner_embed.jobs.encode import run_job
+from nuner_embed.jobs.encoding import run_job
 from nuner_embed.jobs.options import JobOptions
 from nuner_embed.jobs.plan import estimate
 from nuner_embed.jobs.reporter import Reporter
@@ -120,7 +120,7 @@ def test_a_complete_manifest_without_its_journal(corpus_file, tmp_path):
 def test_a_disk_too_small_for_another_store_keeps_the_old_one(corpus_file, tmp_path, monkeypatch):
     job(corpus_file, tmp_path / "s")
     before = files(tmp_path / "s")
-    monkeypatch.setattr("nuner_embed.jobs.encode.shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+    monkeypatch.setattr("nuner_embed.jobs.encoding.shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     with pytest.raises(StoreError, match="the store will take about"):
         job(corpus_file, tmp_path / "s", force=True)
     assert files(tmp_path / "s") == before

@@ -15,7 +15,7 @@ import pytest
 from fakes import HashSpec
 
 from nuner_embed.corpora.corpus import Corpus
-from nuner_embed.jobs.encode import run_job
+from nuner_embed.jobs.encoding import run_job
 from nuner_embed.jobs.options import JobOptions
 
 SCRIPT = """
@@ -24,7 +24,7 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 from fakes import HashSpec
 from nuner_embed.corpora.corpus import Corpus
-from nuner_embed.jobs.encode import run_job
+from nuner_embed.jobs.encoding import run_job
 from nuner_embed.jobs.options import JobOptions
 
 if __name__ == "__main__":

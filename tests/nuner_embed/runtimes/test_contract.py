@@ -21,7 +21,7 @@ from nuner_embed.models.resolver import locate
 from nuner_embed.runtimes.base import Runtime, RuntimeOptions, WindowBatch, memory_errors
 from nuner_embed.runtimes.padding import cut_batches, in_order, pad, pool
 from nuner_embed.runtimes.registry import CHOICES, RUNTIMES, Entry, load_runtime, require_fitting
-from nuner_embed.runtimes.select import choose, measure
+from nuner_embed.runtimes.selection import choose, measure
 from nuner_embed.runtimes.torch import pool_on_device
 
 

@@ -9,7 +9,7 @@ from jobs import StopAfter, fingerprint, job, made_up_corpus
 
 from nuner_embed import Store
 from nuner_embed.errors import StoreError, StoreMismatch
-from nuner_embed.jobs import encode as job_module
+from nuner_embed.jobs import encoding as job_module
 from nuner_embed.store import ownership
 from nuner_embed.store.layout import shard_files
 

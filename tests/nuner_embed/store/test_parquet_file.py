@@ -52,7 +52,7 @@ def test_a_disk_must_hold_the_store_and_the_file(tmp_path, monkeypatch):
     corpus = made_up_corpus(tmp_path / "c.jsonl")
     weight = job(corpus, tmp_path / "measured").store_bytes
     usage = type("Usage", (), {"free": (64 << 20) + round(1.5 * weight)})  # 64 MiB stay free
-    monkeypatch.setattr("nuner_embed.jobs.encode.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("nuner_embed.jobs.encoding.shutil.disk_usage", lambda path: usage)
     job(corpus, tmp_path / "store")
     with pytest.raises(StoreError, match="and the file beside the store as much again; .* are free on the disk"):
         job(corpus, tmp_path / "refused", also_file=True)

@@ -13,10 +13,10 @@ from nuner_embed import Document, export_onnx, load_encoder
 from nuner_embed.encoders.loader import ModelSpec
 from nuner_embed.errors import OutOfMemory, RuntimeUnavailable
 from nuner_embed.models.resolver import locate
-from nuner_embed.runtimes import parity, select
+from nuner_embed.runtimes import parity, selection
 from nuner_embed.runtimes.base import RuntimeOptions, WindowBatch
 from nuner_embed.runtimes.parity import GATES, Agreement, Measurement, Reference, compare, neighbour_overlap, speed
-from nuner_embed.runtimes.select import choose, measure, remembered
+from nuner_embed.runtimes.selection import choose, measure, remembered
 
 DOCUMENTS = [Document(str(i), "the ferry left at seven " * (1 + i % 7)) for i in range(60)]
 
@@ -48,7 +48,7 @@ def speeds(monkeypatch, cache):
             )
             for name, (pace, passed) in measured.items()
         ]  # fmt: skip
-        monkeypatch.setattr(select, "measure", lambda *_: rows)
+        monkeypatch.setattr(selection, "measure", lambda *_: rows)
 
     return set_speeds
 
@@ -74,8 +74,8 @@ def test_the_fastest_is_named_once_a_machine_and_later_only_as_a_detail(made, sp
     speeds(onnx_f32=(5000, True), openvino_f32=(4000, True))
     caplog.set_level(logging.DEBUG, "nuner_embed")
     choose(locate(str(made)), "auto", RuntimeOptions(), None)
-    rows = select.measure()
-    monkeypatch.setattr(select, "remembered", lambda *_: rows)
+    rows = selection.measure()
+    monkeypatch.setattr(selection, "remembered", lambda *_: rows)
     choose(locate(str(made)), "auto", RuntimeOptions(), None)
     assert [(record.levelname, record.getMessage().partition(":")[0]) for record in caplog.records] == [
         ("INFO", "fastest here"), ("DEBUG", "fastest here")
@@ -97,7 +97,7 @@ def test_measured_once(made, cache, monkeypatch, caplog):
     assert remembered(model, RuntimeOptions()) == rows
     assert all(row.passed and set(row.tokens_per_second) == {256, 512} for row in rows)
     assert remembered(model, RuntimeOptions(threads=1)) is None
-    monkeypatch.setattr(select, "cpu_name", lambda: "another processor")
+    monkeypatch.setattr(selection, "cpu_name", lambda: "another processor")
     assert remembered(model, RuntimeOptions()) is None
     monkeypatch.undo()
     monkeypatch.setenv("NUNER_EMBED_CACHE", str(cache))
@@ -158,7 +158,7 @@ def test_bf16_is_measured_where_the_processor_has_units_for_it(made, monkeypatch
 
     monkeypatch.setattr(openvino, "has_bf16", lambda: units)
     with monkeypatch.context() as patch:  # nothing is run: this processor may have no such units
-        patch.setattr(select, "load_runtime", None)
+        patch.setattr(selection, "load_runtime", None)
         rows = measure(locate(str(made)), RuntimeOptions())
     assert [row.precision for row in rows if row.runtime == "openvino"] == able
     if not units:

@@ -21,7 +21,7 @@ from nuner_embed.models.weights import has_weights
 from nuner_embed.runtimes.base import Runtime, RuntimeOptions
 from nuner_embed.runtimes.parity import GATES, Measurement, Reference, speeds
 from nuner_embed.runtimes.registry import require
-from nuner_embed.runtimes.select import measure, measure_unfused
+from nuner_embed.runtimes.selection import measure, measure_unfused
 
 SCHEMA_VERSION = 1
 _LOG = logging.getLogger(__name__)

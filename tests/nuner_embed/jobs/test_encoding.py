@@ -226,7 +226,7 @@ def test_numbers_that_a_dtype_cannot_hold(corpus_file, tmp_path, monkeypatch):
 
 def test_a_disk_that_is_too_small_is_seen_before_anything_is_written(corpus_file, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr("nuner_embed.jobs.encode.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("nuner_embed.jobs.encoding.shutil.disk_usage", lambda path: usage)
     with pytest.raises(StoreError, match="the store will take about .* are free on the disk"):
         job(corpus_file, tmp_path / "s")
     assert not (tmp_path / "s" / "manifest.json").exists()

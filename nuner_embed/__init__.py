@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nuner_embed.heads.detector import load_detector
     from nuner_embed.heads.io import open_head
     from nuner_embed.heads.named import extract, named_tagger
+    from nuner_embed.heads.names import NamedTypes
     from nuner_embed.heads.probe import train_probe
     from nuner_embed.heads.tagger import Tagger
     from nuner_embed.indexes import Index, embed_mentions, examples_of, find, find_concepts, marked_document
@@ -57,6 +58,7 @@ _HOMES = {
     "Instruction": "nuner_embed.annotation.instruction",
     "LLMServer": "nuner_embed.annotation.server",
     "LinearProbe": "nuner_embed.heads.classifier",
+    "NamedTypes": "nuner_embed.heads.names",
     "NunerEmbedError": "nuner_embed.errors",
     "PretrainSettings": "nuner_embed.pretraining.settings",
     "Recipe": "nuner_embed.models.recipe",
@@ -99,6 +101,7 @@ __all__ = [
     "Instruction",
     "LLMServer",
     "LinearProbe",
+    "NamedTypes",
     "NunerEmbedError",
     "PretrainSettings",
     "Recipe",

@@ -42,7 +42,10 @@ def store(tmp_path_factory):
     return store
 
 
-@pytest.mark.parametrize(("factory", "metric"), BUILT)
+@pytest.mark.parametrize(
+    ("factory", "metric"),
+    [*BUILT[::3], *(pytest.param(*one, marks=pytest.mark.slow) for one in BUILT[1::3] + BUILT[2::3])],
+)
 def test_what_is_built_is_searched_and_filtered(store, tmp_path, monkeypatch, factory, metric):
     monkeypatch.setattr(backend, "SCAN_ROWS", 0)  # filters go to FAISS wherever FAISS takes them
     index = Index.build(store, tmp_path / "index", kind=factory, metric=metric)

@@ -143,17 +143,15 @@ def named_types(
         return None
     try:
         concepts = ConceptEncoder.open(model, threads=threads)
-        concepts.calibration  # noqa: B018  # raises where there is none
+        usable = {label: several for label, several in names.items() if label in given or concepts.takes(*several)}
+        named = NamedTypes(usable, concepts)
     except ModelError as error:
         if given:
             raise
         note(f"names: not used, since {error}")
         return None
-    try:
-        concepts.encode([name for several in given.values() for name in several])
     except ValueError as error:  # a name that is none
         raise click.BadParameter(str(error), param_hint="--concepts") from None
-    usable = {label: several for label, several in names.items() if label in given or concepts.takes(*several)}
     shown = [f"{label} = {' / '.join(several)}" for label, several in usable.items()]
     note(f"names: {shortened(shown)}; --concepts LABEL=NAME for others, --no-names for none")
-    return NamedTypes(usable, concepts)
+    return named

@@ -14,7 +14,7 @@ three capitals, which stay as they are (DNA). Words are written small: `cell_typ
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final
 
@@ -101,10 +101,23 @@ class NamedTypes:
     Attributes:
         names: by label, one or several for each type.
         concepts: of the model whose words the head reads; calibrated.
+        vectors: whose product with a word of length 1 is the log-odds of the type, less the calibration's intercept.
+
+    Raises:
+        ModelError: the concept encoder is not calibrated.
+        ValueError: a name that is none.
     """
 
     names: Names
     concepts: ConceptEncoder
+    vectors: dict[str, NDArray[np.floating[Any]]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        slope = self.concepts.calibration.slope
+        encoded = vectors_of(self.names.values(), self.concepts) if self.names else ()
+        object.__setattr__(
+            self, "vectors", {label: slope * one for label, one in zip(self.names, encoded, strict=True)}
+        )
 
     def require_fitting(self, encoder: Encoder) -> None:
         """Checks that the concept encoder is the other half of a text encoder.
@@ -127,21 +140,13 @@ class NamedTypes:
         Args:
             types: of the classes from 1 on.
             words: from whose mean length the cosine is computed, (n, dim).
-
-        Raises:
-            ModelError: the concept encoder is not calibrated.
-            ValueError: a name that is none.
         """
-        named = {label: self.names[label] for label in types if label in self.names}
-        if not named:
-            return {}
-        calibration = self.concepts.calibration
-        vectors = calibration.slope * vectors_of(named.values(), self.concepts)
-        if self.concepts.metric == "cosine":
-            vectors /= np.linalg.norm(words, axis=1).mean()
+        length = float(np.linalg.norm(words, axis=1).mean()) if self.concepts.metric == "cosine" else 1.0
+        intercept = self.concepts.calibration.intercept
         return {
-            1 + types.index(label): (vector, calibration.intercept)
-            for label, vector in zip(named, vectors, strict=True)
+            place: (self.vectors[label] / length, intercept)
+            for place, label in enumerate(types, start=1)
+            if label in self.vectors
         }
 
 

@@ -78,9 +78,8 @@ def _how_to_go_on() -> str:
     """How the user can continue the job that was interrupted; empty for other commands."""
     commands = sys.modules.get("nuner_embed.cli.commands")
     given = set(sys.argv[1:])
-    if not given & getattr(
-        commands, "JOBS", frozenset()
-    ):  # also if the command was interrupted before its module was imported
+    # also if the command was interrupted before its module was imported
+    if not given & getattr(commands, "JOBS", frozenset()):
         return ""
     if {"-", "encode"} <= given:
         return " --force starts over, because standard input cannot be read again."

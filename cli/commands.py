@@ -134,9 +134,8 @@ def _run() -> int:
     try:
         if "_NUNER_EMBED_COMPLETE" in os.environ:  # a shell asks for completions
             cli.main(prog_name="nuner-embed")
-        with cli.make_context(
-            "nuner-embed", sys.argv[1:]
-        ) as context:  # cli.main would report a closed pipe as an error
+        # cli.main would report a closed pipe as an error
+        with cli.make_context("nuner-embed", sys.argv[1:]) as context:
             cli.invoke(context)
         return 0
     except click.exceptions.Exit as ended:

@@ -26,9 +26,8 @@ def write_graph(network: SelectedLayers, path: Path) -> None:
     """
     example = torch.tensor([[5, 6, 7, 8], [6, 7, 8, 5]])
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
-    quiet = contextlib.redirect_stdout(
-        io.StringIO()
-    )  # torch prints the whole graph where an operator has no counterpart
+    # torch prints the whole graph where an operator has no counterpart
+    quiet = contextlib.redirect_stdout(io.StringIO())
     with warnings.catch_warnings(), quiet, _eager_attention(network), _plain_functions(network):
         # Of torch's two exporters the tracing one is used on purpose, deprecated as it is: onnxruntime's optimiser
         # fuses its attention blocks and not those of the newer one, which run a fifth slower (2.13, 1.32).

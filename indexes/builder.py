@@ -144,9 +144,8 @@ def _trial(kind: str, plan: Plan, vectors: Vectors) -> Trial:
 
 def _measure(kind: str, plan: Plan, vectors: Vectors, size: int) -> tuple[Recall, float, int]:
     """The recall of a kind over a sample, the seconds it took to build, and its bytes in memory."""
-    chosen = np.random.default_rng(0).choice(
-        len(vectors), size, replace=False
-    )  # in random order, since the last rows are held out
+    # in random order, since the last rows are held out
+    chosen = np.random.default_rng(0).choice(len(vectors), size, replace=False)
     sample = Vectors(vectors.matrix[chosen], plan.metric)
     order = Order(size, np.arange(size - len(hold_out(size)), size))
     began = time.perf_counter()
@@ -277,9 +276,8 @@ def _build(backend: Backend, order: Order, plan: Plan) -> tuple[Backend, SearchP
         parameters, recall = tune(backend, order, plan.target_recall)
         for chunk in vectors.chunks(order.early, order.size):
             backend.add(chunk)
-        backend.search(
-            vectors.take(np.zeros(1, np.int64)), 1, parameters
-        )  # fails here if the structure cannot be searched
+        # fails here if the structure cannot be searched
+        backend.search(vectors.take(np.zeros(1, np.int64)), 1, parameters)
     except RuntimeError as error:  # the backend's own
         reason = str(error).strip().splitlines()[-1]
         title = backend_of(plan.kind).title

@@ -76,9 +76,8 @@ def create(directory: Path, bundle: Bundle, stores: Sequence[Store], work: Work,
     """
     real = Path(os.path.realpath(directory))
     with contextlib.ExitStack() as until_published, replacing(real, KIND, force=force) as folder:
-        if not is_free(
-            real
-        ):  # an index is not replaced while another process changes it, nor changed while it is replaced
+        # an index is not replaced while another process changes it, nor changed while it is replaced
+        if not is_free(real):
             until_published.enter_context(changing_alone(real))
             bundle = successor(real, bundle)
         with_stores(folder, bundle, stores, work).write(folder)

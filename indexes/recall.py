@@ -75,9 +75,8 @@ def _fastest(
             if mean > best_recall:
                 most, best_recall = parameters, mean
             if mean - error >= target:
-                rate = max(
-                    rate, measure(parameters)[1]
-                )  # the faster of two runs: other work of the machine only slows a search down
+                # the faster of two runs: other work of the machine only slows a search down
+                rate = max(rate, measure(parameters)[1])
                 if rate > best_rate:
                     fastest, best_rate = parameters, rate
                 break

@@ -198,9 +198,8 @@ class Asker:
         if of_this_text and self._proven:
             return
         self._in_a_row += 1
-        others = (
-            self._under_way > 1 and self._in_a_row < self._server.concurrency
-        )  # another request may still be answered
+        # another request may still be answered
+        others = self._under_way > 1 and self._in_a_row < self._server.concurrency
         if not (self._proven or of_this_text or others) or self._in_a_row >= _FAILURES_IN_A_ROW:
             since = f"{self._in_a_row} texts in a row got no reply" if self._in_a_row > 1 else "no text got a reply"
             raise AnnotationError(

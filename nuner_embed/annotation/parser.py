@@ -76,9 +76,8 @@ def _inner(text: str) -> str:
         return text.rstrip(_PUNCTUATION).rstrip()
     for marks in _UNPAIRED:
         inner = text.strip(marks)
-        if inner != text and not any(
-            mark in inner for mark in marks
-        ):  # a mark at one end alone, or two different marks
+        # a mark at one end alone, or two different marks
+        if inner != text and not any(mark in inner for mark in marks):
             return inner.strip()
     return _ESCAPED.sub(r"\1", text)
 

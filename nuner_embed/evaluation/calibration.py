@@ -132,9 +132,8 @@ def compare(
         rows = begin[first + embedded.rows.document] + embedded.rows.index
         vectors[rows], seen[rows] = embedded.vectors, True
         progress("encoding", last, len(kept))
-    some = np.flatnonzero(
-        holds[seen].any(axis=0)
-    )  # of a rare type, perhaps no mention was drawn, or no mention has a token
+    # of a rare type, perhaps no mention was drawn, or no mention has a token
+    some = np.flatnonzero(holds[seen].any(axis=0))
     types = [types[i] for i in some]
     mentions = unit(vectors[seen]) if concepts.metric == "cosine" else vectors[seen]
     cosines = mentions @ concepts.encode(types).T

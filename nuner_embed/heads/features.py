@@ -119,10 +119,7 @@ class FeatureCache:
                 kept[key] = spans, vectors
         try:
             return self._unpack([kept[key] for key in keys])
-        except (
-            ValueError,
-            TypeError,
-        ) as error:  # raised by the unpacking alone; errors of the encoder are not caught here
+        except (ValueError, TypeError) as error:  # of the unpacking alone: the encoder's are not caught here
             raise _Damaged(str(error)) from None
 
     def _unpack(self, kept: list[tuple[bytes, bytes]]) -> WordFeatures:

@@ -222,9 +222,8 @@ def same_run(work: Path, made: dict[str, Any], *, write: bool) -> str:
         PretrainingError: another run was begun there; the message says what differs.
     """
     begun = None
-    if (work / STATE_FILE).exists() or is_placed(
-        work
-    ):  # without a state nothing is learnt yet, and there is nothing to protect
+    # without a state nothing is learnt yet, and there is nothing to protect
+    if (work / STATE_FILE).exists() or is_placed(work):
         begun = read_begun(work.parent)
     if begun is not None and begun != made:
         there, here = {**begun, **begun["settings"]}, {**made, **made["settings"]}

@@ -50,7 +50,9 @@ def test_a_fused_copy_of_something_else_is_not_run(exported_bert, tmp_path):
     assert ", fused graph" in load_encoder(str(directory), runtime="onnx").runtime.description
 
 
-@pytest.mark.parametrize("family", UNFUSED_FAMILIES)
+@pytest.mark.parametrize(
+    "family", [UNFUSED_FAMILIES[0], *(pytest.param(one, marks=pytest.mark.slow) for one in UNFUSED_FAMILIES[1:])]
+)
 def test_what_cannot_be_fused_is_exported_all_the_same(family, tmp_path):
     source = tiny_model(family, tmp_path / family)
     result = export_onnx(str(source), tmp_path / "out")
@@ -66,7 +68,7 @@ def test_what_cannot_be_fused_is_exported_all_the_same(family, tmp_path):
             np.testing.assert_allclose(a.vectors, b.vectors, atol=1e-5)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("int8", marks=pytest.mark.slow)])
 def test_weights_beyond_the_format_lie_beside_the_graph(bert, tmp_path, monkeypatch, precision):
     monkeypatch.setattr("nuner_embed.export.onnx_file.EXTERNAL_ABOVE_BYTES", 5_000)
     export_onnx(str(bert), tmp_path / "out", precision=precision)

@@ -90,7 +90,10 @@ def test_a_corpus_that_changed_and_changed_back(corpus_file, tmp_path):
     assert Store.open(tmp_path / "s").table().column("text").to_pylist()[:2] == ["the", "ferry"]
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 2), pytest.param(4, 2, marks=pytest.mark.slow), (2, 1)])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(1, 2), pytest.param(4, 2, marks=pytest.mark.slow), pytest.param(2, 1, marks=pytest.mark.slow)],
+)
 def test_more_or_fewer_workers_go_on(corpus_file, tmp_path, before, after):
     with pytest.raises(KeyboardInterrupt):
         job(corpus_file, tmp_path / "s", Stop(2), workers=before)

@@ -115,7 +115,7 @@ def test_what_is_remembered_and_damaged_is_made_anew_quietly(exported_bert, bert
     expected = [encoded(exported_bert), encoded(bert)]
     made = shutil.copytree(tmp_path / "cache", tmp_path / "made")
     assert {path.parent.name for path in made.rglob("*.json")} == {"runtimes", "padding"}
-    for _ in range(8):
+    for _ in range(4):
         copied(made, tmp_path / "cache")
         what = mutate(tmp_path / "cache", chance)
         for found, before in zip([encoded(exported_bert), encoded(bert)], expected, strict=True):

@@ -17,7 +17,10 @@ TEXTS = ["the ferry left at seven", "", "😀 e\u0301 שלום", "x", "Zürich "
 DOCUMENTS = [Document(str(i), text) for i, text in enumerate(TEXTS)]
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(one, marks=[pytest.mark.slow] * (one not in ("bert", "roberta"))) for one in FAMILIES],
+)
 def source(request, tmp_path_factory):
     return tiny_model(request.param, tmp_path_factory.mktemp("models") / request.param)
 

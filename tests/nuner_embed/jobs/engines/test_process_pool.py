@@ -47,7 +47,7 @@ def run_script(corpus, folder, spec, given="", *, from_file=True):
     return subprocess.run(command, input=script, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("from_file", [True, False])
+@pytest.mark.parametrize("from_file", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_script_needs_no_guard_and_runs_once(corpus, expected, tmp_path, from_file):
     done = run_script(corpus, tmp_path, "HashSpec(threads=2)", from_file=from_file)
     assert done.returncode == 0, done.stderr

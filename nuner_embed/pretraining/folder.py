@@ -46,6 +46,7 @@ REPLACED: Final = "replaced"
 PLACING: Final = "placing"
 
 _TEMPORARY = ".*." + "[0-9a-f]" * 16 + ".tmp"
+_UNFINISHED_WEIGHTS = ".tmp" + "[0-9A-Za-z]" * 6  # safetensors 0.8 writes such a file, and renames it
 _ENCODER = (
     "config.json", "recipe.json", CARD, "model.safetensors", "model-*.safetensors", "model.safetensors.index.json",
     "concepts.json", _TEMPORARY, *TOKENIZER_FILES,
@@ -54,6 +55,7 @@ _MADE = (*_ENCODER, FACTS_FILE, METRICS_FILE, CURVE_FILE, *(f"{CONCEPT_FOLDER}/{
 _KEPT = (
     RUN_FILE, LOCK_FILE, STATE_FILE, METRICS_FILE, "texts.npy", "texts.json", "concepts.npy", "concepts.json",
     ".*.tmp", *(f"{folder}/{name}" for folder in (RESULT, FINISHED, PLACING, REPLACED) for name in _MADE),
+    f"{RESULT}/{_UNFINISHED_WEIGHTS}", f"{RESULT}/{CONCEPT_FOLDER}/{_UNFINISHED_WEIGHTS}",
 )  # fmt: skip
 _TRAINING = tuple(f"{TRAINING_FOLDER}/{name}" for name in _KEPT)
 

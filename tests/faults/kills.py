@@ -7,6 +7,7 @@ the bytes of a run that nobody disturbed, and nothing besides.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -61,6 +62,11 @@ class Job:
         """What a folder holds, as far as it does not depend on how often the command came to its end."""
         # the parts of an evaluation are named by what decides their bits, the measured runtime among it
         found = {_PART.sub("/parts/HASH.json", name): value for name, value in signature(work).items()}
+        # replies are kept in the order in which they came, which differs with two requests at a time
+        for name in found:
+            if name.endswith(".replies.jsonl"):
+                lines = sorted((work / name).read_bytes().splitlines())
+                found[name] = hashlib.sha256(b"\n".join(lines)).hexdigest()
         if not self.counts:
             return found
         numbered = re.compile(r"(?<=/segments/)\d+")
@@ -208,7 +214,7 @@ def one_round(run: Run, number: int, seed: int, jobs: list[Job], wholes: dict[st
                 break
         else:
             done = in_child(start(run, job, apart=job.apart), cwd=work, limited=False)
-        history.append(f"to the end: {done.code}")
+        history.append(f"to the end: {done.code} {done.last_words(1)}")
         if done.code != 0 and not (done.code == 1 and job.done_already and not done.faults()):
             faults.append(Fault(number, job.name, f"does not go on: {done.code}", [*history, done.last_words()]))
         else:

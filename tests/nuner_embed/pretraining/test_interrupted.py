@@ -4,6 +4,9 @@ import errno
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
 from pretraining_runs import run, same, weights
@@ -61,6 +64,31 @@ def test_replacing_a_finished_model_can_be_interrupted_too(trained, data, base, 
     run(data, base, tmp_path / "m", **values, options={"note": notes.append})
     assert notes[0].startswith("continuing from step 1")
     assert not (tmp_path / "m" / "concept_encoder").exists()  # the old one's would not belong to it
+
+
+KILLED_WHILE_WRITING = """
+import resource, signal, sys
+from nuner_embed.cli.__main__ import main
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # the configuration is smaller, the weights are larger
+main()
+"""
+
+
+@pytest.mark.slow
+def test_killed_while_the_weights_are_written(data, base, tmp_path):
+    """The kernel kills the process in the middle of the file, which the library writes under a name of its own."""
+    options = ["--epochs", "1", "--device", "cpu", "--threads", "1", "--frozen-layers", "0"]
+    options += ["--frozen-concept-layers", "0"]
+    arguments = ["pretrain", str(data), "-o", str(tmp_path / "m"), "--base", str(base), *options]
+    killed = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, *arguments], check=False)
+    assert killed.returncode == -signal.SIGXFSZ
+    result = tmp_path / "m" / "training" / "result"
+    assert {path.name for path in result.iterdir()} > {"config.json"}  # what is larger has no name of ours yet
+    assert not (result / "model.safetensors").exists()
+    subprocess.run([sys.executable, "-m", "nuner_embed.cli", *arguments], check=True)
+    assert not (tmp_path / "m" / "training").exists()
+    assert (tmp_path / "m" / "pretrain.json").exists()
 
 
 def test_a_damaged_state_is_told(interrupted, data, base):

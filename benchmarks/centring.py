@@ -4,7 +4,8 @@
     python benchmarks/centring.py
 
 The queries, the rows and the barred sentences are those of benchmarks/retrieval.py, with the embeddings of nuner-mini.
-Rows and queries are transformed alike and compared by their cosine. All ways are measured on development parts first;
+Rows and queries are transformed alike and compared by their cosine. The last table of each part compares searches by the centre of
+some examples of a type, with and without centring. All ways are measured on development parts first;
 these hold at most the first 6,000 mentions, and the development parts of CrossNER are a part of the benchmark's sets.
 """
 
@@ -34,7 +35,9 @@ MOST = 6_000
 CANDIDATES = 100
 BLOCK = 512
 RESAMPLES = 500
+EXAMPLES, DRAWS = (2, 4), 20
 PLAIN, CENTRED, RANKED_AGAIN = "plain", "centred", f"centred, of {CANDIDATES} candidates"
+COMMON = "centred on the mean of all six sets"
 VARIANTS = ("all", "other texts")
 
 
@@ -55,11 +58,13 @@ def main() -> None:
     model = exported("nuner-mini", folder / "nuner-mini")
     results: dict[str, Any] = {}
     for part, sets in {"development parts": DEVELOPMENT, "sets of benchmarks/retrieval.py": SETS}.items():
-        results[part] = {}
+        results[part], mentions = {}, {}
         for name, where in sets.items():
             target = folder / where.replace("/", "-").replace(".", "-")
-            found = read(data_file(where), target, model, MOST if sets is DEVELOPMENT else None)
-            results[part][name] = measure(found)
+            mentions[name] = read(data_file(where), target, model, MOST if sets is DEVELOPMENT else None)
+        common = np.concatenate([found.vectors for found in mentions.values()]).mean(axis=0)
+        for name, found in mentions.items():
+            results[part][name] = {**measure(found, common), "examples": by_examples(found)}
             print(name, results[part][name]["all"], flush=True)
     keep("centring", {"machine": machine("onnxruntime", "numpy"), "parts": results}, report(results))
 
@@ -79,11 +84,11 @@ def read(source: Path, target: Path, model: str, most: int | None) -> Mentions:
     )
 
 
-def transforms(x: Floats) -> dict[str, Floats]:
+def transforms(x: Floats, common: Floats) -> dict[str, Floats]:
     """The vectors of each way that is compared, of unit length."""
     centred = x - x.mean(axis=0)
     variance, components = np.linalg.eigh(np.cov(centred, rowvar=False))  # ascending
-    ways = {PLAIN: x, CENTRED: prepared(centred, "cosine")}
+    ways = {PLAIN: x, CENTRED: prepared(centred, "cosine"), COMMON: prepared(x - common, "cosine")}
     for number in (1, 2, 4):
         top = components[:, -number:].astype(np.float32)
         ways[f"centred, without {number} components"] = prepared(centred - centred @ top @ top.T, "cosine")
@@ -93,9 +98,9 @@ def transforms(x: Floats) -> dict[str, Floats]:
     return ways
 
 
-def measure(found: Mentions) -> dict[str, Any]:
+def measure(found: Mentions, common: Floats) -> dict[str, Any]:
     """Precision at 10, mean over types, in percent, of every way; and its gain over plain search with its error."""
-    ways = transforms(found.vectors)
+    ways = transforms(found.vectors, common)
     scorers: dict[str, Callable[[np.ndarray], Floats]] = {}
     for way, x in ways.items():
         scorers[way] = lambda some, x=x: x[some] @ x.T  # type: ignore[misc]
@@ -138,6 +143,26 @@ def precision(found: Mentions, scorer: Callable[[np.ndarray], Floats], direction
     return scores
 
 
+def by_examples(found: Mentions) -> dict[str, dict[str, float]]:
+    """Precision at 10 of the centre of some examples of a type, mean over types and draws, in percent.
+
+    A type is left out where it has fewer than twice as many mentions.
+    """
+    random = np.random.default_rng(0)
+    ways = {PLAIN: found.vectors, CENTRED: prepared(found.vectors - found.vectors.mean(axis=0), "cosine")}
+    scores: dict[str, dict[str, list[float]]] = {str(number): {way: [] for way in ways} for number in EXAMPLES}
+    for number in EXAMPLES:
+        for label in np.unique(found.label):
+            mine = np.flatnonzero(found.label == label)
+            for _ in range(DRAWS if len(mine) >= 2 * number else 0):
+                chosen = random.choice(mine, number, replace=False)
+                free = ~np.isin(found.sentence, found.sentence[chosen])
+                for way, x in ways.items():
+                    best = np.argpartition(-(x[free] @ x[chosen].mean(axis=0)), 10)[:10]
+                    scores[str(number)][way].append(100 * float((found.label[free][best] == label).mean()))
+    return {number: {way: float(np.mean(values)) for way, values in both.items()} for number, both in scores.items()}
+
+
 def over_types(values: np.ndarray, label: np.ndarray) -> float:
     return float((np.bincount(label, values) / np.bincount(label)).mean())
 
@@ -169,6 +194,14 @@ def report(results: dict[str, Any]) -> str:
                 cells = [*(f"{value:.1f}" for value in row), f"{row.mean():.2f}", "" if way == PLAIN else gain]
                 lines.append(f"| {way} | {' | '.join(cells)} |")
             lines.append("")
+        lines += [f"## {part}: by the centre of examples, among all mentions", ""]
+        lines += [f"| examples | way | {' | '.join(sets)} | mean |", "|---" * (len(sets) + 3) + "|"]
+        for number in EXAMPLES:
+            for way in (PLAIN, CENTRED):
+                row = np.array([found["examples"][str(number)][way] for found in sets.values()])
+                cells = " | ".join(f"{value:.1f}" for value in row)
+                lines.append(f"| {number} | {way} | {cells} | {row.mean():.2f} |")
+        lines.append("")
     return "\n".join(lines)
 
 

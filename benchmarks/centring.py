@@ -4,8 +4,8 @@
     python benchmarks/centring.py
 
 The queries, the rows and the barred sentences are those of benchmarks/retrieval.py, with the embeddings of nuner-mini.
-Rows and queries are transformed alike and compared by their cosine. The last table of each part compares searches by the centre of
-some examples of a type, with and without centring. All ways are measured on development parts first;
+Rows and queries are transformed alike and compared by their cosine. The last table of each part compares searches by
+the centre of some examples of a type, with and without centring. All ways are measured on development parts first;
 these hold at most the first 6,000 mentions, and the development parts of CrossNER are a part of the benchmark's sets.
 """
 

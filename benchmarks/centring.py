@@ -38,6 +38,7 @@ RESAMPLES = 500
 EXAMPLES, DRAWS = (2, 4), 20
 PLAIN, CENTRED, RANKED_AGAIN = "plain", "centred", f"centred, of {CANDIDATES} candidates"
 COMMON = "centred on the mean of all six sets"
+QUERY = "centred query, rows as they are"
 VARIANTS = ("all", "other texts")
 
 
@@ -105,7 +106,9 @@ def measure(found: Mentions, common: Floats) -> dict[str, Any]:
     for way, x in ways.items():
         scorers[way] = lambda some, x=x: x[some] @ x.T  # type: ignore[misc]
     hits = {way: precision(found, scorer) for way, scorer in scorers.items()}
-    hits[RANKED_AGAIN] = precision(found, scorers[CENTRED], found.vectors - found.vectors.mean(axis=0))
+    directions = found.vectors - found.vectors.mean(axis=0)
+    hits[QUERY] = precision(found, lambda some: directions[some] @ found.vectors.T)
+    hits[RANKED_AGAIN] = precision(found, scorers[CENTRED], directions)
     result: dict[str, Any] = {"mentions": len(found.label)}
     for column, variant in enumerate(VARIANTS):
         plain = hits[PLAIN][:, column]
@@ -149,7 +152,9 @@ def by_examples(found: Mentions) -> dict[str, dict[str, float]]:
     A type is left out where it has fewer than twice as many mentions.
     """
     random = np.random.default_rng(0)
-    ways = {PLAIN: found.vectors, CENTRED: prepared(found.vectors - found.vectors.mean(axis=0), "cosine")}
+    mean, x = found.vectors.mean(axis=0), found.vectors
+    centred = prepared(x - mean, "cosine")
+    ways = {PLAIN: (x, x), CENTRED: (centred, centred), QUERY: (x - mean, x)}  # what is averaged, what is searched
     scores: dict[str, dict[str, list[float]]] = {str(number): {way: [] for way in ways} for number in EXAMPLES}
     for number in EXAMPLES:
         for label in np.unique(found.label):
@@ -157,8 +162,8 @@ def by_examples(found: Mentions) -> dict[str, dict[str, float]]:
             for _ in range(DRAWS if len(mine) >= 2 * number else 0):
                 chosen = random.choice(mine, number, replace=False)
                 free = ~np.isin(found.sentence, found.sentence[chosen])
-                for way, x in ways.items():
-                    best = np.argpartition(-(x[free] @ x[chosen].mean(axis=0)), 10)[:10]
+                for way, (queries, rows) in ways.items():
+                    best = np.argpartition(-(rows[free] @ queries[chosen].mean(axis=0)), 10)[:10]
                     scores[str(number)][way].append(100 * float((found.label[free][best] == label).mean()))
     return {number: {way: float(np.mean(values)) for way, values in both.items()} for number, both in scores.items()}
 
@@ -197,7 +202,7 @@ def report(results: dict[str, Any]) -> str:
         lines += [f"## {part}: by the centre of examples, among all mentions", ""]
         lines += [f"| examples | way | {' | '.join(sets)} | mean |", "|---" * (len(sets) + 3) + "|"]
         for number in EXAMPLES:
-            for way in (PLAIN, CENTRED):
+            for way in (PLAIN, CENTRED, QUERY):
                 row = np.array([found["examples"][str(number)][way] for found in sets.values()])
                 cells = " | ".join(f"{value:.1f}" for value in row)
                 lines.append(f"| {number} | {way} | {cells} | {row.mean():.2f} |")

@@ -2,6 +2,7 @@
 
     python benchmarks/offset.py                  # development parts and test parts, about a quarter of an hour
     python benchmarks/offset.py --development    # stops before the test parts
+    python benchmarks/offset.py --picture        # only draws the kept figures of the test parts again
 
 First the penalty of the layer and that of the names' weight are chosen on development parts: those of
 benchmarks/strength.py, and the `dev` parts of CrossNER politics and science with support sets of their `train` parts.
@@ -12,11 +13,12 @@ written down before. nuner-mini, last layer, exported, float32.
 
 import argparse
 import itertools
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from common import WORK, data_file, exported, keep, machine
+from common import RESULTS, WORK, data_file, exported, keep, machine
 from concepts import CONCEPTS
 from fewshot import SETS as TYPED
 from strength import DEVELOPMENT, is_held_out
@@ -46,7 +48,11 @@ TESTED = ("MIT Movie", "MIT Restaurant", "BioNLP 2004")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--development", action="store_true", help="stop before the test parts")
+    parser.add_argument("--picture", action="store_true", help="only draw the kept figures again")
     options = parser.parse_args()
+    if options.picture:
+        draw([Cell(**cell) for cell in json.loads((RESULTS / "offset.json").read_text())["test"]])
+        return
     model = exported("nuner-mini", WORK / "offset-model")
     cache = FeatureCache(WORK / "probing" / "features", load_encoder(model, precision="f32"))
     concepts = ConceptEncoder.open(model)
@@ -62,6 +68,7 @@ def main() -> None:
     cells = [cell for name in TESTED for cell in test(name, cache, concepts)]
     found["test"] = [cell.to_dict() for cell in cells]
     keep("offset", {"machine": machine("numpy", "scipy", "onnxruntime"), **found}, report_test(cells) + text)
+    draw(cells)
 
 
 def parts(name: str) -> tuple[list[Document], list[Document]]:
@@ -157,6 +164,27 @@ def report_test(cells: list[Cell]) -> str:
         shown = [str(grid.difference(NAMED, PLAIN, name, k)) for k in grid.k]
         lines.append(f"| {name} | difference | {' | '.join(shown)} |")
     return "\n".join(lines) + "\n"
+
+
+def draw(cells: list[Cell]) -> None:
+    """Token macro-F1 by the number of examples, mean over the sets; names alone as results/zeroshot.json has them."""
+    from matplotlib.figure import Figure
+
+    grid = Grid(cells)
+    zero_shot = json.loads((RESULTS / "zeroshot.json").read_text())["test"]
+    alone = 100 * np.mean([zero_shot[name]["token_macro_f1"] for name in grid.sets])
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes, places = figure.subplots(), range(1, len(grid.k) + 1)
+    for model in grid.models:
+        means = [100 * np.mean(grid.scores(model, AVERAGE, k)) for k in grid.k]
+        axes.plot(places, means, "o-", label=model)
+    axes.plot([0], [alone], "s", color="black", label="names alone")
+    axes.axhline(alone, color="black", linewidth=0.6, linestyle=":")
+    axes.set_xticks([0, *places], ["0", *(f"{k} to {2 * k}" for k in grid.k)])
+    axes.set(xlabel="examples of each type", ylabel="token macro-F1, percent", title=f"Mean of {', '.join(grid.sets)}")
+    axes.grid(alpha=0.25)
+    axes.legend()
+    figure.savefig(RESULTS / "offset.png", dpi=110)
 
 
 if __name__ == "__main__":

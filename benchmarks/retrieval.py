@@ -152,7 +152,10 @@ def by_examples(x: np.ndarray, label: np.ndarray, sentence: np.ndarray) -> dict[
                     continue
                 chosen = random.choice(mine, number, replace=False)
                 none = np.empty((0, x.shape[1]), np.float32)
-                directions = {"centroid": x[chosen].mean(axis=0), "linear scorer": scorer.direction(x[chosen], none)}
+                directions = {
+                    "centroid": scorer.seen_from_mean(x[chosen].mean(axis=0)),
+                    "linear scorer": scorer.direction(x[chosen], none),
+                }
                 barred = np.isin(sentence, sentence[chosen])
                 for way, direction in directions.items():
                     order = np.argsort(-(x[~barred] @ direction))

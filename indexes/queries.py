@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -129,21 +130,27 @@ class Examples:
     def query(self, index: Index, seed: int = 0) -> tuple[Floats, str]:
         """The vector to search for, (dim,), and how it was made.
 
-        From up to four examples: the centre of the positives, moved away from the centre of the negatives. From five
-        on, unless the metric is l2: the direction that separates the positives best from the rows of the index, by
-        linear discriminant analysis; if there is no such direction, the centre again.
+        Of one example: its own vector. Of two to four examples: the centre of the positives, moved away from the centre
+        of the negatives and, unless the metric is l2, seen from the mean of the rows of the index, since examples share
+        with all rows what does not tell them apart (benchmarks/centring.py). From five on, unless the metric is l2: the
+        direction that separates the positives best from the rows, by linear discriminant analysis. Where the examples
+        do not stand out from the rows, the centre itself.
         """
         metric = index.bundle.metric
         positives, negatives = prepared(self.positives, metric), prepared(self.negatives, metric)
-        if len(positives) + len(negatives) >= _LINEAR_FROM and metric != "l2":
-            ids = index.ids()
-            chosen = np.random.default_rng(seed).choice(ids, min(len(ids), _BACKGROUND_ROWS), replace=False)
-            direction = Discriminant(index.vectors(np.sort(chosen))).direction(positives, negatives)
-            if direction is not None:
-                return direction, "linear scorer"
+        number = len(positives) + len(negatives)
         centre = positives.mean(axis=0)
         away = 0.25 * (negatives.mean(axis=0) - centre) if len(negatives) else 0
-        return (centre - away).astype(np.float32), "centroid"
+        centroid: Floats = (centre - away).astype(np.float32)
+        if number == 1 or metric == "l2":
+            return centroid, "centroid"
+        ids = index.ids()
+        chosen = np.random.default_rng(seed).choice(ids, min(len(ids), _BACKGROUND_ROWS), replace=False)
+        discriminant = Discriminant(index.vectors(np.sort(chosen)))
+        if number >= _LINEAR_FROM:
+            direction = discriminant.direction(positives, negatives)
+            return (centroid, "centroid") if direction is None else (direction, "linear scorer")
+        return discriminant.seen_from_mean(centroid), "centroid"
 
 
 def examples_of(index: Index, encoder: "Encoder", documents: Texts) -> Examples:
@@ -163,18 +170,27 @@ def examples_of(index: Index, encoder: "Encoder", documents: Texts) -> Examples:
 
 
 class Discriminant:
-    """Linear discriminant analysis of examples against the rows of an index."""
+    """What tells examples from the rows of an index: their direction from the mean, and linear discriminant analysis.
+
+    Args:
+        background: rows of the index, (n, dim).
+    """
 
     def __init__(self, background: Floats) -> None:
+        self._background = background
         self._length = self._variance = 0.0
-        if len(background) < 2:  # of which there is no covariance
+        if len(background) < 2:  # which do not vary
             return
         self._centre = background.mean(axis=0)
         self._length = float(np.square(background).sum(axis=1).mean())
-        covariance: NDArray[np.float64] = np.cov(background, rowvar=False).astype(np.float64)
-        self._variance = float(np.trace(covariance))
-        # shrunk half-way to the mean variance, since few examples say little about their covariance
-        self._shrunk = covariance + np.eye(len(covariance)) * self._variance / len(covariance)
+        self._variance = float(background.var(axis=0, ddof=1, dtype=np.float64).sum())
+
+    def seen_from_mean(self, centroid: Floats) -> Floats:
+        """A vector less the mean of the rows, (dim,); the vector itself if nothing remains or the rows are alike."""
+        if self._variance <= _ALIKE * self._length:
+            return centroid
+        apart = centroid - self._centre
+        return centroid if float(np.square(apart).sum()) <= _ALIKE * self._length else apart
 
     def direction(self, positives: Floats, negatives: Floats) -> Floats | None:
         """The direction that separates positives from background and negatives, (dim,), by the covariance of the rows.
@@ -189,6 +205,12 @@ class Discriminant:
         if float(np.square(apart).sum()) <= _ALIKE * self._length:
             return None
         return np.linalg.solve(self._shrunk, apart).astype(np.float32)
+
+    @cached_property
+    def _shrunk(self) -> NDArray[np.float64]:
+        """The covariance, shrunk half-way to the mean variance: few examples say little about their covariance."""
+        covariance: NDArray[np.float64] = np.cov(self._background, rowvar=False).astype(np.float64)
+        return covariance + np.eye(len(covariance)) * self._variance / len(covariance)
 
 
 @dataclass(frozen=True, slots=True)

@@ -265,6 +265,19 @@ def test_examples(indexes, encoder):
             examples_of(index, encoder, documents)
 
 
+def test_two_to_four_examples_are_seen_from_the_mean_of_the_rows(indexes, tmp_path):
+    index = indexes["mention"]
+    rows = index.vectors(index.ids())
+    vector, what = Examples(rows[:3], rows[4:5]).query(index)
+    assert what == "centroid"
+    centre = 1.25 * rows[:3].mean(axis=0) - 0.25 * rows[4]
+    np.testing.assert_allclose(vector, centre - rows.mean(axis=0), atol=1e-4)
+    np.testing.assert_allclose(Examples(rows[:1], rows[:0]).query(index)[0], rows[0], atol=1e-4)  # one keeps its cosine
+    by_distance = Index.build(make_store(tmp_path / "s", 1), tmp_path / "i", metric="l2", kind="flat")
+    rows = by_distance.vectors([0, 1])
+    np.testing.assert_allclose(Examples(rows, rows[:0]).query(by_distance)[0], rows.mean(axis=0), atol=1e-4)
+
+
 def test_from_five_examples_on_a_linear_scorer_ignores_what_all_rows_share(tmp_path):
     """Two kinds of rows that differ in one direction only, in which little varies."""
     index = Index.build(make_store(tmp_path / "s", 1), tmp_path / "i", metric="dot", kind="flat")
@@ -288,12 +301,13 @@ def _index_of(folder, texts):
     return Index.build(folder / "s", folder / "i")
 
 
+@pytest.mark.parametrize("number", [2, 6])
 @pytest.mark.parametrize("texts", [["ferry"], ["ferry"] * 9, ["ferry"] * 3 + ["boat"]], ids=["one", "alike", "removed"])
-def test_examples_among_rows_that_do_not_vary(tmp_path, texts):
+def test_examples_among_rows_that_do_not_vary(tmp_path, texts, number):
     """There is nothing to tell the examples from: they are searched for by their centre, whose score is a cosine."""
     index = _index_of(tmp_path, texts)
     index.remove_where("text = 'boat'")
-    ferry = np.repeat(index.vectors([0]), 6, axis=0)
+    ferry = np.repeat(index.vectors([0]), number, axis=0)
     for negatives in (ferry[:0], -ferry):
         vector, what = Examples(ferry, negatives).query(index)
         assert what == "centroid"
@@ -305,9 +319,10 @@ def test_examples_among_rows_that_do_not_vary(tmp_path, texts):
 def test_examples_that_are_all_rows(tmp_path):
     """Examples in the very middle of the rows stand out in no direction."""
     index = _index_of(tmp_path, ["ferry", "boat"])
-    vector, what = Examples(index.vectors([0, 1, 0, 1, 0, 1]), index.vectors([])).query(index)
-    assert what == "centroid"
-    assert find(index, vector)["score"][0].as_py() > 0.5
+    for ids in ([0, 1], [0, 1, 0, 1, 0, 1]):
+        vector, what = Examples(index.vectors(ids), index.vectors([])).query(index)
+        assert what == "centroid"
+        assert find(index, vector)["score"][0].as_py() > 0.5
 
 
 def test_the_same_example_five_times(indexes):

@@ -5,8 +5,9 @@
 
 The queries, the rows and the barred sentences are those of benchmarks/retrieval.py, with the embeddings of nuner-mini.
 Rows and queries are transformed alike and compared by their cosine. The last table of each part compares searches by
-the centre of some examples of a type, with and without centring. All ways are measured on development parts first;
-these hold at most the first 6,000 mentions, and the development parts of CrossNER are a part of the benchmark's sets.
+the centre of some examples of a type, with and without centring, and by the linear scorer of the index. All ways are
+measured on development parts first; these hold at most the first 6,000 mentions, and the development parts of CrossNER
+are a part of the benchmark's sets.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from common import WORK, data_file, exported, keep, machine
 from retrieval import FEWEST, SETS
 
 from nuner_embed import Corpus, encode
+from nuner_embed.indexes.queries import Discriminant
 from nuner_embed.indexes.vectors import Floats, prepared
 
 DEVELOPMENT = {
@@ -35,10 +37,11 @@ MOST = 6_000
 CANDIDATES = 100
 BLOCK = 512
 RESAMPLES = 500
-EXAMPLES, DRAWS = (2, 4), 20
+EXAMPLES, DRAWS = (2, 4, 8, 16, 32), 20
 PLAIN, CENTRED, RANKED_AGAIN = "plain", "centred", f"centred, of {CANDIDATES} candidates"
 COMMON = "centred on the mean of all six sets"
 QUERY = "centred query, rows as they are"
+LINEAR = "linear scorer"
 VARIANTS = ("all", "other texts")
 
 
@@ -155,15 +158,18 @@ def by_examples(found: Mentions) -> dict[str, dict[str, float]]:
     mean, x = found.vectors.mean(axis=0), found.vectors
     centred = prepared(x - mean, "cosine")
     ways = {PLAIN: (x, x), CENTRED: (centred, centred), QUERY: (x - mean, x)}  # what is averaged, what is searched
-    scores: dict[str, dict[str, list[float]]] = {str(number): {way: [] for way in ways} for number in EXAMPLES}
+    scorer, none = Discriminant(x), np.empty((0, x.shape[1]), np.float32)
+    scores: dict[str, dict[str, list[float]]] = {str(n): {way: [] for way in (*ways, LINEAR)} for n in EXAMPLES}
     for number in EXAMPLES:
         for label in np.unique(found.label):
             mine = np.flatnonzero(found.label == label)
             for _ in range(DRAWS if len(mine) >= 2 * number else 0):
                 chosen = random.choice(mine, number, replace=False)
                 free = ~np.isin(found.sentence, found.sentence[chosen])
-                for way, (queries, rows) in ways.items():
-                    best = np.argpartition(-(rows[free] @ queries[chosen].mean(axis=0)), 10)[:10]
+                directions = {way: (queries[chosen].mean(axis=0), rows) for way, (queries, rows) in ways.items()}
+                directions[LINEAR] = (scorer.direction(x[chosen], none), x)
+                for way, (direction, rows) in directions.items():
+                    best = np.argpartition(-(rows[free] @ direction), 10)[:10]
                     scores[str(number)][way].append(100 * float((found.label[free][best] == label).mean()))
     return {number: {way: float(np.mean(values)) for way, values in both.items()} for number, both in scores.items()}
 
@@ -202,7 +208,7 @@ def report(results: dict[str, Any]) -> str:
         lines += [f"## {part}: by the centre of examples, among all mentions", ""]
         lines += [f"| examples | way | {' | '.join(sets)} | mean |", "|---" * (len(sets) + 3) + "|"]
         for number in EXAMPLES:
-            for way in (PLAIN, CENTRED, QUERY):
+            for way in (PLAIN, CENTRED, QUERY, LINEAR):
                 row = np.array([found["examples"][str(number)][way] for found in sets.values()])
                 cells = " | ".join(f"{value:.1f}" for value in row)
                 lines.append(f"| {number} | {way} | {cells} | {row.mean():.2f} |")

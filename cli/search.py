@@ -46,7 +46,7 @@ class _Asked:
 @click.option(
     "--like",
     metavar="FILE",
-    help="Find mentions like the spans of this corpus, and unlike its spans with the label -. With five spans or "
+    help="Find mentions like the spans of this corpus, and unlike its spans with the label -. With ten spans or "
     "more, a linear scorer ranks the rows; with fewer, the centroid of the spans.",
 )
 @click.option(

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from nuner_embed.encoders.base import Encoder
 
 NEGATIVE = "-"
-# From so many examples on, the covariance of the rows is taken into account.
-_LINEAR_FROM = 5
+# From so many examples on, the covariance of the rows is taken into account: with 8 the centre is as good, with 16 no
+# longer (benchmarks/centring.py, results/centring.md).
+_LINEAR_FROM = 10
 _BACKGROUND_ROWS = 20_000
 # Vectors whose squared distance is at most this share of their squared length are equal within float16 rounding.
 _ALIKE = 1e-6
@@ -130,9 +131,9 @@ class Examples:
     def query(self, index: Index, seed: int = 0) -> tuple[Floats, str]:
         """The vector to search for, (dim,), and how it was made.
 
-        Of one example: its own vector. Of two to four examples: the centre of the positives, moved away from the centre
+        Of one example: its own vector. Of two to nine examples: the centre of the positives, moved away from the centre
         of the negatives and, unless the metric is l2, seen from the mean of the rows of the index, since examples share
-        with all rows what does not tell them apart (benchmarks/centring.py). From five on, unless the metric is l2: the
+        with all rows what does not tell them apart (benchmarks/centring.py). From ten on, unless the metric is l2: the
         direction that separates the positives best from the rows, by linear discriminant analysis. Where the examples
         do not stand out from the rows, the centre itself.
         """

@@ -265,7 +265,7 @@ def test_examples(indexes, encoder):
             examples_of(index, encoder, documents)
 
 
-def test_two_to_four_examples_are_seen_from_the_mean_of_the_rows(indexes, tmp_path):
+def test_a_few_examples_are_seen_from_the_mean_of_the_rows(indexes, tmp_path):
     index = indexes["mention"]
     rows = index.vectors(index.ids())
     vector, what = Examples(rows[:3], rows[4:5]).query(index)
@@ -278,7 +278,7 @@ def test_two_to_four_examples_are_seen_from_the_mean_of_the_rows(indexes, tmp_pa
     np.testing.assert_allclose(Examples(rows, rows[:0]).query(by_distance)[0], rows.mean(axis=0), atol=1e-4)
 
 
-def test_from_five_examples_on_a_linear_scorer_ignores_what_all_rows_share(tmp_path):
+def test_from_ten_examples_on_a_linear_scorer_ignores_what_all_rows_share(tmp_path):
     """Two kinds of rows that differ in one direction only, in which little varies."""
     index = Index.build(make_store(tmp_path / "s", 1), tmp_path / "i", metric="dot", kind="flat")
     rows = index.vectors(index.ids())
@@ -301,7 +301,7 @@ def _index_of(folder, texts):
     return Index.build(folder / "s", folder / "i")
 
 
-@pytest.mark.parametrize("number", [2, 6])
+@pytest.mark.parametrize("number", [2, 10])
 @pytest.mark.parametrize("texts", [["ferry"], ["ferry"] * 9, ["ferry"] * 3 + ["boat"]], ids=["one", "alike", "removed"])
 def test_examples_among_rows_that_do_not_vary(tmp_path, texts, number):
     """There is nothing to tell the examples from: they are searched for by their centre, whose score is a cosine."""
@@ -319,15 +319,15 @@ def test_examples_among_rows_that_do_not_vary(tmp_path, texts, number):
 def test_examples_that_are_all_rows(tmp_path):
     """Examples in the very middle of the rows stand out in no direction."""
     index = _index_of(tmp_path, ["ferry", "boat"])
-    for ids in ([0, 1], [0, 1, 0, 1, 0, 1]):
+    for ids in ([0, 1], [0, 1] * 5):
         vector, what = Examples(index.vectors(ids), index.vectors([])).query(index)
         assert what == "centroid"
         assert find(index, vector)["score"][0].as_py() > 0.5
 
 
-def test_the_same_example_five_times(indexes):
+def test_the_same_example_ten_times(indexes):
     index = indexes["word"]
-    ferry = np.repeat(index.vectors(index.ids("text = 'ferry'")[:1]), 5, axis=0)
+    ferry = np.repeat(index.vectors(index.ids("text = 'ferry'")[:1]), 10, axis=0)
     vector, what = Examples(ferry, ferry[:0]).query(index)
     assert what == "linear scorer"
     assert find(index, vector, 1)["text"].to_pylist() == ["ferry"]
@@ -335,7 +335,7 @@ def test_the_same_example_five_times(indexes):
 
 def test_examples_and_an_emptied_index(indexes, tmp_path):
     index = _index_of(tmp_path, ["ferry", "boat"])
-    examples = Examples(index.vectors([0] * 5), index.vectors([1]))
+    examples = Examples(index.vectors([0] * 10), index.vectors([1]))
     index.remove([0, 1])
     for _ in range(2):
         vector, what = examples.query(index)

@@ -24,11 +24,21 @@ CROSSNER = {
     "researcher": "researcher", "scientist": "scientist", "task": "task", "theory": "theory",
     "university": "university",
 }  # fmt: skip
+# the test types of Few-NERD INTER; "location-other" is named by the coarse type alone
+FEW_NERD_INTER = {
+    "art-music": "music", "art-writtenart": "written work", "building-hospital": "hospital",
+    "building-theater": "theater", "event-election": "election", "event-sportsevent": "sports event",
+    "location-bodiesofwater": "body of water", "location-other": "location",
+    "organization-politicalparty": "political party", "organization-government/governmentagency": "government agency",
+    "other-educationaldegree": "educational degree", "other-livingthing": "living thing", "other-medical": "disease",
+    "person-actor": "actor", "person-athlete": "athlete", "product-car": "car", "product-weapon": "weapon",
+}  # fmt: skip
 # by the names that the benchmarks use for the sets
 CONCEPTS = {
     "MIT Movie": MIT_MOVIE,
     "MIT Restaurant": MIT_RESTAURANT,
     "BioNLP 2004": BIONLP,
+    "Few-NERD INTER": FEW_NERD_INTER,
     "CrossNER AI": CROSSNER,
     "CrossNER politics": CROSSNER,
     "CrossNER science": CROSSNER,

@@ -67,6 +67,28 @@ def folder(default_model, tmp_path_factory):
     return folder
 
 
+def test_decoded_by_mentions_the_detector_draws_the_bounds(folder, tmp_path):
+    command = ["probe", "train", "train.conll", "--model", "m", "--no-names"]
+    done = run(*command, "-o", tmp_path / "s", "--decode", "auto", "--json", cwd=folder, check=0)
+    assert (
+        "the mention detector finds 88% of the mentions with the same bounds; its mentions are labelled" in done.stderr
+    )
+    assert json.loads(done.stdout)["finder"]["kind"] == "probe"
+    found = run("probe", "evaluate", tmp_path / "s", "test.conll", "--json", cwd=folder, check=0)
+    assert json.loads(found.stdout)["span_micro_f1"] > 0.7
+    for arguments, message in (
+        (
+            ["train.conll", "--model", "minilm-l6"],
+            "--decode auto needs a mention detector, and --decode words does not",
+        ),
+        (["--concepts", "city"], "--decode goes with DATA, not with --concepts"),
+    ):
+        refused = run("probe", "train", *arguments, "-o", tmp_path / "n", "--decode", "auto", cwd=folder)
+        assert refused.returncode in (1, 2)
+        assert message in refused.stderr
+    assert not (tmp_path / "n").exists()
+
+
 def test_texts_come_out_as_jsonl_from_another_folder(folder, tmp_path):
     (tmp_path / "t.txt").write_text("the ferry left Kiel at seven\n😀 a raft in New York\n")
     done = run("probe", "predict", folder / "p", "t.txt", "-o", "found.jsonl", cwd=tmp_path, check=0)

@@ -182,7 +182,7 @@ class _Exporter:
         if self.precision == "fp16":
             self._halve()
         tried = self._quantise(exact, texts[1::2], reference) if self.precision == "int8" else None
-        agreement = self._add_head(source, texts[::2]) if self.head else None
+        agreement = self._add_head(self.head, source, texts[::2]) if self.head else None
         model = self._exported()
         facts = {
             **model.export.to_dict(),
@@ -212,23 +212,22 @@ class _Exporter:
                 f"({reason}); nothing was written; use the model itself with torch"
             ) from None
 
-    def _add_head(self, source: "Runtime", texts: list[str]) -> "HeadAgreement":
+    def _add_head(self, head: "LinearHead", source: "Runtime", texts: list[str]) -> "HeadAgreement":
         """Adds the head to the graph, compares its labels with those in Python, and writes `head.json`."""
         from nuner_embed.export.head import append_head, compare_head, write_head
 
-        assert self.head is not None
         _LOG.info("adding the head ...")
-        append_head(self.graph, self.head)
+        append_head(self.graph, head)
         encoder = TextEncoder(
             tokenizer=self.tokenizer,
             runtime=source,
-            recipe=Recipe.from_dict(self.head.facts.recipe),
+            recipe=Recipe.from_dict(head.facts.recipe),
             weights_sha256=self.found.weights_sha256,
             batch_tokens=source.batch_tokens,
             config_sha256=self.found.config.sha256,
         )
-        agreement = compare_head(self.graph, self.head, encoder, texts)
-        write_head(self.work, self.head, agreement)
+        agreement = compare_head(self.graph, head, encoder, texts)
+        write_head(self.work, head, agreement)
         return agreement
 
     def _halve(self) -> None:

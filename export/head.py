@@ -79,14 +79,13 @@ def require_exportable(head: Head, found: TransformersModel, recipe: Recipe, pre
             "written into the graph"
         )
     tokenizer = TextTokenizer.from_directory(found.directory)
-    values = head.facts.recipe
-    there = semantic_hash(found.weights_sha256, found.config.sha256, tokenizer.sha256, values)
+    own = Recipe.from_dict(head.facts.recipe)
+    there = semantic_hash(found.weights_sha256, found.config.sha256, tokenizer.sha256, own.to_dict())
     if there != head.semantic_hash:
         raise ExportError(
             f"this head was made for {head.facts.model} ({head.semantic_hash[:12]}), not for {found.name} "
             f"({there[:12]}); train a probe with --model {found.name}"
         )
-    own = Recipe.from_dict(values)
     if len(own.layers) != 1 or own.layers != recipe.layers:
         raise ExportError(
             f"the head reads the layers {list(own.layers)} and the export has {list(recipe.layers)}; a head is "
@@ -107,7 +106,7 @@ def append_head(path: Path, head: LinearHead) -> None:
     model = onnx.load(path)
     graph, vectors = model.graph, OUTPUTS[0]
     arrays = {"head.coef": coef, "head.intercept": intercept}
-    if head.facts.recipe["normalize"]:
+    if Recipe.from_dict(head.facts.recipe).normalize:
         arrays["head.shortest"] = np.array(_SHORTEST, np.float32)
         graph.node.extend([
             helper.make_node("ReduceL2", [vectors], ["head.norms"], name="head.norms", axes=[-1], keepdims=1),
@@ -123,20 +122,19 @@ def append_head(path: Path, head: LinearHead) -> None:
     graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
     shape = ["batch", "length", columns]
     graph.output.append(helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, shape))
-    onnx.checker.check_model(model)
     save_graph(model, path)
 
 
 def write_head(directory: Path, head: LinearHead, agreement: HeadAgreement) -> None:
     """Writes `head.json`, which says how to read the output `probabilities`."""
-    recipe = head.facts.recipe
+    recipe = Recipe.from_dict(head.facts.recipe)
     values = {
         "schema_version": SCHEMA_VERSION,
         "output": PROBABILITIES,
         "classes": [OUTSIDE, *head.types],
         "threshold": head.threshold,
-        "pooling": recipe["pooling"],
-        "max_length": recipe["max_length"],
+        "pooling": recipe.pooling,
+        "max_length": recipe.max_length,
         "compared": asdict(agreement),
     }
     write_json(directory / HEAD_FILE, values)

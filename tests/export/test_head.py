@@ -1,6 +1,7 @@
 """A linear head in the graph of its encoder."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 from command import run
+from fakes import tiny_model
 
 import nuner_embed
 from nuner_embed import Document, Span, export_onnx, load_encoder, verify
@@ -88,6 +90,13 @@ def test_the_example_gives_the_labels_of_the_head(exported, bert, probe):
     assert [(word, label, pytest.approx(float(score), abs=0.006)) for word, label, score in rows] == expected
 
 
+def test_a_changed_head_file_is_noticed(exported, tmp_path):
+    for name in ("export.json", "head.json"):
+        shutil.copy(exported[0] / name, tmp_path)
+    (tmp_path / "head.json").write_text("{}")
+    assert str(tmp_path / "head.json") in altered(tmp_path)
+
+
 def test_the_example_stands_in_the_docs():
     code = EXAMPLE.read_text().split('"""\n', 2)[-1].strip()
     assert code in (EXAMPLE.parents[1] / "docs" / "export.md").read_text()
@@ -105,6 +114,16 @@ def test_unit_vectors_and_classes_that_are_missing(bert, tmp_path):
     (found,) = session.run(["probabilities"], {"input_ids": [[5, 6, 7]], "attention_mask": [[1, 1, 1]]})
     assert (found[:, :, 3] == 0).all()
     np.testing.assert_allclose(found.sum(axis=2), 1, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["roberta", "xlm-roberta", "deberta-v2"])
+def test_tokenizers_of_other_kinds(family, tmp_path):
+    source = tiny_model(family, tmp_path / family)
+    encoder = load_encoder(str(source))
+    nuner_embed.train_probe(TRAINING, encoder, C=10.0, cache=tmp_path / "cache").save(tmp_path / "probe")
+    result = export_onnx(str(source), tmp_path / "out", head=tmp_path / "probe")
+    assert (result.head.words > 100, result.head.beyond_margin) == (True, 0)
 
 
 def test_labels_that_differ_fail_the_export(bert, probe, tmp_path, monkeypatch):

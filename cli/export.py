@@ -34,10 +34,22 @@ if TYPE_CHECKING:
     help="Precision of the weights; fp16 is meant for CUDA, int8 for processors with VNNI or AMX.",
 )
 @layers_option
+@click.option(
+    "--head",
+    metavar="PROBE",
+    type=click.Path(path_type=Path),
+    help="A probe of MODEL to write into the graph, which then also gives the probability of each type; see head.json.",
+)
 @click.option("--force", is_flag=True, help="Replace an earlier export.")
 @json_option
 def export(
-    model: str, output: Path, precision: str, layers: tuple[int, ...] | None, force: bool, as_json: bool
+    model: str,
+    output: Path,
+    precision: str,
+    layers: tuple[int, ...] | None,
+    head: Path | None,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Export the text encoder of MODEL as an ONNX graph to a directory that can be used without torch.
 
@@ -47,9 +59,16 @@ def export(
     from nuner_embed.cli.progress import conclude, note
     from nuner_embed.export import export_onnx
 
-    require_apart(output, [model], folder=True)
+    require_apart(output, [model, head], folder=True)
     note(f"exporting {model} in {precision}, then comparing with its source ...")
-    result = export_onnx(model, output, precision=precision, layers=layers, force=force)  # type: ignore[arg-type]
+    result = export_onnx(
+        model,
+        output,
+        precision=precision,  # type: ignore[arg-type]
+        layers=layers,
+        head=head,
+        force=force,
+    )
     if as_json:
         print_json(result.to_dict())
     else:
@@ -158,5 +177,6 @@ def show(result: "Verification") -> None:
         f"gate: {gates}",
         f"graph: {size(result.rows[0].bytes)}, {result.fusion}" if result.rows else "",
         *(f"{row.runtime} {row.precision}: {row.description}" for row in result.rows),
+        *([f"head: {result.head}"] if result.head else []),
         "passed" if result.passed else f"FAILED: {result.failures()}",
     )

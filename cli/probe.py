@@ -304,7 +304,12 @@ _threshold_option = click.option(
 @click.option("--model", help="The encoder of the probe.  [default: the path or name given when the probe was trained]")
 @reading_options
 @threads_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSONL with spans on standard output.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print JSONL on standard output, with spans and the probability of every type for each span.",
+)
 def predict(
     probe_: Path,
     corpus: tuple[str, ...],
@@ -327,7 +332,7 @@ def predict(
         opened.survey()  # bad records are seen before the encoder is loaded
         tagger = Tagger.open(probe_, model=model, threads=threads)
         asked = threshold or _threshold_for(tagger, opened.survey().sample)
-        mentions = tag_corpus(opened, lambda documents: tagger.tag(documents, asked), write)
+        mentions = tag_corpus(opened, lambda documents: tagger.tag(documents, asked, scores=as_json), write)
     conclude_tagging(corpus, opened, mentions, output)
 
 

@@ -3,12 +3,14 @@
 import logging
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nuner_embed.artifacts import replacing, require_replaceable
 from nuner_embed.bundled import bundled_texts
 from nuner_embed.encoders.loader import resolve_recipe
+from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import ExportError
 from nuner_embed.export.verification import Verification, verify_model
 from nuner_embed.files import canonical_json, copy_file, expand, naming, write_json
@@ -34,6 +36,11 @@ from nuner_embed.runtimes.padding import pad
 from nuner_embed.runtimes.parity import GATES, Agreement, Reference, compare, cut_windows
 from nuner_embed.runtimes.registry import load_runtime, require
 
+if TYPE_CHECKING:
+    from nuner_embed.export.head import HeadAgreement
+    from nuner_embed.heads.linear import LinearHead
+    from nuner_embed.runtimes.base import Runtime
+
 _LOG = logging.getLogger(__name__)
 _CALIBRATION_TOKENS = 10_000
 
@@ -44,6 +51,7 @@ def export_onnx(
     *,
     precision: FilePrecision = "fp32",
     layers: tuple[int, ...] | None = None,
+    head: str | os.PathLike[str] | None = None,
     force: bool = False,
 ) -> Verification:
     """Exports a text encoder as an ONNX graph, and compares it with its source in every runtime installed here.
@@ -56,13 +64,17 @@ def export_onnx(
             concept encoder gets a folder `concept_encoder` of the same kind, and its mention detector goes along.
         precision: of the weights, "fp32", "fp16" (for CUDA) or "int8".
         layers: hidden states to concatenate, in place of the model's own recipe.
+        head: the directory of a linear head that was trained on the words of this model. The graph then also gives the
+            probability of each type, `probabilities`, and `head.json` says how to read them.
         force: replace an earlier export.
 
     Returns:
         The comparison of the graph with its source, with speeds.
 
     Raises:
-        ExportError: the graph does not compute what its source computes, or the directory is taken.
+        ExportError: the graph does not compute what its source computes, the directory is taken, or the head cannot be
+            written into the graph or labels other than in Python.
+        ProbeError: there is no head, or it is damaged.
         ModelError: the model cannot be found or loaded.
         RuntimeUnavailable: torch, transformers or onnxruntime is not installed.
     """
@@ -76,21 +88,32 @@ def export_onnx(
     recipe = resolve_recipe(found, layers=layers)
     for module, extra in (("torch", "train"), ("transformers", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):
         require(module, extra)
+    linear = None
+    if head is not None:
+        from nuner_embed.export.head import require_exportable
+        from nuner_embed.heads.io import open_head
+
+        linear = require_exportable(open_head(expand(head)), found, recipe, precision)
     try:
         with replacing(target, EXPORTED_MODEL, force=force) as work:
-            return _export_whole(model, found, recipe, precision, work)
+            return _export_whole(model, found, recipe, precision, linear, work)
     except OSError as error:
         raise ExportError(f"{target} cannot be written: {error.strerror or error}; nothing was changed") from error
 
 
 def _export_whole(
-    model: str, found: TransformersModel, recipe: Recipe, precision: FilePrecision, work: Path
+    model: str,
+    found: TransformersModel,
+    recipe: Recipe,
+    precision: FilePrecision,
+    head: "LinearHead | None",
+    work: Path,
 ) -> Verification:
     """Fills an empty folder with the export of a model and of what belongs to it."""
     concepts, detector = (found.directory / folder for folder in (CONCEPT_FOLDER, DETECTOR_FOLDER))
     if concepts.is_dir():
         ConceptFacts.read(concepts)  # raises before the long work if it is damaged
-    result = _Exporter(model, found, recipe, precision, work).run()
+    result = _Exporter(model, found, recipe, precision, work, head).run()
     if concepts.is_dir():
         _LOG.info("exporting the concept encoder ...")
         _export_concepts(concepts, work / CONCEPT_FOLDER)
@@ -116,13 +139,20 @@ class _Exporter:
     """One export into a directory of its own."""
 
     def __init__(
-        self, name: str, found: TransformersModel, recipe: Recipe, precision: FilePrecision, work: Path
+        self,
+        name: str,
+        found: TransformersModel,
+        recipe: Recipe,
+        precision: FilePrecision,
+        work: Path,
+        head: "LinearHead | None" = None,
     ) -> None:
         self.name = name
         self.found = found
         self.recipe = recipe
         self.precision = precision
         self.work = work
+        self.head = head
         self.graph = work / ONNX_FILE
         self.options = RuntimeOptions(device="cpu")
         self.tokenizer = TextTokenizer.from_directory(found.directory)
@@ -152,6 +182,7 @@ class _Exporter:
         if self.precision == "fp16":
             self._halve()
         tried = self._quantise(exact, texts[1::2], reference) if self.precision == "int8" else None
+        agreement = self._add_head(self.head, source, texts[::2]) if self.head else None
         model = self._exported()
         facts = {
             **model.export.to_dict(),
@@ -161,7 +192,7 @@ class _Exporter:
             "versions": {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__},
         }
         write_export(self.work, facts)
-        result = verify_model(model, source, self.options)
+        result = replace(verify_model(model, source, self.options), head=agreement)
         if not result.passed:
             raise ExportError(f"the exported graph does not match its source: {result.failures()}; nothing was written")
         write_json(self.work / VERIFY_FILE, result.to_dict())
@@ -180,6 +211,24 @@ class _Exporter:
                 f"{self.name} is a {self.found.config.model_type}, which torch cannot trace into an ONNX graph "
                 f"({reason}); nothing was written; use the model itself with torch"
             ) from None
+
+    def _add_head(self, head: "LinearHead", source: "Runtime", texts: list[str]) -> "HeadAgreement":
+        """Adds the head to the graph, compares its labels with those in Python, and writes `head.json`."""
+        from nuner_embed.export.head import append_head, compare_head, write_head
+
+        _LOG.info("adding the head ...")
+        append_head(self.graph, head)
+        encoder = TextEncoder(
+            tokenizer=self.tokenizer,
+            runtime=source,
+            recipe=Recipe.from_dict(head.facts.recipe),
+            weights_sha256=self.found.weights_sha256,
+            batch_tokens=source.batch_tokens,
+            config_sha256=self.found.config.sha256,
+        )
+        agreement = compare_head(self.graph, head, encoder, texts)
+        write_head(self.work, head, agreement)
+        return agreement
 
     def _halve(self) -> None:
         """Converts the weights and the arithmetic of the graph to float16, in place; its output becomes float16 too."""

@@ -4,7 +4,7 @@ import logging
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from nuner_embed.runtimes.base import Runtime, RuntimeOptions
 from nuner_embed.runtimes.parity import GATES, Measurement, Reference, speeds
 from nuner_embed.runtimes.registry import require
 from nuner_embed.runtimes.selection import measure, measure_unfused
+
+if TYPE_CHECKING:
+    from nuner_embed.export.head import HeadAgreement
 
 SCHEMA_VERSION = 1
 _LOG = logging.getLogger(__name__)
@@ -41,6 +44,7 @@ class Verification:
         fusion: what onnxruntime's optimiser fused, for people.
         tokens: number of compared tokens, special tokens included.
         windows: number of compared windows.
+        head: how the labels of the head in the graph agree with those in Python, right after an export with a head.
     """
 
     passed: bool
@@ -49,6 +53,7 @@ class Verification:
     fusion: str
     tokens: int
     windows: int
+    head: "HeadAgreement | None" = None
 
     @property
     def gates(self) -> dict[str, dict[str, float]]:
@@ -85,6 +90,7 @@ class Verification:
             "tokens": self.tokens,
             "windows": self.windows,
             "runtimes": runtimes,
+            **({"head": asdict(self.head)} if self.head else {}),
         }
 
     def failures(self) -> str:

@@ -2,8 +2,8 @@
 
 import functools
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -16,12 +16,14 @@ class Span:
         end: one past the last character; `end > start`.
         label: free text, or None where the mention is unlabelled.
         score: whatever confidence its source gave, or None.
+        scores: the probability of each type, where a head was asked for it, else None; spans are compared without it.
     """
 
     start: int
     end: int
     label: str | None = None
     score: float | None = None
+    scores: Mapping[str, float] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

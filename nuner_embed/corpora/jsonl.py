@@ -51,6 +51,7 @@ def json_record(document: Document) -> dict[str, Any]:
     spans = [
         {"start": s.start, "end": s.end, "text": document.text[s.start : s.end], "label": s.label}
         | ({} if s.score is None else {"score": round(s.score, 4)})
+        | ({} if s.scores is None else {"scores": {name: round(score, 4) for name, score in s.scores.items()}})
         for s in document.spans
     ]
     return {"id": document.id, "text": document.text, "spans": spans}

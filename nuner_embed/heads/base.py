@@ -177,7 +177,12 @@ class Head(Protocol):
     def threshold(self) -> float: ...  # noqa: D102
 
     def tag(
-        self, encoder: TextEncoder, documents: Sequence[Document], threshold: float | None = None
+        self,
+        encoder: TextEncoder,
+        documents: Sequence[Document],
+        threshold: float | None = None,
+        *,
+        scores: bool = False,
     ) -> list[Document]:
         """Copies of documents whose spans are the mentions found, each with its type and a probability.
 
@@ -185,6 +190,7 @@ class Head(Protocol):
             encoder: the encoder with the head's `semantic_hash`.
             documents: with spans, if the head types given mentions; any other head ignores their spans.
             threshold: least probability of a type, in place of the head's own threshold.
+            scores: also give each span the probability of every type, as `Span.scores`.
 
         Raises:
             ProbeError: the encoder is another one.

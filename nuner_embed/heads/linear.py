@@ -25,9 +25,10 @@ from nuner_embed.heads import EVEN_THRESHOLD
 from nuner_embed.heads.base import Arrays, HeadFacts, WithFacts, require_encoder
 from nuner_embed.heads.features import embed_words
 from nuner_embed.heads.io import save_head
-from nuner_embed.heads.labelled_words import runs_of
+from nuner_embed.heads.labelled_words import Runs, runs_of
 from nuner_embed.metadata import Count, Positive
 from nuner_embed.tables import Ints
+from nuner_embed.tags import OUTSIDE
 
 Floats = NDArray[np.floating[Any]]
 ALLOWED: Final = 0.2  # in dense corpora, types are found at least this often, relative to the sentences drawn for them
@@ -257,7 +258,9 @@ class LinearHead(WithFacts):
         renumbered: Ints = np.array([0, *(place.get(name, 0) for name in self.types)], dtype=np.int64)[codes]
         return renumbered
 
-    def tag(self, encoder: Encoder, documents: Sequence[Document], threshold: float | None = None) -> list[Document]:
+    def tag(
+        self, encoder: Encoder, documents: Sequence[Document], threshold: float | None = None, *, scores: bool = False
+    ) -> list[Document]:
         """See `Head.tag`; a mention's score is the mean probability of its words.
 
         The threshold is the least probability of the best type of a word, relative to no type.
@@ -267,15 +270,17 @@ class LinearHead(WithFacts):
         probabilities = self.weights.probabilities(features.vectors)
         best = self._best(probabilities, threshold)
         runs = runs_of(self.weights.classes[best], features.bounds)
-        sums = np.concatenate([[0.0], np.cumsum(probabilities[np.arange(len(best)), best], dtype=np.float64)])
-        scores = (sums[runs.last] - sums[runs.first]) / (runs.last - runs.first)
+        own = _means(probabilities[np.arange(len(best)), best], runs)
+        of_classes = _means(probabilities, runs).tolist() if scores else [[]] * len(own)
+        names = [self.types[code - 1] if code else OUTSIDE for code in self.weights.classes.tolist()]
         spans: list[list[Span]] = [[] for _ in documents]
         owners = np.searchsorted(features.bounds, runs.first, side="right") - 1
-        for owner, first, last, code, score in zip(
-            owners.tolist(), runs.first, runs.last, runs.code, scores.tolist(), strict=True
+        for owner, first, last, code, score, row in zip(
+            owners.tolist(), runs.first, runs.last, runs.code, own.tolist(), of_classes, strict=True
         ):
-            span = Span(int(features.start[first]), int(features.end[last - 1]), self.types[code - 1], score)
-            spans[owner].append(span)
+            start, end = int(features.start[first]), int(features.end[last - 1])
+            of_types = dict(zip(names, row, strict=True)) if scores else None
+            spans[owner].append(Span(start, end, self.types[code - 1], score, of_types))
         return [replace(document, spans=tuple(found)) for document, found in zip(documents, spans, strict=True)]
 
     def threshold_for(self, encoder: Encoder, documents: Sequence[Document], progress: Progress) -> float:
@@ -315,6 +320,14 @@ class LinearHead(WithFacts):
         if not 0 < threshold < 1:
             raise ValueError(f"threshold must be between 0 and 1, not {threshold!r}")
         return threshold / (1 - threshold) / (self.threshold / (1 - self.threshold))
+
+
+def _means(values: Floats, runs: Runs) -> Floats:
+    """The mean of the values of the words (n,) or (n, classes) of each run: (runs,) or (runs, classes)."""
+    sums = np.cumsum(np.concatenate([np.zeros((1, *values.shape[1:])), values]), axis=0)
+    lengths = (runs.last - runs.first).reshape(-1, *[1] * (values.ndim - 1))
+    means: Floats = (sums[runs.last] - sums[runs.first]) / lengths
+    return means
 
 
 def rare_threshold(learnt: float, found: float, *, allowed: float = ALLOWED, power: float = POWER) -> float:

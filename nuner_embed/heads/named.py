@@ -235,7 +235,12 @@ class MentionHead(WithFacts):
         return self.facts.threshold
 
     def tag(
-        self, encoder: TextEncoder, documents: Sequence[Document], threshold: float | None = None
+        self,
+        encoder: TextEncoder,
+        documents: Sequence[Document],
+        threshold: float | None = None,
+        *,
+        scores: bool = False,
     ) -> list[Document]:
         """See `Head.tag`; a mention's score is the probability of its type."""
         from scipy.special import expit  # slow to import
@@ -250,8 +255,10 @@ class MentionHead(WithFacts):
         for document, span, row in zip(mentions.rows.document.tolist(), mentions.found or (), probable, strict=True):
             best = int(row.argmax())
             if row[best] >= threshold:
-                spans[document].append(replace(span, label=self.types[best], score=float(row[best])))
-        return [replace(document, spans=tuple(found)) for document, found in zip(documents, spans, strict=True)]
+                of_types = dict(zip(self.types, row.tolist(), strict=True)) if scores else None
+                found = replace(span, label=self.types[best], score=float(row[best]), scores=of_types)
+                spans[document].append(found)
+        return [replace(document, spans=tuple(some)) for document, some in zip(documents, spans, strict=True)]
 
     def threshold_for(self, encoder: TextEncoder, documents: Sequence[Document], progress: Progress) -> float:
         """See `Head.threshold_for`: always the head's own threshold."""

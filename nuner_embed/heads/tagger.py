@@ -72,7 +72,7 @@ class Tagger(Generic[H]):
         """The types that the head tells apart."""
         return self.head.types
 
-    def tag(self, documents: Texts, threshold: float | None = None) -> list[Document]:
+    def tag(self, documents: Texts, threshold: float | None = None, *, scores: bool = False) -> list[Document]:
         """Copies of documents whose spans are the mentions found, each with its type and a probability.
 
         Args:
@@ -80,12 +80,15 @@ class Tagger(Generic[H]):
             threshold: how probable a type must be; None for the head's own, which is 0.5 for a trained probe. A lower
                 threshold finds more, a higher one is more often right; `threshold_for` gives the threshold for texts in
                 which mentions are rare.
+            scores: also give each span the probability of every type, as `Span.scores`. Those of a linear head are
+                means over the words of the mention, add up to 1, and include "O" for no type; those of a head that
+                types mentions by names are independent of each other.
 
         Raises:
             OutOfMemory: one window alone does not fit.
             ValueError: a threshold that is not a probability.
         """
-        return self.head.tag(self.encoder, as_documents(documents), threshold)
+        return self.head.tag(self.encoder, as_documents(documents), threshold, scores=scores)
 
     def threshold_for(self, documents: Texts, progress: Progress = silent) -> float:
         """The threshold for texts that may hold far fewer mentions than the training texts of the head.

@@ -16,6 +16,7 @@ RECIPE_FILE = "recipe.json"
 ONNX_FILE = "model.onnx"
 REFERENCE_FILE = "reference.npz"
 VERIFY_FILE = "verify.json"
+HEAD_FILE = "head.json"
 FUSED_FOLDER = "fused"
 SCHEMA_VERSION = 2
 FilePrecision = Literal["fp32", "fp16", "int8"]
@@ -26,7 +27,7 @@ _PRECISIONS: dict[str, FilePrecision] = {r"quantized|u?int8|qu?int8(_.*)?": "int
 _BELOW_INT8 = re.compile(r"(q4|bnb4|q4f16|q2|q1)")
 
 # Files whose SHA-256 is in `export.json`; `verify.json` is written again by each verification.
-_CHECKED = (RECIPE_FILE, REFERENCE_FILE, "config.json", "tokenizer.json")
+_CHECKED = (RECIPE_FILE, REFERENCE_FILE, HEAD_FILE, "config.json", "tokenizer.json")
 _KEPT = ("source", "precision", "graph_sha256", "weights_sha256", "padding")
 
 
@@ -136,8 +137,8 @@ def altered(directory: Path) -> list[str]:
 
 
 _GRAPH = (
-    EXPORT_FILE, RECIPE_FILE, ONNX_FILE, f"{ONNX_FILE}.data", REFERENCE_FILE, VERIFY_FILE, "config.json",
-    "tokenizer.json",
+    EXPORT_FILE, RECIPE_FILE, ONNX_FILE, f"{ONNX_FILE}.data", REFERENCE_FILE, VERIFY_FILE, HEAD_FILE,
+    "config.json", "tokenizer.json",
     *(f"{FUSED_FOLDER}/{file}" for file in ("onnxruntime-*", ".onnxruntime-*", ".onnxruntime-*/onnxruntime-*")),
 )  # fmt: skip
 EXPORTED_MODEL = Kind(

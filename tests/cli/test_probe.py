@@ -137,6 +137,9 @@ def test_highlights_and_json_on_standard_output(folder):
     assert done.stdout == "the [ferry|boat] left [Kiel|city] at \N{REPLACEMENT CHARACTER}[31mseven\n"
     done = run("probe", "predict", "p", "-", "--json", cwd=folder, stdin="the ferry\n", check=0)
     assert [span["label"] for span in json.loads(done.stdout)["spans"]] == ["boat"]
+    (span,) = json.loads(done.stdout)["spans"]
+    assert list(span["scores"]) == ["O", "boat", "city"]
+    assert span["scores"]["boat"] == span["score"]
 
 
 def test_where_mentions_are_rare_the_threshold_rises_and_this_is_said(folder, monkeypatch):

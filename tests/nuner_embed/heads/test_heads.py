@@ -15,6 +15,7 @@ from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.errors import ProbeError
 from nuner_embed.heads.base import KINDS, Head
 from nuner_embed.heads.detector import GivenSpans, ProbeDetector
+from nuner_embed.heads.features import embed_words
 from nuner_embed.heads.io import PROBE_FILE, open_head
 from nuner_embed.heads.linear import LinearHead
 from nuner_embed.heads.named import FINDERS, TYPERS, ConceptTyper, LinearTyper, MentionHead
@@ -109,6 +110,30 @@ def test_what_is_found_slices_the_texts(made):
     assert any(text.endswith("ferry") and label == "SHIP" for text, label in first)
     assert found[1].spans == found[2].spans == ()
     assert [(s.start, s.end, s.label) for s in found[4].spans] == [(400, 405, "SHIP")]  # in a window of its own
+
+
+def test_scores_of_every_type_only_where_asked_for(made):
+    head, encoder = made
+    plain, found = head.tag(encoder, DOCUMENTS), head.tag(encoder, DOCUMENTS, scores=True)
+    assert found == plain
+    assert {span.scores for one in plain for span in one.spans} == {None}
+    for span in (span for one in found for span in one.spans):
+        assert span.scores[span.label] == pytest.approx(span.score)
+        assert set(span.scores) == {*head.types, *(["O"] if isinstance(head, LinearHead) else [])}
+        if isinstance(head, LinearHead):
+            assert sum(span.scores.values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_score_of_a_linear_head_is_the_mean_of_the_words(tmp_path):
+    head, encoder = trained(tmp_path), plain()
+    text = "the ferry ferry"
+    (found,) = head.tag(encoder, [Document("a", text)], scores=True)
+    (span,) = found.spans
+    assert text[span.start : span.end] == "ferry ferry"
+    words = head.weights.probabilities(embed_words(encoder, [found]).vectors)[1:]
+    names = ["O", *head.types]
+    expected = {names[code]: words[:, i].mean() for i, code in enumerate(head.weights.classes)}
+    assert span.scores == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_document_alone_and_among_others_is_the_same(made):

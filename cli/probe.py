@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from nuner_embed.cli.decoding import decode_option, decoded_by, detector_for
 from nuner_embed.cli.options import (
     PROBABILITY,
     c_option,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from nuner_embed.documents import Document
     from nuner_embed.heads.base import Head
     from nuner_embed.heads.decoding import Decode
-    from nuner_embed.heads.detector import ProbeDetector
     from nuner_embed.heads.linear import LinearHead, Training
     from nuner_embed.heads.tagger import Tagger
 
@@ -85,14 +85,7 @@ def probe() -> None:
 )
 @c_option
 @class_weight_option
-@click.option(
-    "--decode",
-    type=click.Choice(["words", "spans", "auto"]),
-    default="words",
-    show_default=True,
-    help="words: label each word; adjacent words of a type are one mention. spans: label the mentions that the model's "
-    "detector finds. auto: spans if the detector finds most mentions of DATA with the same bounds.",
-)
+@decode_option
 @reading_options
 @threads_option
 @click.option("--force", is_flag=True, help="Replace a probe in the directory.")
@@ -162,12 +155,12 @@ def train(
     named = None if no_names else named_types(support_set.types, given, model, threads)
     fitting: dict[str, Any] = {"C": c if _is_given("c") else None, "background": background, "named": named}
     fitting["class_weight"] = class_weight if _is_given("class_weight") else AUTO_CLASS_WEIGHT
-    detector = _detector_for(decode, model)
+    detector = detector_for(decode, model)
     with RowProgress("characters") as progress:
         encoder = load_encoder(model, threads=threads)
         tagger = fit_probe(support_set, encoder, progress=progress, **fitting)
     training = tagger.head.facts.training
-    decoded = tagger if detector is None else _decoded(tagger, support_set.documents, decode, detector)
+    decoded = tagger if detector is None else decoded_by(tagger, support_set.documents, decode, detector)
     decoded.save(output, force=force)
     _note_training(training, background)
     if as_json:
@@ -180,36 +173,6 @@ def train(
         made=f"{output}, a probe for {counted(len(training.mentions), 'type')}",
         then=f"nuner-embed probe predict {output} CORPUS",
     )
-
-
-def _detector_for(decode: "Decode", model: str) -> "ProbeDetector | None":
-    """The mention detector of a model, unless words are labelled; said to be missing before anything is encoded."""
-    if decode == "words":
-        return None
-    from nuner_embed.errors import ProbeError
-    from nuner_embed.heads.detector import load_detector
-
-    try:
-        return load_detector(model)
-    except ProbeError as error:
-        raise ProbeError(f"--decode {decode} needs a mention detector, and --decode words does not: {error}") from None
-
-
-def _decoded(
-    tagger: "Tagger[LinearHead]", documents: "Sequence[Document]", decode: "Decode", detector: "ProbeDetector"
-) -> "Tagger[Head]":
-    """The trained probe, or a head that labels the mentions of a detector with it."""
-    from nuner_embed.cli.progress import note
-    from nuner_embed.heads.decoding import LEAST_FOUND, by_mentions, share_found
-
-    found = by_mentions(tagger, detector)  # raises where the detector reads another encoder
-    share = share_found(tagger, detector, documents)
-    spans = decode == "spans" or share >= LEAST_FOUND
-    note(
-        f"the mention detector finds {share:.0%} of the mentions with the same bounds; "
-        + ("its mentions are labelled" if spans else f"words are labelled (spans from {LEAST_FOUND:.0%} on)")
-    )
-    return found if spans else tagger
 
 
 def _train_on_names(

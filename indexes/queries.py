@@ -30,6 +30,8 @@ NEGATIVE = "-"
 # longer (benchmarks/centring.py, results/centring.md).
 _LINEAR_FROM = 10
 _BACKGROUND_ROWS = 20_000
+# The mean of fewer rows may be that of the very kind that is looked for; the sets that were measured have more.
+_FEWEST_ROWS = 1_000
 # Vectors whose squared distance is at most this share of their squared length are equal within float16 rounding.
 _ALIKE = 1e-6
 
@@ -132,10 +134,10 @@ class Examples:
         """The vector to search for, (dim,), and how it was made.
 
         Of one example: its own vector. Of two to nine examples: the centre of the positives, moved away from the centre
-        of the negatives and, unless the metric is l2, seen from the mean of the rows of the index, since examples share
-        with all rows what does not tell them apart (benchmarks/centring.py). From ten on, unless the metric is l2: the
-        direction that separates the positives best from the rows, by linear discriminant analysis. Where the examples
-        do not stand out from the rows, the centre itself.
+        of the negatives and, in an index of 1,000 rows or more whose metric is not l2, seen from the mean of the rows,
+        since examples share with all rows what does not tell them apart (benchmarks/centring.py). From ten on, unless
+        the metric is l2: the direction that separates the positives best from the rows, by linear discriminant
+        analysis. Where the examples do not stand out from the rows, the centre itself.
         """
         metric = index.bundle.metric
         positives, negatives = prepared(self.positives, metric), prepared(self.negatives, metric)
@@ -143,7 +145,7 @@ class Examples:
         centre = positives.mean(axis=0)
         away = 0.25 * (negatives.mean(axis=0) - centre) if len(negatives) else 0
         centroid: Floats = (centre - away).astype(np.float32)
-        if number == 1 or metric == "l2":
+        if number == 1 or metric == "l2" or (number < _LINEAR_FROM and len(index) < _FEWEST_ROWS):
             return centroid, "centroid"
         ids = index.ids()
         chosen = np.random.default_rng(seed).choice(ids, min(len(ids), _BACKGROUND_ROWS), replace=False)

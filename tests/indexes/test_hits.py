@@ -12,7 +12,7 @@ from stores import ContextSpec, make_store
 from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.documents import Document, Span
 from nuner_embed.errors import CorpusError, IndexBundleError, StoreMismatch
-from nuner_embed.indexes import Examples, Index, embed_mentions, examples_of, find, marked_document
+from nuner_embed.indexes import Examples, Index, embed_mentions, examples_of, find, marked_document, queries
 from nuner_embed.indexes.queries import read_queries
 from nuner_embed.indexes.retrieval import _around
 from nuner_embed.jobs.encoding import run_job
@@ -265,9 +265,12 @@ def test_examples(indexes, encoder):
             examples_of(index, encoder, documents)
 
 
-def test_a_few_examples_are_seen_from_the_mean_of_the_rows(indexes, tmp_path):
+def test_a_few_examples_are_seen_from_the_mean_of_the_rows(indexes, tmp_path, monkeypatch):
     index = indexes["mention"]
     rows = index.vectors(index.ids())
+    few, _ = Examples(rows[:3], rows[:0]).query(index)
+    np.testing.assert_allclose(few, rows[:3].mean(axis=0), atol=1e-4)  # the mean of a few rows says nothing
+    monkeypatch.setattr(queries, "_FEWEST_ROWS", 2)
     vector, what = Examples(rows[:3], rows[4:5]).query(index)
     assert what == "centroid"
     centre = 1.25 * rows[:3].mean(axis=0) - 0.25 * rows[4]
@@ -303,8 +306,9 @@ def _index_of(folder, texts):
 
 @pytest.mark.parametrize("number", [2, 10])
 @pytest.mark.parametrize("texts", [["ferry"], ["ferry"] * 9, ["ferry"] * 3 + ["boat"]], ids=["one", "alike", "removed"])
-def test_examples_among_rows_that_do_not_vary(tmp_path, texts, number):
+def test_examples_among_rows_that_do_not_vary(tmp_path, monkeypatch, texts, number):
     """There is nothing to tell the examples from: they are searched for by their centre, whose score is a cosine."""
+    monkeypatch.setattr(queries, "_FEWEST_ROWS", 1)
     index = _index_of(tmp_path, texts)
     index.remove_where("text = 'boat'")
     ferry = np.repeat(index.vectors([0]), number, axis=0)
@@ -316,8 +320,9 @@ def test_examples_among_rows_that_do_not_vary(tmp_path, texts, number):
         assert hits["score"].to_pylist() == pytest.approx([1] * min(3, len(index)), abs=1e-3)
 
 
-def test_examples_that_are_all_rows(tmp_path):
+def test_examples_that_are_all_rows(tmp_path, monkeypatch):
     """Examples in the very middle of the rows stand out in no direction."""
+    monkeypatch.setattr(queries, "_FEWEST_ROWS", 2)
     index = _index_of(tmp_path, ["ferry", "boat"])
     for ids in ([0, 1], [0, 1] * 5):
         vector, what = Examples(index.vectors(ids), index.vectors([])).query(index)

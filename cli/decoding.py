@@ -1,6 +1,6 @@
 """The option --decode of `probe train`: whether a probe labels words, or the mentions that the detector finds."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
     from nuner_embed.documents import Document
     from nuner_embed.heads.base import Head
-    from nuner_embed.heads.decoding import Decode
     from nuner_embed.heads.detector import ProbeDetector
     from nuner_embed.heads.linear import LinearHead
     from nuner_embed.heads.tagger import Tagger
 
+Decode = Literal["words", "spans", "auto"]
 decode_option = click.option(
     "--decode",
-    type=click.Choice(["words", "spans", "auto"]),
+    type=click.Choice(get_args(Decode)),
     default="words",
     show_default=True,
     help="words: label each word; adjacent words of a type are one mention. spans: label the mentions that the model's "
@@ -24,7 +24,7 @@ decode_option = click.option(
 )
 
 
-def detector_for(decode: "Decode", model: str) -> "ProbeDetector | None":
+def detector_for(decode: Decode, model: str) -> "ProbeDetector | None":
     """The mention detector of a model, unless words are labelled; said to be missing before anything is encoded."""
     if decode == "words":
         return None
@@ -38,7 +38,7 @@ def detector_for(decode: "Decode", model: str) -> "ProbeDetector | None":
 
 
 def decoded_by(
-    tagger: "Tagger[LinearHead]", documents: "Sequence[Document]", decode: "Decode", detector: "ProbeDetector"
+    tagger: "Tagger[LinearHead]", documents: "Sequence[Document]", decode: Decode, detector: "ProbeDetector"
 ) -> "Tagger[Head]":
     """The trained probe, or a head that labels the mentions of a detector with it."""
     from nuner_embed.cli.progress import note

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from nuner_embed.cli.decoding import decode_option, decoded_by, detector_for
+from nuner_embed.cli.decoding import Decode, decode_option, decoded_by, detector_for
 from nuner_embed.cli.options import (
     PROBABILITY,
     c_option,
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from nuner_embed.documents import Document
     from nuner_embed.heads.base import Head
-    from nuner_embed.heads.decoding import Decode
     from nuner_embed.heads.linear import LinearHead, Training
     from nuner_embed.heads.tagger import Tagger
 
@@ -105,7 +104,7 @@ def train(
     background: str | None,
     c: float,
     class_weight: str | None,
-    decode: "Decode",
+    decode: Decode,
     reading: dict[str, Any],
     threads: int,
     force: bool,
@@ -162,7 +161,7 @@ def train(
     training = tagger.head.facts.training
     decoded = tagger if detector is None else decoded_by(tagger, support_set.documents, decode, detector)
     decoded.save(output, force=force)
-    _note_training(training, background)
+    _note_training(training, background, rises=decoded is tagger)
     if as_json:
         print_json(asdict(decoded.head.facts))
     else:
@@ -198,8 +197,14 @@ def _train_on_names(
         print_facts({label: " / ".join(several) for label, several in sorted(concepts.items())})
 
 
-def _note_training(training: "Training", background: str | None) -> None:
-    """Says what the probe was trained on, and what of the data it could not learn from."""
+def _note_training(training: "Training", background: str | None, *, rises: bool) -> None:
+    """Says what the probe was trained on, and what of the data it could not learn from.
+
+    Args:
+        training: of the probe.
+        background: as on the command line.
+        rises: whether the threshold of the head rises where mentions are rare.
+    """
     from nuner_embed.cli.progress import note
     from nuner_embed.heads.labelled_words import shortened
 
@@ -212,7 +217,8 @@ def _note_training(training: "Training", background: str | None) -> None:
     elif training.mention_words >= _DENSE * training.words:
         note(
             f"{training.mention_words / training.words:.0%} of these words are in mentions; where texts hold far "
-            "fewer, name some of them with --background; without it, probe predict only raises its threshold there"
+            "fewer, name some of them with --background; without it, probe predict "
+            + ("only raises its threshold there" if rises else "finds too much there")
         )
     if training.left_out:
         left_out = [f"{name} ({count})" for name, count in training.left_out.items()]

@@ -15,7 +15,7 @@ from rich.text import Text
 from nuner_embed.cli.options import counted
 from nuner_embed.cli.streams import Output, show
 from nuner_embed.evaluation.metrics import Scores
-from nuner_embed.heads.labelled_words import NONE, SCHEME
+from nuner_embed.heads.labelled_words import NONE
 from nuner_embed.printable import printable
 
 _WIDTH = 110  # where standard output is no terminal
@@ -47,7 +47,7 @@ def show_scores(scores: Scores, *, confusion: bool) -> None:
     """Prints the three figures with their full names, a line for each type, and on request the confusion matrix."""
     total = scores.spans.total()
     show(
-        f"labels: {SCHEME}",
+        f"labels: {scores.scheme}",
         f"token macro-F1, None left out  {scores.token_macro_f1:6.1%}",
         f"token macro-F1 with None       {scores.token_macro_f1_with_none:6.1%}",
         f"span micro-F1, exact           {scores.span_micro_f1:6.1%}   precision {total.precision()[0]:.1%}, "

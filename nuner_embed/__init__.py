@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from nuner_embed.evaluation.metrics import score_tagger
     from nuner_embed.export import export_onnx, verify
     from nuner_embed.heads.classifier import LinearProbe
+    from nuner_embed.heads.decoding import by_mentions
     from nuner_embed.heads.detector import load_detector
     from nuner_embed.heads.io import open_head
     from nuner_embed.heads.named import extract, named_tagger
@@ -70,6 +71,7 @@ _HOMES = {
     "annotate": "nuner_embed.annotation.job",
     "convert_replies": "nuner_embed.annotation.replies",
     "embed_mentions": "nuner_embed.indexes",
+    "by_mentions": "nuner_embed.heads.decoding",
     "encode": "nuner_embed.jobs.encoding",
     "evaluate_fewshot": "nuner_embed.evaluation.fewshot_run",
     "examples_of": "nuner_embed.indexes",
@@ -111,6 +113,7 @@ __all__ = [
     "TextEncoder",
     "TokenEmbeddings",
     "annotate",
+    "by_mentions",
     "convert_replies",
     "embed_mentions",
     "encode",

@@ -10,7 +10,7 @@ carries its name in full wherever it is printed:
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -83,6 +83,7 @@ class Scores:
         documents: how many.
         lost: annotated mentions that do not count, since words cannot show them: they overlap an earlier one, or
             hold no word.
+        scheme: how the head's labels become mentions.
     """
 
     types: tuple[str, ...]
@@ -90,6 +91,7 @@ class Scores:
     spans: Counts
     documents: int
     lost: int = 0
+    scheme: str = SCHEME
 
     @classmethod
     def of(cls, types: Sequence[str], annotated: WordLabels, predicted: Ints, found: Runs, documents: int) -> Self:
@@ -111,7 +113,7 @@ class Scores:
             self.spans.annotated + other.spans.annotated,
         )
         documents, lost = self.documents + other.documents, self.lost + other.lost
-        return Scores(self.types, self.confusion + other.confusion, spans, documents, lost)
+        return Scores(self.types, self.confusion + other.confusion, spans, documents, lost, self.scheme)
 
     @property
     def tokens(self) -> Counts:
@@ -160,7 +162,7 @@ class Scores:
             "span_micro_f1": self.span_micro_f1,
             "span_micro_precision": float(total.precision()[0]),
             "span_micro_recall": float(total.recall()[0]),
-            "scheme": SCHEME,
+            "scheme": self.scheme,
             "per_type": per_type,
             **({"confusion": matrix} if matrix else {}),
             "sentences": self.documents,
@@ -236,4 +238,4 @@ def score_tagger(
         scores = Scores.of(wanted, labels, codes, runs, len(some))
         total = scores if total is None else total + scores
     assert total is not None
-    return total
+    return replace(total, scheme=tagger.head.scheme)

@@ -158,6 +158,7 @@ class Head(Protocol):
     Attributes:
         kind: its name in `KINDS` and in saved files.
         facts_type: the class of its facts, by which a saved file is checked.
+        scheme: how labels become mentions, for people.
         facts: what the head is, apart from its arrays.
         types: names of the types that it tells apart.
         semantic_hash: of the encoder that it reads.
@@ -166,6 +167,7 @@ class Head(Protocol):
 
     kind: ClassVar[str]
     facts_type: ClassVar[type[HeadFacts]]
+    scheme: ClassVar[str]
 
     @property
     def facts(self) -> HeadFacts: ...  # noqa: D102

@@ -8,7 +8,7 @@ its examples: from the share of them that the detector finds with the same bound
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from nuner_embed.documents import Document
 from nuner_embed.heads.detector import ProbeDetector
@@ -18,7 +18,6 @@ from nuner_embed.heads.linear import LinearHead
 from nuner_embed.heads.named import LinearTyper, MentionHead
 from nuner_embed.heads.tagger import Tagger
 
-Decode = Literal["words", "spans", "auto"]
 # Both from development parts: benchmarks/decoding.py, results/decoding.md.
 LEAST_FOUND: Final = 0.6
 SPAN_THRESHOLD: Final = 0.3  # a mention's type competes with the other types, a word's only with none

@@ -22,7 +22,6 @@ from nuner_embed.artifacts import Kind, replacing
 from nuner_embed.errors import ProbeError
 from nuner_embed.files import atomic_write, expand, hash_of, read_bytes, write_json
 from nuner_embed.heads.base import KINDS, Head, HeadFacts, head_class
-from nuner_embed.heads.labelled_words import SCHEME
 from nuner_embed.limits import PROBE_TYPES, PROBE_WEIGHTS_BYTES
 from nuner_embed.metadata import FileName, Positive, Sha256, convert
 
@@ -119,7 +118,7 @@ def save_head(path: str | Path, head: Head, arrays: Mapping[str, NDArray[Any]], 
     values = {
         "schema_version": SCHEMA_VERSION,
         "kind": head.kind,
-        "scheme": SCHEME,
+        "scheme": head.scheme,
         **asdict(head.facts),
         "weights": {"file": name, "sha256": digest, **shape},
     }

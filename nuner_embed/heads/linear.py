@@ -25,7 +25,7 @@ from nuner_embed.heads import EVEN_THRESHOLD
 from nuner_embed.heads.base import Arrays, HeadFacts, WithFacts, require_encoder
 from nuner_embed.heads.features import embed_words
 from nuner_embed.heads.io import save_head
-from nuner_embed.heads.labelled_words import Runs, runs_of
+from nuner_embed.heads.labelled_words import SCHEME, Runs, runs_of
 from nuner_embed.metadata import Count, Positive
 from nuner_embed.tables import Ints
 from nuner_embed.tags import OUTSIDE
@@ -220,6 +220,7 @@ class LinearHead(WithFacts):
 
     kind: ClassVar[str] = "linear"
     facts_type: ClassVar[type[HeadFacts]] = ProbeFacts
+    scheme: ClassVar[str] = SCHEME
 
     weights: ProbeWeights
     facts: ProbeFacts

@@ -172,6 +172,7 @@ class MentionHead(WithFacts):
 
     kind: ClassVar[str] = "mentions"
     facts_type: ClassVar[type[HeadFacts]] = MentionFacts
+    scheme: ClassVar[str] = "mentions are found first; each has one type or none"
 
     finder: SavedFinder
     typer: SpanTyper

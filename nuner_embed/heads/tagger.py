@@ -82,7 +82,7 @@ class Tagger(Generic[H]):
                 which mentions are rare.
             scores: also give each span the probability of every type, as `Span.scores`. Those of a linear head are
                 means over the words of the mention, add up to 1, and include "O" for no type; those of a head that
-                types mentions by names are independent of each other.
+                finds mentions first are without "O", and need not add up to 1.
 
         Raises:
             OutOfMemory: one window alone does not fit.

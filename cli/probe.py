@@ -129,12 +129,7 @@ def train(
     from nuner_embed.heads.support_set import choose_support
 
     given = given_names(concepts, describe)
-    if not data and not given:
-        raise click.UsageError("give DATA to learn from, or --concepts, or both")
-    if data and threshold:
-        raise click.UsageError("--threshold goes with names alone; probe predict takes one too")
-    if no_names and given:
-        raise click.UsageError("--no-names goes with neither --concepts nor --describe")
+    _require_agreement(data, given, no_names, threshold)
     require_apart(output, [*data, background, model], folder=True)
     require_replaceable(output, PROBE, force=force)  # said before anything is read
     if not data:
@@ -172,6 +167,18 @@ def train(
         made=f"{output}, a probe for {counted(len(training.mentions), 'type')}",
         then=f"nuner-embed probe predict {output} CORPUS",
     )
+
+
+def _require_agreement(
+    data: tuple[str, ...], given: dict[str, tuple[str, ...]], no_names: bool, threshold: float | None
+) -> None:
+    """Refuses options that do not go together."""
+    if not data and not given:
+        raise click.UsageError("give DATA to learn from, or --concepts, or both")
+    if data and threshold:
+        raise click.UsageError("--threshold goes with names alone; probe predict takes one too")
+    if no_names and given:
+        raise click.UsageError("--no-names goes with neither --concepts nor --describe")
 
 
 def _train_on_names(

@@ -16,6 +16,7 @@ from nuner_embed.arguments import Progress, Texts, silent
 from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.encoders.base import Encoder
 from nuner_embed.encoders.concepts import ConceptEncoder
+from nuner_embed.encoders.mentions import WordFeatures
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import ProbeError
 from nuner_embed.files import expand
@@ -66,14 +67,7 @@ def fit_probe(
         named.require_fitting(encoder)
         require_among(named.names, support_set)
     features = FeatureCache(cache or feature_folder(), encoder).features(support_set.documents, progress)
-    labels = WordLabels.of(support_set.documents, features, support_set.types)
-    held = np.bincount(labels.codes, minlength=len(support_set.types) + 1)[1:]
-    types = tuple(name for name, count in zip(support_set.types, held, strict=True) if count)
-    left_out = dict(support_set.left_out)
-    if types != support_set.types:
-        counts = count_mentions(support_set.documents)
-        left_out |= {name: counts[name] for name, count in zip(support_set.types, held, strict=True) if not count}
-        labels = WordLabels.of(support_set.documents, features, types)
+    types, labels = _learnable(support_set, features)
     if len(set(labels.codes.tolist())) < 2:
         raise ProbeError(f"{support_set.what} holds words of one class only; a probe needs words of a type and of none")
     others = np.empty((0, encoder.dim), np.float32)
@@ -87,6 +81,8 @@ def fit_probe(
     probe = LinearProbe(C=C, class_weight=class_weight, tol=tol, offset=offset or None).fit(
         np.concatenate([features.vectors, others]), np.append(labels.codes, np.zeros(len(others), labels.codes.dtype))
     )
+    counts = count_mentions(support_set.documents)
+    left_out = support_set.left_out | {name: counts[name] for name in support_set.types if name not in types}
     mentions = np.bincount(labels.mentions.code, minlength=len(types) + 1)[1:].tolist()
     training = Training(
         sentences=len(support_set.documents),
@@ -102,15 +98,28 @@ def fit_probe(
         background_words=len(others),
     )
     weights = ProbeWeights(probe.classes_.astype(np.int64), probe.coef_, probe.intercept_)
-    recipe, parameters = encoder.recipe.to_dict(), probe.get_params()
-    del parameters["offset"]  # which the weights hold
-    if named is not None and offset:
-        parameters["names"] = {label: list(named.names[label]) for label in types if label in named.names}
-        parameters["offset_weight"] = probe.offset_weight_
-    else:
-        del parameters["offset_strength"]
+    recipe, parameters = encoder.recipe.to_dict(), _parameters_of(probe, named if offset else None, types)
     facts = ProbeFacts(encoder.semantic_hash, encoder.source, recipe, types, parameters, training)
     return Tagger(encoder, LinearHead(weights, facts))
+
+
+def _learnable(support_set: SupportSet, features: WordFeatures) -> tuple[tuple[str, ...], WordLabels]:
+    """The types of a support set that have a word to learn from, and the words labelled with them."""
+    labels = WordLabels.of(support_set.documents, features, support_set.types)
+    held = np.bincount(labels.codes, minlength=len(support_set.types) + 1)[1:]
+    types = tuple(name for name, count in zip(support_set.types, held, strict=True) if count)
+    return types, labels if types == support_set.types else WordLabels.of(support_set.documents, features, types)
+
+
+def _parameters_of(probe: LinearProbe, named: NamedTypes | None, types: Sequence[str]) -> dict[str, Any]:
+    """The parameters of a fitted probe as `probe.json` keeps them; the offset itself is in the weights."""
+    parameters: dict[str, Any] = probe.get_params()
+    del parameters["offset"]
+    if named is None:
+        del parameters["offset_strength"]
+        return parameters
+    names = {label: list(named.names[label]) for label in types if label in named.names}
+    return {**parameters, "names": names, "offset_weight": probe.offset_weight_}
 
 
 def train_probe(

@@ -13,17 +13,22 @@ from typing import Any
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # `timeout` and some supervisors signal a process and its group: the leader of the group gets the signal twice.
 _ONE_SIGNAL_SECONDS = 1.0
-_IMPORTING_SECONDS = 3.0
+_PATIENCE_SECONDS = 3.0
 _LOOK_AGAIN_SECONDS = 0.02
+# methods of Condition and its kin, written in Python: a lock is held before or after `with` knows of it
+_LOCKS, _LOGGING = ("/threading.py", "/multiprocessing/synchronize.py"), "/logging/__init__.py"
+_TAKE_OR_FREE = frozenset({"__enter__", "__exit__", "_acquire_restore", "_release_save"})
 
 
 class Signals:
     """Turns the first signal into a KeyboardInterrupt, and ends the process at once with a second one.
 
     An exception during an import can leave Python's import locks held, and any thread that imports then waits for ever.
-    So the KeyboardInterrupt waits until no module is being imported; after three seconds the process ends. If an event
-    loop runs, its tasks are cancelled instead. Python drops an exception that is raised in a finaliser or in a callback
-    of C; such a KeyboardInterrupt is raised again a little later.
+    An exception while Python code takes or frees a lock, such as the one of a `threading.Condition`, leaves the lock
+    held, and the next thread that wants the lock waits for ever. So the KeyboardInterrupt waits until no module is
+    being imported and no lock is being taken; after three seconds the process ends. If an event loop runs, its tasks
+    are cancelled instead. Python drops an exception that is raised in a finaliser or in a callback of C; such a
+    KeyboardInterrupt is raised again a little later.
 
     Attributes:
         arrived: the number of the first signal, None until one arrives.
@@ -65,9 +70,9 @@ class Signals:
     def _raise(self, number: int, frame: FrameType | None) -> None:
         if _cancelled_tasks():
             return
-        if not _importing(frame):
+        if not _importing(frame) and not _locking(frame):
             raise KeyboardInterrupt
-        if time.monotonic() - self._when > _IMPORTING_SECONDS:
+        if time.monotonic() - self._when > _PATIENCE_SECONDS:
             self._end("Interrupted.\n")
         self._raise_later()
 
@@ -113,3 +118,11 @@ def _importing(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def _locking(frame: FrameType | None) -> bool:
+    """Whether the code that runs takes or frees a lock; waiting for a notification is no part of that."""
+    if frame is None:
+        return False
+    name, function = frame.f_code.co_filename, frame.f_code.co_name
+    return (name.endswith(_LOCKS) and function in _TAKE_OR_FREE) or name.endswith(_LOGGING)

@@ -127,6 +127,31 @@ def test_twice_and_once_more_after_a_second(folder, number):
     end(process, number)
 
 
+def test_no_lock_stays_held(tmp_path):
+    """Without care, every other signal that meets `with condition:` leaves the lock of the condition held."""
+    code = """
+import os, signal, threading, time
+from nuner_embed.cli.signals import Signals
+
+def held():
+    Signals().heed()
+    condition = threading.Condition()
+    sender = threading.Thread(target=lambda: (time.sleep(0.001), os.kill(os.getpid(), signal.SIGTERM)))
+    try:
+        sender.start()
+        while True:
+            with condition:
+                pass
+    except KeyboardInterrupt:
+        sender.join()
+        return condition._is_owned()
+
+print(sum(held() for _ in range(100)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "0\n", done.stderr
+
+
 def test_nohup_is_heeded(folder):
     """What a shell starts under nohup does not end with its terminal."""
     code = SCRIPT.replace("sys.argv[0]", "signal.signal(signal.SIGHUP, signal.SIG_IGN)\nsys.argv[0]", 1)

@@ -30,7 +30,7 @@ from nuner_embed.evaluation.metrics import Scores
 from nuner_embed.heads import NAMED_THRESHOLD
 from nuner_embed.heads.features import embed_words
 from nuner_embed.heads.labelled_words import WordLabels, count_mentions, runs_of
-from nuner_embed.heads.probe import zero_shot_tagger
+from nuner_embed.heads.zero_shot import zero_shot_tagger
 
 OURS = "nuner-mini"
 THRESHOLDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)

@@ -1,4 +1,4 @@
-"""The option --decode of `probe train`: whether a probe labels words, or the mentions that the detector finds."""
+"""The option --decode: whether words are labelled, or mentions that are found first."""
 
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -20,7 +20,16 @@ decode_option = click.option(
     default="words",
     show_default=True,
     help="words: label each word; adjacent words of a type are one mention. spans: label the mentions that the model's "
-    "detector finds. auto: spans if the detector finds most mentions of DATA with the same bounds.",
+    "detector finds. auto: spans if the detector finds most mentions of DATA with the same bounds. Without DATA, as in "
+    "nuner-embed tag.",
+)
+named_decode_option = click.option(
+    "--decode",
+    type=click.Choice(get_args(Decode)),
+    default="auto",
+    show_default=True,
+    help="spans: score all short runs of words with the model's span head, or label what its detector finds. words: "
+    "label each word; adjacent words of a type are one mention. auto: spans.",
 )
 
 

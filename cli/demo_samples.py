@@ -12,8 +12,9 @@ from nuner_embed.encoders.loader import load_encoder
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.evaluation.metrics import Scores, score_tagger
 from nuner_embed.heads.linear import LinearHead
-from nuner_embed.heads.probe import train_probe, zero_shot_tagger
+from nuner_embed.heads.probe import train_probe
 from nuner_embed.heads.tagger import Tagger
+from nuner_embed.heads.zero_shot import zero_shot_tagger
 from nuner_embed.indexes import Index, embed_mentions, examples_of, find, find_concepts, marked_document
 from nuner_embed.indexes.vectors import Floats
 from nuner_embed.store.reader import Store

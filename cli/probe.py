@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from nuner_embed.documents import Document
     from nuner_embed.heads.base import Head
-    from nuner_embed.heads.linear import LinearHead, Training
+    from nuner_embed.heads.linear import Training
     from nuner_embed.heads.tagger import Tagger
 
 _DENSE = 0.05  # running text holds fewer words of a few types than that
@@ -134,10 +134,12 @@ def train(
     require_replaceable(output, PROBE, force=force)  # said before anything is read
     if not data:
         _require_default(
-            "k", "seed", "types", "short_types", "background", "c", "class_weight", "decode", "format_",
+            "k", "seed", "types", "short_types", "background", "c", "class_weight", "format_",
             "text_column", "id_column", "word_column", "tag_column", "tag_names", "max_line_mib",
         )  # fmt: skip
-        _train_on_names(given, model, threads, threshold, output, force, as_json)
+        named_only = _of_concepts(given, model, threads, threshold, decode)
+        named_only.save(output, force=force)
+        _show_named(given, asdict(named_only.head.facts), output, as_json)
         return
     documents, _ = read_annotated(data, **reading)
     support_set = choose_support(  # what cannot be learnt is said before the encoder is loaded
@@ -181,25 +183,13 @@ def _require_agreement(
         raise click.UsageError("--no-names goes with neither --concepts nor --describe")
 
 
-def _train_on_names(
-    concepts: dict[str, tuple[str, ...]],
-    model: str,
-    threads: int,
-    threshold: float | None,
-    output: Path,
-    force: bool,
-    as_json: bool,
-) -> None:
-    """Makes a probe of the names of types, without examples."""
-    from dataclasses import asdict
-
+def _show_named(concepts: dict[str, tuple[str, ...]], facts: dict[str, Any], output: Path, as_json: bool) -> None:
+    """Says what was made of the names of types, without examples."""
     from nuner_embed.cli.progress import conclude
 
-    tagger = _of_concepts(concepts, model, threads, threshold)
-    tagger.save(output, force=force)
     conclude(read=counted(len(concepts), "name"), made=f"{output}", then=f"nuner-embed probe predict {output} CORPUS")
     if as_json:
-        print_json(asdict(tagger.head.facts))
+        print_json(facts)
     else:
         print_facts({label: " / ".join(several) for label, several in sorted(concepts.items())})
 
@@ -248,17 +238,12 @@ def _require_default(*names: str) -> None:
 
 
 def _of_concepts(
-    types: dict[str, tuple[str, ...]], model: str, threads: int, threshold: float | None
-) -> "Tagger[LinearHead]":
-    from nuner_embed.encoders.concepts import ConceptEncoder
-    from nuner_embed.encoders.loader import load_encoder
-    from nuner_embed.heads.probe import zero_shot_tagger
+    types: dict[str, tuple[str, ...]], model: str, threads: int, threshold: float | None, decode: Decode
+) -> "Tagger[Head]":
+    from nuner_embed.heads.zero_shot import named_tagger
 
-    concept_encoder = ConceptEncoder.open(model, threads=threads)
-    encoder = load_encoder(model, threads=threads, layers=(-1,), normalize=concept_encoder.metric == "cosine")
     try:
-        named = {label: names[0] if len(names) == 1 else names for label, names in types.items()}
-        return zero_shot_tagger(named, encoder, concept_encoder, threshold or NAMED_THRESHOLD)
+        return named_tagger(types, model=model, threshold=threshold or NAMED_THRESHOLD, decode=decode, threads=threads)
     except ValueError as error:  # a name that is none
         raise click.BadParameter(str(error), param_hint="--concepts") from None
 

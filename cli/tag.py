@@ -1,10 +1,11 @@
 """`nuner-embed tag`."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from nuner_embed.cli.decoding import named_decode_option
 from nuner_embed.cli.options import (
     PROBABILITY,
     model_option,
@@ -15,6 +16,9 @@ from nuner_embed.cli.options import (
 )
 from nuner_embed.cli.type_names import named_types_option
 from nuner_embed.heads import NAMED_THRESHOLD
+
+if TYPE_CHECKING:
+    from nuner_embed.heads.zero_shot import Decode
 
 
 @click.command(epilog="Example: nuner-embed tag notes.txt --types city,person -o spans.jsonl")
@@ -31,8 +35,10 @@ from nuner_embed.heads import NAMED_THRESHOLD
 )
 @model_option
 @click.option(
-    "--detector", metavar="PROBE", help="A probe that finds the mentions.  [default: the detector of the model]"
+    "--detector", metavar="PROBE", help="A probe that finds the mentions, in place of the span head of the model."
 )
+@named_decode_option
+@click.option("--nested", is_flag=True, help="Find mentions that lie within other mentions, too.")
 @reading_options
 @threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSONL, as the command does without -o anyway.")
@@ -43,19 +49,26 @@ def tag(
     threshold: float,
     model: str,
     detector: str | None,
+    decode: "Decode",
+    nested: bool,
     reading: dict[str, Any],
     threads: int,
     as_json: bool,
 ) -> None:
     """Find the mentions of named types in TEXTS (files, directories, or - for standard input).
 
-    No training and no examples are needed: the model's detector finds mentions, and its concept encoder gives each
-    mention one of the types. Without torch, name an exported directory with --model.
+    No training and no examples are needed: the model's span head scores all short runs of words for each type. A model
+    without a span head finds mentions with its detector, and its concept encoder gives each mention one of the types.
+    Without torch, name an exported directory with --model.
     """
+    if detector and (nested or decode == "words"):
+        raise click.UsageError(
+            f"--detector finds mentions, which {'--nested' if nested else '--decode words'} does not"
+        )
     require_apart(output, [*texts, model, detector])
     from nuner_embed import Corpus
     from nuner_embed.cli.tagged import conclude_tagging, tag_corpus, writer
-    from nuner_embed.heads.named import named_tagger
+    from nuner_embed.heads.zero_shot import named_tagger
 
     with (
         Corpus(texts, **reading) as corpus,
@@ -63,7 +76,15 @@ def tag(
     ):
         corpus.survey()  # bad records are seen before the encoders are loaded
         try:
-            tagger = named_tagger(types, model=model, threshold=threshold, detector=detector, threads=threads)
+            tagger = named_tagger(
+                types,
+                model=model,
+                threshold=threshold,
+                decode=decode,
+                nested=nested,
+                detector=detector,
+                threads=threads,
+            )
         except ValueError as error:  # a name that is none
             raise click.BadParameter(str(error), param_hint="--types") from None
         mentions = tag_corpus(corpus, tagger.tag, write)

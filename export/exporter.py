@@ -15,7 +15,7 @@ from nuner_embed.errors import ExportError
 from nuner_embed.export.verification import Verification, verify_model
 from nuner_embed.files import canonical_json, copy_file, expand, naming, write_json
 from nuner_embed.models.concept_facts import ConceptFacts
-from nuner_embed.models.directories import CONCEPT_FOLDER, DETECTOR_FOLDER
+from nuner_embed.models.directories import CONCEPT_FOLDER, DETECTOR_FOLDER, SPAN_FOLDER
 from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.models.onnx_export import (
     EXPORTED_MODEL,
@@ -110,18 +110,23 @@ def _export_whole(
     work: Path,
 ) -> Verification:
     """Fills an empty folder with the export of a model and of what belongs to it."""
-    concepts, detector = (found.directory / folder for folder in (CONCEPT_FOLDER, DETECTOR_FOLDER))
+    concepts = found.directory / CONCEPT_FOLDER
     if concepts.is_dir():
         ConceptFacts.read(concepts)  # raises before the long work if it is damaged
     result = _Exporter(model, found, recipe, precision, work, head).run()
     if concepts.is_dir():
         _LOG.info("exporting the concept encoder ...")
         _export_concepts(concepts, work / CONCEPT_FOLDER)
-    if detector.is_dir() and recipe == found.recipe:  # which it reads
-        (work / DETECTOR_FOLDER).mkdir()
-        for path in sorted(detector.glob("[!.]*")):
-            copy_file(path, work / DETECTOR_FOLDER / path.name)
+    for folder in (DETECTOR_FOLDER, SPAN_FOLDER):
+        if (found.directory / folder).is_dir() and recipe == found.recipe:  # which it reads
+            _copy_probe(found.directory / folder, work / folder)
     return result
+
+
+def _copy_probe(source: Path, target: Path) -> None:
+    target.mkdir()
+    for path in sorted(source.glob("[!.]*")):
+        copy_file(path, target / path.name)
 
 
 def _export_concepts(source: Path, work: Path) -> None:

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from nuner_embed.heads.decoding import by_mentions
     from nuner_embed.heads.detector import load_detector
     from nuner_embed.heads.io import open_head
-    from nuner_embed.heads.named import extract, named_tagger
     from nuner_embed.heads.names import NamedTypes
     from nuner_embed.heads.probe import train_probe
     from nuner_embed.heads.tagger import Tagger
+    from nuner_embed.heads.zero_shot import extract, named_tagger
     from nuner_embed.indexes import Index, embed_mentions, examples_of, find, find_concepts, marked_document
     from nuner_embed.jobs.encoding import encode
     from nuner_embed.models.recipe import Recipe
@@ -76,13 +76,13 @@ _HOMES = {
     "evaluate_fewshot": "nuner_embed.evaluation.fewshot_run",
     "examples_of": "nuner_embed.indexes",
     "export_onnx": "nuner_embed.export",
-    "extract": "nuner_embed.heads.named",
+    "extract": "nuner_embed.heads.zero_shot",
     "find": "nuner_embed.indexes",
     "find_concepts": "nuner_embed.indexes",
     "load_detector": "nuner_embed.heads.detector",
     "load_encoder": "nuner_embed.encoders.loader",
     "marked_document": "nuner_embed.indexes",
-    "named_tagger": "nuner_embed.heads.named",
+    "named_tagger": "nuner_embed.heads.zero_shot",
     "open_head": "nuner_embed.heads.io",
     "pretrain": "nuner_embed.pretraining.run",
     "read_set": "nuner_embed.evaluation.fewshot_run",

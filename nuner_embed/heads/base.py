@@ -1,11 +1,12 @@
 """The contracts of heads, and the registry of their kinds.
 
-A head reads the embeddings of texts and says where mentions are and of which type. There are two ways to do that:
+A head reads the embeddings of texts and says where mentions are and of which type. There are three ways to do that:
 
 - word by word: `linear.LinearHead` gives each word one of the types or none, and adjacent words of a type are a
   mention;
 - mention by mention: in `named.MentionHead` a `SpanFinder` says which words are mentions, whatever their type, and a
-  `SpanTyper` says which type each of them has.
+  `SpanTyper` says which type each of them has;
+- span by span: `spans.SpanHead` scores all short runs of words for each type, and keeps the best that do not overlap.
 
 To add a kind of head: write a class that satisfies `Head`, register the class in `KINDS`, and add a row to
 tests/nuner_embed/heads/test_heads.py. `SpanFinder` is defined beside `embed_detected`, where jobs need it.
@@ -232,6 +233,7 @@ class Head(Protocol):
 KINDS: Final = {
     "linear": "nuner_embed.heads.linear:LinearHead",
     "mentions": "nuner_embed.heads.named:MentionHead",
+    "spans": "nuner_embed.heads.spans:SpanHead",
 }
 
 

@@ -108,7 +108,7 @@ def save_head(path: str | Path, head: Head, arrays: Mapping[str, NDArray[Any]], 
         raise ProbeError(f"a probe has at most {PROBE_TYPES:,} types, not {len(head.types):,}; name some with --types")
     content = save(
         {
-            name: np.ascontiguousarray(array, np.float32 if array.dtype.kind == "f" else array.dtype)
+            name: np.ascontiguousarray(array, np.float32 if array.dtype == np.float64 else array.dtype)
             for name, array in arrays.items()
         }
     )

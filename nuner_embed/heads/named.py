@@ -12,23 +12,17 @@ from typing import Any, ClassVar, Final, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nuner_embed.arguments import Progress, Texts, as_documents, as_names
-from nuner_embed.documents import Document, Span, is_text
+from nuner_embed.arguments import Progress, as_names
+from nuner_embed.documents import Document, Span
 from nuner_embed.encoders.concepts import ConceptEncoder
-from nuner_embed.encoders.loader import load_encoder
 from nuner_embed.encoders.mentions import embed_detected
 from nuner_embed.encoders.text import TextEncoder, unit
 from nuner_embed.errors import ProbeError
-from nuner_embed.heads import NAMED_THRESHOLD
 from nuner_embed.heads.base import Arrays, HeadFacts, SavedFinder, SpanTyper, WithFacts, require_encoder
-from nuner_embed.heads.detector import GivenSpans, ProbeDetector, load_detector
+from nuner_embed.heads.detector import GivenSpans, ProbeDetector
 from nuner_embed.heads.io import save_head
-from nuner_embed.heads.labelled_words import require_not_reserved
 from nuner_embed.heads.linear import Floats, ProbeWeights
-from nuner_embed.heads.tagger import Tagger
-from nuner_embed.models.known import DEFAULT_MODEL
-
-_AT_ONCE = 512
+from nuner_embed.heads.names import vectors_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +31,7 @@ class ConceptTyper:
 
     Attributes:
         types: what the types are called.
-        names: of the concept of each type.
+        names: of each type, for people.
         vectors: of these concepts, (types, dim).
         slope, intercept: of the calibration, which turns a similarity into log-odds.
         metric: of the similarity.
@@ -62,20 +56,21 @@ class ConceptTyper:
             raise ValueError("vectors that are not finite numbers")
 
     @classmethod
-    def of(cls, named: Mapping[str, str], concepts: ConceptEncoder) -> Self:
+    def of(cls, named: Mapping[str, str | Sequence[str]], concepts: ConceptEncoder) -> Self:
         """Encodes the names of types.
 
         Args:
-            named: the concept that each type is.
+            named: the name of each type, or several, whose vectors are averaged.
             concepts: the concept encoder, calibrated.
 
         Raises:
             ModelError: the concept encoder is not calibrated.
             ValueError: a name that is none.
         """
-        calibration, vectors = concepts.calibration, concepts.encode(list(named.values()))
+        several = [as_names(names) for names in named.values()]
+        calibration, vectors = concepts.calibration, vectors_of(several, concepts)
         parts = (calibration.slope, calibration.intercept, concepts.metric)
-        return cls(tuple(named), tuple(named.values()), vectors, *parts)
+        return cls(tuple(named), tuple(map(" / ".join, several)), vectors, *parts)
 
     def score(self, vectors: Floats) -> Floats:
         """See `SpanTyper.score`."""
@@ -264,94 +259,3 @@ class MentionHead(WithFacts):
     def threshold_for(self, encoder: TextEncoder, documents: Sequence[Document], progress: Progress) -> float:
         """See `Head.threshold_for`: always the head's own threshold."""
         return self.threshold
-
-
-def named_tagger(
-    types: str | Sequence[str] | Mapping[str, str],
-    *,
-    model: str = DEFAULT_MODEL,
-    threshold: float = NAMED_THRESHOLD,
-    detector: str | None = None,
-    threads: int = 0,
-) -> Tagger[MentionHead]:
-    """A tagger for types given by name alone, with the encoders and the detector of a model.
-
-    The detector finds mentions. The mean of a mention's tokens is compared with the vector of each type's name; the
-    calibration by `nuner-embed concepts calibrate` turns the similarity into a probability.
-
-    Args:
-        types: names of types in plain words: "city", "film director". The keys of a mapping are the labels of the
-            types, and its values the names: `{"LOC": "location"}`.
-        model: a Hugging Face or exported directory with a concept encoder, or a known name.
-        threshold: least probability of a mention's type.
-        detector: the directory of a probe that finds the mentions, in place of the model's own.
-        threads: 0 for one a core.
-
-    Raises:
-        ProbeError: the model has no detector, or it reads another encoder; a type called "O".
-        ModelError: there is no such model, or it has no concept encoder that is calibrated.
-        RuntimeUnavailable: what runs the model is not installed.
-        ValueError: no type, a name that is none, or a threshold that is no probability.
-    """
-    named = _named(types)
-    if not 0 < threshold < 1:
-        raise ValueError(f"threshold must be between 0 and 1, not {threshold!r}")
-    finder = load_detector(detector or model)
-    encoder = load_encoder(model, threads=threads)
-    if encoder.recipe.layers != (-1,):
-        raise ProbeError(f"concepts agree with the last layer alone; {model} has {list(encoder.recipe.layers)}")
-    if finder.semantic_hash != encoder.semantic_hash:
-        raise ProbeError(
-            f"the mention detector of {detector or model} reads the words of another model or recipe "
-            f"({finder.semantic_hash[:12]}) than {model} ({encoder.semantic_hash[:12]})"
-        )
-    concepts = ConceptEncoder.open(model, threads=threads)
-    if concepts.semantic_hash_of_texts(encoder.recipe.to_dict()) != encoder.semantic_hash:
-        raise ProbeError(f"the concept encoder of {model} does not belong to its text encoder")
-    return Tagger(encoder, MentionHead.of(encoder, finder, ConceptTyper.of(named, concepts), threshold))
-
-
-def extract(
-    texts: Texts,
-    types: str | Sequence[str] | Mapping[str, str],
-    *,
-    threshold: float = NAMED_THRESHOLD,
-    model: str = DEFAULT_MODEL,
-    detector: str | None = None,
-    threads: int = 0,
-) -> list[Document]:
-    """Finds the mentions of named types in texts, without an example: texts and names in, spans out.
-
-        for document in nuner_embed.extract(["Ines Varga flew to Oslo."], ["city", "person"]):
-            print([(document.text[span.start : span.end], span.label, span.score) for span in document.spans])
-
-    Args:
-        texts: one, or several; documents are taken too, and their own spans are left out.
-        types, threshold, model, detector, threads: see `named_tagger`.
-
-    Returns:
-        One document for each text, in order, with the spans found; the id of a plain string is its number, from 0.
-
-    Raises:
-        ValueError, NunerEmbedError: see `named_tagger`.
-    """
-    documents = as_documents(texts)
-    tagger = named_tagger(types, model=model, threshold=threshold, detector=detector, threads=threads)
-    return [
-        document
-        for first in range(0, len(documents), _AT_ONCE)
-        for document in tagger.tag(documents[first : first + _AT_ONCE])
-    ]
-
-
-def _named(types: str | Sequence[str] | Mapping[str, str]) -> dict[str, str]:
-    """The labels of the types, with the name of each."""
-    types = types if isinstance(types, Mapping) else as_names(types)
-    named = dict(types) if isinstance(types, Mapping) else {name: name for name in types}
-    if not named or len(named) < len(types) or not all(map(str.strip, [*named, *named.values()])):
-        raise ValueError(f"types are one or more different names, not {list(types)}")
-    for name in (*named, *named.values()):
-        if not is_text(name):
-            raise ValueError(f"a type's name is text, and {name[:60]!r} holds a lone surrogate")
-    require_not_reserved(named)
-    return named

@@ -6,7 +6,7 @@ finds the type everywhere. Most words of any other text are of no type; the few 
 background helps: benchmarks/background.py, results/background.md.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +15,6 @@ import numpy as np
 from nuner_embed.arguments import Progress, Texts, silent
 from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.encoders.base import Encoder
-from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.mentions import WordFeatures
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import ProbeError
@@ -26,11 +25,10 @@ from nuner_embed.heads import (
     DEFAULT_C,
     DEFAULT_CLASS_WEIGHT,
     NAMED_C,
-    NAMED_THRESHOLD,
 )
 from nuner_embed.heads.classifier import LinearProbe
 from nuner_embed.heads.features import FeatureCache, feature_folder
-from nuner_embed.heads.labelled_words import WordLabels, count_mentions, require_not_reserved, shortened
+from nuner_embed.heads.labelled_words import WordLabels, count_mentions, shortened
 from nuner_embed.heads.linear import Floats, LinearHead, ProbeFacts, ProbeWeights, Training
 from nuner_embed.heads.names import NamedTypes
 from nuner_embed.heads.support_set import ShortTypes, SupportSet, choose_support
@@ -183,45 +181,6 @@ def require_among(names: Collection[str], support_set: SupportSet) -> None:
             f"{shortened(missing)} is named, and {support_set.what} holds no mention of it to learn from; its types "
             f"are {shortened(support_set.types)}"
         )
-
-
-def zero_shot_tagger(
-    types: Mapping[str, str | Sequence[str]],
-    encoder: TextEncoder,
-    concepts: ConceptEncoder,
-    threshold: float = NAMED_THRESHOLD,
-) -> Tagger[LinearHead]:
-    """A tagger for types given by name alone: the linear layer is made of the names' vectors, see `LinearProbe`.
-
-    Args:
-        types: what the types are to be called, and the concept that each is, or several names of that concept.
-        encoder: of the model that the concept encoder belongs to; its rows have unit length (`normalize=True`), unless
-            training compared by inner product.
-        concepts: the concept encoder, calibrated.
-        threshold: how probable a type must be for a word to be of it.
-
-    Raises:
-        ProbeError: the encoder is another model's, or its rows are not of unit length.
-        ModelError: the concept encoder is not calibrated.
-        ValueError: no type, or a name that is none.
-    """
-    of_unit_length = concepts.metric == "cosine"
-    if encoder.recipe.normalize != of_unit_length or encoder.recipe.layers != (-1,):
-        raise ProbeError(
-            f"a probe made of concepts of {concepts.model} reads the last layer with normalize={of_unit_length}"
-        )
-    require_not_reserved(types)
-    if concepts.semantic_hash_of_texts(encoder.recipe.to_dict()) != encoder.semantic_hash:
-        raise ProbeError(f"the concept encoder of {concepts.model} does not belong to {encoder.source}")
-    names = tuple(sorted(types))
-    probe = LinearProbe.from_concepts([types[name] for name in names], concepts, threshold=threshold)
-    given = {name: types[name] if isinstance(types[name], str) else list(types[name]) for name in names}
-    parameters = {"concepts": given, "threshold": threshold}
-    facts = ProbeFacts(
-        encoder.semantic_hash, encoder.source, encoder.recipe.to_dict(), names, parameters, Training.none(names)
-    )
-    weights = ProbeWeights(np.arange(len(names) + 1), probe.coef_, probe.intercept_)
-    return Tagger(encoder, LinearHead(weights, facts))
 
 
 def background_words(

@@ -181,6 +181,22 @@ def prepare(
     if not tags:
         seen = [tuple(ids.tolist()) for ids, _ in tokenizer.encode(list(examples.labels))]
         examples = merge_labels(examples, seen)
+    return select(examples, settings, files, survey.sha256, what)
+
+
+def select(examples: Examples, settings: PretrainSettings, files: tuple[str, ...], sha256: str, what: str) -> Prepared:
+    """Takes the sample and the concepts that the settings ask for, and splits off the held-out part.
+
+    Args:
+        examples: of the whole corpus.
+        settings: all values.
+        files: names of the corpus's files.
+        sha256: of the corpus's contents.
+        what: the corpus, for messages.
+
+    Raises:
+        PretrainingError: there is nothing to learn from.
+    """
     if settings.sample is not None:
         examples = draw_texts(examples, settings.sample, settings.seed)
     if settings.top_concepts is not None:
@@ -190,7 +206,7 @@ def prepare(
         raise PretrainingError(
             f"{what} holds no mention with a concept in its training part; there is nothing to learn"
         )
-    return Prepared(examples, train, held_out, files, survey.sha256)
+    return Prepared(examples, train, held_out, files, sha256)
 
 
 def tokenized_names(names: Sequence[str], tokenizer: TextTokenizer) -> tuple[NDArray[np.int32], Ints, list[str]]:

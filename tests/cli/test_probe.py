@@ -84,7 +84,7 @@ def test_decoded_by_mentions_the_detector_draws_the_bounds(folder, tmp_path):
             ["train.conll", "--model", "minilm-l6"],
             "--decode auto needs a mention detector, and --decode words does not",
         ),
-        (["--concepts", "city"], "--decode goes with DATA, not with --concepts"),
+        (["--concepts", "city", "--k", "2"], "--k goes with DATA, not with --concepts"),
     ):
         refused = run("probe", "train", *arguments, "-o", tmp_path / "n", "--decode", "auto", cwd=folder)
         assert refused.returncode in (1, 2)

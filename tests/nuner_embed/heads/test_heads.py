@@ -19,8 +19,10 @@ from nuner_embed.heads.features import embed_words
 from nuner_embed.heads.io import PROBE_FILE, open_head
 from nuner_embed.heads.linear import LinearHead
 from nuner_embed.heads.named import FINDERS, TYPERS, ConceptTyper, LinearTyper, MentionHead
-from nuner_embed.heads.probe import zero_shot_tagger
+from nuner_embed.heads.span_scorer import PARTS, WIDTH, SpanScorer
+from nuner_embed.heads.spans import SpanFacts, SpanHead
 from nuner_embed.heads.tagger import Tagger
+from nuner_embed.heads.zero_shot import zero_shot_tagger
 from nuner_embed.models.concept_facts import Calibration, ConceptFacts
 
 DIM = 32
@@ -75,9 +77,24 @@ def made_of_names(tmp_path):
     return tagger.head, tagger.encoder
 
 
+def span_head():
+    """Single words are mentions; the mean of the words types them."""
+    hidden = 4
+    widths = np.full((WIDTH, hidden), -9.0, np.float32)
+    widths[0] = 1.0
+    output, bias = np.zeros((hidden, DIM + 1), np.float32), np.zeros(DIM + 1, np.float32)
+    output[:, -1], bias[-1] = 3.0, -5.0
+    scorer = SpanScorer(np.zeros((DIM, PARTS * hidden), np.float32), widths, output, bias, 20.0, -10.0, "cosine")
+    encoder = plain()
+    facts = SpanFacts(encoder.semantic_hash, encoder.source, encoder.recipe.to_dict(), (), 20.0, -10.0, "cosine")
+    usual = concepts().encode(list(NAMES.values())).astype(np.float16).astype(np.float32)  # as they are saved
+    return SpanHead(scorer, 20 * usual, np.empty((0, DIM), np.float32), facts).named(NAMES, concepts())
+
+
 HEADS = {
     "linear": lambda folder: (trained(folder), plain()),
     "linear, made of names": made_of_names,
+    "spans": lambda folder: (span_head(), plain()),
     **{
         f"mentions: {f}, {t}": lambda folder, f=f, t=t: (
             MentionHead.of(plain(), finder(f, trained(folder)), typer(t, trained(folder)), 0.3),

@@ -147,7 +147,7 @@ def reshape(values):
         (damage(lambda values: values["weights"].update(file="../../etc/passwd")), "weights.file: "),
         (damage(lambda values: values["weights"].update(sha256="0" * 64)), "are not those that were written"),
         (damage(lambda values: (reshape(values), values.pop("sha256"))), "weights of shape .* and probe.json says"),
-        (damage(lambda values: values.update(kind="tree")), "kind: expected linear or mentions, found 'tree'"),
+        (damage(lambda values: values.update(kind="tree")), "kind: expected linear or mentions or spans, found 'tree'"),
         (damage(lambda values: values.update(kind="mentions")), "probe.json: object missing required field finder"),
         (damage(lambda values: values.update(schema_version=9)), "has schema version 9, this program reads 1"),
         (harmed_weights(lambda arrays: arrays.update(classes=arrays["classes"] + 1)), "classes .* for 2 types"),

@@ -10,8 +10,8 @@ from nuner_embed.documents import Document
 from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.errors import ModelError, ProbeError
 from nuner_embed.heads.classifier import LinearProbe
-from nuner_embed.heads.probe import zero_shot_tagger
 from nuner_embed.heads.tagger import Tagger
+from nuner_embed.heads.zero_shot import zero_shot_tagger
 from nuner_embed.models.concept_facts import Calibration, ConceptFacts
 
 CALIBRATION = Calibration(20.0, -10.0, "a guess")

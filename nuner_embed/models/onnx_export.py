@@ -9,7 +9,7 @@ from nuner_embed.artifacts import Kind
 from nuner_embed.errors import ExportError, ModelError
 from nuner_embed.files import hash_of, sha256_of, write_json
 from nuner_embed.metadata import FileName, Sha256, convert, read_object
-from nuner_embed.models.directories import CONCEPT_FOLDER, DETECTOR_FOLDER
+from nuner_embed.models.directories import CONCEPT_FOLDER, DETECTOR_FOLDER, HEAD_FOLDER
 
 EXPORT_FILE = "export.json"
 RECIPE_FILE = "recipe.json"
@@ -141,6 +141,7 @@ _GRAPH = (
     "config.json", "tokenizer.json",
     *(f"{FUSED_FOLDER}/{file}" for file in ("onnxruntime-*", ".onnxruntime-*", ".onnxruntime-*/onnxruntime-*")),
 )  # fmt: skip
+_PROBE = ("probe.json", "weights-*.safetensors")
 EXPORTED_MODEL = Kind(
     "an export",
     EXPORT_FILE,
@@ -148,7 +149,7 @@ EXPORTED_MODEL = Kind(
     (
         *_GRAPH,
         *(f"{CONCEPT_FOLDER}/{file}" for file in (*_GRAPH, "concepts.json")),
-        *(f"{DETECTOR_FOLDER}/{file}" for file in ("probe.json", "weights-*.safetensors")),
+        *(f"{folder}/{file}" for folder in (DETECTOR_FOLDER, HEAD_FOLDER) for file in _PROBE),
     ),
     ExportError,
     ExportError,

@@ -30,7 +30,9 @@ class FinetuneSettings:
     validation: float = value(
         0.2, "Share of the sentences to hold out for early stopping; 0: hold out nothing, and train for all epochs."
     )
-    patience: int = value(5, "Number of epochs without a lower held-out loss after which training stops.")
+    patience: int = value(
+        5, "With --validation: number of epochs after which training stops if no more held-out words got right."
+    )
     max_length: int | None = value(
         None, "Maximum length of a text in tokens; longer texts are split.  [default: 256, or the base model's limit]"
     )

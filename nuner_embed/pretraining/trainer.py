@@ -122,8 +122,8 @@ class Trainer:
         processes: of the run.
         state: the file of the state.
         reporter: is told how the run goes.
-        patience: the training stops after so many validations without a lower held-out loss, and ends with the
-            parameters that had the lowest; None to train to the end and take the last ones.
+        patience: the training stops after so many validations in which no more of the held-out labels were right (or
+            as many, at a lower loss), and ends with the best parameters; None to train to the end and take the last.
     """
 
     def __init__(
@@ -205,10 +205,13 @@ class Trainer:
                 parameter.copy_(self._best[name])
 
     def best_row(self) -> Row:
-        """The row of the parameters with which the run ends: that with the lowest held-out loss, or the last."""
+        """The row of the parameters with which the run ends: the best validation, or the last row.
+
+        The held-out loss alone would stop too early: from a few examples it rises again while more labels get right.
+        """
         if self._patience is None:
             return self.rows[-1]
-        return min(self._validations(), key=lambda row: row.validation_loss or 0.0)
+        return min(self._validations(), key=lambda row: (-(row.validation_top1 or 0.0), row.validation_loss or 0.0))
 
     def _validations(self) -> list[Row]:
         return [row for row in self.rows if row.validation_loss is not None]

@@ -21,6 +21,7 @@ _COMMANDS = {
     "tag": ("nuner_embed.cli.tag", "Find the mentions of types in texts, given only the names of the types."),
     "annotate": ("nuner_embed.cli.annotate", "Let an LLM annotate sentences with concepts of its own choice."),
     "pretrain": ("nuner_embed.cli.pretrain", "Pre-train a text and a concept encoder on an annotated corpus."),
+    "finetune": ("nuner_embed.cli.finetune", "Train an encoder and a head for your own types on annotated sentences."),
     "export": (
         "nuner_embed.cli.export",
         "Export a text encoder as an ONNX graph, and check the graph against its source.",
@@ -44,7 +45,7 @@ _COMMANDS = {
 }
 _LINE = 1000  # longest error in characters: a path may have 4,096, and what matters stands at the two ends
 # commands that can be interrupted and continued
-JOBS = frozenset({"annotate", "pretrain", "encode", "evaluate"})
+JOBS = frozenset({"annotate", "pretrain", "finetune", "encode", "evaluate"})
 
 
 class LazyGroup(click.Group):

@@ -15,7 +15,7 @@ from nuner_embed.errors import ExportError
 from nuner_embed.export.verification import Verification, verify_model
 from nuner_embed.files import canonical_json, copy_file, expand, naming, write_json
 from nuner_embed.models.concept_facts import ConceptFacts
-from nuner_embed.models.directories import CONCEPT_FOLDER, DETECTOR_FOLDER, SPAN_FOLDER
+from nuner_embed.models.directories import CONCEPT_FOLDER, DETECTOR_FOLDER, HEAD_FOLDER, SPAN_FOLDER
 from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.models.onnx_export import (
     EXPORTED_MODEL,
@@ -28,7 +28,7 @@ from nuner_embed.models.onnx_export import (
     graph_sha256,
     write_export,
 )
-from nuner_embed.models.recipe import Recipe
+from nuner_embed.models.recipe import Recipe, semantic_hash
 from nuner_embed.models.resolver import GraphModel, TransformersModel, locate
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.runtimes.base import RuntimeOptions
@@ -61,7 +61,8 @@ def export_onnx(
         directory: made by this call. It holds the graph, `model.onnx`; the copy of it that onnxruntime's optimiser
             fused; tokenizer, configuration and recipe; `reference.npz`, some text with what the source computes for
             it; and `export.json` and `verify.json`, which say what was done and what came of it. A model that has a
-            concept encoder gets a folder `concept_encoder` of the same kind, and its mention detector goes along.
+            concept encoder gets a folder `concept_encoder` of the same kind, and its mention detector goes along, as
+            does the head of a fine-tuned model.
         precision: of the weights, "fp32", "fp16" (for CUDA) or "int8".
         layers: hidden states to concatenate, in place of the model's own recipe.
         head: the directory of a linear head that was trained on the words of this model. The graph then also gives the
@@ -120,7 +121,18 @@ def _export_whole(
     for folder in (DETECTOR_FOLDER, SPAN_FOLDER):
         if (found.directory / folder).is_dir() and recipe == found.recipe:  # which it reads
             _copy_probe(found.directory / folder, work / folder)
+    if (found.directory / HEAD_FOLDER).is_dir() and _reads(found.directory / HEAD_FOLDER, found, recipe):
+        _copy_probe(found.directory / HEAD_FOLDER, work / HEAD_FOLDER)
     return result
+
+
+def _reads(head: Path, found: TransformersModel, recipe: Recipe) -> bool:
+    """Whether the head of a fine-tuned model reads the embeddings of its encoder with a recipe."""
+    from nuner_embed.heads.io import open_head
+
+    tokenizer = TextTokenizer.from_directory(found.directory)
+    exported = semantic_hash(found.weights_sha256, found.config.sha256, tokenizer.sha256, recipe.to_dict())
+    return open_head(head).semantic_hash == exported
 
 
 def _copy_probe(source: Path, target: Path) -> None:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from nuner_embed.jobs.encoding import encode
     from nuner_embed.models.recipe import Recipe
     from nuner_embed.models.snapshot import save_model
+    from nuner_embed.pretraining.finetune_settings import FinetuneSettings
+    from nuner_embed.pretraining.finetuning import finetune
     from nuner_embed.pretraining.run import pretrain
     from nuner_embed.pretraining.settings import PretrainSettings
     from nuner_embed.store.parquet_file import write_parquet
@@ -55,6 +57,7 @@ _HOMES = {
     "Document": "nuner_embed.documents",
     "Encoder": "nuner_embed.encoders.base",
     "FewShotProtocol": "nuner_embed.evaluation.fewshot",
+    "FinetuneSettings": "nuner_embed.pretraining.finetune_settings",
     "Index": "nuner_embed.indexes",
     "Instruction": "nuner_embed.annotation.instruction",
     "LLMServer": "nuner_embed.annotation.server",
@@ -79,6 +82,7 @@ _HOMES = {
     "extract": "nuner_embed.heads.zero_shot",
     "find": "nuner_embed.indexes",
     "find_concepts": "nuner_embed.indexes",
+    "finetune": "nuner_embed.pretraining.finetuning",
     "load_detector": "nuner_embed.heads.detector",
     "load_encoder": "nuner_embed.encoders.loader",
     "marked_document": "nuner_embed.indexes",
@@ -99,6 +103,7 @@ __all__ = [
     "Document",
     "Encoder",
     "FewShotProtocol",
+    "FinetuneSettings",
     "Index",
     "Instruction",
     "LLMServer",
@@ -123,6 +128,7 @@ __all__ = [
     "extract",
     "find",
     "find_concepts",
+    "finetune",
     "load_detector",
     "load_encoder",
     "marked_document",

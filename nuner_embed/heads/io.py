@@ -24,6 +24,7 @@ from nuner_embed.files import atomic_write, expand, hash_of, read_bytes, write_j
 from nuner_embed.heads.base import KINDS, Head, HeadFacts, head_class
 from nuner_embed.limits import PROBE_TYPES, PROBE_WEIGHTS_BYTES
 from nuner_embed.metadata import FileName, Positive, Sha256, convert
+from nuner_embed.models.directories import HEAD_FOLDER
 
 PROBE_FILE: Final = "probe.json"
 SCHEMA_VERSION: Final = 1
@@ -129,13 +130,23 @@ def save_head(path: str | Path, head: Head, arrays: Mapping[str, NDArray[Any]], 
         write_json(work / PROBE_FILE, {**values, "sha256": _hash_of_facts(values)})
 
 
+def head_folder(path: str | Path) -> Path:
+    """The folder of a head: the path itself, or the folder `head` in the directory of a fine-tuned model."""
+    directory = expand(path)
+    inner = directory / HEAD_FOLDER
+    return inner if (inner / PROBE_FILE).is_file() and not (directory / PROBE_FILE).exists() else directory
+
+
 def open_head(path: str | Path) -> Head:
     """Reads a saved head of any kind, and verifies its hashes.
+
+    Args:
+        path: see `head_folder`.
 
     Raises:
         ProbeError: there is no head, or it is damaged or has another schema version.
     """
-    directory = expand(path)
+    directory = head_folder(path)
     for attempt in range(_TRIES):
         read = _read_file(directory)
         try:

@@ -9,8 +9,9 @@ from nuner_embed.documents import Document
 from nuner_embed.encoders.loader import load_encoder, load_named_encoder
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import ModelError, ProbeError
+from nuner_embed.files import expand
 from nuner_embed.heads.base import Head, require_encoder
-from nuner_embed.heads.io import open_head
+from nuner_embed.heads.io import head_folder, open_head
 from nuner_embed.heads.labelled_words import shortened
 
 H = TypeVar("H", bound=Head, covariant=True)
@@ -33,8 +34,8 @@ class Tagger(Generic[H]):
         """Reads a saved head and loads its encoder.
 
         Args:
-            path: the head's directory.
-            model: the encoder's name or directory, in place of the one in the head.
+            path: the head's directory, or that of a fine-tuned model.
+            model: the encoder's name or directory, in place of the one in the head; a fine-tuned model has its own.
             threads: 0 for one a core.
 
         Raises:
@@ -43,6 +44,8 @@ class Tagger(Generic[H]):
         """
         head = open_head(path)
         facts = head.facts
+        if model is None and head_folder(path) != expand(path):
+            model = str(path)
         try:
             if model is None:  # the name comes from a file, which may come from somebody else
                 encoder = load_named_encoder(facts.model, facts.recipe, facts.semantic_hash, threads=threads)

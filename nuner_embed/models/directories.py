@@ -17,7 +17,8 @@ from nuner_embed.metadata import read as read_metadata
 CONCEPT_FOLDER: Final = "concept_encoder"  # the other half of the bi-encoder, a model of its own
 DETECTOR_FOLDER: Final = "detector"  # a probe that finds mentions
 SPAN_FOLDER: Final = "span_head"  # a head that scores spans for any type that is named
-COMPANIONS: Final = (CONCEPT_FOLDER, DETECTOR_FOLDER, SPAN_FOLDER)
+HEAD_FOLDER: Final = "head"  # the head of a fine-tuned model, which finds typed mentions
+COMPANIONS: Final = (CONCEPT_FOLDER, DETECTOR_FOLDER, SPAN_FOLDER, HEAD_FOLDER)
 
 CARD_FILE: Final = "README.md"
 # The files that a tokenizer of the Hugging Face library may be made from without a tokenizer.json. TOKENIZER_FILES also

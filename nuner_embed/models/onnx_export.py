@@ -9,7 +9,7 @@ from nuner_embed.artifacts import Kind
 from nuner_embed.errors import ExportError, ModelError
 from nuner_embed.files import hash_of, sha256_of, write_json
 from nuner_embed.metadata import FileName, Sha256, convert, read_object
-from nuner_embed.models.directories import CONCEPT_FOLDER, DETECTOR_FOLDER, SPAN_FOLDER
+from nuner_embed.models.directories import CONCEPT_FOLDER, DETECTOR_FOLDER, HEAD_FOLDER, SPAN_FOLDER
 
 EXPORT_FILE = "export.json"
 RECIPE_FILE = "recipe.json"
@@ -149,7 +149,7 @@ EXPORTED_MODEL = Kind(
     (
         *_GRAPH,
         *(f"{CONCEPT_FOLDER}/{file}" for file in (*_GRAPH, "concepts.json")),
-        *(f"{folder}/{file}" for folder in (DETECTOR_FOLDER, SPAN_FOLDER) for file in _PROBE),
+        *(f"{folder}/{file}" for folder in (DETECTOR_FOLDER, SPAN_FOLDER, HEAD_FOLDER) for file in _PROBE),
     ),
     ExportError,
     ExportError,

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from nuner_embed.errors import PretrainingError
 from nuner_embed.files import read_json, sha256_of
 from nuner_embed.metadata import Count, Positive, Sha256, convert, read_object
-from nuner_embed.models.directories import CONCEPT_FOLDER
+from nuner_embed.models.directories import CONCEPT_FOLDER, HEAD_FOLDER
 
 FACTS_FILE: Final = "pretrain.json"
 RUN_FILE: Final = "run.json"
@@ -39,8 +39,27 @@ class DataFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SupportFacts:
+    """What a model was fine-tuned on.
+
+    Attributes:
+        types: that its head tells apart.
+        k: the sentences were drawn with between k and 2k mentions of each type; None if all the data was taken.
+        short_types: what became of types with fewer than k mentions; None if nothing was drawn.
+    """
+
+    types: list[str]
+    k: Positive | None
+    short_types: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BegunFacts:
-    """The inputs of a run; `processes` is left out of the facts of the finished model."""
+    """The inputs of a run; `processes` is left out of the facts of the finished model.
+
+    Attributes:
+        support: only of a fine-tuned model.
+    """
 
     base: str
     base_sha256: Sha256
@@ -48,6 +67,7 @@ class BegunFacts:
     settings: dict[str, Any]
     probe_set: str | None
     processes: Positive = 1
+    support: SupportFacts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +78,8 @@ class ModelFacts(BegunFacts):
         layers, frozen_layers, frozen_concept_layers: of the encoders; the last only if there is a concept encoder.
         similarity: scale and bias of the loss, or its temperature.
         steps: of the optimizer.
-        validation_loss, validation_top1, probe_f1: at the end; None if not measured.
+        best_step: of a fine-tuned model, the step whose parameters were taken.
+        validation_loss, validation_top1, probe_f1: of these parameters; None if not measured.
         cards: SHA-256 of the cards as written, by their paths; missing in earlier versions.
     """
 
@@ -70,6 +91,7 @@ class ModelFacts(BegunFacts):
     validation_top1: float | None
     probe_f1: float | None
     frozen_concept_layers: Count | None = None
+    best_step: Count | None = None
     cards: dict[str, Sha256] | None = None
 
 
@@ -142,6 +164,36 @@ def changed_cards(directory: Path, facts_in: Path | None = None) -> list[Path]:
             if (directory / name).read_bytes() != written[name].encode()
         ]
     return [directory / name for name, found in hashes_of_cards(directory).items() if found != known.get(name)]
+
+
+def finetuned_card(facts: dict[str, Any]) -> str:
+    """The model card of a fine-tuned model, as Markdown."""
+    settings, data, support = facts["settings"], facts["data"], facts["support"]
+    drawn = f", drawn with {support['k']} to {2 * support['k']} mentions of each type" if support["k"] else ""
+    return f"""---
+base_model: {json.dumps(facts["base"])}
+tags: [named-entity-recognition, token-classification, nuner-embed]
+---
+
+# A fine-tuned model for entity recognition
+
+Made by `nuner-embed finetune` from `{facts["base"]}`: an encoder of which every layer was trained, and a linear layer
+over the first token of each word in the folder `{HEAD_FOLDER}`.
+
+- types: {", ".join(f"`{name}`" for name in support["types"])}
+- data: {data["texts"]:,} texts{drawn}, {data["mentions"]:,} mentions; files:
+  {", ".join(f"`{name}`" for name in data["files"])}
+- {settings["epochs"]} epochs at most in batches of {settings["batch_size"]}, learning rate
+  {settings["learning_rate"]:g}; {data["held_out"]:,} pieces held out; the parameters of step {facts["best_step"]:,} of
+  {facts["steps"]:,}
+- on what was held out: loss {_shown(facts["validation_loss"])}, words right {_shown(facts["validation_top1"])}
+
+`nuner-embed probe predict DIRECTORY` finds the types in texts, and `nuner-embed export DIRECTORY -o model` exports the
+encoder with the head. The encoder no longer belongs to the concept encoder and the mention detector of its base.
+
+Limits: the model knows these types alone, and what its base knows of languages and lengths. Licences are those of the
+base and of the data.
+"""
 
 
 def text_card(facts: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nuner_embed.artifacts import Kind, is_free, is_only_begun, lock, require_ours
 from nuner_embed.errors import PretrainingError
 from nuner_embed.files import hash_of, sync_folder, sync_tree, write_json
-from nuner_embed.models.directories import CONCEPT_FOLDER, TOKENIZER_FILES
+from nuner_embed.models.directories import CONCEPT_FOLDER, HEAD_FOLDER, TOKENIZER_FILES
 from nuner_embed.pretraining.facts import (
     CARD,
     FACTS_FILE,
@@ -51,11 +51,16 @@ _ENCODER = (
     "config.json", "recipe.json", CARD, "model.safetensors", "model-*.safetensors", "model.safetensors.index.json",
     "concepts.json", _TEMPORARY, *TOKENIZER_FILES,
 )  # fmt: skip
-_MADE = (*_ENCODER, FACTS_FILE, METRICS_FILE, CURVE_FILE, *(f"{CONCEPT_FOLDER}/{name}" for name in _ENCODER))
+_HEAD = ("probe.json", "weights-*.safetensors")
+_MADE = (
+    *_ENCODER, FACTS_FILE, METRICS_FILE, CURVE_FILE, *(f"{CONCEPT_FOLDER}/{name}" for name in _ENCODER),
+    *(f"{HEAD_FOLDER}/{name}" for name in _HEAD),
+)  # fmt: skip
 _KEPT = (
     RUN_FILE, LOCK_FILE, STATE_FILE, METRICS_FILE, "texts.npy", "texts.json", "concepts.npy", "concepts.json",
     ".*.tmp", *(f"{folder}/{name}" for folder in (RESULT, FINISHED, PLACING, REPLACED) for name in _MADE),
     f"{RESULT}/{_UNFINISHED_WEIGHTS}", f"{RESULT}/{CONCEPT_FOLDER}/{_UNFINISHED_WEIGHTS}",
+    f"{RESULT}/.{HEAD_FOLDER}.lock", *(f"{RESULT}/.{HEAD_FOLDER}.*.new/{name}" for name in (*_HEAD, _TEMPORARY)),
 )  # fmt: skip
 _TRAINING = tuple(f"{TRAINING_FOLDER}/{name}" for name in _KEPT)
 

@@ -6,7 +6,7 @@ comparison (section 4.1).
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -40,6 +40,8 @@ class BiEncoder(nn.Module):  # type: ignore[misc]
         settings: loss, pooling, temperature, scale.
         prior: share of positive pairs; the bias starts at its log-odds, as in SigLIP.
     """
+
+    counts: ClassVar[str] = "top-1 concept"  # the share that `Compared` counts, for people
 
     def __init__(self, text: Halves, concept: Halves, settings: PretrainSettings, prior: float) -> None:
         super().__init__()
@@ -115,11 +117,15 @@ class TokenClassifier(nn.Module):  # type: ignore[misc]
     Args:
         text: the text encoder.
         tags: number of tags.
+        dropout: of the vectors before the linear layer, while training.
     """
 
-    def __init__(self, text: Halves, tags: int) -> None:
+    counts: ClassVar[str] = "words right"
+
+    def __init__(self, text: Halves, tags: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.text = text
+        self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(text.network.config.hidden_size, tags)
 
     @property
@@ -130,6 +136,7 @@ class TokenClassifier(nn.Module):  # type: ignore[misc]
     def set_training(self, training: bool) -> None:
         """Turns dropout on or off in the layers that are trained."""
         self.text.set_training(training)
+        self.dropout.train(training)
 
     def forward(self, texts: Padded | Flat, token: torch.Tensor, tag: torch.Tensor) -> Compared:
         """Classifies tokens.
@@ -139,11 +146,11 @@ class TokenClassifier(nn.Module):  # type: ignore[misc]
             token: the tokens with a tag, (p,).
             tag: the tag of each of them, (p,).
         """
-        logits = self.head(self.text.tokens(texts).index_select(0, token).float())
+        logits = self.head(self.dropout(self.text.tokens(texts).index_select(0, token).float()))
         loss = F.cross_entropy(logits, tag) if len(tag) else logits.sum() * 0
         correct = (logits.argmax(1) == tag).sum()
         return Compared(loss, correct, torch.tensor(len(tag), device=logits.device))
 
     def facts(self) -> dict[str, Any]:
-        """Empty: the linear layer is not kept."""
+        """Empty: there is nothing but the linear layer."""
         return {}

@@ -207,7 +207,7 @@ class Parts:
         self.workplace, self.reporter = workplace, reporter
         self._model, self._tokenizer, self._prepared, self._settings = base.model, base.tokenizer, prepared, settings
         self._device = workplace.processes.device
-        self._recipe = base.model.recipe.replace(layers=(-1,))
+        self._recipe = self._recipe_of(base.model.recipe)
         examples = prepared.examples
         if examples.lost:
             reporter.note(
@@ -266,6 +266,15 @@ class Parts:
     def _classifier(self, texts: Source) -> tuple[nn.Module, Feed]:
         return TokenClassifier(self._text, len(self._prepared.examples.labels)), classifier_feed(texts)
 
+    @property
+    def _patience(self) -> int | None:
+        return None
+
+    @staticmethod
+    def _recipe_of(base: Recipe) -> Recipe:
+        """The recipe of the trained encoder."""
+        return base.replace(layers=(-1,))
+
     def trainer(self, fingerprint: str, planned: PlannedProbe | None) -> Trainer:
         """The training loop over these parts."""
         probe = None
@@ -279,35 +288,28 @@ class Parts:
             self.workplace.processes,
             StateFile(self.workplace.folder / STATE_FILE, fingerprint),
             self.reporter,
+            self._patience,
         )
 
     def save(self, trainer: Trainer, made: dict[str, Any]) -> None:
-        """Writes both encoders with the facts of the run into the folder `result`; see `folder` for what follows."""
+        """Writes the model with the facts of the run into the folder `result`; see `folder` for what follows."""
         made_here = self.workplace.folder / RESULT
         shutil.rmtree(made_here, ignore_errors=True)
-        last = trainer.rows[-1]  # the row of the last step, which is always measured
+        row = trainer.best_row()
         facts = {
             "schema_version": SCHEMA_VERSION,
             **made,
             "layers": self._model.config.layers,
             "frozen_layers": self._text.cut,
             "similarity": self._network.facts(),
-            "steps": trainer.steps,
-            "validation_loss": last.validation_loss,
-            "validation_top1": last.validation_top1,
-            "probe_f1": last.probe_f1,
+            "steps": trainer.step,
+            "validation_loss": row.validation_loss,
+            "validation_top1": row.validation_top1,
+            "probe_f1": row.probe_f1,
         }
         save_network(self._model, self._text.network, made_here)
         write_recipe(made_here, self._recipe)
-        (made_here / CARD).write_text(text_card(facts), encoding="utf-8")
-        if self._is_contrastive:
-            facts["frozen_concept_layers"] = self._concept.cut
-            save_network(self._model, self._concept.network, made_here / CONCEPT_FOLDER)
-            write_recipe(made_here / CONCEPT_FOLDER, self._recipe)
-            (made_here / CONCEPT_FOLDER / CARD).write_text(concept_card(facts), encoding="utf-8")
-            weights = hash_weights(weight_files("the text encoder", made_here))
-            similarity = self._network.facts()
-            ConceptFacts(weights, self._settings.concept_pooling, similarity).write(made_here / CONCEPT_FOLDER)
+        self._save_rest(made_here, facts, trainer)
         (made_here / METRICS_FILE).write_bytes(to_csv(trainer.rows))
         try:
             drawn = curve(trainer.rows)
@@ -319,3 +321,15 @@ class Parts:
             (made_here / CURVE_FILE).write_bytes(drawn)
         write_json(made_here / FACTS_FILE, {**facts, "cards": hashes_of_cards(made_here)})
         finish(self.workplace.folder)
+
+    def _save_rest(self, made_here: Path, facts: dict[str, Any], trainer: Trainer) -> None:
+        """Writes the card and the concept encoder, and adds to the facts what they say."""
+        (made_here / CARD).write_text(text_card(facts), encoding="utf-8")
+        if not self._is_contrastive:
+            return
+        facts["frozen_concept_layers"] = self._concept.cut
+        save_network(self._model, self._concept.network, made_here / CONCEPT_FOLDER)
+        write_recipe(made_here / CONCEPT_FOLDER, self._recipe)
+        (made_here / CONCEPT_FOLDER / CARD).write_text(concept_card(facts), encoding="utf-8")
+        weights = hash_weights(weight_files("the text encoder", made_here))
+        ConceptFacts(weights, self._settings.concept_pooling, self._network.facts()).write(made_here / CONCEPT_FOLDER)

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.pretraining.data import Prepared, prepare
 from nuner_embed.pretraining.facts import FACTS_FILE
 from nuner_embed.pretraining.folder import RESULT, held, is_placed, place, same_run
-from nuner_embed.pretraining.parts import Base, Parts, Workplace, plan_quick_probe
+from nuner_embed.pretraining.parts import Base, Parts, PlannedProbe, Workplace, plan_quick_probe
 from nuner_embed.pretraining.processes import joined
 from nuner_embed.pretraining.settings import PretrainSettings
 from nuner_embed.pretraining.trainer import Reporter, Trainer
@@ -70,27 +71,74 @@ def pretrain(
         CorpusError: the corpus cannot be read.
     """
     settings = settings or PretrainSettings()
-    directory = expand(output)
-    model = _trainable(base)
-    max_length = _max_length(base, model, settings)
+    model = trainable(base)
+    max_length = largest_length(base, model, settings.max_length)
     probe = plan_quick_probe(probe_set) if probe_set else None  # raises at once if no support set can be drawn
+
+    def prepared(tokenizer: TextTokenizer, reporter: Reporter) -> tuple[Prepared, dict[str, Any]]:
+        made = prepare(data, reading, tokenizer, settings, max_length, reporter.progress)
+        return made, {
+            "data": made.facts("concepts" if settings.objective == "contrastive" else "tags"),
+            "settings": settings.to_dict(),
+            "probe_set": probe_set.sha256 if probe_set else None,
+        }
+
+    def put_together(base: Base, prepared: Prepared, workplace: Workplace, reporter: Reporter) -> Parts:
+        return Parts(base, prepared, settings, workplace, reporter)
+
+    return run_job(
+        Job(base, model, prepared, put_together, probe),
+        expand(output),
+        device=device,
+        threads=threads,
+        cache=cache,
+        force=force,
+        reporter=Reporter(note, progress),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is trained.
+
+    Attributes:
+        base: name of the base model.
+        model: the base model.
+        prepare: reads the data with the tokenizer of the base; returns them with what decides the run besides the base.
+        put_together: makes the parts of the run.
+        probe: a quick probe at every validation.
+    """
+
+    base: str
+    model: TransformersModel
+    prepare: Callable[[TextTokenizer, Reporter], tuple[Prepared, dict[str, Any]]]
+    put_together: Callable[[Base, Prepared, Workplace, Reporter], Parts]
+    probe: PlannedProbe | None = None
+
+
+def run_job(
+    job: Job, directory: Path, *, device: str, threads: int, cache: bool, force: bool, reporter: Reporter
+) -> dict[str, Any]:
+    """Begins or continues a training and publishes the model; see `pretrain`."""
     with _threads(threads or cores()), joined(device) as processes:
-        reporter = Reporter(note, progress) if processes.is_main else Reporter(lambda text: None, silent)
+        if not processes.is_main:
+            reporter = Reporter(lambda text: None, silent)
         with held(directory, processes, force=force) as work:
-            tokenizer = TextTokenizer.from_directory(model.directory)
-            prepared = prepare(data, reading, tokenizer, settings, max_length, reporter.progress)
-            made = _facts(base, Base(model, tokenizer), prepared, settings, probe_set)
+            tokenizer = TextTokenizer.from_directory(job.model.directory)
+            prepared, decisive = job.prepare(tokenizer, reporter)
+            base = Base(job.model, tokenizer)
+            made = {**_facts(job.base, base), **decisive}
             fingerprint = same_run(work, {**made, "processes": processes.number}, write=processes.is_main)
             placed = is_placed(work)
             processes.wait()
             if not placed:  # otherwise an earlier process died during the final clean-up
-                parts = Parts(Base(model, tokenizer), prepared, settings, Workplace(work, processes, cache), reporter)
-                _train(parts.trainer(fingerprint, probe), parts, made)
+                parts = job.put_together(base, prepared, Workplace(work, processes, cache), reporter)
+                _train(parts.trainer(fingerprint, job.probe), parts, made)
             processes.wait()
     return dict(read_json(directory / FACTS_FILE))
 
 
-def _trainable(base: str) -> TransformersModel:
+def trainable(base: str) -> TransformersModel:
     """The base model, which must not be an exported graph."""
     model = locate(base)
     if isinstance(model, GraphModel):
@@ -98,31 +146,26 @@ def _trainable(base: str) -> TransformersModel:
     return model
 
 
-def _max_length(base: str, model: Model, settings: PretrainSettings) -> int:
+def largest_length(base: str, model: Model, asked: int | None) -> int:
     """The longest piece of a text in tokens.
 
     Raises:
         PretrainingError: the settings ask for more than the base can take.
     """
     positions = model.config.positions
-    max_length = min(_MAX_LENGTH, positions) if settings.max_length is None else settings.max_length
+    max_length = min(_MAX_LENGTH, positions) if asked is None else asked
     if max_length > positions:
         raise PretrainingError(f"{base} takes at most {positions} tokens, not {max_length}")
     return max_length
 
 
-def _facts(
-    name: str, base: Base, prepared: Prepared, settings: PretrainSettings, probe_set: TypedSet | None
-) -> dict[str, Any]:
-    """What decides the run, for the fingerprint of the run and for `pretrain.json`."""
+def _facts(name: str, base: Base) -> dict[str, Any]:
+    """The base, for the fingerprint of the run and for `pretrain.json`."""
     model, directory = base.model, expand(name)
     return {
         # of a directory only the last part of its path, since the facts may be published
         "base": directory.resolve().name if directory.is_dir() else name,
         "base_sha256": hash_of([model.weights_sha256, model.config.sha256, base.tokenizer.sha256]),
-        "data": prepared.facts("concepts" if settings.objective == "contrastive" else "tags"),
-        "settings": settings.to_dict(),
-        "probe_set": probe_set.sha256 if probe_set else None,
     }
 
 

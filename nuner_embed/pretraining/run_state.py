@@ -7,7 +7,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -134,6 +134,7 @@ _CURVES = {
 
 # AdamW's state of a parameter; its steps differ from the run's steps if a batch had nothing to learn from
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+_BEST = "best:"
 
 
 def make_optimizer(model: nn.Module, settings: PretrainSettings) -> torch.optim.AdamW:
@@ -197,9 +198,22 @@ class Progressed:
     sums: Sums
 
 
-def save_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, facts: Progressed) -> None:
-    """Writes everything that a run needs to continue, atomically and with a hash."""
-    tensors = {}
+def save_state(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    facts: Progressed,
+    best: Mapping[str, torch.Tensor] | None = None,
+) -> None:
+    """Writes everything that a run needs to continue, atomically and with a hash.
+
+    Args:
+        path: of the file.
+        model, optimizer: in their present state.
+        facts: the progress so far.
+        best: the trained parameters at the best validation so far, by name, if they are to be kept.
+    """
+    tensors = {f"{_BEST}{name}": one.cpu().contiguous() for name, one in (best or {}).items()}
     for name, parameter in trained(model).items():
         tensors[name] = parameter.detach().cpu().contiguous()
         for moment in _MOMENTS:
@@ -218,12 +232,15 @@ def _digest(tensors: dict[str, torch.Tensor], facts: str) -> str:
     return digest.hexdigest()
 
 
-def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progressed:
+def load_state(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, torch.Tensor] | None = None
+) -> Progressed:
     """Restores the parameters and moments of a run, and returns its progress.
 
     Args:
         path: of a file that `save_state` wrote.
         model, optimizer: newly made; they are changed only if the file is sound.
+        best: filled with the parameters at the best validation, which the file must then hold; None for none.
 
     Raises:
         PretrainingError: the file is damaged or of another model.
@@ -237,11 +254,24 @@ def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -
         facts = parse(about["facts"], Progressed)
         if about.get("sha256", _digest(tensors, about["facts"])) != _digest(tensors, about["facts"]):
             raise ValueError("its bytes are not those that were written")  # earlier versions wrote no hash
+        kept = {} if best is None else _best_among(tensors, model)
         _put(tensors, model, optimizer)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else error
         raise PretrainingError(f"{path}: the state of the run is damaged ({reason}); --force starts over") from None
+    if best is not None:
+        best.update(kept)
     return facts
+
+
+def _best_among(tensors: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
+    best = {}
+    for name, parameter in trained(model).items():
+        one = tensors[f"{_BEST}{name}"]
+        if one.shape != parameter.shape or one.dtype != parameter.dtype:
+            raise ValueError(f"the best {name} has shape {tuple(one.shape)}, not {tuple(parameter.shape)}")
+        best[name] = one.to(parameter.device)
+    return best
 
 
 def _put(tensors: dict[str, torch.Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

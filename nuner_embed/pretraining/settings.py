@@ -16,7 +16,7 @@ Loss = Literal["sigmoid", "paper"]
 Precision = Literal["f32", "bf16"]
 
 
-def _value(default: Any, about: str, choices: Any = None) -> Any:
+def value(default: Any, about: str, choices: Any = None) -> Any:
     """A field with its help text and its choices."""
     return field(default=default, metadata={"about": about, "choices": get_args(choices) if choices else None})
 
@@ -32,78 +32,61 @@ class PretrainSettings:
         ValueError: a value of the wrong type or out of range.
     """
 
-    objective: Objective = _value(
+    objective: Objective = value(
         "contrastive",
         "Training objective. contrastive: learn concepts; token-classification: learn the tags of a typed corpus.",
         Objective,
     )
-    loss: Loss = _value(
+    loss: Loss = value(
         "sigmoid",
         "Loss of the objective contrastive. sigmoid: vectors of unit length, with a learned scale and bias; paper: dot "
         "products divided by a temperature.",
         Loss,
     )
-    epochs: int = _value(5, "Number of passes over the training texts.")
-    batch_size: int = _value(
+    epochs: int = value(5, "Number of passes over the training texts.")
+    batch_size: int = value(
         64, "Number of sentences per batch; the model learns to tell the concepts of a batch apart."
     )
-    accumulate: int = _value(1, "Number of batches per optimizer step.")
-    learning_rate: float = _value(4e-4, "Highest learning rate, reached after the warm-up.")
-    warmup_ratio: float = _value(
+    accumulate: int = value(1, "Number of batches per optimizer step.")
+    learning_rate: float = value(4e-4, "Highest learning rate, reached after the warm-up.")
+    warmup_ratio: float = value(
         0.1, "Share of the steps in which the learning rate rises; afterwards the rate falls to 0."
     )
-    beta1: float = _value(0.9, "Beta 1 of AdamW.")
-    beta2: float = _value(0.999, "Beta 2 of AdamW.")
-    epsilon: float = _value(1e-6, "Epsilon of AdamW.")
-    weight_decay: float = _value(0.01, "Weight decay of AdamW, for matrices only, not for biases and norms.")
-    max_grad_norm: float = _value(1.0, "Gradients with a larger norm are scaled down to this norm; 0: never.")
-    dropout: float | None = _value(None, "Dropout in the layers that are trained.  [default: the base model's]")
-    frozen_layers: int | None = _value(None, "Number of bottom layers of the text encoder to freeze.  [default: half]")
-    frozen_concept_layers: int | None = _value(
+    beta1: float = value(0.9, "Beta 1 of AdamW.")
+    beta2: float = value(0.999, "Beta 2 of AdamW.")
+    epsilon: float = value(1e-6, "Epsilon of AdamW.")
+    weight_decay: float = value(0.01, "Weight decay of AdamW, for matrices only, not for biases and norms.")
+    max_grad_norm: float = value(1.0, "Gradients with a larger norm are scaled down to this norm; 0: never.")
+    dropout: float | None = value(None, "Dropout in the layers that are trained.  [default: the base model's]")
+    frozen_layers: int | None = value(None, "Number of bottom layers of the text encoder to freeze.  [default: half]")
+    frozen_concept_layers: int | None = value(
         None, "Number of bottom layers of the concept encoder to freeze.  [default: half]"
     )
-    concept_pooling: ConceptPooling = _value(
+    concept_pooling: ConceptPooling = value(
         "mean", "The vector of a concept: the mean of its word pieces, or its first (special) token.", ConceptPooling
     )
-    temperature: float = _value(5.0, "Temperature of the loss paper.")
-    scale: float = _value(10.0, "Initial scale of the loss sigmoid.")
-    scale_rate: float = _value(
+    temperature: float = value(5.0, "Temperature of the loss paper.")
+    scale: float = value(10.0, "Initial scale of the loss sigmoid.")
+    scale_rate: float = value(
         20.0, "Learning rate of scale and bias, as a multiple of the learning rate of the encoders."
     )
-    validation: float = _value(0.1, "Share of the texts to hold out for validation.")
-    validate_every: float = _value(0.5, "Number of epochs between two validations.")
-    max_length: int | None = _value(
+    validation: float = value(0.1, "Share of the texts to hold out for validation.")
+    validate_every: float = value(0.5, "Number of epochs between two validations.")
+    max_length: int | None = value(
         None,
         "Maximum length of a text in tokens; longer texts are split.  [default: 256, or the base model's limit]",
     )
-    top_concepts: int | None = _value(
+    top_concepts: int | None = value(
         None, "Keep only the annotations of this many most frequent concepts.  [default: all]"
     )
-    sample: int | None = _value(None, "Number of texts to draw at random for training and validation.  [default: all]")
-    precision: Precision = _value("f32", "Precision of the arithmetic.", Precision)
-    seed: int = _value(0, "Random seed for the sample, the held-out texts, the order of the texts and dropout.")
+    sample: int | None = value(None, "Number of texts to draw at random for training and validation.  [default: all]")
+    precision: Precision = value("f32", "Precision of the arithmetic.", Precision)
+    seed: int = value(0, "Random seed for the sample, the held-out texts, the order of the texts and dropout.")
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            self._check(one, getattr(self, one.name))
+        check_values(self, _BOUNDS)
         if self.objective == "token-classification" and self.top_concepts is not None:
             raise ValueError("top_concepts goes with the objective contrastive")
-
-    def _check(self, one: "Field[Any]", value: Any) -> None:
-        name, choices = one.name, one.metadata["choices"]
-        if choices is not None:
-            if value not in choices:
-                raise ValueError(f"{name} must be {' or '.join(choices)}, not {value!r}")
-            return
-        if value is None and one.default is None:
-            return
-        whole = kind_of(one) is int
-        if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or value != value:
-            raise ValueError(f"{name} must be a {'whole ' * whole}number, not {value!r}")
-        low, high = _BOUNDS.get(name, (0, 2**63 - 1))
-        if not low <= value <= high:
-            limits = f"at least {low:g}" if high == 2**63 - 1 else f"between {low:g} and {high:g}"
-            raise ValueError(f"{name} must be {limits}, not {str(value)[:20]}")
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
@@ -148,6 +131,36 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_grad_norm": 0.0,
     },
 }
+
+
+def check_values(settings: Any, bounds: Mapping[str, tuple[float, float]]) -> None:
+    """Checks the values of settings whose fields were made by `value`.
+
+    Args:
+        settings: a dataclass.
+        bounds: the least and the greatest value of a number by its name; 0 and 2**63 - 1 for any other.
+
+    Raises:
+        ValueError: a value of the wrong type or out of range.
+    """
+    for one in fields(settings):
+        _check(one, getattr(settings, one.name), *bounds.get(one.name, (0, 2**63 - 1)))
+
+
+def _check(one: "Field[Any]", value: Any, low: float, high: float) -> None:
+    name, choices = one.name, one.metadata["choices"]
+    if choices is not None:
+        if value not in choices:
+            raise ValueError(f"{name} must be {' or '.join(choices)}, not {value!r}")
+        return
+    if value is None and one.default is None:
+        return
+    whole = kind_of(one) is int
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or value != value:
+        raise ValueError(f"{name} must be a {'whole ' * whole}number, not {value!r}")
+    if not low <= value <= high:
+        limits = f"at least {low:g}" if high == 2**63 - 1 else f"between {low:g} and {high:g}"
+        raise ValueError(f"{name} must be {limits}, not {str(value)[:20]}")
 
 
 def kind_of(one: "Field[Any]") -> type:

@@ -31,6 +31,7 @@ from nuner_embed.pretraining.run_state import (
     save_state,
     set_rate,
     to_csv,
+    trained,
 )
 from nuner_embed.pretraining.settings import PretrainSettings
 from nuner_embed.tables import Ints
@@ -121,6 +122,8 @@ class Trainer:
         processes: of the run.
         state: the file of the state.
         reporter: is told how the run goes.
+        patience: the training stops after so many validations in which no more of the held-out labels were right (or
+            as many, at a lower loss), and ends with the best parameters; None to train to the end and take the last.
     """
 
     def __init__(
@@ -131,6 +134,7 @@ class Trainer:
         processes: Processes,
         state: StateFile,
         reporter: Reporter,
+        patience: int | None = None,
     ) -> None:
         self.model, self._settings, self._processes = model, settings, processes
         self._examples, self._train, self._feed = curriculum.examples, curriculum.train, curriculum.feed
@@ -150,6 +154,8 @@ class Trainer:
         self._stand_in = self._train[:0]
         self._began = self._kept_at = time.monotonic()
         self._seen = 0
+        self._patience = patience
+        self._best: dict[str, torch.Tensor] = {}
 
     def resume(self) -> bool:
         """Restores the state on disk; returns False if there is none.
@@ -159,7 +165,8 @@ class Trainer:
         """
         if not self._state.path.exists():
             return False
-        kept = load_state(self._state.path, self.model, self._optimizer)
+        best = self._best if self._patience is not None else None
+        kept = load_state(self._state.path, self.model, self._optimizer, best)
         if kept.fingerprint != self._state.fingerprint:
             raise PretrainingError(f"{self._state.path} belongs to another run; --force starts over")
         if kept.step > self.steps or not kept.rows:
@@ -172,7 +179,7 @@ class Trainer:
         return True
 
     def run(self) -> None:
-        """Trains to the end, from the present step.
+        """Trains to the end, from the present step; see `patience`.
 
         Raises:
             PretrainingError: the loss is not finite.
@@ -182,7 +189,7 @@ class Trainer:
         if not self.step and not self.rows:
             self._add_row(validate=True)
         self._began, self._seen, self._kept_at = time.monotonic(), 0, time.monotonic()
-        while self.step < self.steps:
+        while self.step < self.steps and not self._is_stopped():
             epoch, within = divmod(self.step, self._steps_an_epoch)
             if epoch != self._planned:
                 self._plan(epoch)
@@ -193,12 +200,33 @@ class Trainer:
             if time.monotonic() - self._kept_at > _SECONDS_BETWEEN_STATES:
                 self.keep()
             self._reporter.progress("training", min(self._done(), self._total()), self._total())
+        for name, parameter in trained(self.model).items() if self._best else ():
+            with torch.no_grad():
+                parameter.copy_(self._best[name])
+
+    def best_row(self) -> Row:
+        """The row of the parameters with which the run ends: the best validation, or the last row.
+
+        The held-out loss alone would stop too early: from a few examples it rises again while more labels get right.
+        """
+        if self._patience is None:
+            return self.rows[-1]
+        return min(self._validations(), key=lambda row: (-(row.validation_top1 or 0.0), row.validation_loss or 0.0))
+
+    def _validations(self) -> list[Row]:
+        return [row for row in self.rows if row.validation_loss is not None]
+
+    def _is_stopped(self) -> bool:
+        if self._patience is None:
+            return False
+        since = [row for row in self._validations() if row.step > self.best_row().step]
+        return len(since) >= self._patience
 
     def keep(self) -> None:
         """Writes the state."""
         if self._processes.is_main:
             kept = Progressed(self._state.fingerprint, self.step, self.rows, self._sums.settle())
-            save_state(self._state.path, self.model, self._optimizer, kept)
+            save_state(self._state.path, self.model, self._optimizer, kept, self._best)
             with atomic_write(self._state.path.with_name(METRICS_FILE), follow=False) as stream:
                 stream.write(to_csv(self.rows))
         self._kept_at = time.monotonic()
@@ -291,6 +319,8 @@ class Trainer:
         if validate:
             row = self._validated(row)
         self.rows.append(row)
+        if validate and self._patience is not None and self.best_row() is row:
+            self._best = {name: one.detach().clone() for name, one in trained(self.model).items()}
         if close:
             self._sums, self._began, self._seen = RunningSums(), time.monotonic(), 0
         else:
@@ -302,7 +332,7 @@ class Trainer:
         shown = []
         if sums.batches:
             row = dataclasses.replace(row, validation_loss=sums.mean_loss, validation_top1=sums.top_1)
-            shown += [f"held-out loss {sums.mean_loss:.4g}", f"top-1 concept {sums.top_1:.1%}"]
+            shown += [f"held-out loss {sums.mean_loss:.4g}", f"{self.model.counts} {sums.top_1:.1%}"]
         if f1 is not None:
             row = dataclasses.replace(row, probe_f1=f1)
             shown.append(f"probe F1 {f1:.1%}")

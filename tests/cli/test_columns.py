@@ -86,7 +86,7 @@ def made(folder):
         "probe evaluate p two.conll", "evaluate fewshot --set a two.conll two.conll --model m -o r",
         "concepts calibrate m two.conll", "concepts map m two.conll -o c.html", "pretrain two.conll -o b --base m",
         "pretrain plain.conll -o b --base m --probe-set a two.conll two.conll", "search index --like two.conll",
-        "annotate two.conll -o a.jsonl --llm x --dry-run",
+        "annotate two.conll -o a.jsonl --llm x --dry-run", "finetune two.conll -o f --base m",
     ],
 )  # fmt: skip
 def test_every_command_that_reads_a_corpus_takes_the_fields(made, command):

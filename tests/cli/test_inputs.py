@@ -36,6 +36,8 @@ FOLDERS = {
     "pretrain": ("dir", "pretrain IN -o OUT"),
     "pretrain a base": ("dir", "pretrain in.jsonl --base IN -o OUT --force"),
     "pretrain a configuration": ("dir/a.jsonl", "pretrain in.jsonl --config IN -o dir"),
+    "finetune": ("dir", "finetune IN -o OUT"),
+    "finetune a base": ("dir", "finetune in.jsonl --base IN -o OUT --force"),
     "export": ("dir", "export IN -o OUT --force"),
     "models save": ("dir", "models save IN -o OUT --force"),
     "index build": ("dir", "index build IN -o OUT --force"),

@@ -30,6 +30,7 @@ JOBS = {
     "index build": "index build store -o i --kind hnsw --force",
     "probe train": "probe train train.conll -o made-probe --model m --force",
     "pretrain": "pretrain c.jsonl -o t --base base --epochs 40 --batch-size 2",
+    "finetune": "finetune train.conll -o f --base base --epochs 40 --batch-size 2",
     "export": "export nuner-mini -o e --force",
     "demo": "demo -o demo",
     "tag": "tag long.txt --types city --model m",

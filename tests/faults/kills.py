@@ -25,7 +25,7 @@ from pathlib import Path
 from artefacts import keep_every_state
 from forked import Outcome, in_child, noticed
 from mutations import Run, prepare, signature
-from targets import ASK, ENCODE, FEWSHOT, MODEL, PRETRAIN
+from targets import ASK, ENCODE, FEWSHOT, FINETUNE, MODEL, PRETRAIN
 
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _LEFT = re.compile(r"\.(tmp|new|old|ready|part)$|^tmp|\.[0-9a-f]{16}\.")
@@ -90,6 +90,7 @@ JOBS = (
     Job("index remove", "index remove index --document d3", INDEX, weight=3, done_already=True, whole=VERIFY),
     Job("pretrain", f"pretrain {{base}}/annotated.jsonl -o model {PRETRAIN}", weight=4, done_already=True),
     Job("pretrain --force", f"pretrain {{base}}/annotated.jsonl -o model {PRETRAIN} --force", (("trained", "model"),)),
+    Job("finetune", f"finetune {{base}}/typed.conll -o model {FINETUNE}", weight=3, done_already=True),
     Job("annotate", f"annotate {{base}}/texts.txt -o out.jsonl {ASK} --concurrency 2", weight=4),
     Job("evaluate", f"evaluate fewshot --model {{base}}/exported {FEWSHOT} -o evaluated", weight=3),
     Job("export", "export {base}/tiny -o exported", done_already=True),
@@ -146,7 +147,7 @@ def start(run: Run, job: Job, *, apart: bool) -> Callable[[], None]:
         return lambda: os.execv(sys.executable, [sys.executable, "-m", "nuner_embed.cli", *arguments])
 
     def work() -> None:
-        if job.name.startswith("pretrain"):
+        if job.name.startswith(("pretrain", "finetune")):
             keep_every_state()
         from nuner_embed.cli.__main__ import main
 

@@ -15,6 +15,7 @@ PRETRAIN = (
     "--base {base}/tiny --epochs 4 --batch-size 4 --threads 1 --device cpu"
     " --learning-rate 0.01 --frozen-layers 0 --frozen-concept-layers 0"
 )
+FINETUNE = "--base {base}/tiny --epochs 4 --threads 1 --device cpu --learning-rate 0.01"
 FEWSHOT = "--set boats {base}/typed.conll {base}/typed.conll --k 1,2 --draws 2 --threads 1"
 ASK = f"--llm some-llm --base-url {{llm}} --key-variable {KEY_VARIABLE} --retries 0 --timeout 5"
 TAG_TYPES = "--types 'boat,baltic city'"

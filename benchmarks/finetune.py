@@ -1,0 +1,172 @@
+"""Measures fine-tuned models beside frozen heads, from the same support sets (Table 2 of the paper).
+
+    python benchmarks/finetune.py                     # an interrupted run continues
+    python benchmarks/finetune.py --draws 3 --draws-64 1 --threads 1
+    python benchmarks/finetune.py --report            # writes the results of what is measured so far
+
+Three of the paper's four sets are at hand (OntoNotes is not), k = 8 and 64, whole test parts. `nuner-embed finetune`
+with its defaults and nuner-mini. The frozen heads are those of results/offset.json: the same encoder, the same support
+sets.
+"""
+
+import argparse
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import RESULTS, WORK, data_file, keep, machine
+from fewshot import SETS
+from offset import NAMED, PLAIN, TESTED
+
+from nuner_embed import FewShotProtocol, FinetuneSettings, Tagger, finetune, read_set, score_tagger
+from nuner_embed.documents import Document, split_words
+from nuner_embed.evaluation.fewshot import TypedSet, plan
+from nuner_embed.tags import spans_to_tags
+
+K = (8, 64)
+FOLDER = WORK / "finetune"
+ROWS = FOLDER / "rows.json"
+TUNED = "fine-tuned"
+STOPPED = "fine-tuned, a fifth held out for early stopping"
+SETTINGS = {TUNED: FinetuneSettings(validation=0.0), STOPPED: FinetuneSettings(validation=0.2)}
+METRICS = {"span": "span micro-F1", "token": "token macro-F1"}
+PAPER = {8: (58.75, 0.93), 64: (70.30, 0.35)}  # Table 2, NuNER of 125M parameters, four sets, 3 runs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draws", type=int, default=3, help="support sets with k = 8")
+    parser.add_argument("--draws-64", type=int, default=3, help="support sets with k = 64")
+    parser.add_argument("--stopped", type=int, default=1, help="of these, how many also with early stopping")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--report", action="store_true", help="only write what is measured so far")
+    options = parser.parse_args()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    rows = json.loads(ROWS.read_text()) if ROWS.exists() else []
+    if not options.report:
+        sets = [read_set(name, *map(data_file, SETS[name]), format="conll") for name in TESTED]
+        most = {8: options.draws, 64: options.draws_64}
+        for k in K:
+            for number in range(most[k]):
+                for typed in sets:
+                    for how in (TUNED, *[STOPPED] * (number < options.stopped)):
+                        run(typed, k, number, how, options.threads, rows)
+    result = {"machine": machine("numpy", "torch", "transformers"), "runs": rows, "paper": PAPER}
+    keep("finetune", result, report(rows))
+
+
+def run(typed: TypedSet, k: int, number: int, how: str, threads: int, rows: list[dict[str, Any]]) -> None:
+    """Fine-tunes and measures one model, unless that is done already."""
+    if any((row["set"], row["k"], row["draw"], row["how"]) == (typed.name, k, number, how) for row in rows):
+        return
+    (draws,) = plan(typed, FewShotProtocol(k=(k,), draws=number + 1))
+    sentences = [typed.train[i] for i in draws.sets[number]]
+    data, output = FOLDER / "support.tsv", FOLDER / "model"
+    write(data, sentences)
+    began = time.monotonic()
+    facts = finetune(data, output, SETTINGS[how], types=draws.types, format="conll", threads=threads, force=True)
+    seconds = time.monotonic() - began
+    cache = FOLDER / "features"
+    scores = score_tagger(Tagger.open(output, threads=threads), typed.test, types=draws.types, cache=cache)
+    shutil.rmtree(cache)
+    row = {
+        "set": typed.name, "k": k, "draw": number, "how": how, "sentences": len(sentences), "seconds": round(seconds),
+        "steps": facts["steps"], "best_step": facts["best_step"],
+        "span": float(scores.span_micro_f1), "token": float(scores.token_macro_f1),
+    }  # fmt: skip
+    print(row, flush=True)
+    rows.append(row)
+    ROWS.write_text(json.dumps(rows, indent=1))
+
+
+def write(path: Path, documents: list[Document]) -> None:
+    """Writes documents as words and BIO tags."""
+    lines = []
+    for document in documents:
+        words = document.words if document.words is not None else split_words(document.text)
+        tags = spans_to_tags(document.spans, words)
+        lines += [f"{document.text[a:b]}\t{tag}\n" for (a, b), tag in zip(words, tags, strict=True)]
+        lines.append("\n")
+    path.write_text("".join(lines))
+
+
+def frozen(name: str, k: int, model: str, metric: str, draws: list[int]) -> list[float]:
+    """The scores of a frozen head from the same support sets."""
+    cells = json.loads((RESULTS / "offset.json").read_text())["test"]
+    (cell,) = (one for one in cells if (one["set"], one["k"], one["model"]) == (name, k, model))
+    scores = cell["scores"] if metric == "token" else cell["others"]["span_micro_f1"]
+    return [scores[number] for number in draws]
+
+
+def report(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "Test parts, percent; mean and standard deviation over the support sets, which are the same in all rows of a",
+        "column (mean: over the sets, of the means). Frozen heads: results/offset.json. `nuner-embed finetune` with",
+        f"{settings()}; nuner-mini.",
+        "",
+    ]
+    for metric, title in METRICS.items():
+        lines += table(rows, metric, title, TUNED, (PLAIN, NAMED, TUNED))
+    lines += table(rows, "span", "Span micro-F1 with and without early stopping", STOPPED, (PLAIN, TUNED, STOPPED))
+    lines += ["Time and steps of one fine-tuning (the machine was shared with other work):", ""]
+    for k in K:
+        some = [row for row in rows if row["k"] == k and row["how"] == TUNED]
+        if some:
+            sentences, seconds = ([row[key] for row in some] for key in ("sentences", "seconds"))
+            lines.append(
+                f"- k = {k}: {min(sentences)} to {max(sentences)} sentences, {min(seconds)} to {max(seconds)} seconds"
+            )
+    paper = "; ".join(f"k = {k}: {mean} ± {deviation}" for k, (mean, deviation) in PAPER.items())
+    lines += ["", f"Table 2 of the paper (NuNER, 125M parameters, OntoNotes a fourth set, span micro-F1): {paper}.", ""]
+    return "\n".join(lines)
+
+
+def settings() -> str:
+    one = SETTINGS[TUNED]
+    return f"{one.epochs} epochs, batches of {one.batch_size}, learning rate {one.learning_rate:g}, nothing held out"
+
+
+def table(rows: list[dict[str, Any]], metric: str, title: str, decisive: str, models: tuple[str, ...]) -> list[str]:
+    """A table of the cells that are measured for all models."""
+    columns, cells = [], {model: [] for model in models}
+    for k in K:
+        means: dict[str, list[float]] = {model: [] for model in models}
+        for name in TESTED:
+            draws = sorted(row["draw"] for row in rows if (row["set"], row["k"], row["how"]) == (name, k, decisive))
+            if not draws:
+                continue
+            columns.append(f"{name}, k = {k} ({len(draws)})")
+            for model in models:
+                scores = 100 * np.array(
+                    frozen(name, k, model, metric, draws)
+                    if model in (PLAIN, NAMED)
+                    else [
+                        next(
+                            row[metric]
+                            for row in rows
+                            if (row["set"], row["k"], row["how"], row["draw"]) == (name, k, model, number)
+                        )
+                        for number in draws
+                    ]
+                )
+                means[model].append(float(scores.mean()))
+                spread = f" ± {scores.std(ddof=1):.1f}" if len(draws) > 1 else ""
+                cells[model].append(f"{scores.mean():.1f}{spread}")
+        if len(means[models[0]]) > 1:
+            columns.append(f"mean, k = {k}")
+            for model in models:
+                cells[model].append(f"{np.mean(means[model]):.1f}")
+    if not columns:
+        return []
+    return [
+        f"# {title}", "", "The number of support sets in brackets.", "",
+        "| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|",
+        *(f"| {model} | {' | '.join(cells[model])} |" for model in models), "",
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""`nuner-embed finetune`."""
+
+import os
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nuner_embed.cli.options import (
+    counted,
+    device_option,
+    json_option,
+    output_folder_option,
+    print_facts,
+    print_json,
+    reading_options,
+    require_apart,
+    threads_option,
+)
+from nuner_embed.cli.type_names import types_option
+from nuner_embed.limits import SEED_MOST, SHOTS_MOST
+from nuner_embed.models.known import DEFAULT_MODEL
+from nuner_embed.pretraining.finetune_settings import FINETUNE_PRESETS, FinetuneSettings
+from nuner_embed.pretraining.settings import kind_of
+
+
+def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """An option for every setting; its default is None, so that a preset can be told from a flag."""
+    for one in reversed(fields(FinetuneSettings)):
+        choices = one.metadata["choices"]
+        number = click.IntRange(0, SEED_MOST) if one.name == "seed" else kind_of(one)
+        command = click.option(
+            f"--{one.name.replace('_', '-')}",
+            one.name,
+            type=click.Choice(choices) if choices else number,
+            help=one.metadata["about"] + ("" if one.default is None else f"  [default: {one.default}]"),
+        )(command)
+    return command
+
+
+@click.command(epilog="Example: nuner-embed finetune train.conll -o tuned --k 64")
+@click.argument("data", nargs=-1, required=True)
+@output_folder_option("Directory to write the model to.")
+@click.option("--base", default=DEFAULT_MODEL, show_default=True, help="The model to train further.")
+@click.option(
+    "--k",
+    type=click.IntRange(1, SHOTS_MOST),
+    help="Draw between K and 2K mentions of each type from DATA.  [default: use all of DATA]",
+)
+@types_option("Types to learn, instead of all types of DATA; words of other types count as words of no type.")
+@click.option(
+    "--short-types",
+    type=click.Choice(["fail", "drop", "keep"]),
+    default="fail",
+    show_default=True,
+    help="What to do with types that have fewer than K mentions: stop, leave the type out, or use the mentions there "
+    "are.",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(list(FINETUNE_PRESETS)),
+    default="small",
+    show_default=True,
+    help="small: the defaults below; paper: what section 6 of the paper says, 30 epochs with nothing held out.",
+)
+@device_option
+@threads_option
+@reading_options
+@click.option("--force", is_flag=True, help="Start over, even if the directory holds an earlier run or model.")
+@json_option
+@_settings_options
+def finetune(
+    data: tuple[str, ...],
+    output: Path,
+    base: str,
+    k: int | None,
+    types: tuple[str, ...] | None,
+    short_types: Any,
+    preset: str,
+    device: str,
+    threads: int,
+    reading: dict[str, Any],
+    force: bool,
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    """Train an encoder and a head on DATA, a corpus with spans or BIO tags: all layers, not only a probe on top.
+
+    The result is a model with a head: probe predict, probe evaluate, export and encode take the directory. The command
+    may be interrupted at any time; the same command continues the run.
+    """
+    import importlib.util
+
+    require_apart(output, [*data, base], folder=True)
+    from nuner_embed.errors import PretrainingError
+    from nuner_embed.installation import install_command
+
+    for package in ("torch", "transformers"):
+        if importlib.util.find_spec(package) is None:
+            raise PretrainingError(f"fine-tuning needs {package}; {install_command('train')}")
+    try:
+        settings = FinetuneSettings.preset(
+            preset, **{name: value for name, value in flags.items() if value is not None}
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    from nuner_embed.files import expand
+    from nuner_embed.pretraining.folder import require_free
+
+    require_free(expand(output), force=force)  # said before torch is imported, which takes seconds
+
+    from nuner_embed.cli.progress import RowProgress, conclude, note
+    from nuner_embed.pretraining.finetuning import finetune as run
+
+    with RowProgress("") as progress:
+        facts = run(
+            data, output, settings, base=base, types=types, k=k, short_types=short_types, device=device,
+            threads=threads, force=force, progress=progress, note=note, **reading,
+        )  # fmt: skip
+    if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
+        return
+    if as_json:
+        print_json(facts)
+    else:
+        _show(facts)
+    conclude(
+        read=f"{', '.join(data)}, {counted(facts['data']['texts'], 'sentence')}",
+        made=f"{output}, with a head for {counted(len(facts['support']['types']), 'type')}",
+        then=f"nuner-embed probe predict {output} CORPUS",
+    )
+
+
+def _show(facts: dict[str, Any]) -> None:
+    print_facts(
+        {
+            "sentences": f"{facts['data']['texts']:,}, {facts['data']['held_out']:,} held out",
+            "mentions": f"{facts['data']['mentions']:,}",
+            "types": ", ".join(facts["support"]["types"]),
+            "steps": f"{facts['steps']:,}, the model is that of step {facts['best_step']:,}",
+            **{
+                name: shown.format(facts[key])
+                for name, key, shown in (
+                    ("held-out loss", "validation_loss", "{:.4g}"),
+                    ("held-out words right", "validation_top1", "{:.1%}"),
+                )
+                if facts[key] is not None
+            },
+        }
+    )

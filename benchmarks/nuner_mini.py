@@ -6,8 +6,8 @@
 
 This takes three quarters of an hour on two cores and uses the functions of the commands: `pretrain` on llm-annotated
 from MiniLM-L6; the trained layers of both encoders, in float16; `concepts calibrate` on text2kg, which is not training
-data; a mention detector, a binary probe on the spans of the LLM. The data are not in the repository, see
-docs/nuner-mini.md.
+data; a mention detector, a binary probe on the spans of the LLM; a span head, `pretrain --objective spans` with the
+thesaurus of the same LLM. The data are not in the repository, see docs/nuner-mini.md.
 """
 
 import argparse
@@ -30,11 +30,13 @@ from nuner_embed.documents import Document, Span
 from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.loader import load_encoder
 from nuner_embed.evaluation.calibration import compare
+from nuner_embed.heads.io import open_head
 from nuner_embed.heads.linear import LinearHead
 from nuner_embed.heads.probe import train_probe
+from nuner_embed.heads.spans import SpanHead
 from nuner_embed.models.concept_facts import ConceptFacts
 from nuner_embed.models.delta import compose, seal, ship
-from nuner_embed.models.directories import DETECTOR_FOLDER
+from nuner_embed.models.directories import DETECTOR_FOLDER, SPAN_FOLDER
 from nuner_embed.models.resolver import locate
 from nuner_embed.pretraining.facts import FACTS_FILE
 from nuner_embed.pretraining.folder import CURVE_FILE
@@ -43,6 +45,7 @@ from nuner_embed.pretraining.settings import PretrainSettings
 
 BASE, NAME = "minilm-l6", "nuner-mini"
 DATA, CALIBRATION = "llm-annotated/annotated.jsonl.gz", "typed/text2kg/text2kg.jsonl.gz"
+THESAURUS = "llm-annotated/thesaurus.tsv.gz"
 SETTINGS = PretrainSettings(learning_rate=8e-4, frozen_layers=2, validation=0.05, validate_every=1)  # results/recipe.md
 SHIPPED = ROOT / "nuner_embed" / "bundled" / "nuner_mini"
 CHECKPOINT = WORK / NAME / "checkpoint"
@@ -74,6 +77,7 @@ def main() -> None:
     ship(directory, base, SHIPPED)
     calibrate(base)
     detect(base)
+    score_spans(base)
     write_card(directory)
     compose(NAME, SHIPPED, lambda: base)
     shutil.copyfile(directory / CURVE_FILE, RESULTS / "nuner-mini.png")
@@ -126,6 +130,28 @@ def detect(base: Path) -> None:
     )
     facts = replace(tagger.head.facts, model=NAME)
     LinearHead(tagger.head.weights, facts).save(SHIPPED / DETECTOR_FOLDER, force=True)
+    seal(SHIPPED)
+
+
+def score_spans(base: Path) -> None:
+    """Trains the span head, on one thread, so that the same data give the same weights."""
+    made = WORK / NAME / "spans"
+    if not (made / FACTS_FILE).exists():
+        model, thesaurus = str(compose(NAME, SHIPPED, lambda: base)), data_file(THESAURUS)
+        with RowProgress("") as progress:
+            pretrain(
+                [data_file(DATA)],
+                made,
+                PretrainSettings.preset("spans"),
+                base=model,
+                thesaurus=thesaurus,
+                threads=1,
+                progress=progress,
+                note=note,
+            )
+    head = open_head(made / SPAN_FOLDER)
+    assert isinstance(head, SpanHead)
+    replace(head, facts=replace(head.facts, model=NAME)).save(SHIPPED / SPAN_FOLDER, force=True)
     seal(SHIPPED)
 
 
@@ -203,6 +229,9 @@ and the concept encoder that it was trained with. English, uncased, 384 dimensio
 - calibration of concepts: {calibration.data}
 - mention detector: a logistic regression on its words, in a mention or not, trained on {DETECTOR_TEXTS:,} of the
   sentences
+- span head: `nuner-embed pretrain --objective spans` on the same sentences, with a thesaurus of their concepts (up to two
+  synonyms and four broader types for each concept that occurs twice or more) by the same language model, made for this
+  project and free; 1.2M parameters in float16
 - stored in float16: the layers that were trained, of both encoders
 
 {measured or "Figures: benchmarks/results/pretrained.md, retrieval.md, zeroshot.md of the project."}

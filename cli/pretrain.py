@@ -20,7 +20,7 @@ from nuner_embed.cli.options import (
     threads_option,
 )
 from nuner_embed.corpora.base import FORMATS
-from nuner_embed.models.known import DEFAULT_BASE
+from nuner_embed.models.known import DEFAULT_BASE, DEFAULT_MODEL
 from nuner_embed.pretraining.settings import EARLIER_NAMES, PRESETS, PretrainSettings, kind_of, read_settings
 
 
@@ -44,12 +44,16 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.argument("data", nargs=-1, required=True)
 @output_folder_option("Directory to write the encoders to.")
-@click.option("--base", default=DEFAULT_BASE, show_default=True, help="The model that both encoders start from.")
+@click.option(
+    "--base",
+    help="The model that both encoders start from, or that gets a span head.  "
+    f"[default: {DEFAULT_BASE}; {DEFAULT_MODEL} with --objective spans]",
+)
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
-    help="small: values for about ten thousand sentences; paper: the values of section 3.3 of the paper.  [default: "
-    "small]",
+    help="small: values for about ten thousand sentences; paper: the values of section 3.3 of the paper; spans: values "
+    "for a span head.  [default: small; spans with --objective spans]",
 )
 @click.option(
     "--config",
@@ -67,6 +71,12 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     type=click.Choice(list(FORMATS)),
     help="Format of the corpora of --probe-set.  [default: by suffix]",
 )
+@click.option(
+    "--thesaurus",
+    metavar="FILE",
+    help="With --objective spans: further names of the concepts, a line each: concept, synonyms and broader types, "
+    "separated by tabs; several are separated by bars (|).",
+)
 @device_option
 @threads_option
 @click.option(
@@ -82,11 +92,12 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def pretrain(
     data: tuple[str, ...],
     output: Path,
-    base: str,
+    base: str | None,
     preset: str | None,
     config: Path | None,
     probe_set: tuple[str, str, str] | None,
     probe_format: str | None,
+    thesaurus: str | None,
     device: str,
     threads: int,
     cache: bool,
@@ -97,11 +108,13 @@ def pretrain(
 ) -> None:
     """Pre-train a text encoder and a concept encoder on DATA, a corpus whose spans have concepts as labels.
 
+    With --objective spans, the encoders of --base are kept, and a span head is trained on them.
+
     The command may be interrupted at any time; the same command continues the run.
     """
     import importlib.util
 
-    require_apart(output, [*data, base, config, *(probe_set or ())[1:]], folder=True)
+    require_apart(output, [*data, base, config, thesaurus, *(probe_set or ())[1:]], folder=True)
     from nuner_embed.errors import PretrainingError
     from nuner_embed.installation import install_command
 
@@ -122,8 +135,8 @@ def pretrain(
 
     with RowProgress("") as progress:
         facts = run(
-            data, output, settings, base=base, probe_set=typed, **reading, device=device, threads=threads,
-            cache=cache, force=force, progress=progress, note=note,
+            data, output, settings, base=base, probe_set=typed, thesaurus=thesaurus, **reading, device=device,
+            threads=threads, cache=cache, force=force, progress=progress, note=note,
         )  # fmt: skip
     if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
         return
@@ -134,7 +147,9 @@ def pretrain(
     conclude(
         read=f"{', '.join(data)}, {counted(facts['data']['texts'], 'text')}",
         made=f"{output}, trained for {counted(facts['steps'], 'step')}",
-        then=f"nuner-embed export {output} -o model",
+        then=f"nuner-embed tag TEXTS --types city,person --model {output}"
+        if settings.objective == "spans"
+        else f"nuner-embed export {output} -o model",
     )
 
 
@@ -163,7 +178,8 @@ def _settings(preset: str | None, config: Path | None, flags: dict[str, Any]) ->
     from nuner_embed.errors import PretrainingError
 
     given = read_settings(config) if config else {}
-    name = preset or given.pop("preset", "small")
+    objective = flags.get("objective") or given.get("objective")
+    name = preset or given.pop("preset", "spans" if objective == "spans" else "small")
     given.pop("preset", None)
     try:
         PretrainSettings.preset(name, **given)  # a wrong value of the file is the file's

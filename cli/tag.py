@@ -62,9 +62,7 @@ def tag(
     Without torch, name an exported directory with --model.
     """
     if detector and (nested or decode == "words"):
-        raise click.UsageError(
-            f"--detector finds mentions, which {'--nested' if nested else '--decode words'} does not"
-        )
+        raise click.UsageError(f"--detector does not go with {'--nested' if nested else '--decode words'}")
     require_apart(output, [*texts, model, detector])
     from nuner_embed import Corpus
     from nuner_embed.cli.tagged import conclude_tagging, tag_corpus, writer

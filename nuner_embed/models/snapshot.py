@@ -43,7 +43,7 @@ def save_model(name: str, directory: Path, *, force: bool = False) -> Model:
     weights = weight_files(name, model.directory)
     try:
         with replacing(directory, SAVED_MODEL, force=force) as made:
-            _copy(model, weights, made)
+            copy_model(model, weights, made)
             known = {made / weights[0].name: model.weights_sha256} if len(weights) == 1 else {}
             mark(made, "saved", known)
     except OSError as error:
@@ -56,7 +56,17 @@ def save_model(name: str, directory: Path, *, force: bool = False) -> Model:
     return locate(str(directory))
 
 
-def _copy(model: Model, weights: list[Path], made: Path) -> None:
+def copy_model(model: Model, weights: list[Path], made: Path) -> None:
+    """Copies the files of a model, and what belongs to it, into an empty folder; its recipe is written.
+
+    Args:
+        model: a Hugging Face directory.
+        weights: its files of weights.
+        made: the folder.
+
+    Raises:
+        OSError: a file cannot be read or written; the error names it.
+    """
     copy_file(model.directory / "config.json", made / "config.json")
     copy_tokenizer(model, made)
     for path in (*weights, *model.directory.glob("*.index.json"), model.directory / CARD_FILE):

@@ -10,8 +10,9 @@ from typing import Any, Final, TypeVar
 
 from nuner_embed.errors import PretrainingError
 from nuner_embed.files import read_json, sha256_of
+from nuner_embed.heads.span_scorer import WIDTH
 from nuner_embed.metadata import Count, Positive, Sha256, convert, read_object
-from nuner_embed.models.directories import CONCEPT_FOLDER, HEAD_FOLDER
+from nuner_embed.models.directories import CONCEPT_FOLDER, DETECTOR_FOLDER, HEAD_FOLDER, SPAN_FOLDER
 
 FACTS_FILE: Final = "pretrain.json"
 RUN_FILE: Final = "run.json"
@@ -58,6 +59,7 @@ class BegunFacts:
     """The inputs of a run; `processes` is left out of the facts of the finished model.
 
     Attributes:
+        thesaurus: SHA-256 of the thesaurus, if there is one.
         support: only of a fine-tuned model.
     """
 
@@ -66,6 +68,7 @@ class BegunFacts:
     data: DataFacts
     settings: dict[str, Any]
     probe_set: str | None
+    thesaurus: Sha256 | None = None
     processes: Positive = 1
     support: SupportFacts | None = None
 
@@ -138,16 +141,21 @@ def _object(path: Path, what: str) -> dict[str, Any]:
     )
 
 
-_CARDS: Final = (CARD, f"{CONCEPT_FOLDER}/{CARD}")
+# what people may change or put in place themselves: the cards, and heads, which `probe train` writes too
+_CARDS: Final = (
+    CARD,
+    f"{CONCEPT_FOLDER}/{CARD}",
+    *(f"{folder}/probe.json" for folder in (DETECTOR_FOLDER, SPAN_FOLDER, HEAD_FOLDER)),
+)
 
 
 def hashes_of_cards(folder: Path) -> dict[str, str]:
-    """The SHA-256 of the cards in a model's folder, by their paths in it."""
+    """The SHA-256 of the cards and the heads in a model's folder, by their paths in it."""
     return {name: sha256_of(folder / name) for name in _CARDS if (folder / name).is_file()}
 
 
 def changed_cards(directory: Path, facts_in: Path | None = None) -> list[Path]:
-    """The cards of a finished model that somebody has changed.
+    """The cards and heads of a finished model that somebody has changed, or put there.
 
     Args:
         directory: of the model.
@@ -161,7 +169,7 @@ def changed_cards(directory: Path, facts_in: Path | None = None) -> list[Path]:
         return [
             directory / name
             for name in hashes_of_cards(directory)
-            if (directory / name).read_bytes() != written[name].encode()
+            if (directory / name).read_bytes() != written.get(name, "").encode()
         ]
     return [directory / name for name, found in hashes_of_cards(directory).items() if found != known.get(name)]
 
@@ -226,6 +234,31 @@ All values of the run are in `{FACTS_FILE}`, how it went in `metrics.csv`.
 
 Limits: whatever its base does not know (language, length) it does not know either; what it was trained on decides which
 kinds of entity it tells apart. Licences are those of the base and of the data.
+"""
+
+
+def span_card(facts: dict[str, Any]) -> str:
+    """The model card of a model that got a span head, as Markdown."""
+    settings, data = facts["settings"], facts["data"]
+    thesaurus = ", with a thesaurus" if facts["thesaurus"] else ""
+    return f"""---
+base_model: {json.dumps(facts["base"])}
+tags: [named-entity-recognition, zero-shot, nuner-embed]
+---
+
+# A bi-encoder with a span head
+
+Made by `nuner-embed pretrain --objective spans` from `{facts["base"]}`, whose encoders are unchanged. The span head in
+the folder `{SPAN_FOLDER}` scores all short runs of words for types that are given by name: `nuner-embed tag`.
+
+- data: {data["texts"]:,} texts, {data["mentions"]:,} annotations, {data["labels"]:,} concepts{thesaurus}; files:
+  {", ".join(f"`{name}`" for name in data["files"])}; {data["held_out"]:,} texts held out
+- {settings["epochs"]} epochs in batches of {settings["batch_size"] * settings["accumulate"]}, learning rate
+  {settings["learning_rate"]:g}
+- at the end, on what was held out: loss {_shown(facts["validation_loss"])}, top-1 concept
+  {_shown(facts["validation_top1"])}
+
+Limits: those of the encoders; mentions of up to {WIDTH} words. Licences are those of the base and of the data.
 """
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nuner_embed.artifacts import Kind, is_free, is_only_begun, lock, require_ours
 from nuner_embed.errors import PretrainingError
 from nuner_embed.files import hash_of, sync_folder, sync_tree, write_json
-from nuner_embed.models.directories import CONCEPT_FOLDER, HEAD_FOLDER, TOKENIZER_FILES
+from nuner_embed.models.directories import CONCEPT_FOLDER, DETECTOR_FOLDER, HEAD_FOLDER, SPAN_FOLDER, TOKENIZER_FILES
 from nuner_embed.pretraining.facts import (
     CARD,
     FACTS_FILE,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 STATE_FILE: Final = "state.safetensors"
 METRICS_FILE: Final = "metrics.csv"
 CURVE_FILE: Final = "curve.png"
+FEATURES: Final = "features"  # embedded words
 LOCK_FILE: Final = ".lock"
 # folders in the run's: see `placing`
 RESULT: Final = "result"
@@ -52,15 +53,17 @@ _ENCODER = (
     "concepts.json", _TEMPORARY, *TOKENIZER_FILES,
 )  # fmt: skip
 _HEAD = ("probe.json", "weights-*.safetensors")
+_HEADS = (HEAD_FOLDER, SPAN_FOLDER, DETECTOR_FOLDER)
 _MADE = (
     *_ENCODER, FACTS_FILE, METRICS_FILE, CURVE_FILE, *(f"{CONCEPT_FOLDER}/{name}" for name in _ENCODER),
-    *(f"{HEAD_FOLDER}/{name}" for name in _HEAD),
+    *(f"{folder}/{name}" for folder in _HEADS for name in _HEAD),
 )  # fmt: skip
 _KEPT = (
     RUN_FILE, LOCK_FILE, STATE_FILE, METRICS_FILE, "texts.npy", "texts.json", "concepts.npy", "concepts.json",
     ".*.tmp", *(f"{folder}/{name}" for folder in (RESULT, FINISHED, PLACING, REPLACED) for name in _MADE),
     f"{RESULT}/{_UNFINISHED_WEIGHTS}", f"{RESULT}/{CONCEPT_FOLDER}/{_UNFINISHED_WEIGHTS}",
-    f"{RESULT}/.{HEAD_FOLDER}.lock", *(f"{RESULT}/.{HEAD_FOLDER}.*.new/{name}" for name in (*_HEAD, _TEMPORARY)),
+    *(f"{RESULT}/.{folder}.lock" for folder in _HEADS), f"{FEATURES}/*",
+    *(f"{RESULT}/.{folder}.*.new/{name}" for folder in _HEADS for name in (*_HEAD, _TEMPORARY)),
 )  # fmt: skip
 _TRAINING = tuple(f"{TRAINING_FOLDER}/{name}" for name in _KEPT)
 

@@ -57,6 +57,11 @@ class BiEncoder(nn.Module):  # type: ignore[misc]
         """Scale and bias, which learn at a rate of their own."""
         return [self.log_scale, self.bias] if self._loss == "sigmoid" else []
 
+    @property
+    def takes_flat(self) -> bool:
+        """See `Halves.takes_flat`."""
+        return self.text.takes_flat
+
     def set_training(self, training: bool) -> None:
         """Turns dropout on or off in the layers that are trained."""
         self.text.set_training(training)
@@ -132,6 +137,11 @@ class TokenClassifier(nn.Module):  # type: ignore[misc]
     def outermost(self) -> list[nn.Parameter]:
         """No parameter learns at a rate of its own."""
         return []
+
+    @property
+    def takes_flat(self) -> bool:
+        """See `Halves.takes_flat`."""
+        return self.text.takes_flat
 
     def set_training(self, training: bool) -> None:
         """Turns dropout on or off in the layers that are trained."""

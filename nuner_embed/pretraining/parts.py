@@ -1,7 +1,7 @@
 """The parts of one run: two encoders, their feeds and a quick probe; and the writing of both encoders at the end."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from nuner_embed.pretraining.folder import (
 from nuner_embed.pretraining.halves import Halves, use_fast_dropout
 from nuner_embed.pretraining.objectives import BiEncoder, TokenClassifier
 from nuner_embed.pretraining.processes import Processes
-from nuner_embed.pretraining.run_state import curve, to_csv
+from nuner_embed.pretraining.run_state import Row, curve, to_csv
 from nuner_embed.pretraining.settings import PretrainSettings
 from nuner_embed.pretraining.trainer import Curriculum, Reporter, StateFile, Trainer
 from nuner_embed.runtimes.base import Precision
@@ -155,6 +155,29 @@ def save_network(base: Model, network: Any, directory: Path) -> None:
     # the base's configuration replaces the one that transformers writes: it is part of the semantic hash
     (directory / "config.json").write_bytes((base.directory / "config.json").read_bytes())
     copy_tokenizer(base, directory)
+
+
+def publish(work: Path, rows: Sequence[Row], facts: dict[str, Any], reporter: Reporter) -> None:
+    """Writes the measurements and the facts beside a finished model in the folder `result`, and marks it as complete.
+
+    Args:
+        work: the folder of the run.
+        rows: the measurements.
+        facts: of the model, the hashes of its cards left out.
+        reporter: is told where no curve can be drawn.
+    """
+    made_here = work / RESULT
+    (made_here / METRICS_FILE).write_bytes(to_csv(rows))
+    try:
+        drawn = curve(rows)
+    except ImportError:
+        reporter.note(f"no {CURVE_FILE}: {install_command('plots')}; {METRICS_FILE} has the numbers")
+    except OSError as error:  # matplotlib finds no place for its own files: the model is what matters
+        reporter.note(f"no {CURVE_FILE}: {error}; {METRICS_FILE} has the numbers")
+    else:
+        (made_here / CURVE_FILE).write_bytes(drawn)
+    write_json(made_here / FACTS_FILE, {**facts, "cards": hashes_of_cards(made_here)})
+    finish(work)
 
 
 def write_recipe(directory: Path, recipe: Recipe) -> None:
@@ -310,17 +333,7 @@ class Parts:
         save_network(self._model, self._text.network, made_here)
         write_recipe(made_here, self._recipe)
         self._save_rest(made_here, facts, trainer)
-        (made_here / METRICS_FILE).write_bytes(to_csv(trainer.rows))
-        try:
-            drawn = curve(trainer.rows)
-        except ImportError:
-            self.reporter.note(f"no {CURVE_FILE}: {install_command('plots')}; {METRICS_FILE} has the numbers")
-        except OSError as error:  # matplotlib finds no place for its own files: the model is what matters
-            self.reporter.note(f"no {CURVE_FILE}: {error}; {METRICS_FILE} has the numbers")
-        else:
-            (made_here / CURVE_FILE).write_bytes(drawn)
-        write_json(made_here / FACTS_FILE, {**facts, "cards": hashes_of_cards(made_here)})
-        finish(self.workplace.folder)
+        publish(self.workplace.folder, trainer.rows, facts, self.reporter)
 
     def _save_rest(self, made_here: Path, facts: dict[str, Any], trainer: Trainer) -> None:
         """Writes the card and the concept encoder, and adds to the facts what they say."""

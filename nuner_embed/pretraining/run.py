@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -15,15 +15,18 @@ from nuner_embed.errors import PretrainingError
 from nuner_embed.evaluation.fewshot import TypedSet
 from nuner_embed.files import expand, hash_of, read_json
 from nuner_embed.machine import cores
-from nuner_embed.models.known import DEFAULT_BASE
+from nuner_embed.models.known import DEFAULT_BASE, DEFAULT_MODEL
 from nuner_embed.models.resolver import GraphModel, Model, TransformersModel, locate
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.pretraining.data import Prepared, prepare
-from nuner_embed.pretraining.facts import FACTS_FILE
+from nuner_embed.pretraining.facts import FACTS_FILE, TRAINING_FOLDER
 from nuner_embed.pretraining.folder import RESULT, held, is_placed, place, same_run
 from nuner_embed.pretraining.parts import Base, Parts, PlannedProbe, Workplace, plan_quick_probe
 from nuner_embed.pretraining.processes import joined
 from nuner_embed.pretraining.settings import PretrainSettings
+from nuner_embed.pretraining.span_data import AnnotatedCorpus
+from nuner_embed.pretraining.span_run import SpanJob
+from nuner_embed.pretraining.thesaurus import Thesaurus
 from nuner_embed.pretraining.trainer import Reporter, Trainer
 
 _MAX_LENGTH = 256
@@ -34,8 +37,9 @@ def pretrain(
     output: StrPath,
     settings: PretrainSettings | None = None,
     *,
-    base: str = DEFAULT_BASE,
+    base: str | None = None,
     probe_set: TypedSet | None = None,
+    thesaurus: StrPath | None = None,
     device: str = "auto",
     threads: int = 0,
     cache: bool = True,
@@ -44,7 +48,7 @@ def pretrain(
     note: Callable[[str], None] = lambda text: None,
     **reading: Any,
 ) -> dict[str, Any]:
-    """Pre-trains a text encoder, and a concept encoder with it, on an annotated corpus.
+    """Pre-trains a text encoder, and a concept encoder with it, on an annotated corpus; or a span head on both.
 
     After an interruption, the same call continues the run; on one thread, the final weights are the same.
 
@@ -52,8 +56,10 @@ def pretrain(
         data: files or directories of an annotated corpus, concepts as labels of its spans.
         output: directory of the text encoder; the concept encoder is written into its folder `concept_encoder`.
         settings: all values; the preset `small` by default.
-        base: the model from which both encoders start.
+        base: the model from which both encoders start, or that gets a span head; None for minilm-l6, or nuner-mini for
+            the objective spans.
         probe_set: a typed set for a quick probe at every validation.
+        thesaurus: file of further names of the concepts, for the objective spans; see `Thesaurus`.
         device: "auto", "cpu" or "cuda".
         threads: of torch on a CPU; 0 for one a core.
         cache: keep the output of the frozen layers for every text in a file instead of computing it in every epoch.
@@ -71,7 +77,34 @@ def pretrain(
         CorpusError: the corpus cannot be read.
     """
     settings = settings or PretrainSettings()
-    model = trainable(base)
+    spans = settings.objective == "spans"
+    name = base or (DEFAULT_MODEL if spans else DEFAULT_BASE)
+    directory, model = expand(output), trainable(name)
+    if spans and probe_set is not None:
+        raise PretrainingError("a probe set measures a text encoder, which the objective spans does not change")
+    if thesaurus is not None and not spans:
+        raise PretrainingError("a thesaurus goes with the objective spans")
+    if spans:
+        further = Thesaurus.read(thesaurus) if thesaurus is not None else None
+        corpus = AnnotatedCorpus(data, reading, further, directory / TRAINING_FOLDER)
+        source = SpanJob(name, corpus, settings, device, threads)
+        job = Job(name, model, source.prepare, source.put_together)
+    else:
+        job = _encoder_job(name, model, data, reading, settings, probe_set)
+    return run_job(
+        job, directory, device=device, threads=threads, cache=cache, force=force, reporter=Reporter(note, progress)
+    )
+
+
+def _encoder_job(
+    base: str,
+    model: TransformersModel,
+    data: Paths,
+    reading: dict[str, Any],
+    settings: PretrainSettings,
+    probe_set: TypedSet | None,
+) -> "Job":
+    """The job of a text encoder."""
     max_length = largest_length(base, model, settings.max_length)
     probe = plan_quick_probe(probe_set) if probe_set else None  # raises at once if no support set can be drawn
 
@@ -86,15 +119,27 @@ def pretrain(
     def put_together(base: Base, prepared: Prepared, workplace: Workplace, reporter: Reporter) -> Parts:
         return Parts(base, prepared, settings, workplace, reporter)
 
-    return run_job(
-        Job(base, model, prepared, put_together, probe),
-        expand(output),
-        device=device,
-        threads=threads,
-        cache=cache,
-        force=force,
-        reporter=Reporter(note, progress),
-    )
+    return Job(base, model, prepared, put_together, probe)
+
+
+class RunParts(Protocol):
+    """What a job trains and then writes.
+
+    Attributes:
+        workplace: folder and processes of the run.
+        reporter: is told how the run goes.
+    """
+
+    workplace: Workplace
+    reporter: Reporter
+
+    def trainer(self, fingerprint: str, planned: PlannedProbe | None) -> Trainer:
+        """The training loop."""
+        ...
+
+    def save(self, trainer: Trainer, made: dict[str, Any]) -> None:
+        """Writes the model with the facts of the run into the folder `result`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +157,7 @@ class Job:
     base: str
     model: TransformersModel
     prepare: Callable[[TextTokenizer, Reporter], tuple[Prepared, dict[str, Any]]]
-    put_together: Callable[[Base, Prepared, Workplace, Reporter], Parts]
+    put_together: Callable[[Base, Prepared, Workplace, Reporter], RunParts]
     probe: PlannedProbe | None = None
 
 
@@ -169,7 +214,7 @@ def _facts(name: str, base: Base) -> dict[str, Any]:
     }
 
 
-def _train(trainer: Trainer, parts: Parts, made: dict[str, Any]) -> None:
+def _train(trainer: Trainer, parts: RunParts, made: dict[str, Any]) -> None:
     """Trains from the present state to the end, and publishes the model."""
     work, processes, reporter = parts.workplace.folder, parts.workplace.processes, parts.reporter
     if trainer.resume():

@@ -11,7 +11,7 @@ from nuner_embed.files import read_bytes
 from nuner_embed.limits import SETTINGS_BYTES
 from nuner_embed.models.concept_facts import ConceptPooling
 
-Objective = Literal["contrastive", "token-classification"]
+Objective = Literal["contrastive", "spans", "token-classification"]
 Loss = Literal["sigmoid", "paper"]
 Precision = Literal["f32", "bf16"]
 
@@ -34,7 +34,9 @@ class PretrainSettings:
 
     objective: Objective = value(
         "contrastive",
-        "Training objective. contrastive: learn concepts; token-classification: learn the tags of a typed corpus.",
+        "Training objective. contrastive: train both encoders on concepts; spans: train a span head on the frozen "
+        "encoders of --base, which tag then uses; token-classification: train the text encoder on the tags of a typed "
+        "corpus.",
         Objective,
     )
     loss: Loss = value(
@@ -121,6 +123,15 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 
 PRESETS: dict[str, dict[str, Any]] = {
     "small": {},
+    # found for the span head of nuner-mini: benchmarks/spans.py, results/spans.md
+    "spans": {
+        "objective": "spans",
+        "epochs": 2,
+        "batch_size": 48,
+        "learning_rate": 1e-3,
+        "validation": 0.05,
+        "validate_every": 1,
+    },
     # section 3.3; it freezes nothing of the concept encoder and says nothing of clipping, pooling and dropout
     "paper": {
         "loss": "paper",

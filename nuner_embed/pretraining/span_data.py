@@ -23,6 +23,7 @@ from nuner_embed.heads.features import FeatureCache
 from nuner_embed.heads.span_scorer import WIDTH, Floats, Rows
 from nuner_embed.pretraining.data import Prepared, select
 from nuner_embed.pretraining.examples import Batch, Examples
+from nuner_embed.pretraining.folder import FEATURES
 from nuner_embed.pretraining.settings import PretrainSettings
 from nuner_embed.pretraining.span_network import SpanBatch
 from nuner_embed.pretraining.thesaurus import Thesaurus
@@ -119,43 +120,50 @@ class SpanSource:
         return np.searchsorted(length * size + first, wanted), [labels[code] for code in wanted.tolist()]
 
 
-def prepare_spans(
-    data: Paths,
-    reading: Mapping[str, Any],
-    encoder: TextEncoder,
-    settings: PretrainSettings,
-    cache: Path,
-    progress: Progress,
-) -> tuple[Prepared, Floats]:
-    """Reads an annotated corpus, and embeds its words.
+@dataclass(frozen=True, slots=True)
+class AnnotatedCorpus:
+    """What a span head is trained on.
 
-    Args:
+    Attributes:
         data: files or directories of the corpus.
         reading: further options of `Corpus`.
-        encoder: of the words.
-        settings: all values.
-        cache: folder of the embeddings, from which an interrupted run continues.
-        progress: is told `(what, done, total)`.
-
-    Returns:
-        The data, and the embeddings of the words, (n, dim).
-
-    Raises:
-        CorpusError: the corpus cannot be read.
-        PretrainingError: the corpus holds nothing to learn from.
+        thesaurus: further names of the concepts; None for none.
+        work: the folder of the run, for the embeddings of words.
     """
-    what = ", ".join(map(str, as_paths(data)))
-    with Corpus(data, **reading) as corpus:
-        survey = corpus.survey()
-        if not survey.spans:
-            raise PretrainingError(
-                f"{what} holds no annotated mention; nuner-embed annotate makes such a corpus, or give one with spans"
-            )
-        documents = [one for one in corpus if isinstance(one, Document)]
-        files = tuple(file.name for file in corpus.files)
-    words = FeatureCache(cache, encoder).features(documents, progress)
-    prepared = select(_examples(documents, words), settings, files, survey.sha256, what)
-    return prepared, np.asarray(words.vectors, np.float32)[prepared.examples.ids]
+
+    data: Paths
+    reading: Mapping[str, Any]
+    thesaurus: Thesaurus | None
+    work: Path
+
+    def prepare(self, encoder: TextEncoder, settings: PretrainSettings, progress: Progress) -> tuple[Prepared, Floats]:
+        """Reads the corpus, and embeds its words.
+
+        Args:
+            encoder: of the words.
+            settings: all values.
+            progress: is told `(what, done, total)`.
+
+        Returns:
+            The data, and the embeddings of the words, (n, dim).
+
+        Raises:
+            CorpusError: the corpus cannot be read.
+            PretrainingError: the corpus holds nothing to learn from.
+        """
+        what = ", ".join(map(str, as_paths(self.data)))
+        with Corpus(self.data, **self.reading) as corpus:
+            survey = corpus.survey()
+            if not survey.spans:
+                raise PretrainingError(
+                    f"{what} holds no annotated mention; nuner-embed annotate makes such a corpus, or give one with "
+                    "spans"
+                )
+            documents = [one for one in corpus if isinstance(one, Document)]
+            files = tuple(file.name for file in corpus.files)
+        words = FeatureCache(self.work / FEATURES, encoder).features(documents, progress)
+        prepared = select(_examples(documents, words), settings, files, survey.sha256, what)
+        return prepared, np.asarray(words.vectors, np.float32)[prepared.examples.ids]
 
 
 def _examples(documents: Sequence[Document], words: WordFeatures) -> Examples:

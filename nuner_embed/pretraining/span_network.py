@@ -1,7 +1,7 @@
 """The span scorer as a network that is trained; see `nuner_embed.heads.span_scorer` for what it computes."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -46,6 +46,9 @@ class SpanNetwork(nn.Module):  # type: ignore[misc]
         metric: of the concept encoder.
         dropout: in the hidden layer.
     """
+
+    counts: ClassVar[str] = "top-1 concept"
+    takes_flat: ClassVar[bool] = True  # nothing is padded
 
     def __init__(self, dim: int, slope: float, intercept: float, metric: Metric, dropout: float) -> None:
         super().__init__()

@@ -8,9 +8,9 @@ import gzip
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
+from nuner_embed.arguments import StrPath
 from nuner_embed.errors import PretrainingError
 from nuner_embed.files import expand
 
@@ -31,7 +31,7 @@ class Thesaurus:
     sha256: str
 
     @classmethod
-    def read(cls, path: str | Path) -> "Thesaurus":
+    def read(cls, path: StrPath) -> "Thesaurus":
         """Reads a file, which may be compressed by gzip.
 
         Raises:

@@ -116,7 +116,7 @@ class Trainer:
     only on the number of the step. Autocast, accumulation and clipping are torch's own.
 
     Args:
-        model: a `BiEncoder` or `TokenClassifier`, on its device.
+        model: a `BiEncoder`, `TokenClassifier` or `SpanNetwork`, on its device.
         curriculum: the data for training and measuring.
         settings: all values.
         processes: of the run.
@@ -254,7 +254,7 @@ class Trainer:
             self._train,
             self._settings.batch_size,
             [self._settings.seed, 1, epoch],
-            by_length=not self.model.text.takes_flat,
+            by_length=not self.model.takes_flat,
         )
         # stands in for a batch without labels in a process
         self._stand_in = next((pieces for pieces in self._epoch if self._is_labelled(pieces)), self._epoch[0])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from nuner_embed.bundled import LOGBOOK, UNSEEN_LOGBOOK
 from nuner_embed.corpora.corpus import read_annotated
@@ -166,7 +167,10 @@ def learn(model: str, cache: Path) -> list[Learnt]:
     command = f'nuner-embed tag {UNSEEN_LOGBOOK.name} --types "{",".join(TYPES)}"'
     found = [Learnt.of("names alone", "names", command, [named_tagger(TYPES, model=model)], cache)]
     for k in SHOTS:
-        taggers = [train_probe(sentences, encoder, k=k, seed=seed, named=named, cache=cache) for seed in range(DRAWS)]
+        with threadpool_limits(1):  # two threads in one small product wait for each other
+            taggers = [
+                train_probe(sentences, encoder, k=k, seed=seed, named=named, cache=cache) for seed in range(DRAWS)
+            ]
         title, folder = f"names, and {k} to {2 * k} examples of each type", f"probe-{k}"
         command = f"nuner-embed probe train {LOGBOOK.name} -o {folder} --k {k}"
         found.append(Learnt.of(title, folder, command, taggers, cache))

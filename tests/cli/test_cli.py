@@ -220,7 +220,7 @@ def test_demo(default_model, tmp_path):
     assert len(figures) == 3
     assert figures == sorted(figures)  # the more examples, the better
     for name in ("names", "probe-3", "probe-12"):
-        assert open_head(tmp_path / "demo" / name).types == ("fault", "ferry line", "part number")
+        assert set(open_head(tmp_path / "demo" / name).types) == {"fault", "ferry line", "part number"}
     done = run("probe", "evaluate", "demo/probe-12", "demo/logbook-unseen.txt", cwd=tmp_path, check=0)
     assert "token macro-F1" in done.stdout
     picture = (tmp_path / "demo/map.svg").read_text()

@@ -13,19 +13,17 @@ from typing import Any
 import numpy as np
 from common import WORK, exported, keep, machine
 from concepts import CONCEPTS
+from detected import DetectedMentions
 from offset import HALVED, WITH_DEV, K, parts
-from scipy.special import expit
 
 from nuner_embed import NamedTypes, load_detector, load_encoder, score_tagger, train_probe
-from nuner_embed.documents import Document
 from nuner_embed.encoders.concepts import ConceptEncoder
-from nuner_embed.encoders.mentions import embed_detected
 from nuner_embed.errors import ProbeError
-from nuner_embed.heads.decoding import LEAST_FOUND, SPAN_THRESHOLD, by_mentions, share_found
-from nuner_embed.heads.labelled_words import count_mentions
-from nuner_embed.heads.named import MentionHead
+from nuner_embed.heads.decoding import LEAST_FOUND, SPAN_THRESHOLD, share_found
+from nuner_embed.heads.features import FeatureCache
+from nuner_embed.heads.labelled_words import WordLabels, count_mentions
+from nuner_embed.heads.named import LinearTyper
 from nuner_embed.heads.support_set import choose_support
-from nuner_embed.tables import RowEmbeddings
 
 DRAWS = 4
 THRESHOLDS, SHARES = (0.1, 0.2, 0.3, 0.4, 0.5), (0.4, 0.5, 0.55, 0.6, 0.65, 0.7)
@@ -41,7 +39,8 @@ def main() -> None:
     for name in (*HALVED, *WITH_DEV):
         learnt, held = parts(name)
         types = sorted(count_mentions(learnt) | count_mentions(held))
-        mentions = embed_detected(encoder, encoder.tokenize(held, "word"), detector)
+        words = FeatureCache(cache, encoder).features(held)
+        mentions, annotated = DetectedMentions.of(encoder, detector, held, words), WordLabels.of(held, words, types)
         named = NamedTypes({label: (CONCEPTS[name][label],) for label in types}, concepts)
         for k in K:
             for seed in range(DRAWS):
@@ -50,39 +49,17 @@ def main() -> None:
                 except ProbeError:
                     continue
                 tagger = train_probe(support.documents, encoder, named=named, cache=cache)
+                typer = LinearTyper(tagger.types, tagger.head.weights)
                 row = {
                     WORDS: float(score_tagger(tagger, held, cache=cache).span_micro_f1),
                     "share": share_found(tagger, detector, support.documents, cache),
-                    **{str(t): span_f1(by_mentions(tagger, detector).head, mentions, held, t) for t in THRESHOLDS},
+                    **{str(t): float(mentions.score(typer, t, types, annotated).span_micro_f1) for t in THRESHOLDS},
                 }
                 found.setdefault(name, {}).setdefault(str(k), []).append(row)
         print(
             name, {k: np.mean([list(row.values()) for row in rows], axis=0).round(3) for k, rows in found[name].items()}
         )
     keep("decoding", {"machine": machine("numpy", "onnxruntime"), "sets": found}, report(found))
-
-
-def span_f1(head: MentionHead, mentions: RowEmbeddings, documents: list[Document], threshold: float) -> float:
-    """What `score_tagger` gives for the head, from mentions that were embedded once."""
-    scores = expit(head.typer.score(mentions.vectors))
-    predicted = {
-        (document, span.start, span.end, head.types[best])
-        for document, span, best, score in zip(
-            mentions.rows.document.tolist(),
-            mentions.found or (),
-            scores.argmax(axis=1),
-            scores.max(axis=1),
-            strict=True,
-        )
-        if score >= threshold
-    }
-    annotated = {
-        (i, span.start, span.end, span.label)
-        for i, one in enumerate(documents)
-        for span in one.spans
-        if span.label in head.types
-    }
-    return 2 * len(predicted & annotated) / max(1, len(predicted) + len(annotated))
 
 
 def report(found: dict[str, Any]) -> str:

@@ -12,7 +12,9 @@ from nuner_embed.errors import NunerEmbedError
 from nuner_embed.models.known import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from nuner_embed.cli.demo_samples import Probed
+    from collections.abc import Sequence
+
+    from nuner_embed.cli.demo_samples import Learnt
     from nuner_embed.encoders.concepts import ConceptEncoder
     from nuner_embed.store.reader import Store
 
@@ -43,7 +45,7 @@ def demo(output: Path) -> None:
     from nuner_embed.artifacts import is_free, require_ours
     from nuner_embed.bundled import SENTENCES
     from nuner_embed.cli.demo_page import MentionMap, write_page
-    from nuner_embed.cli.demo_samples import SHOTS, found_in, run_probes
+    from nuner_embed.cli.demo_samples import SHOTS, found_in, learn
     from nuner_embed.cli.options import counted
     from nuner_embed.cli.progress import conclude, note
     from nuner_embed.cli.tagged import Highlights
@@ -61,8 +63,7 @@ def demo(output: Path) -> None:
     _export(model, known)
     note("2. read the bundled corpus (self-written toy data) as plain text: find the mentions, and embed each of them")
     store = _encode(model, output / "store", known)
-    sentences = read_annotated([SENTENCES])[0]
-    detected = found_in(store, sentences)
+    detected = found_in(store, read_annotated([SENTENCES])[0])
     Highlights().show(detected)
     note("3. index the mentions, and measure the index")
     concepts = ConceptEncoder.open(str(model))
@@ -70,19 +71,18 @@ def demo(output: Path) -> None:
     note("5. a map of the mentions, each with the type whose name is nearest")
     seen = MentionMap.of(store, concepts)
     streams.show(*seen.lines())
-    note(
-        f"6. probes: a linear layer on frozen features, trained on {SHOTS} to {2 * SHOTS} examples per type, or made "
-        "from names"
-    )
-    probes = run_probes(sentences, str(model), output / "features")
-    _save_probes(probes, output)
+    examples = ", ".join(f"{k} to {2 * k} examples" for k in SHOTS)
+    note(f"6. types of one's own, in a logbook: their names alone, {examples}")
+    learnt = learn(str(model), output / "features")
+    _save(learnt, output)
     with atomic_write(output / "map.svg", follow=False) as stream:
         stream.write(seen.svg().encode())
-    page = write_page(output / "index.html", store, seen, detected, found, probes)
+    page = write_page(output / "index.html", store, seen, detected, found, learnt)
     _show_next_steps(page, model)
     conclude(
-        read=f"the bundled corpus, {counted(store.documents, 'document')}",
-        made=f"{output}, with model, store, index, probe, zero-shot and index.html; {counted(len(store), 'mention')}",
+        read=f"the bundled corpus, {counted(store.documents, 'document')}, and the logbook",
+        made=f"{output}, with model, store, index, {', '.join(one.folder for one in learnt)} and index.html; "
+        f"{counted(len(store), 'mention')}",
         then=f"open {page} in a browser",
     )
 
@@ -139,20 +139,19 @@ def _index_and_search(
     return found
 
 
-def _save_probes(probes: "tuple[Probed, Probed]", output: Path) -> None:
-    """Saves both probes, and prints how each was made, how well it does, and some sentences that it tagged."""
-    from nuner_embed.cli.demo_samples import SHOTS, TYPES
+def _save(learnt: "Sequence[Learnt]", output: Path) -> None:
+    """Saves the logbook and each head, and prints how it was made, how well it does, and what it finds."""
+    from nuner_embed.bundled import LOGBOOK, UNSEEN_LOGBOOK
     from nuner_embed.cli.tagged import Highlights
+    from nuner_embed.files import atomic_write
 
-    types = ",".join(TYPES)
-    commands = (
-        f"nuner-embed probe train sentences.jsonl -o probe --k {SHOTS} --types {types}",
-        f"nuner-embed probe train --concepts {types} -o zero-shot",
-    )
-    for probed, command, name in zip(probes, commands, ("probe", "zero-shot"), strict=True):
-        probed.tagger.save(output / name, force=True)
-        streams.show("", command, f"{probed} (toy data)")
-        Highlights().show(probed.shown)
+    for path in (LOGBOOK, UNSEEN_LOGBOOK):
+        with atomic_write(output / path.name, follow=False) as stream:
+            stream.write(path.read_bytes())
+    for one in learnt:
+        one.tagger.save(output / one.folder, force=True)
+        streams.show("", one.command, f"{one} (toy data)")
+        Highlights().show(one.shown)
 
 
 def _show_next_steps(page: Path, model: Path) -> None:

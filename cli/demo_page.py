@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nuner_embed.cli.demo_samples import SEARCHES, SHOTS, Probed
+from nuner_embed.cli.demo_samples import DRAWS, SEARCHES, TYPES, Learnt
 from nuner_embed.documents import Document
 from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.text import unit
@@ -139,7 +139,7 @@ def write_page(
     seen: MentionMap,
     detected: Sequence[Document],
     found: Sequence[list[dict[str, Any]]],
-    probes: tuple[Probed, Probed],
+    learnt: Sequence[Learnt],
 ) -> Path:
     """Writes the page and returns its path.
 
@@ -149,9 +149,8 @@ def write_page(
         seen: their map.
         detected: some texts with their mentions.
         found: the hits of each of `SEARCHES`.
-        probes: from a few examples, and from names alone.
+        learnt: from names alone, and from more and more examples beside them.
     """
-    few, none = probes
     page = render(
         "demo.html",
         TEMPLATES,
@@ -160,11 +159,18 @@ def write_page(
         map=seen.svg(),
         detected=[_parts(document) for document in detected],
         searches=[(search.command, [_hit(hit) for hit in hits]) for search, hits in zip(SEARCHES, found, strict=True)],
-        examples=sum(few.tagger.head.facts.training.mentions.values()),
-        types=few.tagger.types,
-        shots=SHOTS,
-        few={"figures": str(few), "shown": [_parts(document) for document in few.shown]},
-        zero={"figures": str(none), "shown": [_parts(document) for document in none.shown]},
+        types=TYPES,
+        unseen=learnt[0].scores[0].documents,
+        draws=DRAWS,
+        learnt=[
+            {
+                "title": one.title,
+                "command": one.command,
+                "figures": [f"{value:.1%}" for value in one.figures()],
+                "shown": [_parts(document) for document in one.shown],
+            }
+            for one in learnt
+        ],
         store=store.path.name,
         semantic_hash=store.semantic_hash[:12],
     )

@@ -6,6 +6,9 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 SENTENCES = FOLDER / "sentences.jsonl"
 DOCUMENTS = FOLDER / "documents.jsonl"
+# what the workshop of a ferry company might write, with three types of its own: to learn from, and to be asked
+LOGBOOK = FOLDER / "logbook.txt"
+UNSEEN_LOGBOOK = FOLDER / "logbook-unseen.txt"
 
 
 def bundled_texts() -> list[str]:

@@ -3,7 +3,7 @@
 Every model gets the same support sets, so that differences between models can be compared draw by draw.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -217,26 +217,38 @@ def measure(
         threads: probes fitted at a time, each on one thread: two threads in one small product take turns, not halves.
         progress: is told how many more probes are fitted.
     """
-    place = {int(sentence): i for i, sentence in enumerate(needed(draws))}
-    chosen = [typed.train[sentence] for sentence in place]
     cells = []
     with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
-        for size in draws:
-            learnt = WordLabels.of(chosen, train, size.types)
-            rows = [train.take(np.array([place[int(sentence)] for sentence in one])) for one in size.sets]
-
-            def fit(
-                words: NDArray[np.intp], codes: Ints = learnt.codes, types: Sequence[str] = size.types
-            ) -> LinearProbe:
-                return fit_draw(train.vectors[words], codes[words], protocol, types, named)
-
-            probes = []
-            for probe in pool.map(fit, rows):
-                probes.append(probe)
-                progress(1)
+        for size, probes, words in fit_probes(typed, draws, protocol, train, pool, named, progress):
             scores = score_probes(probes, typed.test, test, size.types, pool)
-            cells.append(_cell(model, typed.name, size, scores, [len(words) for words in rows]))
+            cells.append(cell_of(model, typed.name, size, scores, words))
     return cells
+
+
+def fit_probes(
+    typed: TypedSet,
+    draws: Sequence[Draws],
+    protocol: FewShotProtocol,
+    train: WordFeatures,
+    pool: ThreadPoolExecutor,
+    named: NamedTypes | None = None,
+    progress: Callable[[int], None] = lambda probes: None,
+) -> Iterator[tuple[Draws, list[LinearProbe], list[int]]]:
+    """Of each size its support sets, a probe of each of them, and the number of words of each; see `measure`."""
+    place = {int(sentence): i for i, sentence in enumerate(needed(draws))}
+    chosen = [typed.train[sentence] for sentence in place]
+    for size in draws:
+        learnt = WordLabels.of(chosen, train, size.types)
+        rows = [train.take(np.array([place[int(sentence)] for sentence in one])) for one in size.sets]
+
+        def fit(words: NDArray[np.intp], codes: Ints = learnt.codes, types: Sequence[str] = size.types) -> LinearProbe:
+            return fit_draw(train.vectors[words], codes[words], protocol, types, named)
+
+        probes = []
+        for probe in pool.map(fit, rows):
+            probes.append(probe)
+            progress(1)
+        yield size, probes, [len(words) for words in rows]
 
 
 def fit_draw(
@@ -295,7 +307,8 @@ def score_probes(
     return list(pool.map(score, predicted))
 
 
-def _cell(model: str, name: str, size: Draws, found: Sequence[Scores], words: list[int]) -> Cell:
+def cell_of(model: str, name: str, size: Draws, found: Sequence[Scores], words: list[int]) -> Cell:
+    """The cell of the scores of each draw; `words` has the number of words of each support set."""
     values = {metric: [float(getattr(scores, metric)) for scores in found] for metric in METRICS}
     main = values.pop(METRICS[0])
     mean = float(np.mean(main)) if main else None

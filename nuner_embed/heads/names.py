@@ -3,7 +3,7 @@
 Beside examples, the names are where the fit of a linear layer starts from: the score of a type is the weighted log-odds
 that the calibrated concept encoder gives to the type's name, plus the layer (`LinearProbe`'s `offset`). The log-odds
 are linear in a word's vector, so that the sum is a linear layer again, and a head with names is saved and used like any
-other. How much names help: benchmarks/offset.py, results/offset.md.
+other. How much names help: benchmarks/fewshot.py, results/fewshot.md.
 
 A label reads as a name if it is a standard abbreviation (`ABBREVIATIONS`), or if its words, divided at `_`, `-`, `.`,
 `/`, blanks and before capitals that follow a small letter, are words: three letters or more, with a vowel; or two or

@@ -1,6 +1,7 @@
 """The command line as a user meets it."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from fakes import tiny_model
 
 from nuner_embed import Store, __version__
 from nuner_embed.cli.demo import _is_current
+from nuner_embed.heads.io import open_head
 from nuner_embed.models.onnx_export import graph_sha256
 
 
@@ -210,13 +212,17 @@ def test_demo(default_model, tmp_path):
     assert store.table().column("label").null_count == len(store)  # found in plain text, not given
     page = (tmp_path / "demo/index.html").read_text()
     before, _, rest = page.partition("<h2>Searches</h2>")
-    searches, _, probes = rest.partition("A few-shot probe")
-    few, _, none = probes.partition("A zero-shot probe")
+    searches, _, own = rest.partition("<h2>A type of your own</h2>")
     assert searches.count("<mark>") == 25
-    assert min(before.count("<mark>"), few.count("<mark>"), none.count("<mark>")) > 3
-    assert first.stdout.count("unseen, token macro-F1 with None left out") == 2
-    for name in ("probe", "zero-shot"):
-        assert (tmp_path / "demo" / name / "probe.json").exists()
+    assert before.count("<mark>") > 3
+    assert min(part.count("<mark>") for part in own.split("<h3>")[2:]) > 3
+    figures = [float(one) for one in re.findall(r"with None left out ([\d.]+)%", first.stdout)]
+    assert len(figures) == 3
+    assert figures == sorted(figures)  # the more examples, the better
+    for name in ("names", "probe-3", "probe-12"):
+        assert set(open_head(tmp_path / "demo" / name).types) == {"fault", "ferry line", "part number"}
+    done = run("probe", "evaluate", "demo/probe-12", "demo/logbook-unseen.txt", cwd=tmp_path, check=0)
+    assert "token macro-F1" in done.stdout
     picture = (tmp_path / "demo/map.svg").read_text()
     assert picture in page
     assert picture.count("<title>") == len(store)

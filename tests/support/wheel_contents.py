@@ -12,7 +12,7 @@ MAPPING = {
     "export": "nuner_embed/export",
     "indexes": "nuner_embed/indexes",
 }
-SUFFIXES = (".py", ".typed", ".jsonl", ".html", ".svg")
+SUFFIXES = (".py", ".typed", ".jsonl", ".txt", ".html", ".svg")
 SHIPPED = "nuner_embed/bundled/nuner_mini"
 
 

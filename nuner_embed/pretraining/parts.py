@@ -211,7 +211,7 @@ class Parts:
         examples = prepared.examples
         if examples.lost:
             reporter.note(
-                f"not learnt from: {examples.lost:,} mentions without a token or across the cut of a long text"
+                f"not learnt from: {examples.lost:,} {'mentions' if self._is_contrastive else 'words'} without a token or across the cut of a long text"
             )
         torch.manual_seed(settings.seed)
         self._text = self._halves(settings.frozen_layers)

@@ -1,8 +1,8 @@
 """Measures fine-tuned models beside frozen heads, from the same support sets (Table 2 of the paper).
 
-    python benchmarks/finetune.py                     # an interrupted run continues
-    python benchmarks/finetune.py --draws 3 --draws-64 1 --threads 1
-    python benchmarks/finetune.py --report            # writes the results of what is measured so far
+    python benchmarks/finetune.py                                # an interrupted run continues
+    python benchmarks/finetune.py --k 64 --draws 1 --threads 1   # one size
+    python benchmarks/finetune.py --report                       # writes the results of what is measured so far
 
 Three of the paper's four sets are at hand (OntoNotes is not), k = 8 and 64, whole test parts. `nuner-embed finetune`
 with its defaults and nuner-mini. The frozen heads are those of results/offset.json: the same encoder, the same support
@@ -28,7 +28,6 @@ from nuner_embed.tags import spans_to_tags
 
 K = (8, 64)
 FOLDER = WORK / "finetune"
-ROWS = FOLDER / "rows.json"
 TUNED = "fine-tuned"
 STOPPED = "fine-tuned, a fifth held out for early stopping"
 SETTINGS = {TUNED: FinetuneSettings(validation=0.0), STOPPED: FinetuneSettings(validation=0.2)}
@@ -38,38 +37,45 @@ PAPER = {8: (58.75, 0.93), 64: (70.30, 0.35)}  # Table 2, NuNER of 125M paramete
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=3, help="support sets with k = 8")
-    parser.add_argument("--draws-64", type=int, default=3, help="support sets with k = 64")
-    parser.add_argument("--stopped", type=int, default=1, help="of these, how many also with early stopping")
+    parser.add_argument("--k", type=int, choices=K, action="append", help="only this size")
+    parser.add_argument("--draws", type=int, default=3, help="support sets")
+    parser.add_argument("--stopped", type=int, default=1, help="how many of them also with early stopping")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--report", action="store_true", help="only write what is measured so far")
     options = parser.parse_args()
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    rows = json.loads(ROWS.read_text()) if ROWS.exists() else []
     if not options.report:
         sets = [read_set(name, *map(data_file, SETS[name]), format="conll") for name in TESTED]
-        most = {8: options.draws, 64: options.draws_64}
-        for k in K:
-            for number in range(most[k]):
+        for k in options.k or K:
+            for number, how in [(n, TUNED) for n in range(options.draws)] + [
+                (n, STOPPED) for n in range(options.stopped)
+            ]:
                 for typed in sets:
-                    for how in (TUNED, *[STOPPED] * (number < options.stopped)):
-                        run(typed, k, number, how, options.threads, rows)
+                    run(typed, k, number, how, options.threads)
+    rows = [row for k in K for row in measured(k)]
     result = {"machine": machine("numpy", "torch", "transformers"), "runs": rows, "paper": PAPER}
     keep("finetune", result, report(rows))
 
 
-def run(typed: TypedSet, k: int, number: int, how: str, threads: int, rows: list[dict[str, Any]]) -> None:
+def measured(k: int) -> list[dict[str, Any]]:
+    """The runs so far; those of each size have a folder of their own, so that two processes can share the work."""
+    path = FOLDER / str(k) / "rows.json"
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def run(typed: TypedSet, k: int, number: int, how: str, threads: int) -> None:
     """Fine-tunes and measures one model, unless that is done already."""
+    folder, rows = FOLDER / str(k), measured(k)
+    folder.mkdir(parents=True, exist_ok=True)
     if any((row["set"], row["k"], row["draw"], row["how"]) == (typed.name, k, number, how) for row in rows):
         return
     (draws,) = plan(typed, FewShotProtocol(k=(k,), draws=number + 1))
     sentences = [typed.train[i] for i in draws.sets[number]]
-    data, output = FOLDER / "support.tsv", FOLDER / "model"
+    data, output = folder / "support.tsv", folder / "model"
     write(data, sentences)
     began = time.monotonic()
     facts = finetune(data, output, SETTINGS[how], types=draws.types, format="conll", threads=threads, force=True)
     seconds = time.monotonic() - began
-    cache = FOLDER / "features"
+    cache = folder / "features"
     scores = score_tagger(Tagger.open(output, threads=threads), typed.test, types=draws.types, cache=cache)
     shutil.rmtree(cache)
     row = {
@@ -78,8 +84,7 @@ def run(typed: TypedSet, k: int, number: int, how: str, threads: int, rows: list
         "span": float(scores.span_micro_f1), "token": float(scores.token_macro_f1),
     }  # fmt: skip
     print(row, flush=True)
-    rows.append(row)
-    ROWS.write_text(json.dumps(rows, indent=1))
+    (folder / "rows.json").write_text(json.dumps([*rows, row], indent=1))
 
 
 def write(path: Path, documents: list[Document]) -> None:

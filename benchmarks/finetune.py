@@ -1,8 +1,9 @@
 """Measures fine-tuned models beside frozen heads, from the same support sets (Table 2 of the paper).
 
-    python benchmarks/finetune.py                     # an interrupted run continues
-    python benchmarks/finetune.py --draws 3 --draws-64 1 --threads 1
-    python benchmarks/finetune.py --report            # writes the results of what is measured so far
+    python benchmarks/finetune.py                                # an interrupted run continues
+    python benchmarks/finetune.py --k 64 --draws 1 --threads 1   # one size
+    python benchmarks/finetune.py --development                  # learning rates, on development parts alone
+    python benchmarks/finetune.py --report                       # writes the results of what is measured so far
 
 Three of the paper's four sets are at hand (OntoNotes is not), k = 8 and 64, whole test parts. `nuner-embed finetune`
 with its defaults and nuner-mini. The frozen heads are those of results/offset.json: the same encoder, the same support
@@ -13,76 +14,117 @@ import argparse
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from common import RESULTS, WORK, data_file, keep, machine
 from fewshot import SETS
-from offset import NAMED, PLAIN, TESTED
+from offset import HALVED, NAMED, PLAIN, TESTED, parts
 
 from nuner_embed import FewShotProtocol, FinetuneSettings, Tagger, finetune, read_set, score_tagger
 from nuner_embed.documents import Document, split_words
 from nuner_embed.evaluation.fewshot import TypedSet, plan
+from nuner_embed.heads.support_set import choose_support
 from nuner_embed.tags import spans_to_tags
 
 K = (8, 64)
 FOLDER = WORK / "finetune"
-ROWS = FOLDER / "rows.json"
 TUNED = "fine-tuned"
 STOPPED = "fine-tuned, a fifth held out for early stopping"
 SETTINGS = {TUNED: FinetuneSettings(validation=0.0), STOPPED: FinetuneSettings(validation=0.2)}
+DEVELOPED = ((1e-4, 0.0), (2e-4, 0.0), (3e-4, 0.0), (2e-4, 0.2))  # learning rates and shares held out
+DEVELOPMENT_SENTENCES = 250
 METRICS = {"span": "span micro-F1", "token": "token macro-F1"}
 PAPER = {8: (58.75, 0.93), 64: (70.30, 0.35)}  # Table 2, NuNER of 125M parameters, four sets, 3 runs
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=3, help="support sets with k = 8")
-    parser.add_argument("--draws-64", type=int, default=3, help="support sets with k = 64")
-    parser.add_argument("--stopped", type=int, default=1, help="of these, how many also with early stopping")
+    parser.add_argument("--k", type=int, choices=K, action="append", help="only this size")
+    parser.add_argument("--draws", type=int, default=3, help="support sets")
+    parser.add_argument("--stopped", type=int, default=1, help="how many of them also with early stopping")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--development", action="store_true", help="compare settings on development parts, and stop")
     parser.add_argument("--report", action="store_true", help="only write what is measured so far")
     options = parser.parse_args()
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    rows = json.loads(ROWS.read_text()) if ROWS.exists() else []
+    if options.development:
+        develop(options.threads)
+        return
     if not options.report:
         sets = [read_set(name, *map(data_file, SETS[name]), format="conll") for name in TESTED]
-        most = {8: options.draws, 64: options.draws_64}
-        for k in K:
-            for number in range(most[k]):
+        for k in options.k or K:
+            for number, how in [(n, TUNED) for n in range(options.draws)] + [
+                (n, STOPPED) for n in range(options.stopped)
+            ]:
                 for typed in sets:
-                    for how in (TUNED, *[STOPPED] * (number < options.stopped)):
-                        run(typed, k, number, how, options.threads, rows)
-    result = {"machine": machine("numpy", "torch", "transformers"), "runs": rows, "paper": PAPER}
-    keep("finetune", result, report(rows))
+                    run(typed, k, number, how, options.threads)
+    rows, developed = [row for k in K for row in measured(str(k))], measured("development")
+    result = {"machine": machine("numpy", "torch", "transformers"), "runs": rows, "development": developed}
+    keep("finetune", {**result, "paper": PAPER}, report(rows) + report_development(developed))
 
 
-def run(typed: TypedSet, k: int, number: int, how: str, threads: int, rows: list[dict[str, Any]]) -> None:
-    """Fine-tunes and measures one model, unless that is done already."""
-    if any((row["set"], row["k"], row["draw"], row["how"]) == (typed.name, k, number, how) for row in rows):
+def measured(part: str) -> list[dict[str, Any]]:
+    """The runs so far; each size has a folder of its own, so that two processes can share the work."""
+    path = FOLDER / part / "rows.json"
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def run(typed: TypedSet, k: int, number: int, how: str, threads: int) -> None:
+    """Fine-tunes and measures one model on a test part, unless that is done already."""
+    facts = {"set": typed.name, "k": k, "draw": number, "how": how}
+    if any(facts.items() <= row.items() for row in measured(str(k))):
         return
     (draws,) = plan(typed, FewShotProtocol(k=(k,), draws=number + 1))
     sentences = [typed.train[i] for i in draws.sets[number]]
-    data, output = FOLDER / "support.tsv", FOLDER / "model"
+    tune(str(k), facts, sentences, draws.types, SETTINGS[how], typed.test, threads)
+
+
+def develop(threads: int) -> None:
+    """Measures learning rates, and early stopping, on development parts; unless that is done already."""
+    for name in HALVED:
+        learnt, held = parts(name)
+        support = choose_support(learnt, k=K[0], seed=0)
+        for rate, validation in DEVELOPED:
+            facts = {"set": name, "rate": rate, "validation": validation}
+            if any(facts.items() <= row.items() for row in measured("development")):
+                continue
+            settings = FinetuneSettings(learning_rate=rate, validation=validation)
+            held_out = held[:DEVELOPMENT_SENTENCES]
+            tune("development", facts, support.documents, support.types, settings, held_out, threads)
+
+
+def tune(
+    part: str,
+    facts: dict[str, Any],
+    sentences: Sequence[Document],
+    types: Sequence[str],
+    settings: FinetuneSettings,
+    test: Sequence[Document],
+    threads: int,
+) -> None:
+    """Fine-tunes and measures a model, and keeps the figures."""
+    folder = FOLDER / part
+    folder.mkdir(parents=True, exist_ok=True)
+    data, output = folder / "support.tsv", folder / "model"
     write(data, sentences)
     began = time.monotonic()
-    facts = finetune(data, output, SETTINGS[how], types=draws.types, format="conll", threads=threads, force=True)
+    made = finetune(data, output, settings, types=list(types), format="conll", threads=threads, force=True)
     seconds = time.monotonic() - began
-    cache = FOLDER / "features"
-    scores = score_tagger(Tagger.open(output, threads=threads), typed.test, types=draws.types, cache=cache)
+    cache = folder / "features"
+    scores = score_tagger(Tagger.open(output, threads=threads), test, types=types, cache=cache)
     shutil.rmtree(cache)
     row = {
-        "set": typed.name, "k": k, "draw": number, "how": how, "sentences": len(sentences), "seconds": round(seconds),
-        "steps": facts["steps"], "best_step": facts["best_step"],
+        **facts, "sentences": len(sentences), "seconds": round(seconds), "steps": made["steps"],
+        "best_step": made["best_step"],
         "span": float(scores.span_micro_f1), "token": float(scores.token_macro_f1),
     }  # fmt: skip
     print(row, flush=True)
-    rows.append(row)
-    ROWS.write_text(json.dumps(rows, indent=1))
+    (folder / "rows.json").write_text(json.dumps([*measured(part), row], indent=1))
 
 
-def write(path: Path, documents: list[Document]) -> None:
+def write(path: Path, documents: Sequence[Document]) -> None:
     """Writes documents as words and BIO tags."""
     lines = []
     for document in documents:
@@ -122,6 +164,24 @@ def report(rows: list[dict[str, Any]]) -> str:
     paper = "; ".join(f"k = {k}: {mean} ± {deviation}" for k, (mean, deviation) in PAPER.items())
     lines += ["", f"Table 2 of the paper (NuNER, 125M parameters, OntoNotes a fourth set, span micro-F1): {paper}.", ""]
     return "\n".join(lines)
+
+
+def report_development(rows: list[dict[str, Any]]) -> str:
+    sets = list(dict.fromkeys(row["set"] for row in rows))
+    lines = [
+        "# development parts",
+        "",
+        f"Span micro-F1 on {DEVELOPMENT_SENTENCES} development sentences, one support set of k = {K[0]} of each set.",
+        "",
+        f"| learning rate | held out | {' | '.join(sets)} | mean |",
+        "|---" * (len(sets) + 3) + "|",
+    ]
+    for rate, validation in DEVELOPED:
+        scores = [100 * row["span"] for row in rows if (row["rate"], row["validation"]) == (rate, validation)]
+        if len(scores) == len(sets):
+            shown = " | ".join(f"{score:.1f}" for score in scores)
+            lines.append(f"| {rate:g} | {validation:g} | {shown} | {np.mean(scores):.1f} |")
+    return "\n".join([*lines, ""])
 
 
 def settings() -> str:

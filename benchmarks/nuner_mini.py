@@ -229,9 +229,9 @@ and the concept encoder that it was trained with. English, uncased, 384 dimensio
 - calibration of concepts: {calibration.data}
 - mention detector: a logistic regression on its words, in a mention or not, trained on {DETECTOR_TEXTS:,} of the
   sentences
-- span head: `nuner-embed pretrain --objective spans` on the same sentences, with a thesaurus of their concepts (up to two
-  synonyms and four broader types for each concept that occurs twice or more) by the same language model, made for this
-  project and free; 1.2M parameters in float16
+- span head: `nuner-embed pretrain --objective spans` on the same sentences, with a thesaurus of their concepts (up to
+  two synonyms and four broader types for each concept that occurs twice or more) by the same language model, made for
+  this project and free; 1.2M parameters in float16
 - stored in float16: the layers that were trained, of both encoders
 
 {measured or "Figures: benchmarks/results/pretrained.md, retrieval.md, zeroshot.md of the project."}

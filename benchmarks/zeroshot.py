@@ -53,11 +53,19 @@ def by_words(types: dict[str, str]) -> Tagger[Head]:
 
 
 def mentions_first(types: dict[str, str]) -> Tagger[Head]:
-    return named_tagger(types, model=OURS)
+    return named_tagger(types, model=OURS, detector=OURS)
+
+
+def spans(types: dict[str, str]) -> Tagger[Head]:
+    return named_tagger(types, model=OURS, decode="spans")
 
 
 # What makes a tagger of labels and their names; differences are taken from the first one.
-TAGGERS: dict[str, Callable[[dict[str, str]], Tagger[Head]]] = {"words": by_words, "mentions first": mentions_first}
+TAGGERS: dict[str, Callable[[dict[str, str]], Tagger[Head]]] = {
+    "words": by_words,
+    "mentions first": mentions_first,
+    "span head": spans,
+}
 
 
 @dataclass(frozen=True, slots=True)

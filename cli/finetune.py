@@ -63,7 +63,8 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     type=click.Choice(list(FINETUNE_PRESETS)),
     default="small",
     show_default=True,
-    help="small: the defaults below; paper: what section 6 of the paper says, 30 epochs with nothing held out.",
+    help="small: the defaults below, for a small encoder; paper: the 30 epochs of section 6 of the paper, with the "
+    "learning rate of its pre-training, which suits encoders of its size.",
 )
 @device_option
 @threads_option

@@ -24,6 +24,7 @@ from nuner_embed.files import expand
 from nuner_embed.heads.labelled_words import WordLabels, shortened, type_of
 from nuner_embed.heads.linear import LinearHead, ProbeFacts, ProbeWeights, Training
 from nuner_embed.heads.support_set import ShortTypes, SupportSet, choose_support
+from nuner_embed.limits import PROBE_TYPES
 from nuner_embed.models.directories import HEAD_FOLDER
 from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.models.recipe import Recipe, semantic_hash
@@ -152,6 +153,8 @@ def learnable(
         raise PretrainingError(
             f"{support.what} holds words of one class only; a head needs words of a type and of none"
         )
+    if len(types) > PROBE_TYPES:
+        raise PretrainingError(f"a head has at most {PROBE_TYPES:,} types, not {len(types):,}; name some with --types")
     train, held_out = hold_out(examples, settings.validation, settings.seed)
     seen = set(np.unique(examples.label[np.isin(examples.piece, train)]).tolist())
     lacking = sorted(name for number, name in enumerate(examples.labels) if number not in seen)

@@ -233,9 +233,8 @@ class Parts:
         self._recipe = self._recipe_of(base.model.recipe)
         examples = prepared.examples
         if examples.lost:
-            reporter.note(
-                f"not learnt from: {examples.lost:,} mentions without a token or across the cut of a long text"
-            )
+            what = "mentions" if self._is_contrastive else "words"
+            reporter.note(f"not learnt from: {examples.lost:,} {what} without a token or across the cut of a long text")
         torch.manual_seed(settings.seed)
         self._text = self._halves(settings.frozen_layers)
         texts = self._source(self._text, examples.ids, examples.bounds, "texts")

@@ -54,6 +54,8 @@ def test_the_head_in_a_graph_and_a_saved_model(folder):
     assert texts[0] == texts[1] == texts[2]
     assert "[ferry|boat]" in texts[0]
     run("export", "whole", "-o", "graph", "--force", cwd=folder, check=0)
+    refused = run("finetune", "data.jsonl", "--base", "graph", "-o", "x", cwd=folder, check=1)
+    assert "graph is an exported graph; training needs the model it was made from" in refused.stderr
     finetune(folder, "-o", "whole", "--force", check=0)
 
 
@@ -80,6 +82,5 @@ def test_bad_input_is_one_line(folder, arguments, code, message):
 def test_data_without_a_mention(folder):
     done = finetune(folder, "-o", "x", data="plain.txt", check=1)
     assert "plain.txt: holds no annotated mention" in done.stderr
-    (folder / "graph.onnx").write_bytes(b"")
     (folder / "only-o.conll").write_text("ferry\tO\n\n")
     assert "holds no annotated mention" in finetune(folder, "-o", "x", data="only-o.conll", check=1).stderr

@@ -21,7 +21,7 @@ from nuner_embed.pretraining.finetuning import finetune, learnable
 
 
 def tune(data, base, output, *, options=None, **values):
-    values = {"epochs": 3, "learning_rate": 1e-2, "seed": 5, **values}
+    values = {"epochs": 3, "learning_rate": 1e-2, "seed": 5, "validation": 0.2, **values}
     return finetune([data], output, FinetuneSettings(**values), base=str(base), threads=1, **(options or {}))
 
 

@@ -49,6 +49,20 @@ def test_what_was_written_is_read(kept):
     assert same(pair, other)
 
 
+def test_the_best_parameters_are_kept_beside_the_last(kept, tmp_path):
+    path, pair = kept
+    best = {name: one.detach() + 1 for name, one in pair[0].named_parameters()}
+    save_state(path, *pair, PROGRESSED, best)
+    other, found = network(1), {}
+    assert load_state(path, *other, found) == PROGRESSED
+    assert same(pair, other)
+    assert found.keys() == best.keys()
+    assert all(torch.equal(found[name], best[name]) for name in best)
+    save_state(path, *pair, PROGRESSED)
+    with pytest.raises(PretrainingError, match="the state of the run is damaged .*best:weight"):
+        load_state(path, *network(1), found)
+
+
 def test_any_byte_may_be_another(kept):
     """The state is as it was, or one line says that it is damaged, and the network is as new."""
     path, pair = kept

@@ -161,7 +161,7 @@ class SpanHead(WithFacts):
         require_encoder(self, encoder)
         words = embed_words(encoder, documents)
         spans: list[list[Span]] = [[] for _ in documents]
-        usual = self._usual()
+        usual = self.log_usual()
         choose = nested if self.facts.nested else disjoint
         for found in self.scorer.score(words, float(logit(threshold))):
             probable: NDArray[np.floating[Any]] = expit(found.mention)[:, None]
@@ -185,7 +185,7 @@ class SpanHead(WithFacts):
         """See `Head.threshold_for`: always the head's own threshold."""
         return self.threshold
 
-    def _usual(self) -> Floats:
+    def log_usual(self) -> Floats:
         """The logarithm of the mean probability of each type among mentions of all kinds, (types,)."""
         from scipy.special import expit
 

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from fakes import FAMILIES, UNFUSED_FAMILIES, tiny_model
 from safetensors.torch import load_file, save_file
 
 from nuner_embed import Corpus, Document, Span, Tagger, export_onnx, load_encoder, open_head
@@ -60,8 +61,13 @@ def test_what_is_written(tuned):
     assert 0 < training.gradient_norm < 0.1
 
 
-def test_the_head_gives_the_labels_of_the_trained_network(data, base, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "family",
+    ["bert", *(pytest.param(name, marks=pytest.mark.slow) for name in (*FAMILIES[1:], *UNFUSED_FAMILIES))],
+)
+def test_the_head_gives_the_labels_of_the_trained_network(family, data, tmp_path, monkeypatch):
     """Of every word of every sentence, whatever the number of its pieces."""
+    base = tiny_model(family, tmp_path / "base")
     kept = []
     save = finetuning_module.FinetunedParts._save_rest
 

@@ -10,7 +10,8 @@ RELEASE := .venv-release
 RUN := $(VENV)/bin/python -m
 # what runs, loads, exports or trains a network of transformers
 TRANSFORMERS_TESTS := tests/export tests/nuner_embed/models tests/nuner_embed/runtimes tests/nuner_embed/pretraining \
-	tests/nuner_embed/heads tests/nuner_embed/evaluation tests/cli/test_pretrain.py tests/cli/test_probe.py
+	tests/nuner_embed/heads tests/nuner_embed/evaluation tests/cli/test_finetune.py tests/cli/test_pretrain.py \
+	tests/cli/test_probe.py
 TESTS ?=
 
 .PHONY: demo test test-slow test-transformers5 check types dist nuner-mini clean

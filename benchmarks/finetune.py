@@ -146,13 +146,14 @@ def frozen(name: str, k: int, model: str, metric: str, draws: list[int]) -> list
 def report(rows: list[dict[str, Any]]) -> str:
     lines = [
         "Test parts, percent; mean and standard deviation over the support sets, which are the same in all rows of a",
-        "column (mean: over the sets, of the means). Frozen heads: results/offset.json. `nuner-embed finetune` with",
-        f"{settings()}; nuner-mini.",
+        "column (mean: over the sets, of the means). Frozen heads: results/offset.json, measured on another machine.",
+        f"Fine-tuned: `nuner-embed finetune` from nuner-mini, its defaults ({settings()}).",
+        "BioNLP 2004's training part is the set's development part; OntoNotes, the paper's fourth set, is not at hand.",
         "",
     ]
     for metric, title in METRICS.items():
         lines += table(rows, metric, title, TUNED, (PLAIN, NAMED, TUNED))
-    lines += table(rows, "span", "Span micro-F1 with and without early stopping", STOPPED, (PLAIN, TUNED, STOPPED))
+    lines += table(rows, "span", "span micro-F1 with and without early stopping", STOPPED, (PLAIN, TUNED, STOPPED))
     lines += ["Time and steps of one fine-tuning (the machine was shared with other work):", ""]
     for k in K:
         some = [row for row in rows if row["k"] == k and row["how"] == TUNED]
@@ -169,7 +170,7 @@ def report(rows: list[dict[str, Any]]) -> str:
 def report_development(rows: list[dict[str, Any]]) -> str:
     sets = list(dict.fromkeys(row["set"] for row in rows))
     lines = [
-        "# development parts",
+        "# learning rates, on development parts",
         "",
         f"Span micro-F1 on {DEVELOPMENT_SENTENCES} development sentences, one support set of k = {K[0]} of each set.",
         "",
@@ -186,7 +187,7 @@ def report_development(rows: list[dict[str, Any]]) -> str:
 
 def settings() -> str:
     one = SETTINGS[TUNED]
-    return f"{one.epochs} epochs, batches of {one.batch_size}, learning rate {one.learning_rate:g}, nothing held out"
+    return f"{one.epochs} epochs, batches of {one.batch_size}, learning rate {one.learning_rate:g}"
 
 
 def table(rows: list[dict[str, Any]], metric: str, title: str, decisive: str, models: tuple[str, ...]) -> list[str]:

@@ -21,7 +21,7 @@ from nuner_embed.encoders.mentions import WordFeatures
 from nuner_embed.encoders.tokens import make_rows, tokenize
 from nuner_embed.errors import PretrainingError
 from nuner_embed.files import expand
-from nuner_embed.heads.labelled_words import WordLabels, shortened, type_of
+from nuner_embed.heads.labelled_words import WordLabels, count_mentions, shortened, type_of
 from nuner_embed.heads.linear import LinearHead, ProbeFacts, ProbeWeights, Training
 from nuner_embed.heads.support_set import ShortTypes, SupportSet, choose_support
 from nuner_embed.limits import PROBE_TYPES
@@ -35,6 +35,7 @@ from nuner_embed.pretraining.examples import make_batch, make_examples, plan_epo
 from nuner_embed.pretraining.facts import CARD, finetuned_card
 from nuner_embed.pretraining.feed import Feed, Source, classifier_feed
 from nuner_embed.pretraining.finetune_settings import FinetuneSettings
+from nuner_embed.pretraining.folder import require_free
 from nuner_embed.pretraining.objectives import TokenClassifier
 from nuner_embed.pretraining.parts import Base, Parts, Workplace
 from nuner_embed.pretraining.run import Job, largest_length, run_job, trainable
@@ -104,6 +105,7 @@ def finetune(
         CorpusError: the corpus cannot be read.
     """
     settings = settings or FinetuneSettings()
+    require_free(expand(output), force=force)  # before anything is read
     documents, sha256 = read_annotated(data, **reading)
     what = ", ".join(map(str, as_paths(data)))
     wanted = None if types is None else as_names(types)
@@ -111,17 +113,14 @@ def finetune(
     files = tuple("-" if str(path) == "-" else expand(path).resolve().name for path in as_paths(data))
     model = trainable(base)
     max_length = largest_length(base, model, settings.max_length)
-    learnt: list[Learnable] = []
-
-    def prepare(tokenizer: TextTokenizer, reporter: Reporter) -> tuple[Prepared, dict[str, Any]]:
-        learnt.append(learnable(support, tokenizer, settings, max_length, files, sha256))
-        return learnt[0].prepared, _facts(learnt[0], settings, short_types)
+    learnt = learnable(support, TextTokenizer.from_directory(model.directory), settings, max_length, files, sha256)
+    facts = _facts(learnt, settings, short_types)
 
     def put_together(base: Base, prepared: Prepared, workplace: Workplace, reporter: Reporter) -> Parts:
-        return FinetunedParts(base, learnt[0], settings, workplace, reporter)
+        return FinetunedParts(base, learnt, settings, workplace, reporter)
 
     return run_job(
-        Job(base, model, prepare, put_together),
+        Job(base, model, lambda tokenizer, reporter: (learnt.prepared, facts), put_together),
         expand(output),
         device=device,
         threads=threads,
@@ -182,7 +181,8 @@ def _training(support: SupportSet, types: tuple[str, ...], tokenizer: TextTokeni
         support.documents, WordFeatures(bounds, rows.start, rows.end, np.empty((len(rows.start), 0))), types
     )
     mentions = np.bincount(labels.mentions.code, minlength=len(types) + 1)[1:].tolist()
-    unlearnt = {name: 0 for name in support.types if name not in types}
+    counts = count_mentions(support.documents)
+    unlearnt = {name: counts[name] for name in support.types if name not in types}
     return Training(
         sentences=len(support.documents),
         words=len(labels.codes),

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from fakes import FAMILIES, UNFUSED_FAMILIES, tiny_model
 from safetensors.torch import load_file, save_file
 
 from nuner_embed import Corpus, Document, Span, Tagger, export_onnx, load_encoder, open_head
@@ -60,8 +61,13 @@ def test_what_is_written(tuned):
     assert 0 < training.gradient_norm < 0.1
 
 
-def test_the_head_gives_the_labels_of_the_trained_network(data, base, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "family",
+    ["bert", *(pytest.param(name, marks=pytest.mark.slow) for name in (*FAMILIES[1:], *UNFUSED_FAMILIES))],
+)
+def test_the_head_gives_the_labels_of_the_trained_network(family, data, tmp_path, monkeypatch):
     """Of every word of every sentence, whatever the number of its pieces."""
+    base = tiny_model(family, tmp_path / "base")
     kept = []
     save = finetuning_module.FinetunedParts._save_rest
 
@@ -149,7 +155,7 @@ def test_it_stops_early_and_takes_the_best(data, base, tmp_path, monkeypatch):
     assert torch.equal(found[word], best[f"text.network.{word}"])
 
 
-@pytest.mark.parametrize("precision", ["f32", "bf16"])
+@pytest.mark.parametrize("precision", ["f32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_it_learns_with_nothing_held_out(data, base, tmp_path, precision):
     facts = tune(data, base, tmp_path / "m", epochs=6, validation=0.0, precision=precision)
     assert (facts["data"]["held_out"], facts["validation_loss"], facts["steps"], facts["best_step"]) == (
@@ -173,10 +179,8 @@ def test_a_drawn_support_set(data, base, tmp_path):
 
 def test_a_moved_model_keeps_its_head(tuned, tmp_path):
     shutil.copytree(tuned[0], tmp_path / "moved")
-    facts_file = tmp_path / "moved" / "pretrain.json"
     tagger = Tagger.open(tmp_path / "moved")
     assert tagger.encoder.source == str(tmp_path / "moved")
-    assert facts_file.exists()
     weights = load_file(tmp_path / "moved" / "model.safetensors")
     weights["embeddings.word_embeddings.weight"] += 1
     save_file(weights, tmp_path / "moved" / "model.safetensors", metadata={"format": "pt"})

@@ -21,7 +21,7 @@ Floats = NDArray[np.floating[Any]]
 Metric = Literal["cosine", "dot"]
 WIDTH: Final = 8  # words of the longest span
 PARTS: Final = 5  # first word, last word, the one before, the one after, the mean
-_WORDS_AT_ONCE = 512
+_ROWS_AT_ONCE = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,33 +111,29 @@ class SpanScorer:
             raise ValueError("weights that are not finite numbers")
 
     def score(self, words: WordFeatures, least: float = -np.inf) -> Iterator[SpanScores]:
-        """Scores the spans of some documents, a few documents at a time, in their order.
+        """Scores the spans of some documents, those that begin in a few hundred words at a time.
 
         Args:
             words: of the documents, embedded by the encoder whose words the scorer was trained on.
             least: log-odds of a mention below which a span is left out.
         """
-        first = 0
-        while first < len(words.bounds) - 1:
-            last = int(np.searchsorted(words.bounds, words.bounds[first] + _WORDS_AT_ONCE, side="right")) - 1
-            last = max(last, first + 1)
-            yield self._score(words.vectors, words.bounds[first : last + 1], least)
-            first = last
-
-    def _score(self, vectors: Floats, bounds: Ints, least: float) -> SpanScores:
-        base = int(bounds[0])
-        rows = Rows.of(vectors[base : bounds[-1]], bounds - base)
+        rows = Rows.of(words.vectors, words.bounds)
         word = np.zeros(len(rows.room), np.int64)
         word[rows.row] = np.arange(len(rows.row))
+        for begin in range(1, len(rows.room), _ROWS_AT_ONCE):
+            yield self._score(rows, word, begin, min(begin + _ROWS_AT_ONCE, len(rows.room)), least)
+
+    def _score(self, rows: Rows, word: Ints, begin: int, end: int, least: float) -> SpanScores:
+        """Scores the spans that begin in some rows; `word` has the number of the word of each row."""
         found = []
-        for length, hidden in enumerate(self._hidden(rows), start=1):
+        for length, hidden in enumerate(self._hidden(rows.vectors[begin - 1 : end + WIDTH]), start=1):
             mention = hidden @ self.output[:, -1] + self.bias[-1]
-            kept = np.flatnonzero((rows.room >= length) & (mention >= least))
-            mean = _means(rows.vectors, kept, length)
+            kept = np.flatnonzero((rows.room[begin:end] >= length) & (mention >= least))
+            mean = _means(rows.vectors, begin + kept, length)
             if self.metric == "cosine":
                 mean = unit(mean)
             of_types = hidden[kept] @ self.output[:, :-1] + self.bias[:-1] + np.float32(self.agreement) * mean
-            first = word[kept] + base
+            first = word[begin + kept]
             found.append(SpanScores(first, first + length, mention[kept], of_types))
         return SpanScores(
             np.concatenate([one.first for one in found]),
@@ -146,20 +142,23 @@ class SpanScorer:
             np.concatenate([one.vectors for one in found]),
         )
 
-    def _hidden(self, rows: Rows) -> Iterator[Floats]:
-        """The hidden layer of the spans of one word from every row on, then of two words, and so on: (r, hidden)."""
-        size, count = self.widths.shape[1], len(rows.room)
-        projected = rows.vectors @ self.words
+    def _hidden(self, rows: Floats) -> Iterator[Floats]:
+        """The hidden layer of the spans of one word, then of two words, and so on: (r - 1 - WIDTH, hidden).
+
+        Args:
+            rows: in which the spans begin, with the row before these and WIDTH rows after them, (r, dim).
+        """
+        size, count = self.widths.shape[1], len(rows) - 1 - WIDTH
+        projected = rows @ self.words
         as_first, as_last, before, after, in_mean = (projected[:, i * size : (i + 1) * size] for i in range(PARTS))
-        edge = as_first[:count].copy()
-        edge[1:] += before[: count - 1]
+        edge = as_first[1 : 1 + count] + before[:count]
         total = np.zeros_like(edge)
         for length in range(1, WIDTH + 1):
-            total += in_mean[length - 1 : length - 1 + count]
+            total += in_mean[length : length + count]
             here = total / np.float32(length)
             here += edge
-            here += as_last[length - 1 : length - 1 + count]
-            here += after[length : length + count]
+            here += as_last[length : length + count]
+            here += after[length + 1 : length + 1 + count]
             here += self.widths[length - 1]
             yield gelu(here)
 

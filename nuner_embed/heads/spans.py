@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nuner_embed.documents import Document, Span
+from nuner_embed.documents import Document, Span, is_text
 from nuner_embed.encoders.concepts import ConceptEncoder
+from nuner_embed.encoders.mentions import WordFeatures
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import ProbeError
 from nuner_embed.heads import NAMED_THRESHOLD
@@ -28,6 +28,7 @@ from nuner_embed.heads.span_scorer import Floats, Metric, SpanScorer
 from nuner_embed.heads.span_selection import disjoint, nested
 from nuner_embed.models.directories import SPAN_FOLDER
 from nuner_embed.models.resolver import locate
+from nuner_embed.tables import Ints
 
 _ARRAYS: Final = ("words", "widths", "output", "bias", "usual", "vectors")
 
@@ -55,6 +56,8 @@ class SpanFacts(HeadFacts):
         HeadFacts.require_sound(self)
         if not 0 < self.threshold < 1:
             raise ValueError(f"threshold: a number between 0 and 1, not {self.threshold!r:.40}")
+        if not all(is_text(name) for several in self.names for name in several):
+            raise ValueError("names: one is no text")
         if len(self.names) != len(self.types):
             raise ValueError(f"names: those of {len(self.names)} types, and there are {len(self.types)}")
 
@@ -153,33 +156,46 @@ class SpanHead(WithFacts):
         scores: bool = False,
     ) -> list[Document]:
         """See `Head.tag`; a mention's score is the probability that it is a mention and of the type."""
-        from scipy.special import expit, logit  # slow to import
-
         threshold = self.threshold if threshold is None else threshold
         if not 0 < threshold < 1:
             raise ValueError(f"threshold must be between 0 and 1, not {threshold!r}")
         require_encoder(self, encoder)
         words = embed_words(encoder, documents)
+        first, last, best, probable = self._probable(words, threshold)
+        score = probable[np.arange(len(best)), best]
+        chosen = (nested if self.facts.nested else disjoint)(first, last, score)
         spans: list[list[Span]] = [[] for _ in documents]
+        owners = np.searchsorted(words.bounds, first[chosen], side="right") - 1
+        for owner, number in zip(owners.tolist(), chosen.tolist(), strict=True):
+            start, end = int(words.start[first[number]]), int(words.end[last[number] - 1])
+            label = self.types[best[number]] if self.types else None
+            of_types = dict(zip(self.types, probable[number].tolist(), strict=True)) if scores else None
+            spans[owner].append(Span(start, end, label, float(score[number]), of_types))
+        return [replace(document, spans=tuple(some)) for document, some in zip(documents, spans, strict=True)]
+
+    def _probable(self, words: WordFeatures, threshold: float) -> tuple[Ints, Ints, Ints, Floats]:
+        """The spans that reach a threshold: first word, one past the last, type, (s,) each, and all types' (s, types).
+
+        Without types, the probability of a mention stands in the place of the one type.
+        """
+        from scipy.special import expit, logit  # slow to import
+
         usual = self.log_usual()
-        choose = nested if self.facts.nested else disjoint
-        for found in self.scorer.score(words, float(logit(threshold))):
-            probable: NDArray[np.floating[Any]] = expit(found.mention)[:, None]
+        found: list[tuple[Ints, Ints, Ints, Floats]] = []
+        for part in self.scorer.score(words, float(logit(threshold))):
+            probable: Floats = expit(part.mention)[:, None]
             best = np.zeros(len(probable), np.int64)
             if self.types:
-                odds = found.vectors @ self.vectors.T + self.scorer.intercept
+                odds = part.vectors @ self.vectors.T + self.scorer.intercept
                 best = (odds - usual).argmax(axis=1)
                 probable = probable * expit(odds)
-            score = probable[np.arange(len(best)), best]
-            kept = np.flatnonzero(score >= threshold)
-            chosen = kept[choose(found.first[kept], found.last[kept], score[kept])]
-            owners = np.searchsorted(words.bounds, found.first[chosen], side="right") - 1
-            for owner, number in zip(owners.tolist(), chosen.tolist(), strict=True):
-                start, end = int(words.start[found.first[number]]), int(words.end[found.last[number] - 1])
-                label = self.types[best[number]] if self.types else None
-                of_types = dict(zip(self.types, probable[number].tolist(), strict=True)) if scores else None
-                spans[owner].append(Span(start, end, label, float(score[number]), of_types))
-        return [replace(document, spans=tuple(some)) for document, some in zip(documents, spans, strict=True)]
+            kept = probable[np.arange(len(best)), best] >= threshold
+            found.append((part.first[kept], part.last[kept], best[kept], probable[kept]))
+        if not found:
+            none = np.empty(0, np.int64)
+            return none, none, none, np.empty((0, max(1, len(self.types))), np.float32)
+        first, last, codes, probabilities = (np.concatenate(one) for one in zip(*found, strict=True))
+        return first, last, codes, probabilities
 
     def threshold_for(self, encoder: TextEncoder, documents: Sequence[Document], progress: Any) -> float:
         """See `Head.threshold_for`: always the head's own threshold."""

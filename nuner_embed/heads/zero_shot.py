@@ -186,4 +186,4 @@ def _named(types: Types) -> dict[str, str | Sequence[str]]:
             raise ValueError(f"a type's name is text, and {name[:60]!r} holds a lone surrogate")
     require_different({label: as_names(several) for label, several in named.items()})
     require_not_reserved(named)
-    return named
+    return {label: several if len(as_names(several)) > 1 else as_names(several)[0] for label, several in named.items()}

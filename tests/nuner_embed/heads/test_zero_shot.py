@@ -11,7 +11,7 @@ from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.errors import ModelError, ProbeError
 from nuner_embed.heads.classifier import LinearProbe
 from nuner_embed.heads.tagger import Tagger
-from nuner_embed.heads.zero_shot import zero_shot_tagger
+from nuner_embed.heads.zero_shot import _named, zero_shot_tagger
 from nuner_embed.models.concept_facts import Calibration, ConceptFacts
 
 CALIBRATION = Calibration(20.0, -10.0, "a guess")
@@ -84,3 +84,17 @@ def test_what_cannot_be_made():
     for names, threshold in (([], 0.5), (["ferry"], 1.0), (["ferry"], 0.0)):
         with pytest.raises(ValueError, match="at least one name, and a threshold between 0 and 1"):
             LinearProbe.from_concepts(names, concepts(), threshold=threshold)
+
+
+def test_types_and_names_are_told_apart():
+    assert _named("city") == {"city": "city"}
+    assert _named({"LOC": ["city"], "PER": ("person", "human")}) == {"LOC": "city", "PER": ("person", "human")}
+    for types, message in (
+        ([], "one or more"),
+        (["city", "city"], "one or more"),
+        ({"LOC": []}, "one or more"),
+        ({"LOC": ["city", " "]}, "one or more"),
+        ({"LOC": "city", "GPE": "City"}, "LOC and GPE have one name, city"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            _named(types)

@@ -6,11 +6,12 @@
     python benchmarks/finetune.py --report                       # writes the results of what is measured so far
 
 Three of the paper's four sets are at hand (OntoNotes is not), k = 8 and 64, whole test parts. `nuner-embed finetune`
-with its defaults and nuner-mini. The frozen heads are those of results/offset.json: the same encoder, the same support
+with its defaults and nuner-mini. The frozen heads are those of results/fewshot.json: the same encoder, the same support
 sets.
 """
 
 import argparse
+import itertools
 import json
 import shutil
 import time
@@ -20,8 +21,8 @@ from typing import Any
 
 import numpy as np
 from common import RESULTS, WORK, data_file, keep, machine
-from fewshot import SETS
-from offset import HALVED, NAMED, PLAIN, TESTED, parts
+from fewshot import AUTO, PLAIN, SETS, WORDS
+from offset import HALVED, parts
 
 from nuner_embed import FewShotProtocol, FinetuneSettings, Tagger, finetune, read_set, score_tagger
 from nuner_embed.documents import Document, split_words
@@ -29,7 +30,8 @@ from nuner_embed.evaluation.fewshot import TypedSet, plan
 from nuner_embed.heads.support_set import choose_support
 from nuner_embed.tags import spans_to_tags
 
-K = (8, 64)
+TESTED, K = ("MIT Movie", "MIT Restaurant", "BioNLP 2004"), (8, 64)
+FROZEN = (PLAIN, WORDS, AUTO)
 FOLDER = WORK / "finetune"
 TUNED = "fine-tuned"
 STOPPED = "fine-tuned, a fifth held out for early stopping"
@@ -61,8 +63,19 @@ def main() -> None:
                 for typed in sets:
                     run(typed, k, number, how, options.threads)
     rows, developed = [row for k in K for row in measured(str(k))], measured("development")
-    result = {"machine": machine("numpy", "torch", "transformers"), "runs": rows, "development": developed}
-    keep("finetune", {**result, "paper": PAPER}, report(rows) + report_development(developed))
+    result = {"machine": machine("numpy", "torch", "transformers"), "cells": cells_of(rows), "paper": PAPER}
+    keep("finetune", {**result, "runs": rows, "development": developed}, report(rows) + report_development(developed))
+
+
+def cells_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The runs without early stopping as benchmarks/fewshot.py cites them: fields of `evaluation.fewshot.Cell`."""
+    cells = []
+    for k, name in itertools.product(K, TESTED):
+        some = [row for row in rows if (row["set"], row["k"], row["how"]) == (name, k, TUNED)]
+        scores = {metric: [row[metric] for row in sorted(some, key=lambda row: row["draw"])] for metric in METRICS}
+        others = {"span_micro_f1": scores["span"]}
+        cells += [{"model": TUNED, "set": name, "k": k, "scores": scores["token"], "others": others}] if some else []
+    return cells
 
 
 def measured(part: str) -> list[dict[str, Any]]:
@@ -137,7 +150,7 @@ def write(path: Path, documents: Sequence[Document]) -> None:
 
 def frozen(name: str, k: int, model: str, metric: str, draws: list[int]) -> list[float]:
     """The scores of a frozen head from the same support sets."""
-    cells = json.loads((RESULTS / "offset.json").read_text())["test"]
+    cells = json.loads((RESULTS / "fewshot.json").read_text())["cells"]
     (cell,) = (one for one in cells if (one["set"], one["k"], one["model"]) == (name, k, model))
     scores = cell["scores"] if metric == "token" else cell["others"]["span_micro_f1"]
     return [scores[number] for number in draws]
@@ -146,13 +159,14 @@ def frozen(name: str, k: int, model: str, metric: str, draws: list[int]) -> list
 def report(rows: list[dict[str, Any]]) -> str:
     lines = [
         "Test parts, percent; mean and standard deviation over the support sets, which are the same in all rows of a",
-        "column (mean: over the sets, of the means). Frozen heads: results/offset.json, measured on another machine.",
+        "column (mean: over the sets, of the means). The number of support sets stands in brackets. Frozen heads:",
+        "results/fewshot.json; those with names know more than the fine-tuned model, which sees examples alone.",
         f"Fine-tuned: `nuner-embed finetune` from nuner-mini, its defaults ({settings()}).",
         "BioNLP 2004's training part is the set's development part; OntoNotes, the paper's fourth set, is not at hand.",
         "",
     ]
     for metric, title in METRICS.items():
-        lines += table(rows, metric, title, TUNED, (PLAIN, NAMED, TUNED))
+        lines += table(rows, metric, title, TUNED, (*FROZEN, TUNED))
     lines += table(rows, "span", "span micro-F1 with and without early stopping", STOPPED, (PLAIN, TUNED, STOPPED))
     lines += ["Time and steps of one fine-tuning (the machine was shared with other work):", ""]
     for k in K:
@@ -164,7 +178,7 @@ def report(rows: list[dict[str, Any]]) -> str:
             )
     paper = "; ".join(f"k = {k}: {mean} ± {deviation}" for k, (mean, deviation) in PAPER.items())
     lines += ["", f"Table 2 of the paper (NuNER, 125M parameters, OntoNotes a fourth set, span micro-F1): {paper}.", ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, ""])
 
 
 def report_development(rows: list[dict[str, Any]]) -> str:
@@ -203,7 +217,7 @@ def table(rows: list[dict[str, Any]], metric: str, title: str, decisive: str, mo
             for model in models:
                 scores = 100 * np.array(
                     frozen(name, k, model, metric, draws)
-                    if model in (PLAIN, NAMED)
+                    if model in FROZEN
                     else [
                         next(
                             row[metric]
@@ -223,7 +237,7 @@ def table(rows: list[dict[str, Any]], metric: str, title: str, decisive: str, mo
     if not columns:
         return []
     return [
-        f"# {title}", "", "The number of support sets in brackets.", "",
+        f"# {title}", "",
         "| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|",
         *(f"| {model} | {' | '.join(cells[model])} |" for model in models), "",
     ]  # fmt: skip

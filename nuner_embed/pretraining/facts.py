@@ -197,7 +197,7 @@ over the first token of each word in the folder `{HEAD_FOLDER}`.
 - on what was held out: loss {_shown(facts["validation_loss"])}, words right {_shown(facts["validation_top1"])}
 
 `nuner-embed probe predict DIRECTORY` finds the types in texts, and `nuner-embed export DIRECTORY -o model` exports the
-encoder with the head. The encoder no longer belongs to the concept encoder and the mention detector of its base.
+encoder with the head. The concept encoder, span head and mention detector of its base do not belong to this encoder.
 
 Limits: the model knows these types alone, and what its base knows of languages and lengths. Licences are those of the
 base and of the data.

@@ -12,7 +12,7 @@ An interrupted publication is completed at the next start.
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -146,6 +146,7 @@ def require_free(directory: Path, *, force: bool) -> None:
     if not begun:
         require_ours(directory, MODEL)
         if not force:
+            _clear_up(work)
             raise PretrainingError(
                 f"{directory} holds a finished model; name another directory, or replace it with --force"
             )
@@ -196,6 +197,16 @@ def held(directory: Path, processes: "Processes", *, force: bool) -> Iterator[Pa
         if any(name.startswith(f"{TRAINING_FOLDER}/") for name in MODEL.strangers(directory)):
             (work / RUN_FILE).unlink()  # the user put files there during the run; they stay
             return
+        _empty(work)
+        (work / LOCK_FILE).unlink(missing_ok=True)
+        work.rmdir()
+
+
+def _clear_up(work: Path) -> None:
+    """Removes what a process left that was killed while it removed its working folder; see `held`."""
+    if not work.is_dir():
+        return
+    with suppress(PretrainingError, OSError), lock(work / LOCK_FILE, PretrainingError("busy"), PretrainingError):
         _empty(work)
         (work / LOCK_FILE).unlink(missing_ok=True)
         work.rmdir()

@@ -188,6 +188,19 @@ def test_a_moved_model_keeps_its_head(tuned, tmp_path):
         Tagger.open(tmp_path / "moved")
 
 
+def test_what_a_killed_process_left_of_its_folder_is_removed(tuned, data, base, tmp_path):
+    shutil.copytree(tuned[0], tmp_path / "m")
+    (tmp_path / "m" / "training" / "placing").mkdir(parents=True)
+    with pytest.raises(PretrainingError, match="holds a finished model; name another directory"):
+        tune(data, base, tmp_path / "m")
+    assert not (tmp_path / "m" / "training").exists()
+    (tmp_path / "m" / "training").mkdir()
+    (tmp_path / "m" / "training" / "thesis.txt").write_text("mine")
+    with pytest.raises(PretrainingError, match="holds training/thesis.txt"):
+        tune(data, base, tmp_path / "m")
+    assert (tmp_path / "m" / "training" / "thesis.txt").exists()
+
+
 @pytest.mark.slow
 def test_an_export_carries_the_head_that_it_can_read(tuned, tmp_path):
     export_onnx(str(tuned[0]), tmp_path / "exported")

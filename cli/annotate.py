@@ -7,6 +7,7 @@ import click
 
 from nuner_embed.cli.options import (
     FileToWrite,
+    Within,
     counted,
     json_option,
     print_facts,
@@ -99,7 +100,7 @@ def _json_or_text(value: str) -> Any:
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=Within(0, min_open=True),
     default=120,
     show_default=True,
     metavar="SECONDS",
@@ -117,9 +118,7 @@ def _json_or_text(value: str) -> Any:
     help="Maximum size of a reply in MiB, compressed or not; a larger reply is discarded.",
 )
 @click.option("--max-requests", type=click.IntRange(1), help="Stop after this many requests, including retries.")
-@click.option(
-    "--temperature", type=click.FloatRange(0), help="Sampling temperature of the LLM.  [default: that of the server]"
-)
+@click.option("--temperature", type=Within(0), help="Sampling temperature of the LLM.  [default: that of the server]")
 @click.option(
     "--llm-option",
     "options",
@@ -135,7 +134,7 @@ def _json_or_text(value: str) -> Any:
 @click.option(
     "--prices",
     nargs=2,
-    type=click.FloatRange(0),
+    type=Within(0),
     metavar="IN OUT",
     help="Prices of a million tokens in requests and in replies, for --dry-run.",
 )

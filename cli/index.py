@@ -10,6 +10,7 @@ import click
 
 from nuner_embed.cli import streams
 from nuner_embed.cli.options import (
+    Within,
     counted,
     filter_seconds_option,
     json_option,
@@ -72,7 +73,7 @@ def index() -> None:
 )
 @click.option(
     "--target-recall",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=Within(0, 1, min_open=True),
     default=0.95,
     show_default=True,
     help="Recall@10 to reach: the share of the ten nearest rows that a search finds.",

@@ -146,7 +146,18 @@ class Sizes(click.ParamType[tuple[int, ...]]):
         return sizes
 
 
-PROBABILITY = click.FloatRange(0, 1, min_open=True, max_open=True)
+class Within(click.FloatRange):
+    """Numbers within a range; "nan", which compares with no bound, is none of them."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Reads "0.5"."""
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
+
+
+PROBABILITY = Within(0, 1, min_open=True, max_open=True)
 layers_option = click.option(
     "--layers",
     type=Layers(),
@@ -161,7 +172,7 @@ model_option = click.option(
 )
 filter_seconds_option = click.option(
     "--filter-seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=Within(0, min_open=True),
     default=FILTER_SECONDS,
     show_default=True,
     help="Time limit for --filter in seconds.",
@@ -283,7 +294,7 @@ def _finite(value: float) -> float:
 c_option = click.option(
     "--C",
     "c",
-    type=click.FloatRange(0, min_open=True),
+    type=Within(0, min_open=True),
     callback=lambda _, __, value: _finite(value),
     default=DEFAULT_C,
     show_default=True,

@@ -63,6 +63,8 @@ def tag(
     """
     if detector and (nested or decode == "words"):
         raise click.UsageError(f"--detector does not go with {'--nested' if nested else '--decode words'}")
+    if nested and decode == "words":
+        raise click.UsageError("--nested takes a span head, and does not go with --decode words")
     require_apart(output, [*texts, model, detector])
     from nuner_embed import Corpus
     from nuner_embed.cli.tagged import conclude_tagging, tag_corpus, writer

@@ -40,14 +40,18 @@ def nested(first: Ints, last: Ints, probability: Floats) -> Ints:
 
     Args and returns as in `disjoint`; an outer span comes before the spans in it.
     """
-    order = np.argsort(-probability, kind="stable")
+    firsts, lasts = first.tolist(), last.tolist()
+    # the end of the longest chosen span that begins at a word, and the beginning of the longest that ends there
+    reaches: dict[int, int] = {}
+    comes_from: dict[int, int] = {}
     chosen: list[int] = []
-    for number in order.tolist():
-        a, b = first[number], last[number]
-        kept = np.array(chosen, np.int64)
-        c, d = first[kept], last[kept]
-        crosses = (a < d) & (c < b) & ~((a >= c) & (b <= d)) & ~((c >= a) & (d <= b))
-        if not crosses.any():
-            chosen.append(number)
+    for number in np.argsort(-probability, kind="stable").tolist():
+        a, b = firsts[number], lasts[number]
+        inner = range(a + 1, b)  # a chosen span crosses this one if it begins or ends in it, and reaches beyond it
+        if any(reaches.get(place, b) > b or comes_from.get(place, a) < a for place in inner):
+            continue
+        chosen.append(number)
+        reaches[a] = max(b, reaches.get(a, b))
+        comes_from[b] = min(a, comes_from.get(b, a))
     found = np.array(chosen, np.int64)
     return found[np.lexsort((-last[found], first[found]))]

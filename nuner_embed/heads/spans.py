@@ -6,6 +6,7 @@ mentions for that are kept with the head. Whether the span is a mention of that 
 itself, which must reach the threshold. Both rules were chosen in benchmarks/spans.py, results/spans.md.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from nuner_embed.errors import ProbeError
 from nuner_embed.heads import NAMED_THRESHOLD
 from nuner_embed.heads.base import Arrays, HeadFacts, WithFacts, require_encoder
 from nuner_embed.heads.features import embed_words
-from nuner_embed.heads.io import PROBE_FILE, open_head, save_head
+from nuner_embed.heads.io import open_head, save_head
 from nuner_embed.heads.labelled_words import require_not_reserved
 from nuner_embed.heads.names import vectors_of
 from nuner_embed.heads.span_scorer import Floats, Metric, SpanScorer
@@ -116,7 +117,10 @@ class SpanHead(WithFacts):
             raise ValueError(f"threshold must be between 0 and 1, not {threshold!r}")
         require_not_reserved(types)
         if concepts.semantic_hash_of_texts(self.facts.recipe) != self.semantic_hash:
-            raise ProbeError(f"the concept encoder of {concepts.model} does not belong to {self.facts.model}")
+            raise ProbeError(
+                f"the span head was made for another model, or for another recipe, than {concepts.model} has: for "
+                f"{self.facts.model} ({self.semantic_hash[:12]}); nuner-embed pretrain --objective spans makes one"
+            )
         names = tuple((one,) if isinstance(one, str) else tuple(one) for one in types.values())
         facts = replace(self.facts, model=concepts.model, types=tuple(types), names=names)
         facts = replace(facts, threshold=threshold, nested=nested)
@@ -215,10 +219,10 @@ def load_span_head(model: str) -> SpanHead | None:
 
     Raises:
         ModelError: there is no such model.
-        ProbeError: the head is damaged.
+        ProbeError: the head is damaged, or its folder holds none.
     """
     directory = locate(model).directory / SPAN_FOLDER
-    if not (directory / PROBE_FILE).is_file():
+    if not os.path.lexists(directory):
         return None
     head = open_head(directory)
     if not isinstance(head, SpanHead):

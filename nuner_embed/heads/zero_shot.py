@@ -69,8 +69,10 @@ def named_tagger(
     spans = load_span_head(model) if detector is None and decode != "words" else None
     if nested and spans is None:
         raise ProbeError(
-            f"nested mentions take a span head, and {model} has none that is asked for; nuner-mini has one, and "
-            "nuner-embed pretrain --objective spans makes one"
+            "nested mentions take a span head, and do not go with a detector or decode='words'"
+            if detector is not None or decode == "words"
+            else f"nested mentions take a span head, and {model} has none; nuner-mini has one, and nuner-embed "
+            "pretrain --objective spans makes one"
         )
     if spans is None and decode != "words":
         return _by_detector(named, model, detector, threshold, threads)

@@ -3,6 +3,7 @@
 The pieces of `Examples` are whole documents here, and their tokens are words, numbered through all documents.
 """
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -136,11 +137,14 @@ class AnnotatedCorpus:
     thesaurus: Thesaurus | None
     work: Path
 
-    def prepare(self, encoder: TextEncoder, settings: PretrainSettings, progress: Progress) -> tuple[Prepared, Floats]:
+    def prepare(
+        self, encoder: TextEncoder, concepts: ConceptEncoder, settings: PretrainSettings, progress: Progress
+    ) -> tuple[Prepared, Floats]:
         """Reads the corpus, and embeds its words.
 
         Args:
             encoder: of the words.
+            concepts: of the labels; mentions whose label is no name to it are left out.
             settings: all values.
             progress: is told `(what, done, total)`.
 
@@ -162,12 +166,13 @@ class AnnotatedCorpus:
             documents = [one for one in corpus if isinstance(one, Document)]
             files = tuple(file.name for file in corpus.files)
         words = FeatureCache(self.work / FEATURES, encoder).features(documents, progress)
-        prepared = select(_examples(documents, words), settings, files, survey.sha256, what)
+        prepared = select(_examples(documents, words, concepts), settings, files, survey.sha256, what)
         return prepared, np.asarray(words.vectors, np.float32)[prepared.examples.ids]
 
 
-def _examples(documents: Sequence[Document], words: WordFeatures) -> Examples:
+def _examples(documents: Sequence[Document], words: WordFeatures, concepts: ConceptEncoder) -> Examples:
     labels: dict[str, int] = {}
+    takes = functools.cache(concepts.takes)
     rows: list[tuple[int, int, int, int]] = []
     lost = 0
     for number, document in enumerate(documents):
@@ -178,7 +183,7 @@ def _examples(documents: Sequence[Document], words: WordFeatures) -> Examples:
                 continue
             first = int(np.searchsorted(end, span.start, side="right"))
             last = int(np.searchsorted(start, span.end, side="left"))
-            if 0 < last - first <= WIDTH:
+            if 0 < last - first <= WIDTH and takes(span.label):
                 rows.append((number, first, last, labels.setdefault(span.label, len(labels))))
             else:
                 lost += 1

@@ -65,7 +65,7 @@ class SpanJob:
 
     def prepare(self, tokenizer: TextTokenizer, reporter: Reporter) -> tuple[Prepared, dict[str, Any]]:
         """Reads the corpus, and embeds its words."""
-        prepared, self._words = self._corpus.prepare(self._encoder, self._settings, reporter.progress)
+        prepared, self._words = self._corpus.prepare(self._encoder, self._concepts, self._settings, reporter.progress)
         thesaurus = self._corpus.thesaurus
         return prepared, {
             "data": prepared.facts("concepts"),
@@ -77,7 +77,11 @@ class SpanJob:
     def put_together(self, base: Base, prepared: Prepared, workplace: Workplace, reporter: Reporter) -> "SpanParts":
         """Embeds the concepts, and makes the parts of the run."""
         assert self._words is not None
-        concepts = Concepts.of(prepared.examples.labels, self._corpus.thesaurus, self._concepts, reporter.progress)
+        labels, thesaurus = prepared.examples.labels, self._corpus.thesaurus
+        if thesaurus:
+            known = sum(label in thesaurus.others for label in labels)
+            reporter.note(f"the thesaurus has {known:,} of the {len(labels):,} concepts")
+        concepts = Concepts.of(labels, thesaurus, self._concepts, reporter.progress)
         source = SpanSource(prepared.examples, self._words, concepts, workplace.processes.device)
         bases = SpanBase(self._base, base.model, self._encoder, self._concepts)
         return SpanParts(bases, prepared, source, self._settings, workplace, reporter)
@@ -124,7 +128,10 @@ class SpanParts:
         self.workplace, self.reporter = workplace, reporter
         self._base, self._prepared, self._source, self._settings = base, prepared, source, settings
         if prepared.examples.lost:
-            reporter.note(f"not learnt from: {prepared.examples.lost:,} mentions without a word, or too long")
+            reporter.note(
+                f"not learnt from: {prepared.examples.lost:,} mentions without a word, too long, or with a label that "
+                "is no name"
+            )
         calibration, metric = base.concepts.calibration, base.concepts.metric
         dropout = _DROPOUT if settings.dropout is None else settings.dropout
         torch.manual_seed(settings.seed)
@@ -168,6 +175,20 @@ class SpanParts:
         publish(self.workplace.folder, trainer.rows, facts, self.reporter)
 
     def _head(self) -> SpanHead:
+        """The trained head.
+
+        Raises:
+            PretrainingError: its numbers are too large for 16 bits.
+        """
+        try:
+            return self._unchecked_head()
+        except ValueError as error:
+            raise PretrainingError(
+                f"the span head cannot be written in 16 bits ({error}); start again with a smaller --learning-rate and "
+                "--force"
+            ) from None
+
+    def _unchecked_head(self) -> SpanHead:
         encoder = self._base.encoder
         scorer = self._network.scorer()
         facts = SpanFacts(
@@ -192,7 +213,8 @@ class SpanParts:
             batch = make_batch(examples, pieces)
             if len(batch.token):
                 (spans,) = self._source.feed(batch)
-                found.append(self._network.score(spans)[1].cpu().numpy().astype(np.float16).astype(np.float32))
+                with np.errstate(over="ignore"):  # the head refuses numbers that are not finite
+                    found.append(self._network.score(spans)[1].cpu().numpy().astype(np.float16).astype(np.float32))
             if sum(map(len, found)) >= _USUAL:
                 break
         return np.concatenate(found)[:_USUAL]

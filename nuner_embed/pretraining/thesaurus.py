@@ -6,6 +6,7 @@ general. Each list is separated by vertical bars; `-` stands for none.
 
 import gzip
 import hashlib
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -40,11 +41,11 @@ class Thesaurus:
         file = expand(path)
         try:
             content = file.read_bytes()
-            text = (gzip.decompress(content) if file.suffix == ".gz" else content).decode("utf-8")
-        except (OSError, EOFError, UnicodeDecodeError) as error:
+            text = (gzip.decompress(content) if file.suffix == ".gz" else content).decode("utf-8-sig")
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
             raise PretrainingError(f"{file}: the thesaurus cannot be read: {error}") from None
         others = {}
-        for number, line in enumerate(text.splitlines(), start=1):
+        for number, line in enumerate(text.split("\n"), start=1):  # a name may hold other characters that end lines
             if not line.strip():
                 continue
             columns = line.split("\t")
@@ -54,7 +55,11 @@ class Thesaurus:
                     f"{len(columns)} columns"
                 )
             concept, synonyms, broader = columns
+            if not concept.strip():
+                raise PretrainingError(f"{file}, line {number}: the concept is empty")
             others[concept.strip()] = (*_listed(synonyms)[:_SYNONYMS], *_listed(broader))
+        if not others:
+            raise PretrainingError(f"{file}: the thesaurus holds no concept")
         return cls(others, hashlib.sha256(content).hexdigest())
 
 

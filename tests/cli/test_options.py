@@ -2,11 +2,22 @@
 
 import json
 
+import click
 import pytest
 from command import run
 
+from nuner_embed.cli.options import Within
+
 RECORD = {"tokens": ["Mara", "sails", "to", "Kiel"], "ner_tags": [1, 0, 0, 3]}
 NAMES = ["O", "B-person", "I-person", "B-harbour"]
+
+
+def test_a_number_within_a_range():
+    kind = Within(0, 1, min_open=True, max_open=True)
+    assert kind.convert("0.25", None, None) == 0.25
+    for text in ("nan", "NaN", "0", "1", "-inf", "much"):
+        with pytest.raises(click.BadParameter):
+            kind.convert(text, None, None)
 
 
 @pytest.fixture

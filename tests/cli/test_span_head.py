@@ -1,15 +1,20 @@
 """`nuner-embed pretrain --objective spans`, and what `tag` does with the span head that it makes."""
 
 import contextlib
+import gzip
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from command import run
 
 import nuner_embed
 from nuner_embed.bundled import SENTENCES
+from nuner_embed.encoders.concepts import ConceptEncoder
+from nuner_embed.errors import PretrainingError, ProbeError
 from nuner_embed.heads.spans import SpanHead, load_span_head
 from nuner_embed.models.resolver import locate
 from nuner_embed.pretraining.facts import read_model
@@ -103,12 +108,20 @@ def test_killed_it_goes_on_and_ends_alike(place, tmp_path):
         (["--base", "minilm-l6"], "has no concept encoder"),
         (["--thesaurus", "bad.tsv"], "bad.tsv, line 2: expected concept, synonyms and broader types"),
         (["--thesaurus", "none.tsv"], "none.tsv: the thesaurus cannot be read"),
+        (["--thesaurus", "bad.gz"], "bad.gz: the thesaurus cannot be read"),
+        (["--thesaurus", "nothing.tsv"], "nothing.tsv: the thesaurus holds no concept"),
+        (["--thesaurus", "unnamed.tsv"], "unnamed.tsv, line 2: the concept is empty"),
         (["--probe-set", "sea", "c.jsonl", "c.jsonl"], "a probe set measures a text encoder"),
         (["--objective", "contrastive", "--thesaurus", "t.tsv"], "a thesaurus goes with"),
     ],
 )
 def test_what_cannot_be_is_one_line(place, arguments, message):
     (place / "bad.tsv").write_text("city\ttown\t-\ncity town\n")
+    damaged = bytearray(gzip.compress(b"city\ttown\t-\n"))
+    damaged[10] = 0xFF  # no kind of block that there is
+    (place / "bad.gz").write_bytes(damaged)
+    (place / "nothing.tsv").write_text("\n")
+    (place / "unnamed.tsv").write_text("city\ttown\t-\n \ttown\t-\n")
     done = run("pretrain", "c.jsonl", "-o", "refused", *TRAIN, *arguments, cwd=place)
     assert done.returncode == 1
     assert message in done.stderr
@@ -120,8 +133,59 @@ def test_nested_mentions_take_a_span_head(place):
     (place / "notes.txt").write_text(f"{TEXT}\n")
     command = ["tag", "notes.txt", "--types", "city", "--model", "m", "--nested"]
     for arguments, code, message in (
-        (["--decode", "words"], 1, "nested mentions take a span head"),
+        (["--decode", "words"], 2, "--nested takes a span head, and does not go with --decode words"),
         (["--detector", "m/detector"], 2, "--detector does not go with --nested"),
     ):
         done = run(*command, *arguments, cwd=place)
         assert (done.returncode, message in done.stderr) == (code, True), done.stderr
+
+
+def test_labels_that_are_no_names_are_left_out(place, tmp_path):
+    lines = [json.loads(line) for line in (place / "c.jsonl").read_text().splitlines()]
+    nameless = "\u200b", " ", "very " * 700 + "long"
+    for line, label in zip(lines, nameless, strict=False):
+        line["spans"][0]["label"] = label
+    (tmp_path / "n.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    whole = sum(len(line["spans"]) for line in lines)
+    done = run("pretrain", "n.jsonl", *TRAIN, "-o", "n", "--json", cwd=tmp_path, check=0)
+    data = json.loads(done.stdout)["data"]
+    assert data["mentions"] + data["mentions_lost"] == whole
+    assert data["mentions_lost"] >= len(nameless)
+    assert "a label that is no name" in done.stderr
+
+
+def test_a_span_head_that_cannot_be_used_is_not_passed_over(place, tmp_path):
+    """The model's detector would find mentions, too, and nobody would notice."""
+    model = tmp_path / "model"
+    shutil.copytree(place / "m", model)
+    facts = model / "span_head" / "probe.json"
+    facts.unlink()
+    with pytest.raises(ProbeError, match="span_head holds no probe"):
+        load_span_head(str(model))
+    shutil.copyfile(model / "detector" / "probe.json", facts)
+    with pytest.raises(ProbeError, match="span_head"):
+        load_span_head(str(model))
+    shutil.rmtree(model / "span_head")
+    assert load_span_head(str(model)) is None
+
+
+def test_the_head_of_another_model_is_named(place):
+    head = load_span_head(str(place / "m"))
+    other = replace(head, facts=replace(head.facts, semantic_hash="0" * 64, model="elsewhere"))
+    with pytest.raises(ProbeError, match=r"the span head was made for another model.* elsewhere \(000000000000\)"):
+        other.named({"city": "city"}, ConceptEncoder.open(str(place / "m")))
+
+
+def test_numbers_too_large_for_16_bits_are_one_line(monkeypatch, place, tmp_path):
+    torch = pytest.importorskip("torch")
+    from nuner_embed.pretraining.run import pretrain
+    from nuner_embed.pretraining.settings import PretrainSettings
+    from nuner_embed.pretraining.span_network import SpanNetwork
+
+    score = SpanNetwork.score
+    monkeypatch.setattr(SpanNetwork, "score", lambda self, batch: tuple(1e6 * one for one in score(self, batch)))
+    settings = PretrainSettings.preset("spans", objective="spans", epochs=1)
+    before = torch.get_num_threads()
+    with pytest.raises(PretrainingError, match="cannot be written in 16 bits .* smaller --learning-rate"):
+        pretrain(place / "c.jsonl", tmp_path / "large", settings, base=str(place / "made"), threads=1)
+    assert torch.get_num_threads() == before

@@ -6,6 +6,7 @@ and adjacent words of a type are a mention. Which is better where: benchmarks/sp
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -18,7 +19,6 @@ from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import ProbeError
 from nuner_embed.heads import NAMED_THRESHOLD
 from nuner_embed.heads.base import Head
-from nuner_embed.heads.classifier import LinearProbe
 from nuner_embed.heads.detector import load_detector
 from nuner_embed.heads.labelled_words import require_not_reserved
 from nuner_embed.heads.linear import LinearHead, ProbeFacts, ProbeWeights, Training
@@ -76,11 +76,12 @@ def named_tagger(
         )
     if spans is None and decode != "words":
         return _by_detector(named, model, detector, threshold, threads)
+    # the text encoder first: where it cannot be run, the message names the model
+    encoder = load_encoder(model, threads=threads, layers=None if spans else (-1,))
     concepts = ConceptEncoder.open(model, threads=threads)
     if spans is None:
-        encoder = load_encoder(model, threads=threads, normalize=concepts.metric == "cosine")
-        return zero_shot_tagger(named, encoder, concepts, threshold)
-    encoder = load_encoder(model, threads=threads)
+        recipe = encoder.recipe.replace(normalize=concepts.metric == "cosine")
+        return zero_shot_tagger(named, replace(encoder, recipe=recipe), concepts, threshold)
     return Tagger(encoder, spans.named(named, concepts, threshold=threshold, nested=nested))
 
 
@@ -123,6 +124,8 @@ def zero_shot_tagger(
         ModelError: the concept encoder is not calibrated.
         ValueError: no type, or a name that is none.
     """
+    from nuner_embed.heads.classifier import LinearProbe  # needs scikit-learn, which the other ways do not
+
     of_unit_length = concepts.metric == "cosine"
     if encoder.recipe.normalize != of_unit_length or encoder.recipe.layers != (-1,):
         raise ProbeError(

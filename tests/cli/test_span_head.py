@@ -189,3 +189,11 @@ def test_numbers_too_large_for_16_bits_are_one_line(monkeypatch, place, tmp_path
     with pytest.raises(PretrainingError, match="cannot be written in 16 bits .* smaller --learning-rate"):
         pretrain(place / "c.jsonl", tmp_path / "large", settings, base=str(place / "made"), threads=1)
     assert torch.get_num_threads() == before
+
+
+def test_a_head_without_types_scores_none(place):
+    (place / "notes.txt").write_text(f"{TEXT}\n")
+    done = run("probe", "predict", "m/span_head", "notes.txt", "--json", cwd=place, check=0)
+    spans = json.loads(done.stdout.splitlines()[0])["spans"]
+    assert "Oslo" in {span["text"] for span in spans}
+    assert not any(span.get("label") or span.get("scores") for span in spans)

@@ -16,6 +16,7 @@ from nuner_embed.bundled import SENTENCES
 from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.errors import PretrainingError, ProbeError
 from nuner_embed.heads.spans import SpanHead, load_span_head
+from nuner_embed.heads.zero_shot import named_tagger
 from nuner_embed.models.resolver import locate
 from nuner_embed.pretraining.facts import read_model
 
@@ -197,3 +198,8 @@ def test_a_head_without_types_scores_none(place):
     spans = json.loads(done.stdout.splitlines()[0])["spans"]
     assert "Oslo" in {span["text"] for span in spans}
     assert not any(span.get("label") or span.get("scores") for span in spans)
+
+
+def test_an_unknown_way_to_decode_is_refused(place):
+    with pytest.raises(ValueError, match="decode is one of auto, spans, words, not 'span'"):
+        named_tagger(["city"], model=str(place / "m"), decode="span")

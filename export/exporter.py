@@ -19,6 +19,7 @@ from nuner_embed.models.directories import CONCEPT_FOLDER, DETECTOR_FOLDER, HEAD
 from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.models.onnx_export import (
     EXPORTED_MODEL,
+    HEAD_FILES,
     ONNX_FILE,
     RECIPE_FILE,
     REFERENCE_FILE,
@@ -137,8 +138,9 @@ def _reads(head: Path, found: TransformersModel, recipe: Recipe) -> bool:
 
 def _copy_probe(source: Path, target: Path) -> None:
     target.mkdir()
-    for path in sorted(source.glob("[!.]*")):
-        copy_file(path, target / path.name)
+    for pattern in HEAD_FILES:  # whatever else lies there is not the head's
+        for path in sorted(source.glob(pattern)):
+            copy_file(path, target / path.name)
 
 
 def _export_concepts(source: Path, work: Path) -> None:

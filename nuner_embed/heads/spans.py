@@ -173,7 +173,7 @@ class SpanHead(WithFacts):
         for owner, number in zip(owners.tolist(), chosen.tolist(), strict=True):
             start, end = int(words.start[first[number]]), int(words.end[last[number] - 1])
             label = self.types[best[number]] if self.types else None
-            of_types = dict(zip(self.types, probable[number].tolist(), strict=True)) if scores else None
+            of_types = dict(zip(self.types, probable[number].tolist(), strict=True)) if scores and self.types else None
             spans[owner].append(Span(start, end, label, float(score[number]), of_types))
         return [replace(document, spans=tuple(some)) for document, some in zip(documents, spans, strict=True)]
 

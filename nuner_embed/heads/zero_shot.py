@@ -7,7 +7,7 @@ and adjacent words of a type are a mention. Which is better where: benchmarks/sp
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -61,11 +61,13 @@ def named_tagger(
             nested mentions without a span head.
         ModelError: there is no such model, or it has no concept encoder that is calibrated.
         RuntimeUnavailable: what runs the model is not installed.
-        ValueError: no type, a name that is none, or a threshold that is no probability.
+        ValueError: no type, a name that is none, a threshold that is no probability, or another way to decode.
     """
     named = _named(types)
     if not 0 < threshold < 1:
         raise ValueError(f"threshold must be between 0 and 1, not {threshold!r}")
+    if decode not in get_args(Decode):
+        raise ValueError(f"decode is one of {', '.join(get_args(Decode))}, not {decode!r}")
     spans = load_span_head(model) if detector is None and decode != "words" else None
     if nested and spans is None:
         raise ProbeError(

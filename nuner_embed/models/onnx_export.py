@@ -141,7 +141,7 @@ _GRAPH = (
     "config.json", "tokenizer.json",
     *(f"{FUSED_FOLDER}/{file}" for file in ("onnxruntime-*", ".onnxruntime-*", ".onnxruntime-*/onnxruntime-*")),
 )  # fmt: skip
-_PROBE = ("probe.json", "weights-*.safetensors")
+HEAD_FILES = ("probe.json", "weights-*.safetensors")
 EXPORTED_MODEL = Kind(
     "an export",
     EXPORT_FILE,
@@ -149,7 +149,7 @@ EXPORTED_MODEL = Kind(
     (
         *_GRAPH,
         *(f"{CONCEPT_FOLDER}/{file}" for file in (*_GRAPH, "concepts.json")),
-        *(f"{folder}/{file}" for folder in (DETECTOR_FOLDER, SPAN_FOLDER, HEAD_FOLDER) for file in _PROBE),
+        *(f"{folder}/{file}" for folder in (DETECTOR_FOLDER, SPAN_FOLDER, HEAD_FOLDER) for file in HEAD_FILES),
     ),
     ExportError,
     ExportError,

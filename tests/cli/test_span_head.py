@@ -16,6 +16,7 @@ from nuner_embed.bundled import SENTENCES
 from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.errors import PretrainingError, ProbeError
 from nuner_embed.heads.spans import SpanHead, load_span_head
+from nuner_embed.heads.zero_shot import named_tagger
 from nuner_embed.models.resolver import locate
 from nuner_embed.pretraining.facts import read_model
 
@@ -189,3 +190,16 @@ def test_numbers_too_large_for_16_bits_are_one_line(monkeypatch, place, tmp_path
     with pytest.raises(PretrainingError, match="cannot be written in 16 bits .* smaller --learning-rate"):
         pretrain(place / "c.jsonl", tmp_path / "large", settings, base=str(place / "made"), threads=1)
     assert torch.get_num_threads() == before
+
+
+def test_a_head_without_types_scores_none(place):
+    (place / "notes.txt").write_text(f"{TEXT}\n")
+    done = run("probe", "predict", "m/span_head", "notes.txt", "--json", cwd=place, check=0)
+    spans = json.loads(done.stdout.splitlines()[0])["spans"]
+    assert "Oslo" in {span["text"] for span in spans}
+    assert not any(span.get("label") or span.get("scores") for span in spans)
+
+
+def test_an_unknown_way_to_decode_is_refused(place):
+    with pytest.raises(ValueError, match="decode is one of auto, spans, words, not 'span'"):
+        named_tagger(["city"], model=str(place / "m"), decode="span")

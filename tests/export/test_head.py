@@ -195,3 +195,15 @@ def test_verify_and_a_second_export_of_the_directory(bert, probe, tmp_path):
     run("export", bert, "-o", "out", "--force", "--head", "again", cwd=tmp_path, check=0)
     run("export", bert, "-o", "out", "--force", cwd=tmp_path, check=0)
     assert not (tmp_path / "out" / "head.json").exists()
+
+
+def test_of_a_head_that_belongs_to_a_model_only_its_files_are_exported(bert, probe, tmp_path):
+    model, directory = tmp_path / "model", tmp_path / "out"
+    shutil.copytree(bert, model)
+    shutil.copytree(probe, model / "span_head")
+    head = sorted(path.name for path in (model / "span_head").iterdir())
+    (model / "span_head" / "notes.txt").write_text("mine\n")
+    (model / "span_head" / "older").mkdir()
+    with mock.patch("nuner_embed.export.exporter.bundled_texts", return_value=bundled_texts()[::12]):
+        export_onnx(str(model), directory)
+    assert sorted(path.name for path in (directory / "span_head").iterdir()) == head

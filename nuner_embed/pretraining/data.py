@@ -27,9 +27,12 @@ def draw_texts(examples: Examples, number: int, seed: int) -> Examples:
 
     A text that occurs twice in the corpus counts once.
     """
-    order = _shuffled(examples.text, seed)
-    kept = np.isin(examples.text, order[:number])
-    return _of_pieces(examples, kept)
+    return _of_pieces(examples, drawn(examples.text, number, seed))
+
+
+def drawn(text: NDArray[np.uint64], number: int, seed: int) -> NDArray[np.bool_]:
+    """Which pieces, or texts, belong to the texts that are drawn, (e,); see `Examples.text`."""
+    return np.isin(text, _shuffled(text, seed)[:number])
 
 
 def keep_top_concepts(examples: Examples, number: int) -> Examples:

@@ -7,11 +7,13 @@ import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from nuner_embed.arguments import Paths, Progress, as_paths
 from nuner_embed.corpora.corpus import Corpus
@@ -22,7 +24,7 @@ from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import PretrainingError
 from nuner_embed.heads.features import FeatureCache
 from nuner_embed.heads.span_scorer import WIDTH, Floats, Rows
-from nuner_embed.pretraining.data import Prepared, select
+from nuner_embed.pretraining.data import Prepared, drawn, select
 from nuner_embed.pretraining.examples import Batch, Examples
 from nuner_embed.pretraining.folder import FEATURES
 from nuner_embed.pretraining.settings import PretrainSettings
@@ -165,6 +167,9 @@ class AnnotatedCorpus:
                 )
             documents = [one for one in corpus if isinstance(one, Document)]
             files = tuple(file.name for file in corpus.files)
+        if settings.sample is not None:  # before the texts are embedded
+            kept = drawn(_hashes(documents), settings.sample, settings.seed)
+            documents = list(compress(documents, kept))
         words = FeatureCache(self.work / FEATURES, encoder).features(documents, progress)
         prepared = select(_examples(documents, words, concepts), settings, files, survey.sha256, what)
         return prepared, np.asarray(words.vectors, np.float32)[prepared.examples.ids]
@@ -188,11 +193,10 @@ def _examples(documents: Sequence[Document], words: WordFeatures, concepts: Conc
             else:
                 lost += 1
     piece, first_word, last_word, label = np.array(rows, np.int64).reshape(-1, 4).T
-    hashes = [int.from_bytes(hashlib.sha256(one.text.encode()).digest()[:8], "little") for one in documents]
     return Examples(
         ids=np.arange(len(words.start), dtype=np.int32),
         bounds=words.bounds,
-        text=np.array(hashes, np.uint64),
+        text=_hashes(documents),
         piece=piece,
         first=first_word,
         last=last_word,
@@ -202,3 +206,8 @@ def _examples(documents: Sequence[Document], words: WordFeatures, concepts: Conc
         documents=len(documents),
         lost=lost,
     )
+
+
+def _hashes(documents: Sequence[Document]) -> NDArray[np.uint64]:
+    hashes = [int.from_bytes(hashlib.sha256(one.text.encode()).digest()[:8], "little") for one in documents]
+    return np.array(hashes, np.uint64)

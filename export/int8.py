@@ -25,7 +25,9 @@ from nuner_embed.models.onnx_export import graph_files
 from nuner_embed.runtimes.padding import PaddedIds
 
 ALPHA = 0.7  # the best of benchmarks/int8.py
-_VALUES = re.compile(r"/(value|v_proj|v_lin|value_proj)/")  # attention's, by the names that architectures give them
+# attention's values and its output, by the names that architectures give them
+_VALUES = re.compile(r"/(value|v_proj|v_lin|value_proj)/")
+_OUTPUTS = re.compile(r"/(attention/output/dense|attention/dense|attn/Wo|out_proj|o_proj|out_lin)/")
 Products = Mapping[str, tuple[int, int]]
 
 
@@ -39,6 +41,11 @@ def values(products: Products) -> list[str]:
     return [name for name in products if _VALUES.search(name)]
 
 
+def outputs(products: Products) -> list[str]:
+    """The products that end an attention."""
+    return [name for name in products if _OUTPUTS.search(name)]
+
+
 # What is tried, cheapest first: which products stay in fp32.
 RECIPES: dict[str, Callable[[Products], list[str]]] = {
     "smoothed": lambda products: [],
@@ -46,6 +53,11 @@ RECIPES: dict[str, Callable[[Products], list[str]]] = {
     "smoothed, second feed-forward product and attention's values left out": lambda products: [
         *narrowing(products),
         *values(products),
+    ],
+    "smoothed, second feed-forward product, attention's values and output left out": lambda products: [
+        *narrowing(products),
+        *values(products),
+        *outputs(products),
     ],
 }
 

@@ -189,7 +189,7 @@ def test_at_some_moments_of_each_job(folder, job):
             else:  # the job was at its end
                 clear(folder, before)
         assert came
-        finish(command, folder)
+        finish(command, folder, perhaps_finished=True)
 
 
 def clear(folder, before):
@@ -198,8 +198,8 @@ def clear(folder, before):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def finish(command, folder):
-    """Runs a command to its end."""
+def finish(command, folder, *, perhaps_finished=False):
+    """Runs a command to its end; a signal may have come when its model was in its place already."""
     process = start(command, folder, OPENAI_API_KEY="none")
     _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+    assert process.returncode == 0 or (perhaps_finished and "holds a finished model" in err), err

@@ -110,7 +110,7 @@ def test_eight_bits(bert, tmp_path):
     assert load_encoder(str(tmp_path / "out")).semantic_hash == load_encoder(str(bert)).semantic_hash
 
 
-@pytest.mark.parametrize(("recipe", "quantised"), list(zip(RECIPES, (12, 10, 8), strict=True)))
+@pytest.mark.parametrize(("recipe", "quantised"), list(zip(RECIPES, (12, 10, 8, 6), strict=True)))
 def test_recipes_leave_products_in_fp32(exported_bert, tmp_path, recipe, quantised):
     """Of six products a layer: the narrowing one, and the one that makes attention's values."""
     batches = [(np.array([[2, 5, 6, 3]]), np.ones((1, 4), np.int64))]

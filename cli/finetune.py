@@ -1,8 +1,6 @@
 """`nuner-embed finetune`."""
 
 import os
-from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,45 +17,19 @@ from nuner_embed.cli.options import (
     require_apart,
     threads_option,
 )
-from nuner_embed.cli.type_names import types_option
-from nuner_embed.limits import SEED_MOST, SHOTS_MOST
+from nuner_embed.cli.training_options import require_training, settings_options
+from nuner_embed.cli.type_names import k_option, short_types_option, types_option
 from nuner_embed.models.known import DEFAULT_MODEL
 from nuner_embed.pretraining.finetune_settings import FINETUNE_PRESETS, FinetuneSettings
-from nuner_embed.pretraining.settings import kind_of
-
-
-def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """An option for every setting; its default is None, so that a preset can be told from a flag."""
-    for one in reversed(fields(FinetuneSettings)):
-        choices = one.metadata["choices"]
-        number = click.IntRange(0, SEED_MOST) if one.name == "seed" else kind_of(one)
-        command = click.option(
-            f"--{one.name.replace('_', '-')}",
-            one.name,
-            type=click.Choice(choices) if choices else number,
-            help=one.metadata["about"] + ("" if one.default is None else f"  [default: {one.default}]"),
-        )(command)
-    return command
 
 
 @click.command(epilog="Example: nuner-embed finetune train.conll -o tuned --k 64")
 @click.argument("data", nargs=-1, required=True)
 @output_folder_option("Directory to write the model to.")
 @click.option("--base", default=DEFAULT_MODEL, show_default=True, help="The model to train further.")
-@click.option(
-    "--k",
-    type=click.IntRange(1, SHOTS_MOST),
-    help="Draw between K and 2K mentions of each type from DATA.  [default: use all of DATA]",
-)
+@k_option
 @types_option("Types to learn, instead of all types of DATA; words of other types count as words of no type.")
-@click.option(
-    "--short-types",
-    type=click.Choice(["fail", "drop", "keep"]),
-    default="fail",
-    show_default=True,
-    help="What to do with types that have fewer than K mentions: stop, leave the type out, or use the mentions there "
-    "are.",
-)
+@short_types_option
 @click.option(
     "--preset",
     type=click.Choice(list(FINETUNE_PRESETS)),
@@ -71,7 +43,7 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @reading_options
 @click.option("--force", is_flag=True, help="Start over, even if the directory holds an earlier run or model.")
 @json_option
-@_settings_options
+@settings_options(FinetuneSettings)
 def finetune(
     data: tuple[str, ...],
     output: Path,
@@ -92,15 +64,8 @@ def finetune(
     The result is a model with a head: probe predict, probe evaluate, export and encode take the directory. The command
     may be interrupted at any time; the same command continues the run.
     """
-    import importlib.util
-
     require_apart(output, [*data, base], folder=True)
-    from nuner_embed.errors import PretrainingError
-    from nuner_embed.installation import install_command
-
-    for package in ("torch", "transformers"):
-        if importlib.util.find_spec(package) is None:
-            raise PretrainingError(f"fine-tuning needs {package}; {install_command('train')}")
+    require_training("fine-tuning")
     try:
         settings = FinetuneSettings.preset(
             preset, **{name: value for name, value in flags.items() if value is not None}

@@ -1,8 +1,6 @@
 """`nuner-embed pretrain`."""
 
 import os
-from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +17,10 @@ from nuner_embed.cli.options import (
     require_apart,
     threads_option,
 )
+from nuner_embed.cli.training_options import require_training, settings_options
 from nuner_embed.corpora.base import FORMATS
 from nuner_embed.models.known import DEFAULT_BASE, DEFAULT_MODEL
-from nuner_embed.pretraining.settings import EARLIER_NAMES, PRESETS, PretrainSettings, kind_of, read_settings
-
-
-def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """An option for every setting; its default is None, so that a preset and a file can be told from a flag."""
-    for one in reversed(fields(PretrainSettings)):
-        choices = one.metadata["choices"]
-        names = [one.name, *filter(None, [EARLIER_NAMES.get(one.name)])]
-        default = "" if one.default is None else f"  [default: {one.default}]"
-        command = click.option(
-            *(f"--{name.replace('_', '-')}" for name in names),
-            one.name,
-            type=click.Choice(choices) if choices else kind_of(one),
-            help=one.metadata["about"] + default,
-        )(command)
-    return command
+from nuner_embed.pretraining.settings import EARLIER_NAMES, PRESETS, PretrainSettings, read_settings
 
 
 @click.command(
@@ -88,7 +72,7 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @reading_options
 @click.option("--force", is_flag=True, help="Start over, even if the directory holds an earlier run or model.")
 @json_option
-@_settings_options
+@settings_options(PretrainSettings, EARLIER_NAMES)
 def pretrain(
     data: tuple[str, ...],
     output: Path,
@@ -112,15 +96,8 @@ def pretrain(
 
     The command may be interrupted at any time; the same command continues the run.
     """
-    import importlib.util
-
     require_apart(output, [*data, base, config, thesaurus, *(probe_set or ())[1:]], folder=True)
-    from nuner_embed.errors import PretrainingError
-    from nuner_embed.installation import install_command
-
-    for package in ("torch", "transformers"):
-        if importlib.util.find_spec(package) is None:
-            raise PretrainingError(f"pre-training needs {package}; {install_command('train')}")
+    require_training("pre-training")
     settings = _settings(preset, config, flags)
     from nuner_embed.files import expand
     from nuner_embed.pretraining.folder import require_free

@@ -23,9 +23,17 @@ from nuner_embed.cli.options import (
     threads_option,
 )
 from nuner_embed.cli.streams import show
-from nuner_embed.cli.type_names import describe_option, given_names, named_types, type_names_option, types_option
+from nuner_embed.cli.type_names import (
+    describe_option,
+    given_names,
+    k_option,
+    named_types,
+    short_types_option,
+    type_names_option,
+    types_option,
+)
 from nuner_embed.heads import AUTO_CLASS_WEIGHT, EVEN_THRESHOLD, NAMED_THRESHOLD
-from nuner_embed.limits import SEED_MOST, SHOTS_MOST
+from nuner_embed.limits import SEED_MOST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,23 +67,12 @@ def probe() -> None:
     type=PROBABILITY,
     help=f"Without DATA: minimum probability of a type for a word to get the type.  [default: {NAMED_THRESHOLD}]",
 )
-@click.option(
-    "--k",
-    type=click.IntRange(1, SHOTS_MOST),
-    help="Draw between K and 2K mentions of each type from DATA.  [default: use all of DATA]",
-)
+@k_option
 @click.option(
     "--seed", type=click.IntRange(0, SEED_MOST), default=0, show_default=True, help="Random seed of the draw."
 )
 @types_option("Types to learn, instead of all types of DATA; words of other types count as words of no type.")
-@click.option(
-    "--short-types",
-    type=click.Choice(["fail", "drop", "keep"]),
-    default="fail",
-    show_default=True,
-    help="What to do with types that have fewer than K mentions: stop, leave the type out, or use the mentions there "
-    "are.",
-)
+@short_types_option
 @click.option(
     "--background",
     metavar="STORE|CORPUS",

@@ -1,4 +1,4 @@
-"""Options that take names of types, and what the commands make of these names."""
+"""Options that say which types are meant and how many examples of each, and what the commands make of names."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuner_embed.cli.options import Command, split_names
+from nuner_embed.limits import SHOTS_MOST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -155,3 +156,18 @@ def named_types(
     shown = [f"{label} = {' / '.join(several)}" for label, several in usable.items()]
     note(f"names: {shortened(shown)}; --concepts LABEL=NAME for others, --no-names for none")
     return named
+
+
+k_option = click.option(
+    "--k",
+    type=click.IntRange(1, SHOTS_MOST),
+    help="Draw between K and 2K mentions of each type from DATA.  [default: use all of DATA]",
+)
+short_types_option = click.option(
+    "--short-types",
+    type=click.Choice(["fail", "drop", "keep"]),
+    default="fail",
+    show_default=True,
+    help="What to do with types that have fewer than K mentions: stop, leave the type out, or use the mentions there "
+    "are.",
+)

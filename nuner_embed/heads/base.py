@@ -44,6 +44,7 @@ __all__ = [
     "WithFacts",
     "head_class",
     "require_encoder",
+    "require_probability",
 ]
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -256,3 +257,13 @@ def require_encoder(head: Head, encoder: Encoder) -> None:
             f"{encoder.source or 'this encoder'} ({encoder.semantic_hash[:12]}); a head reads the embeddings of its "
             "own encoder and recipe only"
         )
+
+
+def require_probability(threshold: float) -> None:
+    """Checks that a threshold is a probability.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not 0 < threshold < 1:
+        raise ValueError(f"threshold must be between 0 and 1, not {threshold!r}")

@@ -22,7 +22,7 @@ from nuner_embed.encoders.base import Encoder
 from nuner_embed.encoders.mentions import WordFeatures
 from nuner_embed.errors import ProbeError
 from nuner_embed.heads import EVEN_THRESHOLD
-from nuner_embed.heads.base import Arrays, HeadFacts, WithFacts, require_encoder
+from nuner_embed.heads.base import Arrays, HeadFacts, WithFacts, require_encoder, require_probability
 from nuner_embed.heads.features import embed_words
 from nuner_embed.heads.io import save_head
 from nuner_embed.heads.labelled_words import SCHEME, Runs, runs_of
@@ -318,8 +318,7 @@ class LinearHead(WithFacts):
         """The factor by which a threshold raises the odds that a type needs against no type."""
         if threshold is None:
             return 1.0
-        if not 0 < threshold < 1:
-            raise ValueError(f"threshold must be between 0 and 1, not {threshold!r}")
+        require_probability(threshold)
         return threshold / (1 - threshold) / (self.threshold / (1 - self.threshold))
 
 

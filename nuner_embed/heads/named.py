@@ -18,7 +18,15 @@ from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.encoders.mentions import embed_detected
 from nuner_embed.encoders.text import TextEncoder, unit
 from nuner_embed.errors import ProbeError
-from nuner_embed.heads.base import Arrays, HeadFacts, SavedFinder, SpanTyper, WithFacts, require_encoder
+from nuner_embed.heads.base import (
+    Arrays,
+    HeadFacts,
+    SavedFinder,
+    SpanTyper,
+    WithFacts,
+    require_encoder,
+    require_probability,
+)
 from nuner_embed.heads.detector import GivenSpans, ProbeDetector
 from nuner_embed.heads.io import save_head
 from nuner_embed.heads.linear import Floats, ProbeWeights
@@ -181,8 +189,7 @@ class MentionHead(WithFacts):
             ProbeError: the finder reads another encoder.
             ValueError: a threshold that is not a probability.
         """
-        if not 0 < threshold < 1:
-            raise ValueError(f"threshold must be between 0 and 1, not {threshold!r}")
+        require_probability(threshold)
         if finder.semantic_hash != encoder.semantic_hash:
             raise ProbeError(
                 f"the mention detector reads the words of another model or recipe ({finder.semantic_hash[:12]}) than "
@@ -242,8 +249,7 @@ class MentionHead(WithFacts):
         from scipy.special import expit  # slow to import
 
         threshold = self.threshold if threshold is None else threshold
-        if not 0 < threshold < 1:
-            raise ValueError(f"threshold must be between 0 and 1, not {threshold!r}")
+        require_probability(threshold)
         require_encoder(self, encoder)
         mentions = embed_detected(encoder, encoder.tokenize(documents, "word"), self.finder)
         probable: NDArray[np.floating[Any]] = expit(self.typer.score(np.asarray(mentions.vectors, np.float32)))

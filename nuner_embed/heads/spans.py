@@ -20,7 +20,7 @@ from nuner_embed.encoders.mentions import WordFeatures
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.errors import ProbeError
 from nuner_embed.heads import NAMED_THRESHOLD
-from nuner_embed.heads.base import Arrays, HeadFacts, WithFacts, require_encoder
+from nuner_embed.heads.base import Arrays, HeadFacts, WithFacts, require_encoder, require_probability
 from nuner_embed.heads.features import embed_words
 from nuner_embed.heads.io import open_head, save_head
 from nuner_embed.heads.labelled_words import require_not_reserved
@@ -113,8 +113,7 @@ class SpanHead(WithFacts):
             ProbeError: the concept encoder is of another model, or a type is called "O".
             ValueError: a name that is none, or a threshold that is no probability.
         """
-        if not 0 < threshold < 1:
-            raise ValueError(f"threshold must be between 0 and 1, not {threshold!r}")
+        require_probability(threshold)
         require_not_reserved(types)
         if concepts.semantic_hash_of_texts(self.facts.recipe) != self.semantic_hash:
             raise ProbeError(
@@ -161,8 +160,7 @@ class SpanHead(WithFacts):
     ) -> list[Document]:
         """See `Head.tag`; a mention's score is the probability that it is a mention and of the type."""
         threshold = self.threshold if threshold is None else threshold
-        if not 0 < threshold < 1:
-            raise ValueError(f"threshold must be between 0 and 1, not {threshold!r}")
+        require_probability(threshold)
         require_encoder(self, encoder)
         words = embed_words(encoder, documents)
         first, last, best, probable = self._probable(words, threshold)

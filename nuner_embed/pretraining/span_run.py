@@ -180,28 +180,24 @@ class SpanParts:
         Raises:
             PretrainingError: its numbers are too large for 16 bits.
         """
+        encoder, usual = self._base.encoder, self._usual()
         try:
-            return self._unchecked_head()
+            scorer = self._network.scorer()
+            facts = SpanFacts(
+                semantic_hash=encoder.semantic_hash,
+                model=self._base.name,
+                recipe=encoder.recipe.to_dict(),
+                types=(),
+                agreement=scorer.agreement,
+                intercept=scorer.intercept,
+                metric=scorer.metric,
+            )
+            return SpanHead(scorer, usual, np.empty((0, usual.shape[1]), np.float32), facts)
         except ValueError as error:
             raise PretrainingError(
                 f"the span head cannot be written in 16 bits ({error}); start again with a smaller --learning-rate and "
                 "--force"
             ) from None
-
-    def _unchecked_head(self) -> SpanHead:
-        encoder = self._base.encoder
-        scorer = self._network.scorer()
-        facts = SpanFacts(
-            semantic_hash=encoder.semantic_hash,
-            model=self._base.name,
-            recipe=encoder.recipe.to_dict(),
-            types=(),
-            agreement=scorer.agreement,
-            intercept=scorer.intercept,
-            metric=scorer.metric,
-        )
-        usual = self._usual()
-        return SpanHead(scorer, usual, np.empty((0, usual.shape[1]), np.float32), facts)
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def _usual(self) -> Floats:

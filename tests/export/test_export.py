@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import shutil
+from unittest import mock
 
 import numpy as np
 import onnx
@@ -11,8 +12,10 @@ from fakes import UNFUSED_FAMILIES, tiny_model
 
 from nuner_embed import Document, export_onnx, load_encoder, verify
 from nuner_embed.errors import ExportError, ModelError
-from nuner_embed.export import graph
+from nuner_embed.export import exporter, graph
 from nuner_embed.export.int8 import RECIPES, quantise
+from nuner_embed.runtimes.parity import Agreement
+from nuner_embed.runtimes.registry import RUNTIMES
 
 DOCUMENTS = [Document("a", "the ferry left at seven"), Document("b", "the ferry left at seven " * 20)]
 
@@ -112,12 +115,27 @@ def test_eight_bits(bert, tmp_path):
 
 @pytest.mark.parametrize(("recipe", "quantised"), list(zip(RECIPES, (12, 10, 8, 6), strict=True)))
 def test_recipes_leave_products_in_fp32(exported_bert, tmp_path, recipe, quantised):
-    """Of six products a layer: the narrowing one, and the one that makes attention's values."""
+    """Of six products a layer: the narrowing one, the one that makes attention's values, and the one that ends it."""
     batches = [(np.array([[2, 5, 6, 3]]), np.ones((1, 4), np.int64))]
     exact = shutil.copyfile(exported_bert / "model.onnx", tmp_path / "exact.onnx")
     quantise(exact, tmp_path / "int8.onnx", batches, RECIPES[recipe])
     operators = [node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node]
     assert operators.count("MatMulInteger") == quantised
+
+
+def test_a_recipe_must_pass_in_every_installed_runtime(bert, tmp_path):
+    good, bad = Agreement(1.0, 1.0, 0.0, 1.0), Agreement(0.9, 0.9, 1.0, 0.9)
+    onnx_alone = {"onnx": RUNTIMES["onnx"]}
+    with (
+        mock.patch.object(exporter, "running", return_value={**onnx_alone, "another": RUNTIMES["onnx"]}),
+        mock.patch.object(exporter, "load_runtime", lambda model, recipe, name, options: name),
+        mock.patch.object(exporter, "compare", side_effect=[good, bad, good, good]) as compared,
+    ):
+        export_onnx(str(bert), tmp_path / "out", precision="int8")
+    assert [call.args[0] for call in compared.call_args_list] == ["onnx", "another"] * 2
+    facts = json.loads((tmp_path / "out" / "export.json").read_text())["quantisation"]
+    assert facts["recipe"] == list(RECIPES)[1]
+    assert [one["neighbour_overlap"] for one in facts["tried"].values()] == [0.9, 1.0]
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -15,6 +16,57 @@ Overflow = Literal["window", "truncate", "error"]
 Ints = NDArray[np.int64]
 
 
+@dataclass(frozen=True, slots=True)
+class Stretches:
+    """Runs of characters of some documents, such as words, grouped by document.
+
+    Attributes:
+        bounds: (d + 1,); document i has the stretches `bounds[i]` to `bounds[i + 1]`.
+        start: first character of each stretch in its own document, (n,).
+        end: one past its last character, (n,).
+    """
+
+    bounds: Ints
+    start: Ints
+    end: Ints
+
+    @classmethod
+    def none(cls, documents: int) -> Self:
+        """No stretch in any document."""
+        return cls(np.zeros(documents + 1, np.int64), np.empty(0, np.int64), np.empty(0, np.int64))
+
+    @classmethod
+    def of(cls, pairs: Sequence[Sequence[tuple[int, int]]]) -> Self:
+        """The `(start, end)` pairs of each document."""
+        bounds = np.cumsum([0, *map(len, pairs)], dtype=np.int64)
+        flat = np.fromiter(chain.from_iterable(chain.from_iterable(pairs)), np.int64, 2 * int(bounds[-1]))
+        return cls(bounds, flat[0::2], flat[1::2])
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """The stretches of the documents of several."""
+        return cls(
+            _joined_bounds([part.bounds for part in parts]),
+            np.concatenate([np.empty(0, np.int64), *(part.start for part in parts)]),
+            np.concatenate([np.empty(0, np.int64), *(part.end for part in parts)]),
+        )
+
+    def slice(self, first: int, last: int) -> Self:
+        """Those of the documents `first` to `last`, `last` excluded."""
+        a, b = self.bounds[first], self.bounds[last]
+        return type(self)(self.bounds[first : last + 1] - a, self.start[a:b], self.end[a:b])
+
+    @property
+    def counts(self) -> Ints:
+        """Stretches of each document, (d,)."""
+        return np.diff(self.bounds)
+
+
+def _joined_bounds(parts: Sequence[Ints]) -> Ints:
+    shifts = np.cumsum([0, *(bounds[-1] for bounds in parts)])
+    return np.concatenate([[0], *(bounds[1:] + shift for bounds, shift in zip(parts, shifts[:-1], strict=True))])
+
+
 @dataclass(frozen=True)
 class TokenTable:
     """The tokens of some documents, one after the other, special tokens left out.
@@ -25,8 +77,7 @@ class TokenTable:
         starts: first character of each token in its own document, (n,).
         ends: one past its last character, (n,). The slice has no white space at its ends.
         bounds: (d + 1,); document i has the tokens `bounds[i]` to `bounds[i + 1]`.
-        stretches: `(start, end)` of the words or mentions of each document that become rows; empty where rows are
-            tokens.
+        stretches: the words or mentions that become rows; none where rows are tokens.
     """
 
     documents: tuple[Document, ...] = field(repr=False)
@@ -34,19 +85,18 @@ class TokenTable:
     starts: Ints
     ends: Ints
     bounds: Ints
-    stretches: tuple[Sequence[tuple[int, int]], ...] = field(repr=False)
+    stretches: Stretches = field(repr=False)
 
     @classmethod
     def concatenate(cls, tables: Sequence[Self]) -> Self:
         """One table of the documents of several."""
-        shifts = np.cumsum([0, *(len(table.ids) for table in tables)])
         return cls(
             tuple(document for table in tables for document in table.documents),
             np.concatenate([np.empty(0, np.int32), *(table.ids for table in tables)]),
             np.concatenate([np.empty(0, np.int64), *(table.starts for table in tables)]),
             np.concatenate([np.empty(0, np.int64), *(table.ends for table in tables)]),
-            np.concatenate([[0], *(t.bounds[1:] + shift for t, shift in zip(tables, shifts[:-1], strict=True))]),
-            tuple(stretches for table in tables for stretches in table.stretches),
+            _joined_bounds([table.bounds for table in tables]),
+            Stretches.concatenate([table.stretches for table in tables]),
         )
 
     def slice(self, first: int, last: int) -> Self:
@@ -58,7 +108,7 @@ class TokenTable:
             self.starts[a:b],
             self.ends[a:b],
             self.bounds[first : last + 1] - a,
-            self.stretches[first:last],
+            self.stretches.slice(first, last),
         )
 
     @cached_property

@@ -1,29 +1,42 @@
 """Texts cut into tokens, and the rows that tokens make: tokens themselves, words or mentions."""
 
 from collections.abc import Callable, Sequence
-from itertools import chain
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nuner_embed.documents import Document, split_words
+from nuner_embed.documents import Document
 from nuner_embed.models.recipe import Pooling
 from nuner_embed.models.tokenizer import TextTokenizer
-from nuner_embed.tables import Granularity, Ints, RowTable, TokenTable
+from nuner_embed.tables import Granularity, Ints, RowTable, Stretches, TokenTable
+from nuner_embed.words import Codes, code_points, word_bounds
 
 # whether each character up to U+3000, the last white space of Unicode, is white space; the last entry is for all others
 _IS_SPACE = np.array([*(chr(code).isspace() for code in range(0x3001)), False])
 
 
-def _words(document: Document) -> Sequence[tuple[int, int]]:
-    return document.words if document.words is not None else split_words(document.text)
+def _words(documents: Sequence[Document], codes: Codes, bases: Ints) -> Stretches:
+    """The words that a corpus came in; of other texts, those that `split_words` finds."""
+    given = [document.words for document in documents]
+    if all(words is not None for words in given):
+        return Stretches.of([words or () for words in given])
+    start, end = word_bounds(codes)
+    document = np.searchsorted(bases, start, side="right") - 1
+    found = Stretches(
+        np.searchsorted(document, np.arange(len(documents) + 1)), start - bases[document], end - bases[document]
+    )
+    if all(words is None for words in given):
+        return found
+    parts = [found.slice(i, i + 1) if words is None else Stretches.of([words]) for i, words in enumerate(given)]
+    return Stretches.concatenate(parts)
 
 
-def _mentions(document: Document) -> Sequence[tuple[int, int]]:
-    return [(span.start, span.end) for span in document.spans]
+def _mentions(documents: Sequence[Document], codes: Codes, bases: Ints) -> Stretches:
+    return Stretches.of([[(span.start, span.end) for span in document.spans] for document in documents])
 
 
-_STRETCHES: dict[Granularity, Callable[[Document], Sequence[tuple[int, int]]]] = {
-    "token": lambda document: (),
+_STRETCHES: dict[Granularity, Callable[[Sequence[Document], Codes, Ints], Stretches]] = {
+    "token": lambda documents, codes, bases: Stretches.none(len(documents)),
     "word": _words,
     "mention": _mentions,
 }
@@ -31,26 +44,25 @@ _STRETCHES: dict[Granularity, Callable[[Document], Sequence[tuple[int, int]]]] =
 
 def tokenize(documents: Sequence[Document], tokenizer: TextTokenizer, granularity: Granularity) -> TokenTable:
     """The tokens of whole texts, with the words or mentions that become rows."""
-    stretches = _STRETCHES[granularity]
     texts = [document.text for document in documents]
-    encoded = tokenizer.encode(texts)
-    counts = [len(ids) for ids, _ in encoded]
-    ids = np.concatenate([np.empty(0, np.int32), *(ids for ids, _ in encoded)])
-    offsets = np.concatenate([np.empty((0, 2), np.int64), *(offsets for _, offsets in encoded)])
-    base = np.repeat(np.cumsum([0, *map(len, texts)], dtype=np.int64)[:-1], counts)[:, None]
-    offsets = _trim("".join(texts), offsets + base) - base
+    ids, offsets, counts = tokenizer.encode_joined(texts)
+    codes = code_points(texts)
+    bases = np.cumsum([0, *(len(text) + 1 for text in texts)], dtype=np.int64)[:-1]
+    base = np.repeat(bases, counts)[:, None]
+    offsets = _trim(codes, offsets + base) - base
     bounds = np.cumsum([0, *counts], dtype=np.int64)
-    return TokenTable(tuple(documents), ids, offsets[:, 0], offsets[:, 1], bounds, tuple(map(stretches, documents)))
+    stretches = _STRETCHES[granularity](documents, codes, bases)
+    return TokenTable(tuple(documents), ids, offsets[:, 0], offsets[:, 1], bounds, stretches)
 
 
-def _trim(text: str, offsets: Ints) -> Ints:
+def _trim(codes: Codes, offsets: Ints) -> Ints:
     """Trims white space off both ends of the slices, except slices of white space alone.
 
     Byte-level BPE and Metaspace tokens include the blank before a word.
     """
     if not len(offsets):
         return offsets
-    space = _IS_SPACE[np.minimum(np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32), 0x3001)]
+    space: NDArray[np.bool_] = _IS_SPACE[np.minimum(codes, 0x3001)]
     ink = np.concatenate([[0], np.cumsum(~space)])
     inked = ink[offsets[:, 1]] > ink[offsets[:, 0]]
     if inked.all() and not (space[offsets[:, 0]] | space[offsets[:, 1] - 1]).any():
@@ -66,7 +78,7 @@ def count_rows(table: TokenTable, granularity: Granularity) -> Ints:
     """The largest number of rows that each document of a table can give, (d,)."""
     if granularity == "token":
         return table.counts
-    return np.array([len(stretches) for stretches in table.stretches], dtype=np.int64)
+    return table.stretches.counts
 
 
 def make_rows(table: TokenTable, granularity: Granularity, pooling: Pooling) -> RowTable:
@@ -82,8 +94,7 @@ def make_rows(table: TokenTable, granularity: Granularity, pooling: Pooling) -> 
         index = tokens - table.bounds[document]
         return RowTable(document, table.starts, table.ends, index, tokens, tokens + 1, np.zeros(size, dtype=np.int64))
     counts = count_rows(table, granularity)
-    flat = np.fromiter(chain.from_iterable(chain.from_iterable(table.stretches)), np.int64, 2 * int(counts.sum()))
-    start, end = flat[0::2], flat[1::2]
+    start, end = table.stretches.start, table.stretches.end
     document = np.repeat(np.arange(size), counts)
     index = np.arange(len(document)) - np.repeat(np.cumsum(counts) - counts, counts)
     first, last = table.covering(document, start, end)

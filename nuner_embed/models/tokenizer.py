@@ -4,6 +4,7 @@ import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -103,12 +104,26 @@ class TextTokenizer:
         Raises:
             ModelError: the tokenizer fails, for example because its `tokenizer.json` is damaged.
         """
+        ids, offsets, counts = self.encode_joined(texts)
+        cuts = np.cumsum(counts)[:-1]
+        return list(zip(np.split(ids, cuts), np.split(offsets, cuts), strict=True)) if len(texts) else []
+
+    def encode_joined(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+        """The tokens of all texts, one text after the other: ids (n,), offsets (n, 2), and tokens of each text (d,).
+
+        Offsets are those within the token's own text. The library cuts the texts in as many threads as there are cores.
+
+        Raises:
+            ModelError: the tokenizer fails, for example because its `tokenizer.json` is damaged.
+        """
         with _panics_as_errors(), _as_model_errors("the tokenizer cannot cut a text into tokens"):
             encodings = self.backend.encode_batch(list(texts), add_special_tokens=False)
-        return [
-            self._mended(np.array(encoding.ids, np.int32), np.array(encoding.offsets, np.int64).reshape(-1, 2))
-            for encoding in encodings
-        ]
+        counts = np.fromiter(map(len, encodings), np.int64, len(encodings))
+        n = int(counts.sum())
+        ids = np.fromiter(chain.from_iterable(one.ids for one in encodings), np.int32, n)
+        pairs = chain.from_iterable(one.offsets for one in encodings)
+        offsets = np.fromiter(chain.from_iterable(pairs), np.int64, 2 * n).reshape(-1, 2)
+        return *self._mended(ids, offsets), counts
 
     def _mended(
         self, ids: NDArray[np.int32], offsets: NDArray[np.int64]

@@ -16,6 +16,7 @@ from nuner_embed.errors import StoreError
 from nuner_embed.files import naming, open_own, sha256_of, sync
 from nuner_embed.metadata import Count, Positive, Sha256
 from nuner_embed.store.layout import SUFFIXES, Suffix, temporary_path
+from nuner_embed.store.slices import slices_as_arrow
 from nuner_embed.tables import Granularity, RowTable, TokenTable
 
 if TYPE_CHECKING:
@@ -168,21 +169,19 @@ def cast(embedded: "RowEmbeddings", dtype: Dtype, name: str) -> "RowEmbeddings":
 def rows_as_arrow(table: TokenTable, embedded: "RowEmbeddings", granularity: Granularity) -> pa.Table:
     """The rows' table: document_id, start, end, text, label, score, and the number of the token, word or mention."""
     documents, rows = table.documents, embedded.rows
-    spans = _spans_of_rows(documents, rows, granularity) if embedded.found is None else embedded.found
-    text = [
-        documents[document].text[start:end]
-        for document, start, end in zip(rows.document.tolist(), rows.start.tolist(), rows.end.tolist(), strict=True)
-    ]
+    spans, span_of_row = _spans_of_rows(documents, rows, granularity, embedded.found)
     ids = pa.array([document.id for document in documents], pa.string())
+    labels = pa.array([span.label for span in spans], pa.string())
+    scores = pa.array([span.score for span in spans], pa.float32())
     return pa.table(
         [
             ids.take(pa.array(rows.document)),
             pa.array(rows.start),
             pa.array(rows.end),
-            text,
-            [span.label if span else None for span in spans],
-            [span.score if span else None for span in spans],
-            pa.array(rows.index),
+            slices_as_arrow([document.text for document in documents], rows.document, rows.start, rows.end),
+            labels.take(span_of_row),
+            scores.take(span_of_row),
+            pa.array(rows.index.astype(np.int32)),
         ],
         schema=row_schema(granularity),
     )
@@ -214,24 +213,36 @@ def document_schema() -> pa.Schema:
     return pa.schema({"document_id": pa.string(), "text": pa.string()})
 
 
-def _spans_of_rows(documents: Sequence[Document], rows: RowTable, granularity: Granularity) -> Sequence[Span | None]:
-    """The span of each row; for tokens and words the first span that shares a character with the row, or None."""
+def _spans_of_rows(
+    documents: Sequence[Document], rows: RowTable, granularity: Granularity, found: Sequence[Span] | None
+) -> tuple[Sequence[Span], pa.Array]:
+    """Some spans, and the number of each row's span among them, (m,), null where a row has none.
+
+    A row of a token or word has the first span with which it shares a character.
+    """
+    if found is not None:
+        return found, pa.array(np.arange(len(found)))
+    spans = [span for document in documents for span in document.spans]
+    counts = np.array([len(document.spans) for document in documents], np.int64)
+    firsts = np.cumsum(counts) - counts
     if granularity == "mention":
-        pairs = zip(rows.document.tolist(), rows.index.tolist(), strict=True)
-        return [documents[document].spans[index] for document, index in pairs]
-    spans: list[Span | None] = [None] * len(rows.document)
-    bounds = np.searchsorted(rows.document, np.arange(len(documents) + 1))
-    for document, a, b in zip(documents, bounds[:-1], bounds[1:], strict=True):
-        if not document.spans:
-            continue
-        start, end = rows.start[a:b], rows.end[a:b]
-        # offsets of neighbouring tokens may decrease by a character; monotone bounds allow a binary search
-        reach, ahead = np.maximum.accumulate(end), np.minimum.accumulate(start[::-1])[::-1]
-        for span in reversed(document.spans):
-            near = slice(np.searchsorted(reach, span.start, "right"), np.searchsorted(ahead, span.end, "left"))
-            for row in np.flatnonzero((start[near] < span.end) & (end[near] > span.start)):
-                spans[a + near.start + row] = span
-    return spans
+        return spans, pa.array(firsts[rows.document] + rows.index)
+    lengths = np.array([len(document.text) for document in documents], np.int64)
+    bases = np.cumsum(lengths) - lengths
+    start, end = rows.start + bases[rows.document], rows.end + bases[rows.document]
+    # offsets of neighbouring tokens may decrease by a character; monotone bounds allow a binary search
+    reach, ahead = np.maximum.accumulate(end), np.minimum.accumulate(start[::-1])[::-1]
+    base = np.repeat(bases, counts)
+    begins = np.array([span.start for span in spans], np.int64) + base
+    ends = np.array([span.end for span in spans], np.int64) + base
+    first = np.searchsorted(reach, begins, "right")
+    sizes = np.maximum(np.searchsorted(ahead, ends, "left") - first, 0)
+    span = np.repeat(np.arange(len(spans)), sizes)
+    row = np.arange(len(span)) - np.repeat(np.cumsum(sizes) - sizes - first, sizes)
+    shared = (start[row] < ends[span]) & (end[row] > begins[span])
+    span_of_row = np.full(len(rows.document), -1)
+    span_of_row[row[shared][::-1]] = span[shared][::-1]  # of several spans the first is assigned last, and stays
+    return spans, pa.array(span_of_row, mask=span_of_row < 0)
 
 
 def _coverage(table: TokenTable, embedded: "RowEmbeddings") -> Sequence[str]:

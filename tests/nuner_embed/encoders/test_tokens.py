@@ -56,7 +56,9 @@ def test_splitting_and_joining_tables_changes_nothing(any_tokenizer, text, data)
     again = TokenTable.concatenate([whole.slice(0, cut), whole.slice(cut, len(documents))])
     for name in ("ids", "starts", "ends", "bounds"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(again, name))
-    assert (whole.documents, whole.stretches) == (again.documents, again.stretches)
+    for name in ("bounds", "start", "end"):
+        np.testing.assert_array_equal(getattr(whole.stretches, name), getattr(again.stretches, name))
+    assert whole.documents == again.documents
 
 
 def test_the_first_word_of_a_byte_level_text_keeps_its_first_character(any_tokenizer):

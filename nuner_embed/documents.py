@@ -112,10 +112,10 @@ class ContentHash:
     def add(self, document: Document) -> None:
         """Adds a document to the hash."""
         parts: tuple[object, ...] = (document.id, document.text, document.words)
-        parts += tuple((span.start, span.end, span.label, span.score) for span in document.spans)
+        if document.spans:
+            parts += tuple((span.start, span.end, span.label, span.score) for span in document.spans)
         encoded = repr(parts).encode("ascii", "backslashreplace")
-        self._hash.update(len(encoded).to_bytes(8, "little"))
-        self._hash.update(encoded)
+        self._hash.update(len(encoded).to_bytes(8, "little") + encoded)
 
     def hexdigest(self) -> str:
         """The hash so far, in hex."""

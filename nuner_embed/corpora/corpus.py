@@ -1,7 +1,6 @@
 """Corpora: the documents of files, which can be read several times."""
 
 import contextlib
-import hashlib
 import logging
 import shutil
 import sys
@@ -63,15 +62,15 @@ class Survey:
 
 
 def id_hash(identity: str) -> int:
-    """A hash of an id, 64 bits."""
-    return int.from_bytes(hashlib.blake2b(identity.encode(), digest_size=8).digest(), "little")
+    """A hash of an id, 64 bits, for this process: Python's own, whose key differs from process to process."""
+    return hash(identity)
 
 
 class IdCensus:
     """Collects the hashes of all ids, at eight bytes each, and finds those that came more than once."""
 
     def __init__(self) -> None:
-        self._hashes = array("Q")
+        self._hashes = array("q")
 
     def add(self, identity: str) -> None:
         """Adds an id."""
@@ -81,7 +80,7 @@ class IdCensus:
         """The hashes that came more than once: duplicates, or collisions, of which there is one in 2^64 pairs."""
         if not len(self._hashes):
             return frozenset()
-        hashes = np.frombuffer(self._hashes, dtype=np.uint64)
+        hashes = np.frombuffer(self._hashes, dtype=np.int64)
         hashes.sort()
         return frozenset(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
 
@@ -246,9 +245,10 @@ class Corpus:
                 continue
             documents += 1
             characters += len(item.text)
-            spans += len(item.spans)
-            annotated += bool(item.spans)
-            annotated_characters += len(item.text) if item.spans else 0
+            if item.spans:
+                spans += len(item.spans)
+                annotated += 1
+                annotated_characters += len(item.text)
             content.add(item)
             census.add(item.id)
             sample.offer(item)

@@ -19,10 +19,10 @@ WORK = ROOT / "benchmarks" / "work"
 RESULTS = ROOT / "benchmarks" / "results"
 
 
-def exported(model: str, directory: Path, layers: tuple[int, ...] = (-1,)) -> str:
+def exported(model: str, directory: Path, layers: tuple[int, ...] = (-1,), precision: str = "fp32") -> str:
     """A directory with the exported model, written again if the model has changed since."""
     if not directory.exists() or locate(str(directory)).weights_sha256 != locate(model).weights_sha256:
-        export_onnx(model, directory, layers=layers, force=True)
+        export_onnx(model, directory, layers=layers, precision=precision, force=True)
     return str(directory)
 
 

@@ -104,8 +104,8 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "f32", "bf16", "fp16"]),
     default="auto",
     show_default=True,
-    help="Precision of the arithmetic. auto: f32 in torch; in other runtimes the fastest precision that passes its "
-    "gate.",
+    help="Precision of the arithmetic. auto: the fastest that passes its gate (bf16 where the processor has it); "
+    "f32 in torch on CUDA.",
 )
 @device_option
 @click.option(

@@ -31,6 +31,11 @@ def cpu_features() -> list[str]:
     return [flag for flag in _INTERESTING if flag in flags]
 
 
+def has_bf16() -> bool:
+    """Whether this processor has units for products in bf16, AVX-512 BF16 or AMX; elsewhere bf16 is emulated."""
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(cpu_features())
+
+
 def cores() -> int:
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):

@@ -14,6 +14,7 @@ from nuner_embed.printable import printable
 from nuner_embed.runtimes.base import Precision, RuntimeName, RuntimeOptions
 from nuner_embed.runtimes.registry import CHOICES, entry_of, load_runtime, running
 from nuner_embed.runtimes.selection import choose
+from nuner_embed.runtimes.weights_selection import choose_precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,8 @@ class ModelSpec:
         runtime: "auto" runs an exported graph with whatever is fastest here, and a directory of weights with torch;
             without torch, and with "onnx" or "openvino", the graph that lies beside the weights, if there is one.
         device: "auto", "cpu" or "cuda".
-        precision: of the arithmetic, "f32", "bf16" or "fp16"; "auto" is f32 in torch, and what is fastest elsewhere.
+        precision: of the arithmetic, "f32", "bf16" or "fp16"; "auto" is what is fastest on a CPU and passes its gate,
+            and f32 in torch on CUDA.
         threads: 0 for one for each core.
         batch_tokens: tokens a batch may hold, padding included; None for the fastest, 1,024 in torch on a CPU.
         recipe: `layers`, `pooling`, `normalize`, `max_length`, `stride` in place of the model's own; None keeps it.
@@ -69,18 +71,17 @@ class ModelSpec:
         if self.semantic_hash is not None:
             _require_same(found, tokenizer, recipe, self.semantic_hash)
         options = RuntimeOptions(self.device, self.precision, self.threads or threads_for(workers), self.graph)
-        name, batch_tokens = self.runtime, self.batch_tokens
         if isinstance(found, GraphModel):
             choice = choose(found, self.runtime, options, self.batch_tokens)
-            name, batch_tokens = choice.runtime, choice.batch_tokens
-            options = replace(options, precision=choice.precision)
-        loaded = load_runtime(found, recipe, name, options)
+        else:
+            choice = choose_precision(found, recipe, tokenizer, self.runtime, options)
+        loaded = load_runtime(found, recipe, choice.runtime, replace(options, precision=choice.precision))
         return TextEncoder(
             tokenizer=tokenizer,
             runtime=loaded,
             recipe=recipe,
             weights_sha256=found.weights_sha256,
-            batch_tokens=batch_tokens or loaded.batch_tokens,
+            batch_tokens=self.batch_tokens or choice.batch_tokens or loaded.batch_tokens,
             config_sha256=found.config.sha256,
             source=found.source,
         )

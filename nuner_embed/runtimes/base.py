@@ -27,7 +27,8 @@ class RuntimeOptions:
 
     Attributes:
         device: "auto", "cpu" or "cuda".
-        precision: of the arithmetic; "auto" is the precision of the file, f32 for a Hugging Face directory.
+        precision: of the arithmetic; "auto" is the precision of the file, f32 for a Hugging Face directory. (What is
+            fastest is chosen before a runtime is constructed; see `selection` and `weights_selection`.)
         threads: number of threads; 0 means one for each core that this process may use.
         graph: SHA-256 of the file to run, where an exported directory holds a fused copy of its graph too; None for
             the copy, if there is one.

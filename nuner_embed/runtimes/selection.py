@@ -78,6 +78,12 @@ def choose(model: GraphModel, runtime: RuntimeName, options: RuntimeOptions, bat
             f"nuner-embed verify {model.name} shows all figures"
         )
     best = max(passing, key=lambda row: row.best[1])
+    announce(rows, best, known=known is not None)
+    return Choice(best.runtime, best.precision, batch_tokens or best.best[0])
+
+
+def announce(rows: list[Measurement], best: Measurement, *, known: bool) -> None:
+    """Logs which of several measured candidates is fastest; with less weight where that was known before."""
     if len(rows) > 1:
         others = [f"{row.runtime} {row.precision} {_pace(row)}" for row in rows if row is not best]
         _LOG.log(
@@ -85,7 +91,6 @@ def choose(model: GraphModel, runtime: RuntimeName, options: RuntimeOptions, bat
             "fastest here: %s %s, %.0f tokens/s in batches of %d (%s)",
             best.runtime, best.precision, best.best[1], best.best[0], ", ".join(others),
         )  # fmt: skip
-    return Choice(best.runtime, best.precision, batch_tokens or best.best[0])
 
 
 def _unverified(model: GraphModel, runtime: RuntimeName, options: RuntimeOptions, batch_tokens: int | None) -> Choice:

@@ -1,0 +1,103 @@
+"""Selection of the precision in which torch runs a Hugging Face directory on this processor.
+
+On a processor with units for bf16, f32 and bf16 are compared and measured once; elsewhere there is nothing to choose.
+"""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from nuner_embed.bundled import bundled_texts
+from nuner_embed.cache import cached
+from nuner_embed.errors import NunerEmbedError
+from nuner_embed.files import hash_of, read_json, write_json
+from nuner_embed.machine import cpu_name, has_bf16
+from nuner_embed.models.recipe import Recipe
+from nuner_embed.models.resolver import TransformersModel
+from nuner_embed.models.tokenizer import TextTokenizer
+from nuner_embed.runtimes.base import Precision, RuntimeName, RuntimeOptions
+from nuner_embed.runtimes.parity import GATES, Measurement, Reference, compare, speeds
+from nuner_embed.runtimes.registry import load_runtime, require_fitting
+from nuner_embed.runtimes.selection import Choice, announce
+
+_SCHEMA_VERSION = 1
+_CANDIDATES: tuple[Precision, ...] = ("f32", "bf16")
+_LOG = logging.getLogger(__name__)
+
+
+def choose_precision(
+    model: TransformersModel, recipe: Recipe, tokenizer: TextTokenizer, runtime: RuntimeName, options: RuntimeOptions
+) -> Choice:
+    """The requested precision; if none was requested, bf16 on a processor where bf16 is faster and passes its gate.
+
+    The runtime measures and compares both on texts of this package, for some seconds; the figures are kept in the
+    user's cache folder. On CUDA nothing is chosen: f32 is the runtime's default there.
+
+    Raises:
+        RuntimeUnavailable: the runtime cannot run these files, is not installed, or lacks the device.
+        ModelError: the files cannot be loaded.
+    """
+    name = require_fitting(model, runtime)
+    if options.precision != "auto" or not has_bf16() or _on_cuda(options.device):
+        return Choice(name, options.precision, None)
+    memory = _memory(model, recipe, options)
+    known = _remembered(memory)
+    rows = known or _measure(model, recipe, tokenizer, name, options)
+    if known is None:
+        try:
+            write_json(memory, [row.to_dict() for row in rows])
+        except (OSError, NunerEmbedError) as error:
+            _LOG.info("these figures cannot be kept, and will be measured again next time: %s", error)
+    best = max((row for row in rows if row.passed), key=lambda row: row.best[1])
+    announce(rows, best, known=known is not None)
+    return Choice(name, best.precision, best.best[0])
+
+
+def _on_cuda(device: str) -> bool:
+    import torch
+
+    return device == "cuda" or (device == "auto" and torch.cuda.is_available())
+
+
+def _measure(
+    model: TransformersModel, recipe: Recipe, tokenizer: TextTokenizer, name: RuntimeName, options: RuntimeOptions
+) -> list[Measurement]:
+    """Figures of each precision; f32 is what bf16 is compared with."""
+    rows: list[Measurement] = []
+    reference = None
+    for number, precision in enumerate(_CANDIDATES, start=1):
+        _LOG.info("measuring %s in %s (%d of %d) ...", name, precision, number, len(_CANDIDATES))
+        loaded = load_runtime(model, recipe, name, replace(options, precision=precision))
+        if reference is None:
+            texts = bundled_texts()
+            reference = Reference.make(loaded, tokenizer, texts, recipe.max_length, model.config.pad_id)
+        agreement = compare(loaded, reference)
+        pace = speeds(loaded, reference)
+        rows.append(
+            Measurement(name, precision, loaded.description, agreement, pace, agreement.passes(GATES[precision]), 0)
+        )
+    return rows
+
+
+def _remembered(path: Path) -> list[Measurement] | None:
+    try:
+        rows = [Measurement.from_dict(row) for row in read_json(path)]
+    except (OSError, NunerEmbedError, ValueError, TypeError):  # none, or damaged: measured anew
+        return None
+    return rows if any(row.passed for row in rows) else None
+
+
+def _memory(model: TransformersModel, recipe: Recipe, options: RuntimeOptions) -> Path:
+    import torch
+    import transformers
+
+    key = {
+        "schema_version": _SCHEMA_VERSION,
+        "weights": model.weights_sha256,
+        "config": model.config.sha256,
+        "recipe": recipe.to_dict(),
+        "versions": [torch.__version__, transformers.__version__],
+        "cpu": cpu_name(),
+        "threads": options.thread_count,
+    }
+    return cached("precisions", f"{hash_of(key)}.json")

@@ -32,6 +32,7 @@ class ModelSpec:
         batch_tokens: tokens a batch may hold, padding included; None for the fastest, 1,024 in torch on a CPU.
         recipe: `layers`, `pooling`, `normalize`, `max_length`, `stride` in place of the model's own; None keeps it.
         graph: see `RuntimeOptions`.
+        streams: see `RuntimeOptions`; 0 for the fastest number.
         semantic_hash: of the expected encoder, where a file such as a manifest gives the model's name. The name then
             starts no download, and another model of that name is not run. None where a person gives the name.
     """
@@ -44,6 +45,7 @@ class ModelSpec:
     batch_tokens: int | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
     graph: str | None = None
+    streams: int = 0
     semantic_hash: str | None = None
 
     def load(self, workers: int = 1) -> TextEncoder:
@@ -70,12 +72,15 @@ class ModelSpec:
             )
         if self.semantic_hash is not None:
             _require_same(found, tokenizer, recipe, self.semantic_hash)
-        options = RuntimeOptions(self.device, self.precision, self.threads or threads_for(workers), self.graph)
+        threads = self.threads or threads_for(workers)
+        options = RuntimeOptions(self.device, self.precision, threads, self.streams, self.graph)
         if isinstance(found, GraphModel):
             choice = choose(found, self.runtime, options, self.batch_tokens)
         else:
             choice = choose_precision(found, recipe, tokenizer, self.runtime, options)
-        loaded = load_runtime(found, recipe, choice.runtime, replace(options, precision=choice.precision))
+        loaded = load_runtime(
+            found, recipe, choice.runtime, replace(options, precision=choice.precision, streams=choice.streams)
+        )
         return TextEncoder(
             tokenizer=tokenizer,
             runtime=loaded,
@@ -111,6 +116,7 @@ class ModelSpec:
             threads=self.threads or numerics["threads"],
             batch_tokens=self.batch_tokens or numerics["batch_tokens"],
             graph=numerics.get("file"),
+            streams=numerics.get("streams", 1),
         )
 
 

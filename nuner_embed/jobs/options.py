@@ -74,7 +74,7 @@ class JobOptions:
                 `normalize`, `max_length`, `stride`) that replace those of the model.
         """
         own = {field.name for field in fields(cls)} - {"spec", "granularity"}
-        of_model = {field.name for field in fields(ModelSpec)} - {"recipe", "semantic_hash", "graph"}
+        of_model = {field.name for field in fields(ModelSpec)} - {"recipe", "semantic_hash", "graph", "streams"}
         job = {name: values.pop(name) for name in own & set(values)}
         model = {name: values.pop(name) for name in of_model & set(values)}
         return cls(ModelSpec(**model, recipe=values), rows, **job)

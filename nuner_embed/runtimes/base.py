@@ -30,6 +30,8 @@ class RuntimeOptions:
         precision: of the arithmetic; "auto" is the precision of the file, f32 for a Hugging Face directory. (What is
             fastest is chosen before a runtime is constructed; see `selection` and `weights_selection`.)
         threads: number of threads; 0 means one for each core that this process may use.
+        streams: batches to run at a time, which share the threads; 0 for the runtime's own number. Runtimes that do not
+            leave the choice have their own number.
         graph: SHA-256 of the file to run, where an exported directory holds a fused copy of its graph too; None for
             the copy, if there is one.
 
@@ -40,6 +42,7 @@ class RuntimeOptions:
     device: str = "auto"
     precision: Precision = "auto"
     threads: int = 0
+    streams: int = 0
     graph: str | None = None
 
     def __post_init__(self) -> None:
@@ -101,6 +104,7 @@ class Runtime(Protocol):
         precision: of its arithmetic, never "auto".
         dim: width of the token embeddings, selected layers concatenated.
         batch_tokens: the default budget for the device, in tokens.
+        streams: number of batches that run at a time.
         description: one line with version, provider, precision and threads.
         numerics: everything that decides the bits of its results, as JSON values; part of the numeric hash.
     """
@@ -110,6 +114,7 @@ class Runtime(Protocol):
     precision: Precision
     dim: int
     batch_tokens: int
+    streams: int
     description: str
     numerics: dict[str, Any]
 

@@ -53,7 +53,8 @@ class OnnxRuntime(PaddedRuntime):
         fused = fused_copy(model) if options.graph != model.export.graph_sha256 else None
         path = fused or model.graph
         self.device = choose_device(options.device, ort.get_available_providers())
-        self._session = open_session(path, self.device, options.thread_count)
+        self.streams = min(max(1, options.streams), options.thread_count) if self.device == "cpu" else 1
+        self._session = open_session(path, self.device, options.thread_count // self.streams)
         self._inputs = [port.name for port in self._session.get_inputs()]
         require_inputs(model, self._inputs)
         outputs = {port.name: port.shape for port in self._session.get_outputs()}
@@ -64,6 +65,8 @@ class OnnxRuntime(PaddedRuntime):
             f"onnxruntime {ort.__version__}, {_PROVIDERS[self.device]}, {self.precision}, "
             f"{'fused' if fused else 'unfused'} graph, {options.thread_count} threads"
         )
+        if self.streams > 1:
+            self.description += f" in {self.streams} streams"
         self.numerics = {
             "runtime": self.name,
             "version": f"onnxruntime {ort.__version__}",
@@ -72,6 +75,7 @@ class OnnxRuntime(PaddedRuntime):
             "cpu": cpu_name(),
             "precision": self.precision,
             "threads": options.thread_count,
+            **({"streams": self.streams} if self.streams > 1 else {}),
         }
         find_out_padding(self, model, recipe)
 
@@ -79,6 +83,11 @@ class OnnxRuntime(PaddedRuntime):
     def precisions(model: GraphModel) -> tuple[Precision, ...]:
         """The precisions in which ONNX Runtime runs a graph: that of the file."""
         return (model.export.arithmetic,)
+
+    @staticmethod
+    def stream_counts(options: RuntimeOptions) -> tuple[int, ...]:
+        """One batch at a time in all threads, or one in each thread, which scales better with many threads."""
+        return (options.streams,) if options.streams else tuple(dict.fromkeys((1, options.thread_count)))
 
     @staticmethod
     def has_cuda() -> bool:

@@ -26,6 +26,8 @@ NEIGHBOURS = 10
 _COMPARED_AT_ONCE = 1024  # tokens
 # A speed is the best of this many passes, or of fewer once they have taken this many seconds.
 _PASSES, _SECONDS = 3, 0.4
+# Batches for each stream when a speed is measured: with one batch the other streams would wait.
+_BATCHES_A_STREAM = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +258,7 @@ class Measurement:
         precision: of the arithmetic.
         description: of the runtime, or the error.
         agreement: with the reference; None if the runtime does not run.
+        streams: number of batches that ran at a time.
         tokens_per_second: by batch budget.
         passed: whether the runtime reaches the gate of its precision.
         bytes: size of the files that it runs.
@@ -265,6 +268,7 @@ class Measurement:
     precision: Precision
     description: str
     agreement: Agreement | None
+    streams: int
     tokens_per_second: dict[int, float]
     passed: bool
     bytes: int
@@ -330,7 +334,10 @@ def speeds(runtime: Runtime, reference: Reference, budgets: Iterable[int] | None
 
 def speed(runtime: Runtime, reference: Reference, batch_tokens: int) -> float:
     """Tokens per second, special tokens included, in batches like those of a job; the best of some passes."""
-    batch = reference.batch()
+    wanted = _BATCHES_A_STREAM * runtime.streams * batch_tokens
+    windows = np.arange(len(reference.lengths))
+    repeats = max(1, round(wanted / reference.tokens)) if runtime.streams > 1 else 1
+    batch = reference.batch(np.tile(windows, repeats).tolist())
     best, until = np.inf, time.perf_counter() + _SECONDS
     for _ in range(_PASSES):
         began = time.perf_counter()
@@ -339,7 +346,7 @@ def speed(runtime: Runtime, reference: Reference, batch_tokens: int) -> float:
         best = min(best, ended - began)
         if ended > until:
             break
-    return float(reference.tokens / best)
+    return float(repeats * reference.tokens / best)
 
 
 def _unit(states: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ Every installed runtime that can run an exported model is measured once on each 
 import contextlib
 import importlib.metadata
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,9 +23,10 @@ from nuner_embed.runtimes.base import CUDA_BATCH_TOKENS, Precision, RuntimeName,
 from nuner_embed.runtimes.parity import GATES, Measurement, Reference, compare, speeds
 from nuner_embed.runtimes.registry import entry_of, load_runtime, require_fitting, running
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _LOG = logging.getLogger(__name__)
-_ONE_BUDGET = 512  # tokens, for what is measured only to be compared
+_ONE_BUDGET = 512  # tokens, for what is measured only to be compared, and for all once `_UNHURRIED` seconds are over
+_UNHURRIED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,13 @@ class Choice:
         runtime: its name.
         precision: of the arithmetic.
         batch_tokens: most tokens of a batch; None for the runtime's own budget.
+        streams: batches to run at a time; 0 for the runtime's own number.
     """
 
     runtime: RuntimeName
     precision: Precision
     batch_tokens: int | None
+    streams: int = 0
 
 
 def choose(model: GraphModel, runtime: RuntimeName, options: RuntimeOptions, batch_tokens: int | None) -> Choice:
@@ -62,7 +66,7 @@ def choose(model: GraphModel, runtime: RuntimeName, options: RuntimeOptions, bat
         precision = model.export.arithmetic if options.precision == "auto" else options.precision
         return Choice(on_cuda, precision, batch_tokens)
     if runtime != "auto" and options.precision != "auto" and batch_tokens:
-        return Choice(runtime, options.precision, batch_tokens)
+        return Choice(runtime, options.precision, batch_tokens, options.streams)
     if model.export.source is None and not model.reference.is_file():
         return _unverified(model, runtime, options, batch_tokens)
     known = remembered(model, options)
@@ -79,7 +83,7 @@ def choose(model: GraphModel, runtime: RuntimeName, options: RuntimeOptions, bat
         )
     best = max(passing, key=lambda row: row.best[1])
     announce(rows, best, known=known is not None)
-    return Choice(best.runtime, best.precision, batch_tokens or best.best[0])
+    return Choice(best.runtime, best.precision, batch_tokens or best.best[0], options.streams or best.streams)
 
 
 def announce(rows: list[Measurement], best: Measurement, *, known: bool) -> None:
@@ -88,8 +92,9 @@ def announce(rows: list[Measurement], best: Measurement, *, known: bool) -> None
         others = [f"{row.runtime} {row.precision} {_pace(row)}" for row in rows if row is not best]
         _LOG.log(
             logging.DEBUG if known else logging.INFO,  # once on each machine
-            "fastest here: %s %s, %.0f tokens/s in batches of %d (%s)",
-            best.runtime, best.precision, best.best[1], best.best[0], ", ".join(others),
+            "fastest here: %s %s, %.0f tokens/s in batches of %d%s (%s)",
+            best.runtime, best.precision, best.best[1], best.best[0],
+            f", {best.streams} at a time" if best.streams > 1 else "", ", ".join(others),
         )  # fmt: skip
 
 
@@ -134,10 +139,12 @@ def measure(model: GraphModel, options: RuntimeOptions, reference: Reference | N
     if not candidates:
         require_fitting(model, "auto")
     rows = []
+    began = time.monotonic()
     for number, (runtime, chosen) in enumerate(candidates, start=1):
         _LOG.info("measuring %s in %s (%d of %d) ...", runtime, chosen.precision, number, len(candidates))
         try:
-            rows.append(_measure(model, runtime, chosen, reference))
+            budgets = None if time.monotonic() - began < _UNHURRIED else (_ONE_BUDGET,)
+            rows.append(_measure(model, runtime, chosen, reference, budgets))
         except Exception as error:  # a broken installation may raise anything; the others are measured
             own = False  # it may work the next time
             rows.append(_failed(model, runtime, chosen, error))
@@ -168,16 +175,21 @@ def _measure(
     reference: Reference,
     budgets: tuple[int, ...] | None = None,
 ) -> Measurement:
-    runtime = load_runtime(model, model.recipe, name, options)
+    tried = []
+    for streams in _stream_counts(name, options):
+        runtime = load_runtime(model, model.recipe, name, replace(options, streams=streams))
+        if runtime.device == "cuda":
+            budgets = (CUDA_BATCH_TOKENS,)
+        tried.append((runtime, speeds(runtime, reference, budgets)))
+    runtime, paces = max(tried, key=lambda one: max(one[1].values()))
     agreement = compare(runtime, reference)
-    if runtime.device == "cuda":
-        budgets = (CUDA_BATCH_TOKENS,)
     return Measurement(
         runtime=name,
         precision=options.precision,
         description=runtime.description,
         agreement=agreement,
-        tokens_per_second=speeds(runtime, reference, budgets),
+        streams=runtime.streams,
+        tokens_per_second=paces,
         passed=agreement.passes(GATES[options.precision]),
         bytes=_weight(model),
     )
@@ -185,7 +197,13 @@ def _measure(
 
 def _failed(model: GraphModel, name: RuntimeName, options: RuntimeOptions, error: Exception) -> Measurement:
     reason = " ".join(f"{error}".split()) or type(error).__name__
-    return Measurement(name, options.precision, reason, None, {}, False, _weight(model))
+    return Measurement(name, options.precision, reason, None, 1, {}, False, _weight(model))
+
+
+def _stream_counts(name: RuntimeName, options: RuntimeOptions) -> tuple[int, ...]:
+    """The numbers of streams to measure: those that the runtime leaves open, else 0 for its own number."""
+    counts = getattr(entry_of(name).load(), "stream_counts", None)
+    return counts(options) if counts else (0,)
 
 
 def _weight(model: GraphModel) -> int:
@@ -194,7 +212,7 @@ def _weight(model: GraphModel) -> int:
 
 def measure_unfused(model: GraphModel, options: RuntimeOptions, reference: Reference) -> Measurement:
     """As `measure`, for the graph without its fused copy in onnxruntime, at one budget."""
-    chosen = replace(options, precision=model.export.arithmetic, graph=model.export.graph_sha256)
+    chosen = replace(options, precision=model.export.arithmetic, graph=model.export.graph_sha256, streams=1)
     try:
         return replace(_measure(model, "onnx", chosen, reference, (_ONE_BUDGET,)), runtime="onnx unfused")
     except Exception as error:  # as in measure
@@ -233,6 +251,7 @@ def _memory(model: GraphModel, options: RuntimeOptions) -> Path:
         "device": "cuda" if _cuda_runtime("auto", options.device) else "cpu",
         "cpu": cpu_name(),
         "threads": options.thread_count,
+        "streams": options.streams,
     }
     if model.export.source is None:  # its reference is made by verify, and may change
         key["reference"] = sha256_of(model.reference)

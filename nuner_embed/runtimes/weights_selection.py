@@ -74,7 +74,16 @@ def _measure(
         agreement = compare(loaded, reference)
         pace = speeds(loaded, reference)
         rows.append(
-            Measurement(name, precision, loaded.description, agreement, pace, agreement.passes(GATES[precision]), 0)
+            Measurement(
+                runtime=name,
+                precision=precision,
+                description=loaded.description,
+                agreement=agreement,
+                streams=loaded.streams,
+                tokens_per_second=pace,
+                passed=agreement.passes(GATES[precision]),
+                bytes=0,
+            )
         )
     return rows
 

@@ -34,6 +34,7 @@ class Numerics:
         precision: of the arithmetic.
         threads: of a worker.
         batch_tokens: tokens a batch may hold.
+        streams: batches that run at a time, where the runtime leaves the choice.
         file: SHA-256 of the graph; None without a graph.
     """
 
@@ -41,6 +42,7 @@ class Numerics:
     precision: str
     threads: Annotated[int, msgspec.Meta(ge=0, le=65_536)]
     batch_tokens: Annotated[int, msgspec.Meta(ge=1, le=2**40)]
+    streams: Annotated[int, msgspec.Meta(ge=1, le=65_536)] = 1
     file: Sha256 | None = None
 
 

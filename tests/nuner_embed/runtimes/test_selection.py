@@ -43,8 +43,8 @@ def speeds(monkeypatch, cache):
     def set_speeds(**measured):
         rows = [
             Measurement(
-                name.split("_")[0], name.split("_")[1], name, Agreement(0.9, 0.9, 1.0, 0.5), {256: pace - 1, 512: pace},
-                passed, 1,
+                name.split("_")[0], name.split("_")[1], name, Agreement(0.9, 0.9, 1.0, 0.5), 1,
+                {256: pace - 1, 512: pace}, passed, 1,
             )
             for name, (pace, passed) in measured.items()
         ]  # fmt: skip
@@ -282,3 +282,25 @@ def test_overlap_against_a_loop():
     shared = [len(x & y) / 10 for x, y in zip(neighbours(a), neighbours(b), strict=True)]
     assert neighbour_overlap(a, b) == pytest.approx(np.mean(shared))
     assert neighbour_overlap(a, a) == 1.0
+
+
+def test_the_faster_number_of_streams_is_taken_and_pinned(made, cache, monkeypatch):
+    """ONNX Runtime runs one batch at a time in all threads, or one in each thread."""
+    paces = {1: 1000.0, 2: 1500.0}
+    monkeypatch.setattr(selection, "speeds", lambda runtime, reference, budgets: {512: paces.get(runtime.streams, 1.0)})
+    monkeypatch.setattr(
+        selection, "_candidates", lambda model, options: iter([("onnx", replace(options, precision="f32"))])
+    )
+    encoder = load_encoder(str(made), runtime="onnx", threads=2)
+    assert encoder.runtime.streams == encoder.numerics["streams"] == 2
+    assert "2 threads in 2 streams" in encoder.runtime.description
+    again = ModelSpec(str(made)).pinned(encoder.numerics).load()
+    assert again.numerics == encoder.numerics
+    paces[2] = 900.0
+    monkeypatch.setenv("NUNER_EMBED_CACHE", str(cache / "other"))
+    slower = load_encoder(str(made), runtime="onnx", threads=2)
+    assert slower.runtime.streams == 1
+    assert "streams" not in slower.numerics  # as in stores that were made before there was a choice
+    assert ModelSpec(str(made)).pinned(slower.numerics).load().numerics == slower.numerics
+    vectors = [one.encode(["the ferry left at seven"])[0].vectors for one in (encoder, slower)]
+    np.testing.assert_allclose(*vectors, atol=1e-5)

@@ -248,7 +248,7 @@ def require_gpu() -> None:
 
 
 def _on_gpu(lists: Any) -> Any:
-    """Has a GPU compute the centroids of the lists, most of the training; searches stay on the CPU.
+    """Has a GPU compute the centroids of the lists; searches stay on the CPU.
 
     This was never run on a GPU. The tests use a CPU index in the place of the GPU's.
     """

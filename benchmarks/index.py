@@ -69,7 +69,7 @@ def vectors(name: str) -> np.ndarray:
 
 def make_store(name: str) -> Path:
     path, corpus = FOLDER / name, FOLDER / f"{name}.txt"
-    if (path / "manifest.json").exists():
+    if (path / "manifest.json").exists() and Store.open(path, allow_incomplete=True).complete:
         return path
     FOLDER.mkdir(parents=True, exist_ok=True)
     if not (FOLDER / "model").exists():
@@ -364,25 +364,26 @@ def report(results: dict[str, Any], brute: float, rows: int, dim: int) -> None:
     ]
     where = machine("faiss-cpu", "hnswlib", "usearch", "numpy")
     keep("index", {"machine": where, "brute_force_rate": brute, "rows": rows, **results}, "\n".join(lines))
-    draw(peers)
+    draw(peers, "index")
 
 
-def draw(peers: dict[str, Any]) -> None:
+def draw(peers: dict[str, Any], name: str) -> None:
+    """Draws the curves of contenders into benchmarks/results/NAME.png."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for name, result in peers.items():
+    figure, axes = plt.subplots(figsize=(7, 5.5), layout="constrained")
+    for label, result in peers.items():
         points = sorted((p["recall"], p["rate"]) for p in result["curve"])
         front = [p for p in points if not any(q[0] >= p[0] and q[1] > p[1] for q in points)]
-        axes.plot(*zip(*front, strict=True), marker="o", markersize=4, label=name)
+        axes.plot(*zip(*front, strict=True), marker="o", markersize=4, label=label)
     axes.axvline(0.95, color="grey", linewidth=0.8, linestyle=":")
     axes.set(xlabel="recall@10", ylabel="queries a second", yscale="log", xlim=(0.85, 1.0))
     axes.grid(visible=True, which="both", alpha=0.3)
-    axes.legend()
-    figure.savefig(RESULTS / "index.png", dpi=120)
+    figure.legend(loc="outside lower center", ncols=2)
+    figure.savefig(RESULTS / f"{name}.png", dpi=120)
 
 
 if __name__ == "__main__":

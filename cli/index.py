@@ -29,7 +29,11 @@ if TYPE_CHECKING:
     from nuner_embed.indexes.bundle import SegmentEntry
 
 _index_argument = click.argument("index", type=click.Path(path_type=Path))
-_gpu_option = click.option("--gpu", is_flag=True, help="Train inverted lists on a GPU; searches still run on the CPU.")
+_gpu_option = click.option(
+    "--gpu",
+    is_flag=True,
+    help="Train inverted lists on a GPU; searches still run on the CPU. This option was never run on a GPU.",
+)
 _ID_DIGITS = 18  # so many fit into 64 bits
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 

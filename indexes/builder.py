@@ -55,7 +55,7 @@ class Work:
 
     Attributes:
         threads: 0 for one a core.
-        gpu: train inverted lists on a GPU.
+        gpu: train inverted lists on a GPU; this was never run on one.
         progress: see `nuner_embed.arguments.Progress`.
     """
 

@@ -94,7 +94,7 @@ class Index:
             target_recall: of the ten nearest rows, the share that a search is to find; a fraction of 1.
             max_memory: bytes that the index may hold in memory; None for any number.
             threads: 0 for one a core.
-            gpu: train inverted lists on a GPU.
+            gpu: train inverted lists on a GPU; this was never run on one.
             force: replace an existing index; a reader gets either the old index or the new one.
             progress: see `nuner_embed.arguments.Progress`.
 
@@ -273,7 +273,7 @@ class Index:
             store: a store or its directory; the index does not need it afterwards.
             again: add rows that were added before once more.
             threads: 0 for one a core.
-            gpu: train inverted lists on a GPU.
+            gpu: train inverted lists on a GPU; this was never run on one.
             progress: see `build`.
 
         Raises:

@@ -248,7 +248,10 @@ def require_gpu() -> None:
 
 
 def _on_gpu(lists: Any) -> Any:
-    """Has a GPU compute the centroids of the lists, most of the training; searches stay on the CPU."""
+    """Has a GPU compute the centroids of the lists; searches stay on the CPU.
+
+    This was never run on a GPU. The tests use a CPU index in the place of the GPU's.
+    """
     if lists is None:
         raise IndexBundleError("--gpu trains inverted lists, and this kind has none; use --kind ivf or ivf_pq")
     helper = _FAISS.index_cpu_to_all_gpus(_FAISS.IndexFlatL2(lists.d))

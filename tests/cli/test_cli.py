@@ -30,6 +30,13 @@ def test_help_lists_every_command_and_each_has_an_example():
         assert f"Example: nuner-embed {command[0]}" in " ".join(run(*command, "--help", check=0).stdout.split())
 
 
+@pytest.mark.parametrize("command", ["build", "add"])
+def test_help_says_that_no_gpu_was_at_hand(command):
+    shown = " ".join(run("index", command, "--help", check=0).stdout.split())
+    of_gpu = shown[shown.index("--gpu") :].split(" --")[0]
+    assert "This option was never run on a GPU." in of_gpu
+
+
 def test_version():
     assert run("--version", check=0).stdout.strip() == f"nuner-embed, version {__version__}"
 

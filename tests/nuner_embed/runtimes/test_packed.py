@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from windows import batch_of, some_rows
 
-from nuner_embed import load_encoder
+from nuner_embed import Document, load_encoder
+from nuner_embed.bundled import bundled_texts
 from nuner_embed.runtimes import packed
 from nuner_embed.runtimes.base import RowFormat
 from nuner_embed.runtimes.packed import PackedNetwork, attention_for, has_bert_layers, is_packable
 from nuner_embed.runtimes.padding import cut_packed
+from nuner_embed.runtimes.parity import GATES
 
 LENGTHS = [3, 17, 3, 1, 30, 9, 17, 2, 30, 5, 1, 12, 4, 16, 29]
 BATCH = batch_of(LENGTHS, some_rows(LENGTHS))
@@ -40,6 +42,20 @@ def test_packed_rows_are_padded_rows(source, layers, budget):
     plain, other = runtimes_of(source, layers)
     assert other.packed
     np.testing.assert_allclose(other.rows(BATCH, budget), plain.rows(BATCH, 10_000), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layers", [(-1,), (-1, -4)])
+def test_packed_rows_of_the_default_model(layers):
+    plain, other = (load_encoder("nuner-mini", layers=layers) for _ in range(2))
+    other.runtime.make_rows_on_device()
+    assert other.runtime.packed
+    documents = [Document(str(i), text) for i, text in enumerate(bundled_texts()[::40])]
+    table = plain.tokenize(documents, "word")
+    expected, found = (encoder.encode_rows(table, "word").vectors for encoder in (plain, other))
+    norms = np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
+    assert (np.sum(expected * found, axis=1) / norms).min() > GATES["f32"].min_cosine
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_the_family_of_camembert(tmp_path):

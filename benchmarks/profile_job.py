@@ -43,7 +43,7 @@ from nuner_embed.jobs.engines.local import LocalEngine
 from nuner_embed.jobs.options import JobOptions
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.runtimes import padding
-from nuner_embed.runtimes.base import Pass, WindowBatch
+from nuner_embed.runtimes.base import Pass, RowFormat, WindowBatch, ignore_pass
 from nuner_embed.store import shard
 from nuner_embed.store.journal import Journal
 
@@ -66,7 +66,8 @@ STAGES: list[tuple[Any, str, str]] = [
     (padding, "pool", "pool"),
     (mentions, "pool", "pool"),
     (mentions._EmbeddedTokens, "mentions", "rows of mentions"),
-    (base, "cast", "cast"),
+    (base, "require_finite", "check the numbers"),
+    (RowFormat, "apply", "scale and cast"),
     (LocalEngine, "run", "wait for tokens or for the writer"),
     (base, "write_shard", "write: the rest"),
     (shard, "rows_as_arrow", "write: Arrow tables"),
@@ -143,20 +144,21 @@ class Rows:
 
     encoder: TextEncoder
     network: bool
-    batches: list[tuple[WindowBatch, dict[str, Any]]] = field(default_factory=list)
+    batches: list[tuple[WindowBatch, RowFormat]] = field(default_factory=list)
 
-    def __call__(self, batch: WindowBatch, batch_tokens: int, on_pass: Callable[[Pass], None], **how: Any) -> Any:
-        self.batches.append((batch, how))
+    def __call__(self, batch: WindowBatch, batch_tokens: int, on_pass: Callable[[Pass], None], form: RowFormat) -> Any:
+        self.batches.append((batch, form))
         if self.network:
-            return type(self.encoder.runtime).rows(self.encoder.runtime, batch, batch_tokens, on_pass, **how)
+            return type(self.encoder.runtime).rows(self.encoder.runtime, batch, batch_tokens, on_pass, form)
         on_pass(Pass(len(batch.ids), 0, batch_tokens))
-        return np.zeros((len(batch.window), self.encoder.dim), how.get("dtype", np.float32))
+        return np.zeros((len(batch.window), self.encoder.dim), form.dtype)
 
     def alone(self) -> float:
         """Seconds of the runtime for all batches of the job."""
         began = time.perf_counter()
-        for batch, how in self.batches:
-            type(self.encoder.runtime).rows(self.encoder.runtime, batch, self.encoder.batch_tokens, **how)
+        for batch, form in self.batches:
+            runtime = self.encoder.runtime
+            type(runtime).rows(runtime, batch, self.encoder.batch_tokens, ignore_pass, form)
         return time.perf_counter() - began
 
 
@@ -257,6 +259,9 @@ def main() -> None:
     WORK.mkdir(parents=True, exist_ok=True)
     model = exported(arguments.model, WORK / arguments.model)
     found = {}
+    few = WORK / "few.txt"
+    few.write_text("A ferry left Oslo at seven.\n")
+    profile(few, model, True, threads=arguments.threads, rows="word")  # imports, and measures the runtimes once
     for name, (path, options) in write_corpora(arguments.documents).items():
         if arguments.only in ("", name):
             if name == "detect":

@@ -249,7 +249,7 @@ class RowEmbeddings:
 
     Attributes:
         rows: what the rows are, m of them.
-        vectors: (m, dim), float32 until they are cast for storing.
+        vectors: (m, dim), float32 or, on request, float16.
         placement: the windows that the rows were taken from.
         dropped_tokens: tokens of each document beyond the window, where texts are truncated, (d,).
         dropped_rows: rows of each document beyond the window, (d,).

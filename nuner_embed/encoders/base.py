@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 from nuner_embed.arguments import Texts
 from nuner_embed.documents import Document
 from nuner_embed.models.recipe import Recipe
+from nuner_embed.runtimes.base import RowDtype
 from nuner_embed.tables import Granularity, Overflow, RowEmbeddings, TokenEmbeddings, TokenTable
 
 
@@ -67,6 +68,7 @@ class Encoder(Protocol):
         granularity: Granularity,
         overflow: Overflow = "window",
         on_batch: Callable[[int], None] = lambda tokens: None,
+        dtype: RowDtype = "float32",
     ) -> RowEmbeddings:
         """Embeds the rows of a token table.
 
@@ -75,6 +77,7 @@ class Encoder(Protocol):
             granularity: what becomes a row.
             overflow: what to do with texts longer than a window; "error" is treated as "window" here.
             on_batch: called after every batch with the number of tokens that it held.
+            dtype: of the vectors, which are averaged and scaled in float32; see `RowFormat` for numbers too large.
 
         Raises:
             OutOfMemory: one window alone does not fit.

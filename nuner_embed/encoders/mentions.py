@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuner_embed.documents import Document, Span
-from nuner_embed.encoders.text import TextEncoder, unit
+from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.encoders.tokens import make_rows
 from nuner_embed.models.recipe import Pooling
+from nuner_embed.runtimes.base import RowDtype, RowFormat
 from nuner_embed.runtimes.padding import pool
 from nuner_embed.tables import Ints, Overflow, RowEmbeddings, RowTable, TokenTable
 
@@ -87,6 +88,7 @@ def embed_detected(
     detector: SpanFinder,
     overflow: Overflow = "window",
     on_batch: Callable[[int], None] = lambda tokens: None,
+    dtype: RowDtype = "float32",
 ) -> RowEmbeddings:
     """Embeds the mentions that a detector finds; each row is the mean of the mention's tokens.
 
@@ -99,12 +101,13 @@ def embed_detected(
         detector: for this encoder.
         overflow: see `TextEncoder.encode_rows`.
         on_batch: see `TextEncoder.encode_rows`.
+        dtype: of the mentions' vectors, which are averaged from float32.
 
     Returns:
         The mentions as rows; `found` holds a span for each.
     """
     tokens = _EmbeddedTokens.of(encoder, table, overflow, on_batch)
-    return tokens.mentions(detector.find(table.documents, tokens.words(encoder.recipe.pooling)))
+    return tokens.mentions(detector.find(table.documents, tokens.words(encoder.recipe.pooling)), dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +137,10 @@ class _EmbeddedTokens:
         place[embedded.rows.first] = np.arange(len(embedded.vectors))
         return cls(table, embedded, place, table.bounds[1:] - embedded.dropped_tokens, encoder.recipe.normalize)
 
-    def means(self, first: Ints, last: Ints) -> NDArray[np.float32]:
+    def means(self, first: Ints, last: Ints, dtype: RowDtype = "float32") -> NDArray[np.floating[Any]]:
         """The mean vectors of the tokens `first` to `last` - 1, (n, dim)."""
         vectors = pool(self.embedded.vectors[None], np.zeros_like(first), self.place[first], self.place[last - 1] + 1)
-        return unit(vectors) if self.normalize else vectors
+        return RowFormat(dtype, self.normalize).apply(vectors)
 
     def words(self, pooling: Pooling) -> WordFeatures:
         """The words that are wholly embedded, pooled as the recipe says."""
@@ -146,7 +149,7 @@ class _EmbeddedTokens:
         bounds = np.searchsorted(words.document, np.arange(len(self.table.documents) + 1))
         return WordFeatures(bounds, words.start, words.end, self.means(words.first, words.last))
 
-    def mentions(self, found: Found) -> RowEmbeddings:
+    def mentions(self, found: Found, dtype: RowDtype) -> RowEmbeddings:
         """The mentions as rows, without those that have no embedded token."""
         first, whole = self.table.covering(found.document, found.start, found.end)
         kept = (first < whole) & (first < self.limit[found.document])
@@ -161,7 +164,7 @@ class _EmbeddedTokens:
         return replace(
             self.embedded,
             rows=RowTable(document, start, end, index, first, last, none),
-            vectors=self.means(first, last),
+            vectors=self.means(first, last, dtype),
             placement=replace(
                 windows, window=windows.window[at], first=windows.first[at], last=windows.last[at], cut=last < whole
             ),

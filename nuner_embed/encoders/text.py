@@ -15,7 +15,7 @@ from nuner_embed.errors import ModelError
 from nuner_embed.files import hash_of
 from nuner_embed.models.recipe import Recipe, semantic_hash
 from nuner_embed.models.tokenizer import TextTokenizer
-from nuner_embed.runtimes.base import Pass, Runtime, WindowBatch
+from nuner_embed.runtimes.base import Pass, RowDtype, RowFormat, Runtime, WindowBatch
 from nuner_embed.tables import (
     Granularity,
     Overflow,
@@ -106,6 +106,7 @@ class TextEncoder:
         granularity: Granularity,
         overflow: Overflow = "window",
         on_batch: Callable[[int], None] = lambda tokens: None,
+        dtype: RowDtype = "float32",
     ) -> RowEmbeddings:
         """See `Encoder.encode_rows`."""
         rows = make_rows(table, granularity, self.recipe.pooling)
@@ -127,14 +128,12 @@ class TextEncoder:
             self.recipe.stride,
         )
         placement = replace(placement, cut=placement.cut | (rows.last > limit))  # cut where the text was truncated
-        vectors, statistics = self._embed(table, placement, on_batch)
-        if self.recipe.normalize:
-            vectors = unit(vectors)
+        vectors, statistics = self._embed(table, placement, on_batch, RowFormat(dtype, self.recipe.normalize))
         return RowEmbeddings(rows, vectors, placement, table.counts - sizes, dropped_rows, statistics)
 
     def _embed(
-        self, table: TokenTable, placement: Placement, on_batch: Callable[[int], None]
-    ) -> tuple[NDArray[np.float32], RunStatistics]:
+        self, table: TokenTable, placement: Placement, on_batch: Callable[[int], None], form: RowFormat
+    ) -> tuple[NDArray[np.floating[Any]], RunStatistics]:
         """Runs the windows that rows are taken from; returns the rows (m, dim) and statistics."""
         statistics = RunStatistics(batch_tokens=self.batch_tokens)
 
@@ -144,7 +143,7 @@ class TextEncoder:
             statistics.batch_tokens = done.batch_tokens
             on_batch(done.tokens)
 
-        vectors = self.runtime.rows(self._batch(table, placement), self.batch_tokens, note)
+        vectors = self.runtime.rows(self._batch(table, placement), self.batch_tokens, note, form)
         statistics.reduced = statistics.batch_tokens < self.batch_tokens
         return vectors, statistics
 
@@ -166,5 +165,5 @@ class TextEncoder:
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows scaled to length 1, in place."""
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    RowFormat(normalize=True).apply(vectors)
     return vectors

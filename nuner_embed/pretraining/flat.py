@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
-_LAYERS = ("BertLayer", "RobertaLayer", "XLMRobertaLayer", "CamembertLayer")
 # The longest piece of a group is at most this many times as long as the shortest.
 _ALIKE = 1.5
 
@@ -38,15 +36,6 @@ class Run:
     def asked(self) -> int:
         """Number of tokens of each piece that are asked for."""
         return self.last - self.first
-
-
-def is_supported(layers: Sequence[nn.Module]) -> bool:
-    """Whether `run_layers` can run these layers."""
-    return all(
-        type(layer).__name__ in _LAYERS
-        and getattr(layer.attention.self, "position_embedding_type", "absolute") == "absolute"
-        for layer in layers
-    )
 
 
 def run_layers(layers: Sequence[Any], states: torch.Tensor, runs: Sequence[Run]) -> torch.Tensor:

@@ -9,7 +9,8 @@ from torch import nn
 
 from nuner_embed.errors import PretrainingError
 from nuner_embed.models.concept_facts import ConceptPooling
-from nuner_embed.pretraining.flat import Run, is_supported, run_layers
+from nuner_embed.pretraining.flat import Run, run_layers
+from nuner_embed.runtimes.packed import has_bert_layers
 
 _TOLERANCE = 1e-3
 
@@ -119,7 +120,7 @@ class Halves(nn.Module):  # type: ignore[misc]
     def takes_flat(self) -> bool:
         """Whether the top takes pieces without padding: much faster on a CPU, but many small kernels on a GPU."""
         on_cpu = next(self.network.parameters()).device.type == "cpu"
-        return bool(self.cut) and on_cpu and is_supported(list(self.trained))
+        return bool(self.cut) and on_cpu and has_bert_layers(list(self.trained))
 
     def tokens(self, pieces: Padded | Flat) -> torch.Tensor:
         """Last hidden states (t, dim) of all tokens that are not special, in order."""

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from nuner_embed.machine import cores
 
 RuntimeName = str  # a key of `registry.RUNTIMES`, or "auto"
 Precision = Literal["auto", "f32", "bf16", "fp16", "int8"]
+RowDtype = Literal["float16", "float32"]
 # Measured by benchmarks/gpu.py on an H200: smaller batches are no faster, larger ones slower.
 CUDA_BATCH_TOKENS = 16384
 # Words in the errors of torch, ONNX Runtime and OpenVINO when memory has run out.
@@ -76,6 +77,35 @@ class WindowBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class RowFormat:
+    """The numbers that a runtime gives as rows.
+
+    A number too large for float16 becomes infinite there, and an infinite one NaN, so that a caller knows them apart.
+
+    Attributes:
+        dtype: of the rows; they are averaged and scaled in float32.
+        normalize: whether rows are scaled to length 1.
+    """
+
+    dtype: RowDtype = "float32"
+    normalize: bool = False
+    SHORTEST: ClassVar[float] = 1e-12  # a shorter row is divided by this
+
+    def apply(self, rows: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
+        """Rows (m, dim) in this format; the ones given may change."""
+        if self.normalize:
+            rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), self.SHORTEST)
+        if self.dtype == "float32":
+            return rows
+        with np.errstate(over="ignore"):
+            cast = rows.astype(self.dtype)
+        infinite = np.isinf(rows)
+        if infinite.any():
+            cast[infinite] = np.nan
+        return cast
+
+
+@dataclass(frozen=True, slots=True)
 class Pass:
     """One pass of some windows through the network.
 
@@ -88,6 +118,9 @@ class Pass:
     tokens: int
     padding: int
     batch_tokens: int
+
+
+FLOAT32_ROWS = RowFormat()
 
 
 def ignore_pass(done: Pass) -> None:
@@ -119,18 +152,23 @@ class Runtime(Protocol):
     numerics: dict[str, Any]
 
     def rows(
-        self, batch: WindowBatch, batch_tokens: int, on_pass: Callable[[Pass], None] = ignore_pass
-    ) -> NDArray[np.float32]:
+        self,
+        batch: WindowBatch,
+        batch_tokens: int,
+        on_pass: Callable[[Pass], None] = ignore_pass,
+        form: RowFormat = FLOAT32_ROWS,
+    ) -> NDArray[Any]:
         """The mean of the token embeddings of each row, (m, dim), in the order of the batch's rows.
 
         The runtime decides in which order and how many windows run at a time, whether they are padded, and where rows
-        are pooled. The rows of a window do not depend on the other windows, except for rounding. Where memory runs out,
-        the runtime continues with a smaller budget.
+        are pooled, scaled and cast. The rows of a window do not depend on the other windows, except for rounding. Where
+        memory runs out, the runtime continues with a smaller budget.
 
         Args:
             batch: the windows and the rows.
             batch_tokens: tokens in one pass through the network, padding included; a single window may have more.
             on_pass: called after each pass, in the order of the passes.
+            form: of the rows.
 
         Raises:
             OutOfMemory: one window alone does not fit.

@@ -5,6 +5,7 @@ import functools
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -18,7 +19,8 @@ from nuner_embed.metadata import Count, Sha256, convert
 from nuner_embed.models.onnx_export import FUSED_FOLDER, graph_sha256
 from nuner_embed.models.recipe import Recipe
 from nuner_embed.models.resolver import GraphModel
-from nuner_embed.runtimes.base import Precision, RuntimeOptions, memory_errors
+from nuner_embed.runtimes.base import Precision, RowFormat, RuntimeOptions, WindowBatch, memory_errors
+from nuner_embed.runtimes.graph_pooling import GraphPooling, graph_path
 from nuner_embed.runtimes.graph_ports import (
     GRAPH_BATCH_TOKENS,
     find_out_padding,
@@ -27,10 +29,11 @@ from nuner_embed.runtimes.graph_ports import (
     require_width,
     values_of,
 )
-from nuner_embed.runtimes.padding import Ints, PaddedRuntime
+from nuner_embed.runtimes.padding import Ints, PaddedRuntime, padded
 
 ort.disable_telemetry_events()  # some builds collect telemetry by default
 
+_ON_DEVICE = 2  # batches at a time
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -43,6 +46,7 @@ class OnnxRuntime(PaddedRuntime):
     """
 
     name = "onnx"
+    _pooling: GraphPooling | None = None
 
     def __init__(self, model: GraphModel, recipe: Recipe, options: RuntimeOptions) -> None:
         (self.precision,) = self.precisions(model)
@@ -57,9 +61,10 @@ class OnnxRuntime(PaddedRuntime):
         self._session = open_session(path, self.device, options.thread_count // self.streams)
         self._inputs = [port.name for port in self._session.get_inputs()]
         require_inputs(model, self._inputs)
-        outputs = {port.name: port.shape for port in self._session.get_outputs()}
+        outputs = {port.name: port for port in self._session.get_outputs()}
         self._output = find_output(model, outputs)
-        self.dim = require_width(model, outputs[self._output])
+        self.dim = require_width(model, outputs[self._output].shape)
+        self._half = outputs[self._output].type == "tensor(float16)"
         self.batch_tokens = GRAPH_BATCH_TOKENS[self.device]
         self.description = (
             f"onnxruntime {ort.__version__}, {_PROVIDERS[self.device]}, {self.precision}, "
@@ -78,6 +83,8 @@ class OnnxRuntime(PaddedRuntime):
             **({"streams": self.streams} if self.streams > 1 else {}),
         }
         find_out_padding(self, model, recipe)
+        if self.device == "cuda":
+            self.make_rows_on_device()
 
     @staticmethod
     def precisions(model: GraphModel) -> tuple[Precision, ...]:
@@ -94,22 +101,40 @@ class OnnxRuntime(PaddedRuntime):
         """Whether this onnxruntime was built with CUDA; only a session shows whether CUDA works."""
         return _PROVIDERS["cuda"] in ort.get_available_providers()
 
-    def states(self, input_ids: Ints, attention_mask: Ints) -> NDArray[np.float32]:
-        """See `PaddedRuntime.states`.
+    def make_rows_on_device(self) -> None:
+        """Has rows made where the hidden states are; see `GraphPooling`.
 
-        On CUDA too the states of all tokens come to the host to be pooled there. To keep them on the GPU, `pooled`
-        would leave the bound output where it is (an OrtValue), gather the rows' tokens in a second session, of a graph
-        with a GatherND and a ReduceSum node, and copy that session's output. That graph would have to be built without
-        the package onnx, which is not installed where models only run.
+        Two batches run at a time: while one computes, the host prepares the other or takes its rows. On a CPU, tests
+        alone ask for this: there the rows of all stores so far are those that NumPy averages.
         """
+        graph = graph_path("float16" if self._half else "float32").read_bytes()
+        self._pooling = GraphPooling(open_session(graph, self.device, self.numerics["threads"]))
+        self.streams = _ON_DEVICE
+        self.numerics["batches"] = "padded, rows made on the device"
+        self.description += ", rows made on the device"
+
+    def states(self, input_ids: Ints, attention_mask: Ints) -> NDArray[np.float32]:
+        """See `PaddedRuntime.states`."""
         with memory_errors():
-            binding = self._session.io_binding()
-            for name, values in values_of(self._inputs, input_ids, attention_mask).items():
-                binding.bind_cpu_input(name, values)
-            binding.bind_output(self._output, self.device)
-            self._session.run_with_iobinding(binding)
-            states = binding.copy_outputs_to_cpu()[0]
+            states = self._bound(input_ids, attention_mask).copy_outputs_to_cpu()[0]
         return np.asarray(states, dtype=np.float32)
+
+    def pooled(self, batch: WindowBatch, form: RowFormat) -> NDArray[np.floating[Any]]:
+        """See `PaddedRuntime.pooled`."""
+        if self._pooling is None:
+            return super().pooled(batch, form)
+        with memory_errors():
+            (states,) = self._bound(*padded(batch, self.pad_id)).get_outputs()
+            return self._pooling.rows(states, batch, form)
+
+    def _bound(self, input_ids: Ints, attention_mask: Ints) -> Any:
+        """Runs the graph; returns the binding that holds the hidden states, on the device."""
+        binding = self._session.io_binding()
+        for name, values in values_of(self._inputs, input_ids, attention_mask).items():
+            binding.bind_cpu_input(name, values)
+        binding.bind_output(self._output, self.device)
+        self._session.run_with_iobinding(binding)
+        return binding
 
 
 def fused_copy(model: GraphModel) -> Path | None:
@@ -190,6 +215,7 @@ def open_session(model: Path | bytes, device: str, threads: int) -> ort.Inferenc
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # errors are raised with our own messages
+    options.use_deterministic_compute = device == "cuda"  # a CPU's results are the same in every run anyway
     cpu: tuple[str, dict[str, str]] = (_PROVIDERS["cpu"], {})
     # TF32, the default of the provider, keeps ten bits of a factor: not the f32 that we report and hash
     wanted = [cpu] if device == "cpu" else [(_PROVIDERS["cuda"], {"use_tf32": "0"}), cpu]

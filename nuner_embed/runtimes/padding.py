@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +24,7 @@ from nuner_embed.files import hash_of, read_json, write_json
 from nuner_embed.metadata import convert
 from nuner_embed.models.resolver import Model
 from nuner_embed.printable import one_line
-from nuner_embed.runtimes.base import Pass, Precision, WindowBatch, ignore_pass
+from nuner_embed.runtimes.base import FLOAT32_ROWS, Pass, Precision, RowFormat, WindowBatch, ignore_pass
 
 Ints = NDArray[np.int64]
 PaddedIds = tuple[Ints, Ints]  # token ids and attention mask, (batch, length) each
@@ -45,13 +46,14 @@ ONE_LENGTH = ", texts of one length at a time"  # in the description of a runtim
 class PaddedRuntime(ABC):
     """A `Runtime` over a network that takes one padded matrix of token ids at a time.
 
-    A subclass implements `states`. Hidden states of a padded matrix are no part of the contract `Runtime`, since a
-    runtime may pack its windows; here they are the output of the network, show whether padding changes the results, and
-    are compared in tests.
+    A subclass implements `states`; on a device it may run batches in its own way, see `results`. Hidden states of a
+    padded matrix are no part of the contract `Runtime`, since a runtime may pack its windows; here they are the output
+    of the network, show whether padding changes the results, and are compared in tests.
 
     Attributes:
-        streams: number of matrices, and threads that call `states`, at a time.
+        streams: number of batches, and threads that call `states`, at a time.
         padding: whether windows of different lengths may share a matrix.
+        packed: whether windows run one after the other in one row of tokens, without padding.
         pad_id: token id used for padding.
         The others: see `Runtime`.
     """
@@ -65,6 +67,7 @@ class PaddedRuntime(ABC):
     numerics: dict[str, Any]
     streams: int = 1
     padding: bool = True
+    packed: bool = False
     pad_id: int = 0
 
     @abstractmethod
@@ -75,62 +78,111 @@ class PaddedRuntime(ABC):
             OutOfMemory: the matrix does not fit into memory.
         """
 
-    def pooled(
-        self, input_ids: Ints, attention_mask: Ints, window: Ints, first: Ints, last: Ints
-    ) -> NDArray[np.float32]:
-        """The mean of each row's tokens, (m, dim), of padded ids (batch, length); see `states` and `pool`.
+    def pooled(self, batch: WindowBatch, form: RowFormat) -> NDArray[np.floating[Any]]:
+        """The rows of a batch, (m, dim), whose windows are padded to one matrix.
 
-        A runtime on a device may override this method to pool on the device.
+        A runtime on a device may override this method to make the rows on the device.
         """
-        return pool(self.states(input_ids, attention_mask), window, first, last)
+        states = self.states(*padded(batch, self.pad_id))
+        return form.apply(pool(states, batch.window, batch.first, batch.last))
+
+    def results(
+        self, batches: Iterable[WindowBatch], form: RowFormat, streams: int
+    ) -> Iterator[NDArray[np.floating[Any]]]:
+        """The rows of each batch, in order; an array may change once the next one is asked for.
+
+        Args:
+            batches: of windows that run together, the longest first.
+            form: of the rows.
+            streams: most batches to run at a time.
+
+        Raises:
+            OutOfMemory: from the first batch that raised it, after the rows of all batches before.
+        """
+        return in_order((partial(self.pooled, batch, form) for batch in batches), streams)
 
     def rows(
-        self, batch: WindowBatch, batch_tokens: int, on_pass: Callable[[Pass], None] = ignore_pass
-    ) -> NDArray[np.float32]:
+        self,
+        batch: WindowBatch,
+        batch_tokens: int,
+        on_pass: Callable[[Pass], None] = ignore_pass,
+        form: RowFormat = FLOAT32_ROWS,
+    ) -> NDArray[Any]:
         """See `Runtime.rows`; the longest windows run first, so that memory runs out at the beginning if at all."""
-        vectors = np.empty((len(batch.window), self.dim), np.float32)
-        lengths = np.diff(batch.bounds)
-        order = np.argsort(-lengths, kind="stable")
-        lengths = lengths[order]
-        rank = np.empty_like(order)
-        rank[order] = np.arange(len(order))
-        by_rank = np.argsort(rank[batch.window], kind="stable")
-        row_rank = rank[batch.window][by_rank]
-
-        def work(first: int, end: int) -> Callable[[], tuple[Ints, NDArray[np.float32]]]:
-            rows = by_rank[slice(*np.searchsorted(row_rank, [first, end]))]
-            windows = [batch.ids[batch.bounds[w] : batch.bounds[w + 1]] for w in order[first:end].tolist()]
-            padded = pad(windows, self.pad_id)
-            places = rank[batch.window[rows]] - first
-            return lambda: (rows, self.pooled(*padded, places, batch.first[rows], batch.last[rows]))
-
-        begin = 0
-        while begin < len(order):
+        vectors = np.empty((len(batch.window), self.dim), form.dtype)
+        windows = _LongestFirst(batch)
+        lengths, streams, begin = windows.lengths, self.streams, 0
+        while begin < len(lengths):
             cuts = self._cuts(lengths, begin, batch_tokens)
+            parts = deque[Ints]()  # the rows of batches that are being run
+
+            def take(first: int, end: int, parts: deque[Ints] = parts) -> WindowBatch:
+                rows, taken = windows.take(first, end)
+                parts.append(rows)
+                return taken
+
             try:
-                done = in_order((work(first, end) for first, end in cuts), self.streams)
-                for (first, end), (rows, pooled) in zip(cuts, done, strict=True):
-                    vectors[rows] = pooled
+                results = self.results((take(first, end) for first, end in cuts), form, streams)
+                for (first, end), found in zip(cuts, results, strict=True):
+                    vectors[parts.popleft()] = found
                     tokens = int(lengths[first:end].sum())
-                    on_pass(Pass(tokens, int(lengths[first]) * (end - first) - tokens, batch_tokens))
+                    padding = 0 if self.packed else int(lengths[first]) * (end - first) - tokens
+                    on_pass(Pass(tokens, padding, batch_tokens))
                     begin = end
             except OutOfMemory as error:
                 size = next(end for first, end in cuts if first == begin) - begin
-                if size == 1:
+                if size > 1:
+                    batch_tokens = max(1, min(batch_tokens, size * int(lengths[begin])) // 2)
+                elif streams > 1:  # the window may fit where no other batch runs beside it
+                    streams = 1
+                else:
                     raise OutOfMemory(
                         f"one window of {lengths[begin]} tokens does not fit into memory ({error}); "
                         "use a smaller --max-length, fewer layers or another device"
                     ) from error
-                batch_tokens = max(1, min(batch_tokens, size * int(lengths[begin])) // 2)
         return vectors
 
     def _cuts(self, lengths: Ints, begin: int, batch_tokens: int) -> list[tuple[int, int]]:
+        if self.packed:
+            return cut_packed(lengths, begin, batch_tokens)
         cuts = cut_batches(lengths, begin, batch_tokens)
         if self.padding:
             return cuts
         edges = [0, *(np.flatnonzero(np.diff(lengths)) + 1).tolist(), len(lengths)]
         ends = sorted({*(edge for edge in edges if edge > begin), *(end for _, end in cuts)})
         return list(zip([begin, *ends[:-1]], ends, strict=True))
+
+
+class _LongestFirst:
+    """The windows of a batch in the order in which they run, and the rows of each.
+
+    Attributes:
+        lengths: of the windows, in falling order, (w,).
+    """
+
+    def __init__(self, batch: WindowBatch) -> None:
+        lengths = np.diff(batch.bounds)
+        self._batch = batch
+        self._order = np.argsort(-lengths, kind="stable")
+        self.lengths: Ints = lengths[self._order]
+        rank = np.empty_like(self._order)
+        rank[self._order] = np.arange(len(self._order))
+        self._rank = rank[batch.window]
+        self._by_rank = np.argsort(self._rank, kind="stable")
+        self._row_rank = self._rank[self._by_rank]
+
+    def take(self, first: int, end: int) -> tuple[Ints, WindowBatch]:
+        """The windows `first` to `end` - 1 in the order of `lengths`: the numbers of their rows, and a batch."""
+        batch, bounds = self._batch, self._batch.bounds
+        rows = self._by_rank[slice(*np.searchsorted(self._row_rank, [first, end]))]
+        ids = np.concatenate([batch.ids[bounds[w] : bounds[w + 1]] for w in self._order[first:end].tolist()])
+        ends = np.concatenate([[0], np.cumsum(self.lengths[first:end])])
+        return rows, WindowBatch(ids, ends, self._rank[rows] - first, batch.first[rows], batch.last[rows])
+
+
+def padded(batch: WindowBatch, pad_id: int) -> PaddedIds:
+    """Token ids and attention mask of the windows of a batch, (w, longest) each."""
+    return pad([batch.ids[a:b] for a, b in zip(batch.bounds[:-1], batch.bounds[1:], strict=True)], pad_id)
 
 
 def pad(rows: Sequence[Sequence[int] | NDArray[np.integer[Any]]], pad_id: int) -> PaddedIds:
@@ -154,6 +206,18 @@ def cut_batches(lengths: Ints, begin: int, batch_tokens: int) -> list[tuple[int,
     cuts = []
     while begin < len(lengths):
         end = min(len(lengths), begin + max(1, batch_tokens // int(lengths[begin])))
+        cuts.append((begin, end))
+        begin = end
+    return cuts
+
+
+def cut_packed(lengths: Ints, begin: int, batch_tokens: int) -> list[tuple[int, int]]:
+    """As `cut_batches`, for windows that run without padding."""
+    ends = np.cumsum(lengths)
+    cuts = []
+    while begin < len(lengths):
+        before = ends[begin] - lengths[begin]
+        end = max(begin + 1, int(np.searchsorted(ends, before + batch_tokens, side="right")))
         cuts.append((begin, end))
         begin = end
     return cuts

@@ -4,7 +4,8 @@ import contextlib
 import inspect
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,18 @@ from nuner_embed.models.recipe import Recipe
 from nuner_embed.models.resolver import Model, TransformersModel
 from nuner_embed.models.weights import require_plausible
 from nuner_embed.printable import one_line
-from nuner_embed.runtimes.base import CUDA_BATCH_TOKENS, RuntimeOptions, memory_errors
+from nuner_embed.runtimes.base import CUDA_BATCH_TOKENS, RowFormat, RuntimeOptions, WindowBatch, memory_errors
+from nuner_embed.runtimes.device_pooling import finished, pool_on_device
 from nuner_embed.runtimes.network_config import network_config
-from nuner_embed.runtimes.padding import ONE_LENGTH, Ints, PaddedRuntime, takes_padding
+from nuner_embed.runtimes.packed import PackedNetwork, attention_for, is_packable
+from nuner_embed.runtimes.padding import ONE_LENGTH, Ints, PaddedRuntime, padded, takes_padding
+from nuner_embed.runtimes.transfer import in_flight, to_device
 
 # Measured by benchmarks/encode.py: small batches stay in a CPU's cache.
 _BATCH_TOKENS = {"cpu": 1024, "cuda": CUDA_BATCH_TOKENS}
 _DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_ON_DEVICE = 2  # batches at a time
+_DeviceRows = Callable[[WindowBatch], torch.Tensor]
 _LOADING = threading.Lock()  # transformers changes torch while it loads, for all threads
 
 
@@ -41,6 +47,8 @@ class TorchRuntime(PaddedRuntime):
     """
 
     name = "torch"
+    _device_rows: _DeviceRows | None = None
+    _packed_network: PackedNetwork
 
     def __init__(self, model: TransformersModel, recipe: Recipe, options: RuntimeOptions) -> None:
         self.device = _choose_device(options.device)
@@ -51,6 +59,7 @@ class TorchRuntime(PaddedRuntime):
             raise RuntimeUnavailable("fp16 runs on a GPU only; on a CPU use --precision bf16 or f32")
         if self.device == "cpu":
             torch.set_num_threads(options.thread_count)
+        self._torch_device = torch.device(self.device)
         self.network = SelectedLayers(load_network(model).to(self.device), recipe.layers).eval()
         self.dim = model.config.hidden_size * len(recipe.layers)
         self.batch_tokens = _BATCH_TOKENS[self.device]
@@ -71,6 +80,8 @@ class TorchRuntime(PaddedRuntime):
             "precision": self.precision,
             "threads": options.thread_count,
         }
+        if self.device == "cuda":
+            self.make_rows_on_device()
 
     def states(self, input_ids: Ints, attention_mask: Ints) -> NDArray[np.float32]:
         """See `PaddedRuntime.states`."""
@@ -78,17 +89,47 @@ class TorchRuntime(PaddedRuntime):
             states: NDArray[np.float32] = self._run(input_ids, attention_mask).float().cpu().numpy()
         return states
 
-    def pooled(
-        self, input_ids: Ints, attention_mask: Ints, window: Ints, first: Ints, last: Ints
-    ) -> NDArray[np.float32]:
-        """See `PaddedRuntime.pooled`; from a GPU only the rows are copied to the host.
+    def make_rows_on_device(self) -> None:
+        """Has rows made where the hidden states are, from packed windows where the network allows it.
 
-        On a CPU NumPy computes the means, as for all stores so far: another order of summation would change the bits.
+        Two batches are on the device at a time: while one computes, the rows of the other are copied to the host. On a
+        CPU, tests alone ask for this: there the rows of all stores so far are those of padded matrices that NumPy
+        averages, and another order of summation would change their bits.
         """
-        if self.device == "cpu":
-            return super().pooled(input_ids, attention_mask, window, first, last)
+        weight = next(self.network.parameters())
+        self.streams = _ON_DEVICE
+        self._device_rows = self._padded_rows
+        if is_packable(self.network.network):
+            head_size = self.network.network.encoder.layer[0].attention.self.attention_head_size
+            attention = attention_for(weight.device, weight.dtype, head_size)
+            self._packed_network = PackedNetwork(self.network.network, self.network.layers, attention)
+            self._device_rows = self._packed_rows
+            self.packed = True
+        how = f"packed with {self._packed_network.attention} attention" if self.packed else "padded"
+        self.numerics["batches"] = f"{how}, rows made on the device"
+        self.description += f", {how}"
+
+    def results(
+        self, batches: Iterable[WindowBatch], form: RowFormat, streams: int
+    ) -> Iterator[NDArray[np.floating[Any]]]:
+        """See `PaddedRuntime.results`."""
+        make = self._device_rows
+        if make is None:
+            return super().results(batches, form, streams)
+        return in_flight((partial(self._finished, make, one, form) for one in batches), self._torch_device, streams)
+
+    def _finished(self, make: _DeviceRows, batch: WindowBatch, form: RowFormat) -> torch.Tensor:
         with self._running():
-            return pool_on_device(self._run(input_ids, attention_mask), window, first, last)
+            return finished(make(batch), form)
+
+    def _packed_rows(self, batch: WindowBatch) -> torch.Tensor:
+        begins = batch.bounds[batch.window]
+        return pool_on_device(self._packed_network.states(batch), begins + batch.first, begins + batch.last)
+
+    def _padded_rows(self, batch: WindowBatch) -> torch.Tensor:
+        states = self._run(*padded(batch, self.pad_id))
+        begins = batch.window * states.shape[1]
+        return pool_on_device([states.flatten(0, 1)], begins + batch.first, begins + batch.last)
 
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:
@@ -101,28 +142,7 @@ class TorchRuntime(PaddedRuntime):
             raise
 
     def _run(self, input_ids: Ints, attention_mask: Ints) -> Any:
-        return self.network(*(torch.from_numpy(given).to(self.device) for given in (input_ids, attention_mask)))
-
-
-def pool_on_device(states: torch.Tensor, window: Ints, first: Ints, last: Ints) -> NDArray[np.float32]:
-    """As `padding.pool`, on the device of the states (batch, length, dim); only the rows (m, dim) go to the host.
-
-    Tokens are added one after the other: the second tokens of all rows at once, then the third tokens, and so on. So
-    the result is the same in every run, unlike with the atomic additions of `index_add_`, and only the rows take memory
-    besides the states.
-    """
-    sizes = last - first
-    order = np.argsort(-sizes, kind="stable")  # so that the rows that have an nth token come first
-    window, first, sizes = window[order], first[order], sizes[order]
-    windows, places = (torch.from_numpy(given).to(states.device) for given in (window, first))
-    sums = states[windows, places].float()
-    for step in range(1, int(sizes.max(initial=1))):
-        longer = int(np.searchsorted(-sizes, -step, side="left"))  # rows of more than `step` tokens
-        sums[:longer] += states[windows[:longer], places[:longer] + step].float()
-    sums /= torch.from_numpy(sizes).to(states.device)[:, None]
-    pooled = np.empty(tuple(sums.shape), np.float32)
-    pooled[order] = sums.cpu().numpy()
-    return pooled
+        return self.network(*(to_device(given, self._torch_device) for given in (input_ids, attention_mask)))
 
 
 class SelectedLayers(torch.nn.Module):  # type: ignore[misc]

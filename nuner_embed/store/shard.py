@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -147,23 +147,19 @@ def write_shard(
     return entry, coverage, paths
 
 
-def cast(embedded: "RowEmbeddings", dtype: Dtype, name: str) -> "RowEmbeddings":
-    """Casts the vectors of a shard to the dtype of the store.
+def require_finite(embedded: "RowEmbeddings", name: str) -> None:
+    """Raises StoreError, naming the shard, if a number of its vectors is not finite in their dtype.
 
-    Raises:
-        StoreError: a number is not finite in this dtype.
+    A number that was too large for float16 is infinite there, and one that was infinite before is NaN.
     """
     vectors = embedded.vectors
-    with np.errstate(over="ignore"):
-        stored = vectors.astype(dtype, copy=False)
-    if not np.isfinite(stored).all():
-        if np.isfinite(vectors).all():
-            raise StoreError(f"{name}: a number is too large for {dtype}; use --dtype float32")
-        raise StoreError(
-            f"{name}: the encoder gave a number that is not finite; the cause is its weights, or a precision other "
-            "than f32"
-        )
-    return replace(embedded, vectors=stored)
+    if np.isfinite(vectors).all():
+        return
+    if vectors.dtype == np.float16 and not np.isnan(vectors).any():
+        raise StoreError(f"{name}: a number is too large for float16; use --dtype float32")
+    raise StoreError(
+        f"{name}: the encoder gave a number that is not finite; the cause is its weights, or a precision other than f32"
+    )
 
 
 def rows_as_arrow(table: TokenTable, embedded: "RowEmbeddings", granularity: Granularity) -> pa.Table:

@@ -12,12 +12,12 @@ MAPPING = {
     "export": "nuner_embed/export",
     "indexes": "nuner_embed/indexes",
 }
-SUFFIXES = (".py", ".typed", ".jsonl", ".txt", ".html", ".svg")
+SUFFIXES = (".py", ".typed", ".jsonl", ".txt", ".html", ".svg", ".onnx")
 SHIPPED = "nuner_embed/bundled/nuner_mini"
 
 
 def expected_files(root: Path = ROOT) -> set[str]:
-    """What an installation must hold: modules, the typing marker, templates, the bundled corpus, the shipped model."""
+    """What an installation must hold: modules, the typing marker, templates, small graphs, a corpus, the model."""
     return {
         f"{place}/{path.relative_to(root / folder).as_posix()}"
         for folder, place in MAPPING.items()

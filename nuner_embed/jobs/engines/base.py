@@ -9,7 +9,7 @@ from nuner_embed.encoders.mentions import embed_detected
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.jobs.options import JobOptions
 from nuner_embed.store.layout import Suffix, shard_name
-from nuner_embed.store.shard import ShardEntry, cast, write_shard
+from nuner_embed.store.shard import ShardEntry, require_finite, write_shard
 from nuner_embed.tables import RowEmbeddings, TokenTable
 
 
@@ -59,10 +59,11 @@ class ShardTask:
         """
         options = self.options
         if options.detector:
-            embedded = embed_detected(encoder, table, options.detector, options.overflow, on_batch)
+            embedded = embed_detected(encoder, table, options.detector, options.overflow, on_batch, options.dtype)
         else:
-            embedded = encoder.encode_rows(table, options.granularity, options.overflow, on_batch)
-        return cast(embedded, options.dtype, shard_name(index))
+            embedded = encoder.encode_rows(table, options.granularity, options.overflow, on_batch, options.dtype)
+        require_finite(embedded, shard_name(index))
+        return embedded
 
     def write(self, table: TokenTable, embedded: RowEmbeddings, index: int) -> WrittenShard:
         """Writes the files of the shard with this number."""

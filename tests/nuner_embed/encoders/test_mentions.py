@@ -8,6 +8,8 @@ import pytest
 from fakes import HashSpec
 
 from nuner_embed.corpora.corpus import Corpus
+from nuner_embed.documents import Document
+from nuner_embed.encoders.mentions import Found, embed_detected
 from nuner_embed.errors import StoreError, StoreMismatch
 from nuner_embed.heads.detector import ProbeDetector
 from nuner_embed.heads.linear import ProbeWeights
@@ -44,6 +46,29 @@ def corpus(tmp_path_factory):
 def job(corpus, directory, spec=SPEC, **options):
     run_job(Corpus([corpus]), directory, JobOptions(spec, **{"granularity": "mention", **options}))
     return Store.open(directory)
+
+
+class TwoWords:
+    """Finds every word with the word after it."""
+
+    semantic_hash, facts = "", {}
+
+    def find(self, documents, words):
+        document = np.repeat(np.arange(len(documents)), np.diff(words.bounds))
+        pairs = np.flatnonzero(document[1:] == document[:-1])
+        start, end = words.start[pairs], words.end[pairs + 1]
+        return Found(document[pairs], start, end, [None] * len(pairs), np.ones(len(pairs)))
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_mentions_in_float16_are_averaged_from_float32(normalize):
+    encoder = replace(SPEC.load(), recipe=SPEC.load().recipe.replace(normalize=normalize))
+    table = encoder.tokenize([Document(str(i), text) for i, text in enumerate(TEXTS)], "word")
+    exact, half = (embed_detected(encoder, table, TwoWords(), dtype=dtype) for dtype in ("float32", "float16"))
+    assert len(exact.vectors) == len(half.vectors) > 0
+    assert half.found == exact.found
+    assert half.vectors.dtype == np.float16
+    np.testing.assert_array_equal(half.vectors, exact.vectors.astype(np.float16))
 
 
 def test_what_is_found_is_embedded_as_if_it_had_been_given(tmp_path, corpus):

@@ -148,6 +148,15 @@ def test_a_window_that_never_fits_is_said_so():
         encoder.encode([Document("a", "the ferry left at seven")])
 
 
+@pytest.mark.parametrize("normalize", [False, True])
+def test_rows_in_float16_are_those_in_float32_cast(normalize):
+    encoder = hash_encoder(batch_tokens=40, normalize=normalize)
+    table = tokenize(documents_of(["the ferry left", "", "at seven " * 30, "Zürich"]), encoder.tokenizer, "word")
+    exact, half = (encoder.encode_rows(table, "word", dtype=dtype).vectors for dtype in ("float32", "float16"))
+    assert (exact.dtype, half.dtype) == (np.float32, np.float16)
+    np.testing.assert_array_equal(half, exact.astype(np.float16))
+
+
 def test_normalized_rows_have_unit_length():
     (result,) = hash_encoder(normalize=True).encode([Document("a", "the ferry left")])
     np.testing.assert_allclose(np.linalg.norm(result.vectors, axis=1), 1, rtol=1e-6)

@@ -217,11 +217,14 @@ def test_numbers_that_a_dtype_cannot_hold(corpus_file, tmp_path, monkeypatch):
 
     states = HashRuntime.states
     monkeypatch.setattr(HashRuntime, "states", lambda self, *batch: states(self, *batch) * 1e6)
-    with pytest.raises(StoreError, match="too large for float16; use --dtype float32"):
+    with pytest.raises(StoreError, match="shard-00000: a number is too large for float16; use --dtype float32"):
         job(corpus_file, tmp_path / "s")
-    monkeypatch.setattr(HashRuntime, "states", lambda self, *batch: states(self, *batch) * np.float32(np.nan))
-    with pytest.raises(StoreError, match="not finite"):
-        job(corpus_file, tmp_path / "n")
+    job(corpus_file, tmp_path / "l", dtype="float32")
+    for broken in (np.nan, np.inf):
+        monkeypatch.setattr(HashRuntime, "states", lambda self, *batch: np.abs(states(self, *batch)) + broken)  # noqa: B023
+        for dtype in ("float16", "float32"):
+            with pytest.raises(StoreError, match="shard-00000: the encoder gave a number that is not finite"):
+                job(corpus_file, tmp_path / f"{broken}-{dtype}", dtype=dtype)
 
 
 def test_a_disk_that_is_too_small_is_seen_before_anything_is_written(corpus_file, tmp_path, monkeypatch):

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import torch
 from fakes import HashRuntime, tiny_model
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from windows import batch_of, some_rows
 
 from nuner_embed import export_onnx, load_encoder
 from nuner_embed.doctor import diagnose
 from nuner_embed.errors import OutOfMemory, RuntimeUnavailable
 from nuner_embed.models.resolver import locate
-from nuner_embed.runtimes.base import Runtime, RuntimeOptions, WindowBatch, memory_errors
+from nuner_embed.runtimes.base import RowFormat, Runtime, RuntimeOptions, WindowBatch, memory_errors
 from nuner_embed.runtimes.padding import cut_batches, in_order, pad, pool
 from nuner_embed.runtimes.registry import CHOICES, RUNTIMES, Entry, load_runtime, require_fitting
 from nuner_embed.runtimes.selection import choose, measure
-from nuner_embed.runtimes.torch import pool_on_device
 
 
 class OneLength(HashRuntime):
@@ -45,33 +45,43 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module", params=[*FAKES, *RUNTIMES])
+# Those that make rows on a GPU do so here on the CPU, by the same code.
+ON_DEVICE = ("onnx", "torch")
+
+
+@pytest.fixture(scope="module", params=[*FAKES, *RUNTIMES, *(f"{name}, rows on the device" for name in ON_DEVICE)])
 def runtime(request, folder):
     if request.param in FAKES:
         return FAKES[request.param]()
-    entry = RUNTIMES[request.param]
+    name, _, on_device = request.param.partition(", ")
+    entry = RUNTIMES[name]
     if not entry.installed:
-        pytest.skip(f"{request.param} is not installed")
+        pytest.skip(f"{name} is not installed")
     model = locate(str(folder / entry.runs))
-    return load_runtime(model, model.recipe, request.param, RuntimeOptions(device="cpu", precision="f32", threads=1))
+    loaded = load_runtime(model, model.recipe, name, RuntimeOptions(device="cpu", precision="f32", threads=1))
+    if on_device:
+        loaded.make_rows_on_device()
+    return loaded
 
 
-def batch_of(lengths, rows):
-    """Windows of made-up tokens, and rows given as window, first token and one past the last."""
-    ids = np.random.default_rng(len(lengths)).integers(5, 300, sum(lengths)).astype(np.int32)
-    window, first, last = np.array(rows, np.int64).reshape(-1, 3).T
-    return WindowBatch(ids, np.cumsum([0, *lengths]), window, first, last)
+def meddle(runtime, monkeypatch, before):
+    """Has `before` called with the number of tokens, padding included, before each pass through the network."""
+    owner, name = next(
+        (owner, name)
+        for owner, name in (
+            (getattr(runtime, "_packed_network", None), "states"),
+            (runtime if getattr(runtime, "_pooling", None) else None, "_bound"),
+            (runtime, "states"),
+        )
+        if owner is not None
+    )
+    run = getattr(owner, name)
 
+    def meddled(*given):
+        before(len(given[0].ids) if isinstance(given[0], WindowBatch) else given[0].size)
+        return run(*given)
 
-def some_rows(lengths, seed=0):
-    """Rows of every length in no order, nested ones and equal ones among them."""
-    chance, rows = np.random.default_rng(seed), []
-    for window, length in enumerate(lengths):
-        for _ in range(4):
-            first, last = sorted(chance.choice(length + 1, 2, replace=False).tolist())
-            rows.append((window, first, last))
-        rows.append((window, 0, length))
-    return [rows[i] for i in chance.permutation(len(rows))]
+    monkeypatch.setattr(owner, name, meddled)
 
 
 LENGTHS = [3, 17, 3, 1, 30, 9, 17, 2, 30, 5, 1, 12]
@@ -143,19 +153,18 @@ def test_every_pass_is_told(runtime):
     assert sum(one.tokens for one in done) == len(BATCH.ids)
     assert {one.batch_tokens for one in done} == {40}
     assert all(one.tokens + one.padding <= 40 for one in done)
-    assert any(one.padding for one in done) == runtime.padding
+    assert any(one.padding for one in done) == (runtime.padding and not runtime.packed)
     assert len(done) > 3
 
 
 def test_where_memory_runs_out_the_budget_halves_and_the_rows_stay(runtime, monkeypatch):
-    expected, states = runtime.rows(BATCH, 10_000), runtime.states
+    expected = runtime.rows(BATCH, 10_000)
 
-    def scarce(input_ids, attention_mask):
-        if input_ids.size > 60:
-            raise OutOfMemory(f"{input_ids.size} tokens")
-        return states(input_ids, attention_mask)
+    def scarce(tokens):
+        if tokens > 60:
+            raise OutOfMemory(f"{tokens} tokens")
 
-    monkeypatch.setattr(runtime, "states", scarce)
+    meddle(runtime, monkeypatch, scarce)
     done = []
     np.testing.assert_allclose(runtime.rows(BATCH, 10_000, done.append), expected, atol=1e-5)
     assert sum(one.tokens for one in done) == len(BATCH.ids)
@@ -167,12 +176,48 @@ def test_where_memory_runs_out_the_budget_halves_and_the_rows_stay(runtime, monk
 
 
 def test_what_fails_otherwise_is_raised_as_it_is(runtime, monkeypatch):
-    def fail(input_ids, attention_mask):
+    def fail(tokens):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(runtime, "states", fail)
+    meddle(runtime, monkeypatch, fail)
     with pytest.raises(ZeroDivisionError):
         runtime.rows(BATCH, 64)
+
+
+def test_a_window_that_fits_only_alone(runtime, monkeypatch):
+    """Where several batches run at a time, another one may have taken the memory."""
+    expected, alone = runtime.rows(BATCH, 1), []
+
+    def scarce(tokens):
+        if not alone:
+            alone.append(True)
+            raise OutOfMemory("for now")
+
+    meddle(runtime, monkeypatch, scarce)
+    if runtime.streams == 1:
+        with pytest.raises(OutOfMemory, match="one window of 30 tokens does not fit into memory"):
+            runtime.rows(BATCH, 1)
+    else:
+        done = []
+        np.testing.assert_allclose(runtime.rows(BATCH, 1, done.append), expected, atol=1e-6)
+        assert sum(one.tokens for one in done) == len(BATCH.ids)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_rows_are_scaled_in_float32_and_cast(runtime, expected, dtype, normalize):
+    form = RowFormat(dtype, normalize)
+    found = runtime.rows(BATCH, 40, form=form)
+    scaled = expected / np.linalg.norm(expected, axis=1, keepdims=True) if normalize else expected
+    assert found.dtype == dtype
+    tolerance = 1e-5 if dtype == "float32" else 1e-3
+    np.testing.assert_allclose(found, scaled, rtol=tolerance, atol=tolerance)
+    np.testing.assert_array_equal(found, runtime.rows(BATCH, 40, form=form))
+    if "batches" not in runtime.numerics:  # rows that NumPy makes: batch by batch they have the bits of all at once
+        whole = runtime.rows(BATCH, 40)
+        if normalize:
+            whole /= np.maximum(np.linalg.norm(whole, axis=1, keepdims=True), 1e-12)
+        np.testing.assert_array_equal(found, whole.astype(dtype))
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=30), st.integers(1, 200))
@@ -199,33 +244,21 @@ def test_results_come_in_order(streams):
     assert (threading.main_thread() in threads) == (streams == 1)
 
 
-@settings(max_examples=30)
-@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 39), st.integers(1, 40)), max_size=12))
-def test_pooling_where_the_states_are_gives_the_same_means(drawn):
-    states = np.random.default_rng(0).normal(size=(3, 40, 4)).astype(np.float32)
-    window, first, last = np.array([(w, a, max(a + 1, b)) for w, a, b in drawn], np.int64).reshape(-1, 3).T
-    pooled = pool_on_device(torch.from_numpy(states), window, first, last)
-    np.testing.assert_allclose(pooled, pool(states, window, first, last), rtol=1e-5, atol=1e-6)
-    rough = torch.from_numpy(states).bfloat16()  # added up in float32, as on the host
-    expected = pool(rough.float().numpy(), window, first, last)
-    np.testing.assert_allclose(pool_on_device(rough, window, first, last), expected, rtol=1e-5, atol=1e-6)
+def test_on_a_device_no_matrix_of_states_reaches_the_host(folder, monkeypatch):
+    for name in ON_DEVICE:
+        model = locate(str(folder / RUNTIMES[name].runs))
+        runtime = load_runtime(model, model.recipe, name, RuntimeOptions(device="cpu"))
+        expected = runtime.rows(BATCH, 64)
+        runtime.make_rows_on_device()
+        monkeypatch.setattr(runtime, "states", None)
+        np.testing.assert_allclose(runtime.rows(BATCH, 64), expected, atol=1e-6)
 
+        def fail(tokens):
+            raise torch.OutOfMemoryError("CUDA out of memory.\nmore lines")
 
-def test_torch_pools_on_its_device(folder, monkeypatch):
-    """A device that is not called "cpu" is taken for a GPU: no matrix of states may reach the host."""
-    model = locate(str(folder / "weights"))
-    runtime = load_runtime(model, model.recipe, "torch", RuntimeOptions(device="cpu"))
-    expected = runtime.rows(BATCH, 64)
-    monkeypatch.setattr(runtime, "device", torch.device("cpu"))
-    monkeypatch.setattr(runtime, "states", None)
-    np.testing.assert_allclose(runtime.rows(BATCH, 64), expected, atol=1e-6)
-
-    def fail(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory.\nmore lines")
-
-    monkeypatch.setattr(runtime, "_run", fail)
-    with pytest.raises(OutOfMemory, match=r"does not fit into memory \(CUDA out of memory\.\); use"):
-        runtime.rows(BATCH, 64)
+        meddle(runtime, monkeypatch, fail)
+        with pytest.raises(OutOfMemory, match=r"does not fit into memory \(CUDA out of memory\.\); use"):
+            runtime.rows(BATCH, 64)
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,17 @@
-"""Eight-bit weights that keep the embeddings: dynamic quantisation after smoothing.
+"""Eight-bit weights that keep the embeddings: a scale for each token of an activation, after smoothing.
+
+A product by a weight becomes MatMulInteger between plain operators: each token's activation is rounded with a scale of
+its own, so that an outlier in one token harms no other and a vector does not depend on the other texts of its batch.
 
 Smoothing (SmoothQuant, arXiv 2211.10438) divides each column of an activation by s and multiplies the weight's row by
-it, s = max|x|^a / max|w|^(1-a): outliers move from the activation, which has one scale, into the weight, which has one
-a channel. After BERT's layer norms s cannot be folded away, since the residual needs the same numbers: it costs a
-multiplication. benchmarks/int8.py measures this beside other recipes.
+it, s = max|x|^a / max|w|^(1-a): outliers move from the activation, which has one scale a token, into the weight, which
+has one a channel. After BERT's layer norms s cannot be folded away, since the residual needs the same numbers: it costs
+a multiplication. benchmarks/int8.py measures this beside other recipes.
 """
 
-import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,14 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from nuner_embed.export.onnx_file import is_large, save_graph
+from nuner_embed.export.onnx_file import save_graph
 from nuner_embed.models.onnx_export import graph_files
 from nuner_embed.runtimes.padding import PaddedIds
 
-ALPHA = 0.7  # the best of benchmarks/int8.py
+ALPHA = 0.6  # the best of benchmarks/int8.py
+# Unsigned with 128 for zero: signed weights saturate in the 16-bit sums of processors without VNNI.
+_ZERO, _TOP = 128, 127
 # attention's values and its output, by the names that architectures give them
 _VALUES = re.compile(r"/(value|v_proj|v_lin|value_proj)/")
 _OUTPUTS = re.compile(r"/(attention/output/dense|attention/dense|attn/Wo|out_proj|o_proj|out_lin)/")
@@ -46,15 +49,15 @@ def outputs(products: Products) -> list[str]:
     return [name for name in products if _OUTPUTS.search(name)]
 
 
-# What is tried, cheapest first: which products stay in fp32.
+# What is tried, cheapest first: which products stay in fp32. The second of a feed-forward block always does: its input
+# is so uneven that models which pass without it pass narrowly, and it costs no time.
 RECIPES: dict[str, Callable[[Products], list[str]]] = {
-    "smoothed": lambda products: [],
-    "smoothed, second feed-forward product left out": narrowing,
-    "smoothed, second feed-forward product and attention's values left out": lambda products: [
+    "second feed-forward product left out": narrowing,
+    "second feed-forward product and attention's values left out": lambda products: [
         *narrowing(products),
         *values(products),
     ],
-    "smoothed, second feed-forward product, attention's values and output left out": lambda products: [
+    "second feed-forward product, attention's values and output left out": lambda products: [
         *narrowing(products),
         *values(products),
         *outputs(products),
@@ -66,7 +69,7 @@ def quantise(
     graph: Path,
     target: Path,
     batches: Sequence[PaddedIds],
-    leave: Callable[[Products], list[str]] = RECIPES["smoothed"],
+    leave: Callable[[Products], list[str]] = narrowing,
 ) -> None:
     """Writes a copy of a graph whose products by a weight are in 8 bits; embeddings and attention stay as they are.
 
@@ -78,32 +81,16 @@ def quantise(
     """
     model = onnx.load(graph)
     products = weight_products(model)
-    smooth(model, activation_maxima(graph, products, batches), products)
-    smoothed = graph.with_name("smoothed.onnx")
-    save_graph(model, smoothed)
-    kept = [node.name for node in model.graph.node if node.op_type == "MatMul" and node.name not in products]
-    kept += leave(products)
-    large = is_large(sum(path.stat().st_size for path in graph_files(graph)))
-    logging.disable(logging.WARNING)  # onnxruntime advises a preparation that changes nothing here
-    try:
-        quantize_dynamic(
-            smoothed,
-            target,
-            op_types_to_quantize=["MatMul"],
-            nodes_to_exclude=kept,
-            per_channel=True,
-            weight_type=QuantType.QUInt8,  # signed weights saturate in the 16-bit sums of processors without VNNI
-            use_external_data_format=large,
-        )
-    finally:
-        logging.disable(logging.NOTSET)
-    for path in graph_files(smoothed):
-        path.unlink()
+    left = set(leave(products))
+    chosen = [name for name in products if name not in left]
+    smooth(model, activation_maxima(graph, chosen, batches), chosen)
+    round_products(model, chosen)
+    save_graph(model, target)
 
 
 def weight_products(model: Any) -> dict[str, tuple[int, int]]:
-    """The matrix products of an activation by a weight, with the weight's shape."""
-    shapes = {weight.name: tuple(weight.dims) for weight in model.graph.initializer}
+    """The products of an activation by a weight that is a matrix, with the weight's shape."""
+    shapes = {weight.name: tuple(weight.dims) for weight in model.graph.initializer if len(weight.dims) == 2}
     return {
         node.name: shapes[node.input[1]]
         for node in model.graph.node
@@ -151,6 +138,74 @@ def _smooth_one(
         weights[node.input[1]].CopyFrom(numpy_helper.from_array(scaled, node.input[1]))
         node.input[0] = smoothed
     return helper.make_node("Mul", [name, inverse], [smoothed], name=smoothed)
+
+
+def round_products(model: Any, products: Collection[str]) -> None:
+    """Lets products by a weight run in eight bits, in place, with a scale for each token and each column.
+
+    Args:
+        model: a graph in fp32.
+        products: the names of some of `weight_products`.
+    """
+    constants = {"zero": np.uint8(_ZERO), "top": np.float32(_TOP), "least": np.float32(1e-12), "one": np.float32(1)}
+    for name, constant in constants.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.array(constant), f"int8_{name}"))
+    weights = {weight.name: weight for weight in model.graph.initializer}
+    nodes, rounded = list(model.graph.node), set()
+    del model.graph.node[:]
+    for node in nodes:
+        if node.name not in products:
+            model.graph.node.append(node)
+            continue
+        activation, weight = node.input
+        if activation not in rounded:
+            model.graph.node.extend(_round_tokens(activation))
+        if weight not in rounded:  # layers may share one
+            model.graph.initializer.extend(_round_columns(weights[weight]))
+        rounded |= {activation, weight}
+        model.graph.node.extend(_multiply(activation, weight, node))
+    uses = {name for node in model.graph.node for name in node.input}
+    for name in rounded & weights.keys() - uses:
+        model.graph.initializer.remove(weights[name])
+
+
+def _round_tokens(x: str) -> list[Any]:
+    """The nodes that round an activation (..., tokens, columns) with a scale for each token."""
+    return [
+        _node("Abs", [x], f"{x}_size"),
+        helper.make_node("ReduceMax", [f"{x}_size"], [f"{x}_largest"], f"{x}_largest", axes=[-1], keepdims=1),
+        _node("Max", [f"{x}_largest", "int8_least"], f"{x}_range"),  # a token of zeros divides by nothing
+        _node("Div", [f"{x}_range", "int8_top"], f"{x}_scale"),
+        _node("Div", ["int8_top", f"{x}_range"], f"{x}_inverse"),
+        _node("Mul", [x, f"{x}_inverse"], f"{x}_steps"),
+        _node("QuantizeLinear", [f"{x}_steps", "int8_one", "int8_zero"], f"{x}_rounded"),
+    ]
+
+
+def _round_columns(weight: Any) -> list[Any]:
+    """A weight (rows, columns) in eight bits, and the scales of its columns."""
+    tensor = numpy_helper.to_array(weight)
+    scale = np.maximum(np.abs(tensor).max(axis=0) / _TOP, np.finfo(np.float32).tiny).astype(np.float32)
+    rounded = (np.rint(tensor / scale) + _ZERO).astype(np.uint8)
+    return [
+        numpy_helper.from_array(rounded, f"{weight.name}_rounded"),
+        numpy_helper.from_array(scale, f"{weight.name}_scale"),
+    ]
+
+
+def _multiply(x: str, weight: str, product: Any) -> list[Any]:
+    """The nodes that compute a product from the rounded activation and weight."""
+    name = product.name
+    return [
+        _node("MatMulInteger", [f"{x}_rounded", f"{weight}_rounded", "int8_zero", "int8_zero"], f"{name}_whole"),
+        helper.make_node("Cast", [f"{name}_whole"], [f"{name}_float"], f"{name}_float", to=onnx.TensorProto.FLOAT),
+        _node("Mul", [f"{name}_float", f"{weight}_scale"], f"{name}_columns"),
+        helper.make_node("Mul", [f"{name}_columns", f"{x}_scale"], product.output, name),
+    ]
+
+
+def _node(operator: str, inputs: list[str], output: str) -> Any:
+    return helper.make_node(operator, inputs, [output], output)
 
 
 def activation_maxima(

@@ -50,8 +50,8 @@ class Encoder(Protocol):
     def encode(self, documents: Texts) -> list[TokenEmbeddings]:
         """Token embeddings of texts or documents in input order.
 
-        The embeddings of a document do not depend on the other documents, except for rounding. An int8 export rounds
-        coarsely, because the activations of a batch share one scale.
+        The embeddings of a document do not depend on the other documents, except for rounding. The int8 graphs of
+        other programs round coarsely, where the activations of a batch share one scale.
 
         Raises:
             OutOfMemory: one window alone does not fit.

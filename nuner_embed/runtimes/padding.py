@@ -36,7 +36,8 @@ _POOLED_AT_ONCE = 65536  # tokens
 _SHORT = 7  # tokens
 # How far a vector may move, as a share of its length. For float32 this is far above the effect of another order of
 # summation (a cosine of 1 - 5e-7); padding moves the vectors of ConvBERT by 0.15 (cosine 0.988), those of MobileBERT by
-# 0.02 (0.9997). int8 has no entry: its scales are those of the whole batch, so a vector moves with its neighbours.
+# 0.02 (0.9997). int8 has no entry: in graphs of other programs its scales are those of the whole batch, so a vector
+# moves with its neighbours.
 NOISE = {"f32": 1e-3, "bf16": 0.05, "fp16": 0.05}
 
 

@@ -203,7 +203,7 @@ def items(examples: Examples, pieces: Any) -> list[dict[str, Any]]:
 
 def setup(settings: PretrainSettings) -> tuple[Prepared, HeldOut]:
     """The data; the same for every seed of order and dropout."""
-    shared = PretrainSettings(**{**settings.to_dict(), "seed": 0})
+    shared = replace(settings, seed=0)
     tokenizer = TextTokenizer.from_directory(locate(BASE).directory)
     prepared = prepare([data_file(DATA)], {}, tokenizer, shared, 256, lambda *_: None)
     return prepared, HeldOut(prepared, shared)
@@ -343,7 +343,7 @@ def main() -> None:
     runs += take_turns(partial(run_plain, short, "grouped"))
     more = []
     for seed in range(1, options.seeds):
-        more += take_turns(partial(run_ours, PretrainSettings(**{**settings.to_dict(), "seed": seed}), work))
+        more += take_turns(partial(run_ours, replace(settings, seed=seed), work))
     shutil.rmtree(work, ignore_errors=True)
     keep(
         "pretrain",

@@ -6,9 +6,9 @@ Three jobs: many short documents (eight words each), few long ones (a hundredth 
 25 words in which `--mentions detect` finds the rows. All texts are paragraphs of the books.
 
 Wall time is that of the job's own thread: its stages follow one another and add up to the job. CPU time is that of all
-threads of Python; what the process needs besides is the network. A stage does not count the stages within it. "The
-encoder alone" is the runtime's own time for the windows of the job, without anything around them, measured before and
-after the job in the same process; the smaller of both counts.
+threads of Python; what the process needs besides is the network and the tokenizer's own threads. A stage does not count
+the stages within it. "The encoder alone" is the runtime's own time for the windows of the job, without anything around
+them, measured after the job in the same process.
 
 With --no-network the runtime gives zeros at once, so that the rest of the job, the host's part, is measured alone: this
 is the rate that a faster processor or a GPU can be fed with.
@@ -182,7 +182,7 @@ def profile(corpus: Path, model: str, network: bool, **options: Any) -> dict[str
             seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     finally:
         loader.ModelSpec.load = load  # type: ignore[method-assign]
-    alone = min(made[0].alone() for _ in range(2)) if network else 0.0
+    alone = made[0].alone() if network else 0.0
     clock.wall[REST] = seconds - sum(clock.wall.values())
     clock.cpu.pop(RUNTIME, None)  # the network's, if it runs in this thread
     clock.cpu[NETWORK] = cpu - sum(clock.cpu.values())

@@ -257,15 +257,16 @@ def pool(states: NDArray[np.float32], window: Ints, first: Ints, last: Ints) -> 
         last: one past the row's last token, greater than `first`, (m,).
     """
     sizes = last - first
+    tokens = states.reshape(-1, states.shape[-1])
+    first = first + window * states.shape[1]
     if not len(sizes) or sizes.max() == 1:
-        alone: NDArray[np.float32] = states[window, first]
-        return alone
-    pooled = np.empty((len(sizes), states.shape[-1]), dtype=np.float32)
+        return tokens.take(first, axis=0)
+    pooled = np.empty((len(sizes), tokens.shape[1]), dtype=np.float32)
     for rows in np.array_split(np.arange(len(sizes)), 1 + int(sizes.sum()) // _POOLED_AT_ONCE):
         size = sizes[rows]
         begins = np.cumsum(size) - size
         place = np.arange(int(size.sum())) - np.repeat(begins - first[rows], size)
-        sums = np.add.reduceat(states[np.repeat(window[rows], size), place], begins, axis=0)
+        sums = np.add.reduceat(tokens.take(place, axis=0), begins, axis=0)
         pooled[rows] = sums / size[:, None].astype(np.float32)
     return pooled
 

@@ -18,7 +18,7 @@ from nuner_embed.errors import NunerEmbedError
 from nuner_embed.files import read_json
 from nuner_embed.models.concept_facts import Calibration, ConceptFacts
 from nuner_embed.models.tokenizer import TextTokenizer
-from nuner_embed.runtimes import parity, selection
+from nuner_embed.runtimes import parity, selection, weights_selection
 
 # what the tests measure of their tiny models is nobody else's business; processes that they start inherit it
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything reads it
@@ -31,6 +31,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # whose workers inherit it: what on
 os.fsync = os.fstat
 parity._PASSES = 1  # nobody looks at how fast something was here
 parity.BUDGETS = (512,)
+weights_selection.has_bf16 = lambda: False  # torch runs in f32 on every processor, but for tests that ask for bf16
 _WRITE = selection.write_json
 
 

@@ -21,6 +21,7 @@ from nuner_embed.runtimes.registry import load_runtime, require_fitting
 from nuner_embed.runtimes.selection import Choice, announce
 
 _SCHEMA_VERSION = 1
+_NARROWEST = 256  # dimensions; narrower networks are not worth some seconds of measuring
 _CANDIDATES: tuple[Precision, ...] = ("f32", "bf16")
 _LOG = logging.getLogger(__name__)
 
@@ -31,14 +32,16 @@ def choose_precision(
     """The requested precision; if none was requested, bf16 on a processor where bf16 is faster and passes its gate.
 
     The runtime measures and compares both on texts of this package, for some seconds; the figures are kept in the
-    user's cache folder. On CUDA nothing is chosen: f32 is the runtime's default there.
+    user's cache folder. Networks of fewer than 256 dimensions run in f32. On CUDA nothing is chosen: f32 is the
+    runtime's default there.
 
     Raises:
         RuntimeUnavailable: the runtime cannot run these files, is not installed, or lacks the device.
         ModelError: the files cannot be loaded.
     """
     name = require_fitting(model, runtime)
-    if options.precision != "auto" or not has_bf16() or _on_cuda(options.device):
+    narrow = model.config.hidden_size < _NARROWEST
+    if options.precision != "auto" or narrow or not has_bf16() or _on_cuda(options.device):
         return Choice(name, options.precision, None)
     memory = _memory(model, recipe, options)
     known = _remembered(memory)

@@ -24,6 +24,7 @@ def measured(monkeypatch, tmp_path):
 
     def set_up(*, units=True, f32=1000, bf16=2000, agreement=CLOSE):
         monkeypatch.setattr(weights_selection, "has_bf16", lambda: units)
+        monkeypatch.setattr(weights_selection, "_NARROWEST", 1)
         paces = {"f32": f32, "bf16": bf16}
 
         def speeds(runtime, reference):
@@ -63,10 +64,18 @@ def test_f32_runs_elsewhere(directory, measured, given):
     assert load_encoder(directory, device="cpu").runtime.precision == "f32"
 
 
+def test_a_narrow_network_is_not_measured(directory, measured, monkeypatch):
+    calls = measured()
+    monkeypatch.setattr(weights_selection, "_NARROWEST", 256)
+    assert load_encoder(directory, device="cpu").runtime.precision == "f32"
+    assert not calls
+
+
 def test_bf16_is_compared_with_f32_for_real(directory, monkeypatch, tmp_path):
     """Emulated where the processor has no units; whichever is faster, the vectors are those of the model."""
     monkeypatch.setenv("NUNER_EMBED_CACHE", str(tmp_path))
     monkeypatch.setattr(weights_selection, "has_bf16", lambda: True)
+    monkeypatch.setattr(weights_selection, "_NARROWEST", 1)
     found = load_encoder(directory, device="cpu").encode(["the ferry left at seven"])[0].vectors
     exact = load_encoder(directory, device="cpu", precision="f32").encode(["the ferry left at seven"])[0].vectors
     cosine = (found * exact).sum(axis=1) / np.linalg.norm(found, axis=1) / np.linalg.norm(exact, axis=1)

@@ -129,13 +129,14 @@ def test_what_is_remembered_and_damaged_is_made_anew_quietly(exported_bert, bert
     [
         {"tokens_per_second": {}}, {"tokens_per_second": {"x": 1}}, {"tokens_per_second": [1]}, {"agreement": None},
         {"agreement": {"min_cosine": 1}}, {"passed": "yes"}, {"bytes": "many"}, {"runtime": None},
+        {"streams": "two"},
     ],
 )  # fmt: skip
 def test_a_measurement_that_is_none(change):
     agreement = {"min_cosine": 1.0, "mean_cosine": 1.0, "max_abs": float("nan"), "neighbour_overlap": 1.0}
     values = {
         "runtime": "onnx", "precision": "f32", "description": "", "agreement": agreement, "passed": True, "bytes": 7,
-        "tokens_per_second": {"256": 9.5},
+        "streams": 1, "tokens_per_second": {"256": 9.5},
     }  # fmt: skip
     assert Measurement.from_dict(json.loads(json.dumps(values))).best == (256, 9.5)
     with pytest.raises(ValueError, match="."):

@@ -32,7 +32,7 @@ from common import WORK as ALL_WORK
 from common import data_file, exported, keep, machine
 
 from nuner_embed import Document, encode, load_encoder
-from nuner_embed.machine import cpu_features
+from nuner_embed.machine import cpu_features, has_bf16
 from nuner_embed.models.resolver import locate
 from nuner_embed.models.tokenizer import TextTokenizer
 
@@ -41,7 +41,7 @@ LAYERS, HIDDEN, INNER = 6, 384, 1536
 PEER = "sentence-transformers, torch f32"
 BUDGETS = (256, 512, 1024, 2048, 4096, 16384)
 # without such units bf16 is emulated, a hundred times slower than f32, and nobody would use it
-HAS_BF16 = bool({"avx512_bf16", "amx_bf16"} & set(cpu_features()))
+HAS_BF16 = has_bf16()
 ALONE = 1000  # texts for the encoder alone
 PLAIN_BATCH = 256  # fastembed's default
 

@@ -93,7 +93,9 @@ class OnnxRuntime(PaddedRuntime):
 
     @staticmethod
     def stream_counts(options: RuntimeOptions) -> tuple[int, ...]:
-        """One batch at a time in all threads, or one in each thread, which scales better with many threads."""
+        """On a CPU, one batch at a time in all threads, or one in each thread; on CUDA the runtime's own number."""
+        if choose_device(options.device, ort.get_available_providers()) == "cuda":
+            return (0,)
         return (options.streams,) if options.streams else tuple(dict.fromkeys((1, options.thread_count)))
 
     @staticmethod

@@ -177,7 +177,7 @@ def rows_as_arrow(table: TokenTable, embedded: "RowEmbeddings", granularity: Gra
             slices_as_arrow([document.text for document in documents], rows.document, rows.start, rows.end),
             labels.take(span_of_row),
             scores.take(span_of_row),
-            pa.array(rows.index.astype(np.int32)),
+            pa.array(rows.index),
         ],
         schema=row_schema(granularity),
     )

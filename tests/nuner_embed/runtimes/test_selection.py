@@ -304,3 +304,12 @@ def test_the_faster_number_of_streams_is_taken_and_pinned(made, cache, monkeypat
     assert ModelSpec(str(made)).pinned(slower.numerics).load().numerics == slower.numerics
     vectors = [one.encode(["the ferry left at seven"])[0].vectors for one in (encoder, slower)]
     np.testing.assert_allclose(*vectors, atol=1e-5)
+
+
+def test_streams_are_left_open_on_a_cpu_only(monkeypatch):
+    from nuner_embed.runtimes import onnx
+
+    assert onnx.OnnxRuntime.stream_counts(RuntimeOptions(device="cpu", threads=4)) == (1, 4)
+    assert onnx.OnnxRuntime.stream_counts(RuntimeOptions(device="cpu", threads=4, streams=2)) == (2,)
+    monkeypatch.setattr(onnx.ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    assert onnx.OnnxRuntime.stream_counts(RuntimeOptions(threads=4)) == (0,)

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -23,6 +24,7 @@ from nuner_embed.tables import TokenTable
 _MAIN = "__main__"
 _ONE_AT_A_TIME = threading.Lock()
 _PR_SET_PDEATHSIG = 1
+_ENDS_WITHIN = 5  # seconds
 
 
 class ProcessEngine:
@@ -148,10 +150,7 @@ class WorkerContext(SpawnContext):
 
     def why_one_ended(self) -> str:
         """Why a process ended too early, as far as known, and what to do about it."""
-        codes = []
-        for process in self._started:
-            process.join(5)
-            codes += [process.exitcode] if process.exitcode else []
+        codes = [code for process in self._started if (code := _exit_code(process))]
         if -signal.SIGKILL in codes:
             return (
                 "a worker process was killed, most likely because memory ran out; the same command with fewer "
@@ -167,6 +166,19 @@ class WorkerContext(SpawnContext):
             f"a worker process ended ({', '.join(sorted(ends)) or 'for an unknown reason'}); see its output above. "
             "The same command continues, also without --workers"
         )
+
+
+def _exit_code(process: SpawnProcess) -> int | None:
+    """The exit code of a process that ends; None where the process lives on.
+
+    The pool's own thread waits for its processes too: whoever comes second finds no child, and no code until the first
+    has noted it.
+    """
+    process.join(_ENDS_WITHIN)
+    until = time.monotonic() + 1
+    while process.exitcode is None and time.monotonic() < until:
+        time.sleep(0.01)
+    return process.exitcode
 
 
 class _Process(SpawnProcess):

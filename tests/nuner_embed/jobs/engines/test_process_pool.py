@@ -114,3 +114,22 @@ def test_from_within_a_running_event_loop(corpus, expected, tmp_path):
 
     assert asyncio.run(cell()).documents == 200
     assert fingerprint(tmp_path / "store") == expected
+
+
+def test_a_code_that_another_thread_is_about_to_note_is_waited_for():
+    class Reaped:
+        """A killed process for which the pool's own thread waited first."""
+
+        reads = 0
+
+        def join(self, seconds):
+            pass
+
+        @property
+        def exitcode(self):
+            self.reads += 1
+            return -9 if self.reads > 3 else None
+
+    context = WorkerContext(())
+    context._started.append(Reaped())
+    assert "was killed, most likely because memory ran out" in context.why_one_ended()

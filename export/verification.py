@@ -19,7 +19,8 @@ from nuner_embed.models.resolver import GraphModel, Model, TransformersModel, gr
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.models.weights import has_weights
 from nuner_embed.runtimes.base import Runtime, RuntimeOptions
-from nuner_embed.runtimes.parity import GATES, Measurement, Reference, speeds
+from nuner_embed.runtimes.measurements import Measurement
+from nuner_embed.runtimes.parity import GATES, Reference, speeds
 from nuner_embed.runtimes.registry import require
 from nuner_embed.runtimes.selection import measure, measure_unfused
 

@@ -18,8 +18,7 @@ from nuner_embed.indexes.vectors import Metric
 from nuner_embed.limits import MIB, VECTOR_WIDTH
 from nuner_embed.metadata import Count, Fraction, Positive, Sha256, convert, read_object
 from nuner_embed.models.recipe import Recipe
-from nuner_embed.store.shard import Dtype
-from nuner_embed.tables import Granularity
+from nuner_embed.tables import Dtype, Granularity
 
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"

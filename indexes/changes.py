@@ -24,8 +24,8 @@ from nuner_embed.indexes.directory import KIND, changing_alone, new_segment, par
 from nuner_embed.indexes.segment import Segment
 from nuner_embed.indexes.vectors import CHUNK_ROWS, Metric, prepared, require_metric
 from nuner_embed.store.reader import Shard, Store
-from nuner_embed.store.shard import GROUP_ROWS, Dtype
-from nuner_embed.tables import Granularity
+from nuner_embed.store.shard import GROUP_ROWS
+from nuner_embed.tables import Dtype, Granularity
 
 
 class NumericsDiffer(UserWarning):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nuner_embed.documents import Document, Span
 
+Dtype = Literal["float16", "float32"]  # of rows
 Granularity = Literal["token", "word", "mention"]
 Overflow = Literal["window", "truncate", "error"]
 Ints = NDArray[np.int64]

@@ -18,7 +18,7 @@ from nuner_embed.errors import NunerEmbedError
 from nuner_embed.files import read_json
 from nuner_embed.models.concept_facts import Calibration, ConceptFacts
 from nuner_embed.models.tokenizer import TextTokenizer
-from nuner_embed.runtimes import parity, selection, weights_selection
+from nuner_embed.runtimes import measurements, parity, selection, weights_selection
 
 # what the tests measure of their tiny models is nobody else's business; processes that they start inherit it
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything reads it
@@ -32,7 +32,7 @@ os.fsync = os.fstat
 parity._PASSES = 1  # nobody looks at how fast something was here
 parity.BUDGETS = (512,)
 weights_selection.has_bf16 = lambda: False  # torch runs in f32 on every processor, but for tests that ask for bf16
-_WRITE = selection.write_json
+_WRITE = measurements.write_json
 
 
 def _keep_the_first(path, rows):
@@ -43,7 +43,7 @@ def _keep_the_first(path, rows):
     _WRITE(path, rows)
 
 
-selection.write_json = _keep_the_first
+measurements.write_json = _keep_the_first
 _CANDIDATES = selection._candidates  # of which the tests' default model takes the first, ONNX Runtime
 
 

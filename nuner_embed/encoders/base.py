@@ -6,8 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 from nuner_embed.arguments import Texts
 from nuner_embed.documents import Document
 from nuner_embed.models.recipe import Recipe
-from nuner_embed.runtimes.base import RowDtype
-from nuner_embed.tables import Granularity, Overflow, RowEmbeddings, TokenEmbeddings, TokenTable
+from nuner_embed.tables import Dtype, Granularity, Overflow, RowEmbeddings, TokenEmbeddings, TokenTable
 
 
 @runtime_checkable
@@ -68,7 +67,7 @@ class Encoder(Protocol):
         granularity: Granularity,
         overflow: Overflow = "window",
         on_batch: Callable[[int], None] = lambda tokens: None,
-        dtype: RowDtype = "float32",
+        dtype: Dtype = "float32",
     ) -> RowEmbeddings:
         """Embeds the rows of a token table.
 

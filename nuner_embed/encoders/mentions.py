@@ -12,9 +12,9 @@ from nuner_embed.documents import Document, Span
 from nuner_embed.encoders.text import TextEncoder
 from nuner_embed.encoders.tokens import make_rows
 from nuner_embed.models.recipe import Pooling
-from nuner_embed.runtimes.base import RowDtype, RowFormat
+from nuner_embed.runtimes.base import RowFormat
 from nuner_embed.runtimes.padding import pool
-from nuner_embed.tables import Ints, Overflow, RowEmbeddings, RowTable, TokenTable
+from nuner_embed.tables import Dtype, Ints, Overflow, RowEmbeddings, RowTable, TokenTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def embed_detected(
     detector: SpanFinder,
     overflow: Overflow = "window",
     on_batch: Callable[[int], None] = lambda tokens: None,
-    dtype: RowDtype = "float32",
+    dtype: Dtype = "float32",
 ) -> RowEmbeddings:
     """Embeds the mentions that a detector finds; each row is the mean of the mention's tokens.
 
@@ -137,7 +137,7 @@ class _EmbeddedTokens:
         place[embedded.rows.first] = np.arange(len(embedded.vectors))
         return cls(table, embedded, place, table.bounds[1:] - embedded.dropped_tokens, encoder.recipe.normalize)
 
-    def means(self, first: Ints, last: Ints, dtype: RowDtype = "float32") -> NDArray[np.floating[Any]]:
+    def means(self, first: Ints, last: Ints, dtype: Dtype = "float32") -> NDArray[np.floating[Any]]:
         """The mean vectors of the tokens `first` to `last` - 1, (n, dim)."""
         vectors = pool(self.embedded.vectors[None], np.zeros_like(first), self.place[first], self.place[last - 1] + 1)
         return RowFormat(dtype, self.normalize).apply(vectors)
@@ -149,7 +149,7 @@ class _EmbeddedTokens:
         bounds = np.searchsorted(words.document, np.arange(len(self.table.documents) + 1))
         return WordFeatures(bounds, words.start, words.end, self.means(words.first, words.last))
 
-    def mentions(self, found: Found, dtype: RowDtype) -> RowEmbeddings:
+    def mentions(self, found: Found, dtype: Dtype) -> RowEmbeddings:
         """The mentions as rows, without those that have no embedded token."""
         first, whole = self.table.covering(found.document, found.start, found.end)
         kept = (first < whole) & (first < self.limit[found.document])

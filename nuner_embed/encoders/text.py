@@ -15,8 +15,9 @@ from nuner_embed.errors import ModelError
 from nuner_embed.files import hash_of
 from nuner_embed.models.recipe import Recipe, semantic_hash
 from nuner_embed.models.tokenizer import TextTokenizer
-from nuner_embed.runtimes.base import Pass, RowDtype, RowFormat, Runtime, WindowBatch
+from nuner_embed.runtimes.base import Pass, RowFormat, Runtime, WindowBatch
 from nuner_embed.tables import (
+    Dtype,
     Granularity,
     Overflow,
     Placement,
@@ -106,7 +107,7 @@ class TextEncoder:
         granularity: Granularity,
         overflow: Overflow = "window",
         on_batch: Callable[[int], None] = lambda tokens: None,
-        dtype: RowDtype = "float32",
+        dtype: Dtype = "float32",
     ) -> RowEmbeddings:
         """See `Encoder.encode_rows`."""
         rows = make_rows(table, granularity, self.recipe.pooling)

@@ -6,8 +6,7 @@ from typing import Any, Protocol, Self, get_args
 from nuner_embed.encoders.loader import ModelSpec
 from nuner_embed.encoders.mentions import SpanFinder
 from nuner_embed.encoders.text import TextEncoder
-from nuner_embed.store.shard import Dtype
-from nuner_embed.tables import Granularity, Overflow
+from nuner_embed.tables import Dtype, Granularity, Overflow
 
 
 class EncoderSpec(Protocol):

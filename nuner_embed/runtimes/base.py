@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from nuner_embed.errors import OutOfMemory
 from nuner_embed.machine import cores
+from nuner_embed.tables import Dtype
 
 RuntimeName = str  # a key of `registry.RUNTIMES`, or "auto"
 Precision = Literal["auto", "f32", "bf16", "fp16", "int8"]
-RowDtype = Literal["float16", "float32"]
 # Measured by benchmarks/gpu.py on an H200: smaller batches are no faster, larger ones slower.
 CUDA_BATCH_TOKENS = 16384
 # Words in the errors of torch, ONNX Runtime and OpenVINO when memory has run out.
@@ -87,7 +87,7 @@ class RowFormat:
         normalize: whether rows are scaled to length 1.
     """
 
-    dtype: RowDtype = "float32"
+    dtype: Dtype = "float32"
     normalize: bool = False
     SHORTEST: ClassVar[float] = 1e-12  # a shorter row is divided by this
 

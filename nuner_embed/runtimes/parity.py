@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from nuner_embed.errors import ModelError
 from nuner_embed.files import atomic_write, opened_at_once
 from nuner_embed.limits import REFERENCE_BYTES
-from nuner_embed.metadata import convert
 from nuner_embed.models.tokenizer import TextTokenizer
-from nuner_embed.runtimes.base import Precision, Runtime, WindowBatch
+from nuner_embed.runtimes.base import Runtime, WindowBatch
 
 _TOKENS = 2000
 # Batch budgets in tokens for measuring the speed on a CPU, from small caches to processors with matrix units;
@@ -247,55 +246,6 @@ class Agreement:
             and self.neighbour_overlap >= gate.neighbour_overlap
             and bool(np.isfinite(self.max_abs))
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """A runtime measured on this machine, and compared with the reference.
-
-    Attributes:
-        runtime: its name.
-        precision: of the arithmetic.
-        description: of the runtime, or the error.
-        agreement: with the reference; None if the runtime does not run.
-        streams: number of batches that ran at a time.
-        tokens_per_second: by batch budget.
-        passed: whether the runtime reaches the gate of its precision.
-        bytes: size of the files that it runs.
-    """
-
-    runtime: str
-    precision: Precision
-    description: str
-    agreement: Agreement | None
-    streams: int
-    tokens_per_second: dict[int, float]
-    passed: bool
-    bytes: int
-
-    @property
-    def best(self) -> tuple[int, float]:
-        """The fastest batch budget, and its speed in tokens per second."""
-        return max(self.tokens_per_second.items(), key=lambda pair: pair[1])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Reads what `to_dict` gave, through JSON or not.
-
-        Raises:
-            ValueError: the values are no measurement.
-        """
-        speeds = values.get("tokens_per_second") if isinstance(values, dict) else None
-        if not isinstance(speeds, dict) or not all(str(budget).isdecimal() for budget in speeds):
-            raise ValueError("a measurement without speeds by batch budget")
-        found = convert({**values, "tokens_per_second": {int(budget): speed for budget, speed in speeds.items()}}, cls)
-        if found.passed and not (found.agreement and speeds):
-            raise ValueError("a runtime that passed without having run")
-        return found
 
 
 def compare(runtime: Runtime, reference: Reference) -> Agreement:

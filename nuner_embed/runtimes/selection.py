@@ -12,18 +12,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nuner_embed.cache import cached
-from nuner_embed.errors import NunerEmbedError, RuntimeUnavailable
-from nuner_embed.files import hash_of, read_bytes, read_json, sha256_of, write_json
+from nuner_embed.errors import RuntimeUnavailable
+from nuner_embed.files import read_bytes, sha256_of
 from nuner_embed.limits import JSON_FILE_BYTES
 from nuner_embed.machine import cpu_name
 from nuner_embed.models.onnx_export import FUSED_FOLDER, graph_files
 from nuner_embed.models.resolver import GraphModel
 from nuner_embed.runtimes.base import CUDA_BATCH_TOKENS, Precision, RuntimeName, RuntimeOptions
-from nuner_embed.runtimes.parity import GATES, Measurement, Reference, compare, speeds
+from nuner_embed.runtimes.measurements import Measurement, announce, read_measurements, write_measurements
+from nuner_embed.runtimes.parity import GATES, Reference, speeds
 from nuner_embed.runtimes.registry import entry_of, load_runtime, require_fitting, running
 
 SCHEMA_VERSION = 2
+_KIND = "runtimes"
 _LOG = logging.getLogger(__name__)
 _ONE_BUDGET = 512  # tokens, for what is measured only to be compared, and for all once `_UNHURRIED` seconds are over
 _UNHURRIED = 10
@@ -86,18 +87,6 @@ def choose(model: GraphModel, runtime: RuntimeName, options: RuntimeOptions, bat
     return Choice(best.runtime, best.precision, batch_tokens or best.best[0], options.streams or best.streams)
 
 
-def announce(rows: list[Measurement], best: Measurement, *, known: bool) -> None:
-    """Logs which of several measured candidates is fastest; with less weight where that was known before."""
-    if len(rows) > 1:
-        others = [f"{row.runtime} {row.precision} {_pace(row)}" for row in rows if row is not best]
-        _LOG.log(
-            logging.DEBUG if known else logging.INFO,  # once on each machine
-            "fastest here: %s %s, %.0f tokens/s in batches of %d%s (%s)",
-            best.runtime, best.precision, best.best[1], best.best[0],
-            f", {best.streams} at a time" if best.streams > 1 else "", ", ".join(others),
-        )  # fmt: skip
-
-
 def _unverified(model: GraphModel, runtime: RuntimeName, options: RuntimeOptions, batch_tokens: int | None) -> Choice:
     _LOG.warning(
         "%s was never compared with its source; nuner-embed verify %s --source MODEL compares them",
@@ -108,12 +97,6 @@ def _unverified(model: GraphModel, runtime: RuntimeName, options: RuntimeOptions
     name = here[0] if runtime == "auto" and here else require_fitting(model, runtime)
     precision = model.export.arithmetic if options.precision == "auto" else options.precision
     return Choice(name, precision, batch_tokens)
-
-
-def _pace(row: Measurement) -> str:
-    if row.agreement is None:
-        return "does not run"
-    return f"{row.best[1]:,.0f}" if row.passed else "fails its gate"
 
 
 def _failure(row: Measurement) -> str:
@@ -149,10 +132,7 @@ def measure(model: GraphModel, options: RuntimeOptions, reference: Reference | N
             own = False  # it may work the next time
             rows.append(_failed(model, runtime, chosen, error))
     if own:
-        try:
-            write_json(_memory(model, options), [row.to_dict() for row in rows])
-        except (OSError, NunerEmbedError) as error:
-            _LOG.info("these figures cannot be kept, and will be measured again next time: %s", error)
+        write_measurements(_KIND, _key(model, options), rows)
     return rows
 
 
@@ -182,17 +162,7 @@ def _measure(
             budgets = (CUDA_BATCH_TOKENS,)
         tried.append((runtime, speeds(runtime, reference, budgets)))
     runtime, paces = max(tried, key=lambda one: max(one[1].values()))
-    agreement = compare(runtime, reference)
-    return Measurement(
-        runtime=name,
-        precision=options.precision,
-        description=runtime.description,
-        agreement=agreement,
-        streams=runtime.streams,
-        tokens_per_second=paces,
-        passed=agreement.passes(GATES[options.precision]),
-        bytes=_weight(model),
-    )
+    return Measurement.of(name, runtime, options.precision, reference, paces, _weight(model))
 
 
 def _failed(model: GraphModel, name: RuntimeName, options: RuntimeOptions, error: Exception) -> Measurement:
@@ -235,14 +205,10 @@ def _cuda_runtime(runtime: RuntimeName, device: str) -> RuntimeName | None:
 
 def remembered(model: GraphModel, options: RuntimeOptions) -> list[Measurement] | None:
     """Earlier figures for this file with these versions, threads and processor; None if there are none."""
-    try:
-        rows = read_json(_memory(model, options))
-        return [Measurement.from_dict(row) for row in rows] if isinstance(rows, list) else None
-    except (OSError, NunerEmbedError, ValueError):  # none or damaged: measured anew
-        return None
+    return read_measurements(_KIND, _key(model, options))
 
 
-def _memory(model: GraphModel, options: RuntimeOptions) -> Path:
+def _key(model: GraphModel, options: RuntimeOptions) -> dict[str, Any]:
     key: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "graph": model.export.graph_sha256,
@@ -255,7 +221,7 @@ def _memory(model: GraphModel, options: RuntimeOptions) -> Path:
     }
     if model.export.source is None:  # its reference is made by verify, and may change
         key["reference"] = sha256_of(model.reference)
-    return cached("runtimes", f"{hash_of(key)}.json")
+    return key
 
 
 def _text(path: Path) -> str:

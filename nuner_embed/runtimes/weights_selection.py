@@ -5,22 +5,21 @@ On a processor with units for bf16, f32 and bf16 are compared and measured once;
 
 import logging
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 from nuner_embed.bundled import bundled_texts
-from nuner_embed.cache import cached
-from nuner_embed.errors import NunerEmbedError
-from nuner_embed.files import hash_of, read_json, write_json
 from nuner_embed.machine import cpu_name, has_bf16
 from nuner_embed.models.recipe import Recipe
 from nuner_embed.models.resolver import TransformersModel
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.runtimes.base import Precision, RuntimeName, RuntimeOptions
-from nuner_embed.runtimes.parity import GATES, Measurement, Reference, compare, speeds
+from nuner_embed.runtimes.measurements import Measurement, announce, read_measurements, write_measurements
+from nuner_embed.runtimes.parity import Reference, speeds
 from nuner_embed.runtimes.registry import load_runtime, require_fitting
-from nuner_embed.runtimes.selection import Choice, announce
+from nuner_embed.runtimes.selection import Choice
 
 _SCHEMA_VERSION = 1
+_KIND = "precisions"
 _NARROWEST = 256  # dimensions; narrower networks are not worth some seconds of measuring
 _CANDIDATES: tuple[Precision, ...] = ("f32", "bf16")
 _LOG = logging.getLogger(__name__)
@@ -43,14 +42,13 @@ def choose_precision(
     narrow = model.config.hidden_size < _NARROWEST
     if options.precision != "auto" or narrow or not has_bf16() or _on_cuda(options.device):
         return Choice(name, options.precision, None)
-    memory = _memory(model, recipe, options)
-    known = _remembered(memory)
+    key = _key(model, recipe, options)
+    known = read_measurements(_KIND, key)
+    if known and not any(row.passed for row in known):
+        known = None
     rows = known or _measure(model, recipe, tokenizer, name, options)
     if known is None:
-        try:
-            write_json(memory, [row.to_dict() for row in rows])
-        except (OSError, NunerEmbedError) as error:
-            _LOG.info("these figures cannot be kept, and will be measured again next time: %s", error)
+        write_measurements(_KIND, key, rows)
     best = max((row for row in rows if row.passed), key=lambda row: row.best[1])
     announce(rows, best, known=known is not None)
     return Choice(name, best.precision, best.best[0])
@@ -74,36 +72,16 @@ def _measure(
         if reference is None:
             texts = bundled_texts()
             reference = Reference.make(loaded, tokenizer, texts, recipe.max_length, model.config.pad_id)
-        agreement = compare(loaded, reference)
-        pace = speeds(loaded, reference)
-        rows.append(
-            Measurement(
-                runtime=name,
-                precision=precision,
-                description=loaded.description,
-                agreement=agreement,
-                streams=loaded.streams,
-                tokens_per_second=pace,
-                passed=agreement.passes(GATES[precision]),
-                bytes=0,
-            )
-        )
+        paces = speeds(loaded, reference)
+        rows.append(Measurement.of(name, loaded, precision, reference, paces, size=0))
     return rows
 
 
-def _remembered(path: Path) -> list[Measurement] | None:
-    try:
-        rows = [Measurement.from_dict(row) for row in read_json(path)]
-    except (OSError, NunerEmbedError, ValueError, TypeError):  # none, or damaged: measured anew
-        return None
-    return rows if any(row.passed for row in rows) else None
-
-
-def _memory(model: TransformersModel, recipe: Recipe, options: RuntimeOptions) -> Path:
+def _key(model: TransformersModel, recipe: Recipe, options: RuntimeOptions) -> dict[str, Any]:
     import torch
     import transformers
 
-    key = {
+    return {
         "schema_version": _SCHEMA_VERSION,
         "weights": model.weights_sha256,
         "config": model.config.sha256,
@@ -112,4 +90,3 @@ def _memory(model: TransformersModel, recipe: Recipe, options: RuntimeOptions) -
         "cpu": cpu_name(),
         "threads": options.thread_count,
     }
-    return cached("precisions", f"{hash_of(key)}.json")

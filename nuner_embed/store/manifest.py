@@ -15,8 +15,8 @@ from nuner_embed.metadata import Count, Positive, Sha256
 from nuner_embed.models.recipe import Recipe
 from nuner_embed.printable import printable
 from nuner_embed.store.layout import MANIFEST_FILE, shard_name
-from nuner_embed.store.shard import Dtype, Hashes, ShardEntry, Sizes, require_files_of
-from nuner_embed.tables import Granularity, Overflow
+from nuner_embed.store.shard import Hashes, ShardEntry, Sizes, require_files_of
+from nuner_embed.tables import Dtype, Granularity, Overflow
 
 SCHEMA_VERSION = 4
 # The hash of a manifest's other values.

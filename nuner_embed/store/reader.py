@@ -18,8 +18,8 @@ from nuner_embed.printable import printable
 from nuner_embed.store.journal import Journal
 from nuner_embed.store.layout import SUFFIXES, Suffix
 from nuner_embed.store.manifest import checked, read_values
-from nuner_embed.store.shard import Dtype, Hashes, Sizes, document_schema, row_schema
-from nuner_embed.tables import Granularity
+from nuner_embed.store.shard import Hashes, Sizes, document_schema, row_schema
+from nuner_embed.tables import Dtype, Granularity
 
 # A `.npy` file begins with a header of 128 bytes; NumPy may write a longer one some day.
 _LONGEST_HEADER = 4096

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,6 @@ from nuner_embed.tables import Granularity, RowTable, TokenTable
 if TYPE_CHECKING:
     from nuner_embed.tables import RowEmbeddings
 
-Dtype = Literal["float16", "float32"]
 # Rows in a row group; a reader that looks up rows reads whole groups.
 GROUP_ROWS = 8192
 Hashes = dict[Suffix, Sha256]

@@ -14,7 +14,7 @@ from nuner_embed.errors import NunerEmbedError
 from nuner_embed.models.concept_facts import ConceptFacts
 from nuner_embed.models.delta import compose, ship
 from nuner_embed.models.snapshot import save_model
-from nuner_embed.runtimes.parity import Measurement
+from nuner_embed.runtimes.measurements import Measurement
 
 TEXTS = ["the ferry left at seven", "Zürich 7"]
 MANY = pytest.param(400, marks=pytest.mark.slow)

@@ -15,7 +15,8 @@ from nuner_embed.errors import OutOfMemory, RuntimeUnavailable
 from nuner_embed.models.resolver import locate
 from nuner_embed.runtimes import parity, selection
 from nuner_embed.runtimes.base import RuntimeOptions, WindowBatch
-from nuner_embed.runtimes.parity import GATES, Agreement, Measurement, Reference, compare, neighbour_overlap, speed
+from nuner_embed.runtimes.measurements import Measurement
+from nuner_embed.runtimes.parity import GATES, Agreement, Reference, compare, neighbour_overlap, speed
 from nuner_embed.runtimes.selection import choose, measure, remembered
 
 DOCUMENTS = [Document(str(i), "the ferry left at seven " * (1 + i % 7)) for i in range(60)]

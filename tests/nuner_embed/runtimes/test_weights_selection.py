@@ -5,7 +5,7 @@ import pytest
 from fakes import tiny_model
 
 from nuner_embed import load_encoder
-from nuner_embed.runtimes import weights_selection
+from nuner_embed.runtimes import measurements, weights_selection
 from nuner_embed.runtimes.parity import Agreement
 
 CLOSE, FAR = Agreement(0.9999, 0.9999, 0.1, 0.99), Agreement(0.99, 0.9999, 0.1, 0.99)
@@ -33,7 +33,7 @@ def measured(monkeypatch, tmp_path):
 
         monkeypatch.setattr(weights_selection, "speeds", speeds)
         monkeypatch.setattr(
-            weights_selection, "compare",
+            measurements, "compare",
             lambda runtime, reference: agreement if runtime.precision == "bf16" else Agreement(1.0, 1.0, 0.0, 1.0),
         )  # fmt: skip
         return calls

@@ -32,7 +32,6 @@ States = Callable[[Ints, Ints], NDArray[np.float32]]
 _T = TypeVar("_T")
 
 _SCHEMA_VERSION = 1
-_POOLED_AT_ONCE = 65536  # tokens
 _SHORT = 7  # tokens
 # How far a vector may move, as a share of its length. For float32 this is far above the effect of another order of
 # summation (a cosine of 1 - 5e-7); padding moves the vectors of ConvBERT by 0.15 (cosine 0.988), those of MobileBERT by
@@ -248,7 +247,7 @@ def in_order(calls: Iterable[Callable[[], _T]], streams: int) -> Iterator[_T]:
 
 
 def pool(states: NDArray[np.float32], window: Ints, first: Ints, last: Ints) -> NDArray[np.float32]:
-    """The mean of each row's tokens, (m, dim), gathered in parts: nested mentions may need far more than `states`.
+    """The mean of each row's tokens, (m, dim).
 
     Args:
         states: token embeddings of a batch, (batch, length, dim).
@@ -259,15 +258,16 @@ def pool(states: NDArray[np.float32], window: Ints, first: Ints, last: Ints) -> 
     sizes = last - first
     tokens = states.reshape(-1, states.shape[-1])
     first = first + window * states.shape[1]
-    if not len(sizes) or sizes.max() == 1:
-        return tokens.take(first, axis=0)
-    pooled = np.empty((len(sizes), tokens.shape[1]), dtype=np.float32)
-    for rows in np.array_split(np.arange(len(sizes)), 1 + int(sizes.sum()) // _POOLED_AT_ONCE):
-        size = sizes[rows]
-        begins = np.cumsum(size) - size
-        place = np.arange(int(size.sum())) - np.repeat(begins - first[rows], size)
-        sums = np.add.reduceat(tokens.take(place, axis=0), begins, axis=0)
-        pooled[rows] = sums / size[:, None].astype(np.float32)
+    pooled = tokens.take(first, axis=0)
+    several = np.flatnonzero(sizes > 1)
+    if len(several):
+        several = several[np.argsort(-sizes[several], kind="stable")]  # so that those with an n-th token come first
+        begins, sizes = first[several], sizes[several]
+        others = tokens.take(begins + 1, axis=0)
+        for step in range(2, int(sizes[0])):
+            longer = int(np.searchsorted(-sizes, -step))
+            others[:longer] += tokens.take(begins[:longer] + step, axis=0)
+        pooled[several] = (pooled[several] + others) / sizes[:, None].astype(np.float32)
     return pooled
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nuner_embed.arrays import write_array
+from nuner_embed.arrays import all_finite, write_array
 from nuner_embed.documents import ContentHash, Document, Span
 from nuner_embed.errors import StoreError
 from nuner_embed.files import naming, open_own, sha256_of, sync
@@ -152,7 +152,7 @@ def require_finite(embedded: "RowEmbeddings", name: str) -> None:
     A number that was too large for float16 is infinite there, and one that was infinite before is NaN.
     """
     vectors = embedded.vectors
-    if np.isfinite(vectors).all():
+    if all_finite(vectors):
         return
     if vectors.dtype == np.float16 and not np.isnan(vectors).any():
         raise StoreError(f"{name}: a number is too large for float16; use --dtype float32")

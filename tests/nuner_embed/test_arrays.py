@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.lib import format as npy
 
-from nuner_embed.arrays import map_array, parse_array
+from nuner_embed.arrays import all_finite, map_array, parse_array
 
 
 def test_headers_are_parsed_one_at_a_time(tmp_path, monkeypatch):
@@ -37,3 +37,14 @@ def test_what_is_no_array(tmp_path, data):
         map_array(tmp_path / "a.npy")
     with pytest.raises((ValueError, EOFError)):
         parse_array(data)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_a_number_that_is_not_finite_is_seen_wherever_it_is(dtype):
+    most = np.finfo(dtype).max
+    vectors = np.array([[most, -most, 0, -0.0, np.finfo(dtype).tiny]] * 40_000, dtype)
+    assert all_finite(vectors) and all_finite(vectors[:0]) and all_finite(vectors[:, :0]) and all_finite(vectors[::2])
+    for row, bad in ((0, np.nan), (39_999, np.inf), (26_215, -np.inf), (20_000, -np.nan)):
+        damaged = vectors.copy()
+        damaged[row, row % 5] = bad
+        assert not all_finite(damaged)

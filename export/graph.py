@@ -4,12 +4,14 @@ import contextlib
 import io
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import onnx
 import torch
+import transformers
 
 from nuner_embed.export.onnx_file import is_large, save_graph
 from nuner_embed.runtimes.torch import SelectedLayers, quiet_transformers
@@ -17,6 +19,7 @@ from nuner_embed.runtimes.torch import SelectedLayers, quiet_transformers
 OPSET = 17
 INPUTS = ("input_ids", "attention_mask")
 OUTPUT = "token_embeddings"
+_MASKS_FROM_POSITIONS = ((5, 4), (5, 8))  # the first and the last version of transformers
 
 
 def write_graph(network: SelectedLayers, path: Path) -> None:
@@ -28,7 +31,7 @@ def write_graph(network: SelectedLayers, path: Path) -> None:
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
     # torch prints the whole graph where an operator has no counterpart
     quiet = contextlib.redirect_stdout(io.StringIO())
-    with warnings.catch_warnings(), quiet, _eager_attention(network), _plain_functions(network):
+    with warnings.catch_warnings(), quiet, _eager_attention(network), _plain_functions(network), _traced_lengths():
         # Of torch's two exporters the tracing one is used on purpose, deprecated as it is: onnxruntime's optimiser
         # fuses its attention blocks and not those of the newer one, which run a fifth slower (2.13, 1.32).
         warnings.filterwarnings("ignore", category=DeprecationWarning)
@@ -84,4 +87,33 @@ def _plain_functions(network: torch.nn.Module) -> Iterator[None]:
                 plain = getattr(value, "_torchdynamo_inline", None)
                 if isinstance(value, torch.jit.ScriptFunction) and plain:
                     stack.enter_context(mock.patch.object(module, name, plain))
+        yield
+
+
+@contextlib.contextmanager
+def _traced_lengths() -> Iterator[None]:
+    """Lets transformers 5.4 to 5.8 make a mask while torch traces.
+
+    A traced length is a tensor, and these versions take a tensor for the positions that a mask was made from in earlier
+    versions, which they still accept: so they get positions.
+    """
+    if (
+        not _MASKS_FROM_POSITIONS[0]
+        <= tuple(map(int, transformers.__version__.split(".")[:2]))
+        <= _MASKS_FROM_POSITIONS[1]
+    ):
+        yield
+        return
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+
+    def from_positions(make: Callable[..., Any]) -> Callable[..., Any]:
+        def made(*, q_length: int | torch.Tensor, **rest: Any) -> Any:
+            traced = isinstance(q_length, torch.Tensor) and not q_length.ndim
+            return make(q_length=torch.arange(q_length) if traced else q_length, **rest)
+
+        return made
+
+    makers = {name: from_positions(ALL_MASK_ATTENTION_FUNCTIONS[name]) for name in ("eager", "sdpa")}
+    patched = mock.patch.dict(ALL_MASK_ATTENTION_FUNCTIONS._global_mapping, makers)
+    with patched, quiet_transformers():  # which says that positions are deprecated
         yield

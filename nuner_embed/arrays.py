@@ -109,7 +109,7 @@ def write_numbers(stream: IO[bytes], array: NDArray[Any]) -> None:
 
 
 def all_finite(vectors: NDArray[np.floating[Any]]) -> bool:
-    """Whether a matrix (n, dim) holds neither an infinity nor a NaN; eight times as fast in float16 as `np.isfinite`."""
+    """Whether a matrix (n, dim) holds neither an infinity nor a NaN; for float16 in an eighth of NumPy's time."""
     step = max(1, _CHECKED_AT_ONCE // max(1, vectors.shape[1]))
     parts = (vectors[begin : begin + step] for begin in range(0, len(vectors) if vectors.size else 0, step))
     if vectors.dtype != np.float16:

@@ -65,6 +65,7 @@ STAGES: list[tuple[Any, str, str]] = [
     (padding, "pad", "pad"),
     (padding, "pool", "pool"),
     (mentions, "pool", "pool"),
+    (mentions._EmbeddedTokens, "find", "find mentions"),
     (mentions._EmbeddedTokens, "mentions", "rows of mentions"),
     (base, "require_finite", "check the numbers"),
     (RowFormat, "apply", "scale and cast"),

@@ -1,6 +1,6 @@
 """Detected mentions: found from the embeddings of words, and embedded in the same pass."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Any, Protocol, Self
@@ -15,6 +15,8 @@ from nuner_embed.models.recipe import Pooling
 from nuner_embed.runtimes.base import RowFormat
 from nuner_embed.runtimes.padding import pool
 from nuner_embed.tables import Dtype, Ints, Overflow, RowEmbeddings, RowTable, TokenTable
+
+_WORDS_AT_ONCE = 8192  # whose vectors take 12 MiB of 384 numbers each: the C library uses such memory again
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,36 @@ class Found:
     labels: Sequence[str | None]
     scores: NDArray[np.floating[Any]]
 
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """The mentions of several groups of documents, at least one, whose documents are numbered throughout."""
+        return cls(
+            np.concatenate([part.document for part in parts]),
+            np.concatenate([part.start for part in parts]),
+            np.concatenate([part.end for part in parts]),
+            [label for part in parts for label in part.labels],
+            np.concatenate([part.scores for part in parts]),
+        )
+
+
+def _groups(bounds: Ints) -> Iterator[tuple[int, int]]:
+    """Cuts documents into groups of about `_WORDS_AT_ONCE` words; at least one group, even of no document.
+
+    Args:
+        bounds: document i has the words `bounds[i]` to `bounds[i + 1]`, (d + 1,).
+
+    Yields:
+        The number of the first document of a group, and one past its last.
+    """
+    begin, documents = 0, len(bounds) - 1
+    while True:
+        end = int(np.searchsorted(bounds, bounds[begin] + _WORDS_AT_ONCE, side="right")) - 1
+        end = min(documents, max(begin + 1, end))
+        yield begin, end
+        if end >= documents:
+            return
+        begin = end
+
 
 class SpanFinder(Protocol):
     """Finds the words that are mentions; can be pickled."""
@@ -78,7 +110,7 @@ class SpanFinder(Protocol):
         ...
 
     def find(self, documents: Sequence[Document], words: WordFeatures) -> Found:
-        """The mentions in documents whose words were embedded."""
+        """The mentions in documents whose words were embedded; those of a document depend on this document alone."""
         ...
 
 
@@ -107,7 +139,7 @@ def embed_detected(
         The mentions as rows; `found` holds a span for each.
     """
     tokens = _EmbeddedTokens.of(encoder, table, overflow, on_batch)
-    return tokens.mentions(detector.find(table.documents, tokens.words(encoder.recipe.pooling)), dtype)
+    return tokens.mentions(tokens.find(detector, encoder.recipe.pooling), dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +174,26 @@ class _EmbeddedTokens:
         vectors = pool(self.embedded.vectors[None], np.zeros_like(first), self.place[first], self.place[last - 1] + 1)
         return RowFormat(dtype, self.normalize).apply(vectors)
 
-    def words(self, pooling: Pooling) -> WordFeatures:
-        """The words that are wholly embedded, pooled as the recipe says."""
+    def find(self, detector: SpanFinder, pooling: Pooling) -> Found:
+        """What a detector finds in all documents, some documents after the others: few words' vectors stay in memory.
+
+        Args:
+            detector: see `embed_detected`.
+            pooling: of the tokens of a word.
+        """
         words = make_rows(self.table, "word", pooling)
-        words = words.keep(words.last <= self.limit[words.document])
+        words = words.keep(words.last <= self.limit[words.document])  # those that are wholly embedded
         bounds = np.searchsorted(words.document, np.arange(len(self.table.documents) + 1))
-        return WordFeatures(bounds, words.start, words.end, self.means(words.first, words.last))
+        found = []
+        for begin, end in _groups(bounds):
+            some = slice(bounds[begin], bounds[end])
+            vectors = self.means(words.first[some], words.last[some])
+            features = WordFeatures(
+                bounds[begin : end + 1] - bounds[begin], words.start[some], words.end[some], vectors
+            )
+            part = detector.find(self.table.documents[begin:end], features)
+            found.append(replace(part, document=part.document + begin))
+        return Found.concatenate(found)
 
     def mentions(self, found: Found, dtype: Dtype) -> RowEmbeddings:
         """The mentions as rows, without those that have no embedded token."""

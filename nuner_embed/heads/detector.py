@@ -54,6 +54,7 @@ _CLOSING: Final = {")": "(", "]": "[", "}": "{", ">": "<"}
 _OPENING: Final = {opening: closing for closing, opening in _CLOSING.items()}
 _APOSTROPHES: Final = "'’"
 _POSSESSIVE: Final = frozenset(mark + "s" for mark in _APOSTROPHES)
+_NO_LAST_WORDS: Final = _LINKING | _PUNCTUATION | _POSSESSIVE | {"s"}  # though some stay, in a context
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,13 +175,16 @@ class GivenSpans:
 
 def _trimmed(runs: Runs, documents: Sequence[Document], features: WordFeatures) -> Runs:
     """Trims the ends of mentions, and drops mentions of function words and punctuation alone."""
-    words = [
-        document.text[start:end] for number, document in enumerate(documents) for start, end in features.words(number)
-    ]
+    owners = (np.searchsorted(features.bounds, runs.first, side="right") - 1).tolist()
     begins_text = np.isin(runs.first, features.bounds).tolist()
+    starts, ends = features.start.tolist(), features.end.tolist()
     first, last = runs.first.copy(), runs.last.copy()
-    for number, (a, b) in enumerate(zip(runs.first.tolist(), runs.last.tolist(), strict=True)):
-        left = trim(words[a:b], begins_text=begins_text[number])
+    for number, (owner, a, b) in enumerate(zip(owners, first.tolist(), last.tolist(), strict=True)):
+        text = documents[owner].text
+        if _stays_whole(text[starts[a] : ends[a]], text[starts[b - 1] : ends[b - 1]]):
+            continue
+        words = [text[start:end] for start, end in zip(starts[a:b], ends[a:b], strict=True)]
+        left = trim(words, begins_text=begins_text[number])
         first[number], last[number] = a + left[0], a + left[1]
     kept = last > first
     return Runs(first[kept], last[kept], runs.code[kept])
@@ -230,6 +234,11 @@ def trim(words: Sequence[str], *, begins_text: bool) -> tuple[int, int]:
     if all(_says_nothing(word.lower() if i < initial else word) for i, word in enumerate(words[first:last])):
         return first, first
     return first, last
+
+
+def _stays_whole(first: str, last: str) -> bool:
+    """Whether `trim` surely leaves a mention as it is that begins and ends with these words; true of most, and fast."""
+    return first[0].isalpha() and first.lower() not in _FUNCTION_WORDS and last not in _NO_LAST_WORDS
 
 
 def _begins_nothing(words: Sequence[str]) -> bool:

@@ -9,6 +9,7 @@ from fakes import HashSpec
 
 from nuner_embed.corpora.corpus import Corpus
 from nuner_embed.documents import Document
+from nuner_embed.encoders import mentions
 from nuner_embed.encoders.mentions import Found, embed_detected
 from nuner_embed.errors import StoreError, StoreMismatch
 from nuner_embed.heads.detector import ProbeDetector
@@ -69,6 +70,32 @@ def test_mentions_in_float16_are_averaged_from_float32(normalize):
     assert half.found == exact.found
     assert half.vectors.dtype == np.float16
     np.testing.assert_array_equal(half.vectors, exact.vectors.astype(np.float16))
+
+
+@pytest.mark.parametrize("words", [1, 5, 7])
+def test_documents_are_searched_some_after_the_others(words, monkeypatch):
+    encoder, documents = SPEC.load(), [Document(str(i), text) for i, text in enumerate([*TEXTS, "", *TEXTS, ""])]
+    table = encoder.tokenize(documents, "word")
+    whole = embed_detected(encoder, table, TwoWords())
+    asked = []
+
+    class Asked(TwoWords):
+        def find(self, documents, words):
+            asked.append([document.id for document in documents])
+            return super().find(documents, words)
+
+    monkeypatch.setattr(mentions, "_WORDS_AT_ONCE", words)
+    parts = embed_detected(encoder, table, Asked())
+    assert len(asked) > 6
+    assert [identity for some in asked for identity in some] == [document.id for document in documents]
+    assert parts.found == whole.found
+    assert np.array_equal(parts.vectors, whole.vectors)
+    assert np.array_equal(parts.rows.document, whole.rows.document)
+
+
+def test_in_no_document_nothing_is_found():
+    encoder = SPEC.load()
+    assert embed_detected(encoder, encoder.tokenize([], "word"), TwoWords()).found == ()
 
 
 def test_what_is_found_is_embedded_as_if_it_had_been_given(tmp_path, corpus):

@@ -20,7 +20,7 @@ from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.models.weights import has_weights
 from nuner_embed.runtimes.base import Runtime, RuntimeOptions
 from nuner_embed.runtimes.measurements import Measurement
-from nuner_embed.runtimes.parity import GATES, Reference, speeds
+from nuner_embed.runtimes.parity import GATES, Reference, tuned_speeds
 from nuner_embed.runtimes.registry import require
 from nuner_embed.runtimes.selection import measure, measure_unfused
 
@@ -219,7 +219,7 @@ def verify_model(
     if fusion.startswith("fused"):
         rows.append(measure_unfused(model, options, reference))
     if source:
-        baseline = (source.description, max(speeds(source, reference).values()))
+        baseline = (source.description, max(tuned_speeds(source, reference).values()))
     else:
         running = [(row.description, row.best[1]) for row in rows if row.tokens_per_second]
         baseline = next(iter(running), ("nothing runs", 1.0))

@@ -30,7 +30,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # whose workers inherit it: what on
 # A process that is killed loses nothing that it wrote, synced or not; that files are synced is tested in test_files.py.
 os.fsync = os.fstat
 parity._PASSES = 1  # nobody looks at how fast something was here
-parity.BUDGETS = (512,)
+_TUNED = selection._tuned
+selection._tuned = lambda model, name, options, row, reference: row  # but for tests with the fixture `tuning`
 weights_selection.has_bf16 = lambda: False  # torch runs in f32 on every processor, but for tests that ask for bf16
 _WRITE = measurements.write_json
 
@@ -67,6 +68,12 @@ _take_a_share_of_the_cores()  # before torch, ONNX Runtime and the rest count th
 
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("default")
+
+
+@pytest.fixture
+def tuning(monkeypatch):
+    """Lets the batch budget of a runtime be tuned, which the other tests need not wait for."""
+    monkeypatch.setattr(selection, "_tuned", _TUNED)
 
 
 @pytest.fixture

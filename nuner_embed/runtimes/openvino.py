@@ -121,7 +121,8 @@ class OpenVinoRuntime(PaddedRuntime):
         request = self._requests.get()
         try:
             with memory_errors():
-                request.infer(values_of(self._inputs, input_ids, attention_mask), share_inputs=True)
+                # without `share_inputs`, which leaves the request with memory that NumPy has given away
+                request.infer(values_of(self._inputs, input_ids, attention_mask))
                 # a copy: the next batch overwrites the memory of the request
                 states: NDArray[np.float32] = request.get_tensor(self._output).data.astype(np.float32)
         finally:

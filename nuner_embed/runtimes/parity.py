@@ -18,9 +18,9 @@ from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.runtimes.base import Runtime, WindowBatch
 
 _TOKENS = 2000
-# Batch budgets in tokens for measuring the speed on a CPU, from small caches to processors with matrix units;
-# measured by benchmarks/encode.py.
-BUDGETS = (256, 512, 2048)
+# Batch budgets in tokens that are tried on a CPU: small ones suit small caches, large ones processors with matrix
+# units, see benchmarks/encode.py.
+SMALLEST_BUDGET, FIRST_BUDGET, LARGEST_BUDGET = 128, 512, 8192
 NEIGHBOURS = 10
 _COMPARED_AT_ONCE = 1024  # tokens
 # A speed is the best of this many passes, or of fewer once they have taken this many seconds.
@@ -277,9 +277,22 @@ def neighbour_overlap(expected: NDArray[np.float32], found: NDArray[np.float32])
     return float(np.mean(shared) / k)
 
 
-def speeds(runtime: Runtime, reference: Reference, budgets: Iterable[int] | None = None) -> dict[int, float]:
-    """Tokens a second by batch budget, by those of `BUDGETS` where none are named."""
-    return {budget: speed(runtime, reference, budget) for budget in (BUDGETS if budgets is None else budgets)}
+def speeds(runtime: Runtime, reference: Reference, budgets: Iterable[int] = (FIRST_BUDGET,)) -> dict[int, float]:
+    """Tokens per second, special tokens included, by batch budget."""
+    return {budget: speed(runtime, reference, budget) for budget in budgets}
+
+
+def tuned_speeds(runtime: Runtime, reference: Reference) -> dict[int, float]:
+    """As `speeds`: from `FIRST_BUDGET` the budget is doubled as long as that is faster, else halved likewise."""
+    found = speeds(runtime, reference)
+    best = FIRST_BUDGET
+    for factor in (2.0, 0.5):
+        while SMALLEST_BUDGET <= (budget := int(best * factor)) <= LARGEST_BUDGET and budget not in found:
+            found[budget] = speed(runtime, reference, budget)
+            if found[budget] <= found[best]:
+                break
+            best = budget
+    return found
 
 
 def speed(runtime: Runtime, reference: Reference, batch_tokens: int) -> float:

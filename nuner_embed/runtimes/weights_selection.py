@@ -14,11 +14,11 @@ from nuner_embed.models.resolver import TransformersModel
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.runtimes.base import Precision, RuntimeName, RuntimeOptions
 from nuner_embed.runtimes.measurements import Measurement, announce, read_measurements, write_measurements
-from nuner_embed.runtimes.parity import Reference, speeds
+from nuner_embed.runtimes.parity import Reference, tuned_speeds
 from nuner_embed.runtimes.registry import load_runtime, require_fitting
 from nuner_embed.runtimes.selection import Choice
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _KIND = "precisions"
 _NARROWEST = 256  # dimensions; narrower networks are not worth some seconds of measuring
 _CANDIDATES: tuple[Precision, ...] = ("f32", "bf16")
@@ -72,7 +72,7 @@ def _measure(
         if reference is None:
             texts = bundled_texts()
             reference = Reference.make(loaded, tokenizer, texts, recipe.max_length, model.config.pad_id)
-        paces = speeds(loaded, reference)
+        paces = tuned_speeds(loaded, reference)
         rows.append(Measurement.of(name, loaded, precision, reference, paces, size=0))
     return rows
 

@@ -16,7 +16,7 @@ from nuner_embed.models.resolver import locate
 from nuner_embed.runtimes import parity, selection
 from nuner_embed.runtimes.base import RuntimeOptions, WindowBatch
 from nuner_embed.runtimes.measurements import Measurement
-from nuner_embed.runtimes.parity import GATES, Agreement, Reference, compare, neighbour_overlap, speed
+from nuner_embed.runtimes.parity import GATES, Agreement, Reference, compare, neighbour_overlap, speed, tuned_speeds
 from nuner_embed.runtimes.selection import choose, measure, remembered
 
 DOCUMENTS = [Document(str(i), "the ferry left at seven " * (1 + i % 7)) for i in range(60)]
@@ -92,11 +92,10 @@ def test_what_fails_its_gate_is_not_run(made, speeds):
 
 
 def test_measured_once(made, cache, monkeypatch, caplog):
-    monkeypatch.setattr(parity, "BUDGETS", (256, 512))
     model = locate(str(made))
     rows = measure(model, RuntimeOptions())
     assert remembered(model, RuntimeOptions()) == rows
-    assert all(row.passed and set(row.tokens_per_second) == {256, 512} for row in rows)
+    assert all(row.passed and set(row.tokens_per_second) == {512} for row in rows)
     assert remembered(model, RuntimeOptions(threads=1)) is None
     monkeypatch.setattr(selection, "cpu_name", lambda: "another processor")
     assert remembered(model, RuntimeOptions()) is None
@@ -285,10 +284,48 @@ def test_overlap_against_a_loop():
     assert neighbour_overlap(a, a) == 1.0
 
 
+@pytest.mark.parametrize(
+    ("paces", "tried"),
+    [
+        ({512: 5, 1024: 4, 256: 6, 128: 7}, [512, 1024, 256, 128]),
+        ({512: 5, 1024: 5, 256: 4}, [512, 1024, 256]),
+        ({512: 5, 1024: 6, 2048: 7, 4096: 6}, [512, 1024, 2048, 4096]),
+        ({512: 1, 1024: 2, 2048: 3, 4096: 4, 8192: 5}, [512, 1024, 2048, 4096, 8192]),
+    ],
+)
+def test_the_budget_is_tuned_towards_the_faster(paces, tried, monkeypatch):
+    asked = []
+    monkeypatch.setattr(parity, "speed", lambda runtime, reference, budget: asked.append(budget) or paces[budget])
+    assert tuned_speeds(None, None) == paces
+    assert asked == tried
+
+
+@pytest.mark.usefixtures("tuning")
+def test_the_fastest_is_tuned_first_and_the_others_while_time_is_left(made, cache, monkeypatch):
+    paces, tuned = {"onnx": 1000.0, "openvino": 2000.0}, []
+
+    def tuned_speeds(runtime, reference):
+        tuned.append(runtime.name)
+        return {512: paces[runtime.name], 1024: 3000.0}
+
+    monkeypatch.setattr(selection, "speeds", lambda runtime, *_: {512: paces[runtime.name]})
+    monkeypatch.setattr(selection, "tuned_speeds", tuned_speeds)
+    names = [(name, RuntimeOptions(precision="f32", streams=1)) for name in paces]
+    monkeypatch.setattr(selection, "_candidates", lambda model, options: iter(names))
+    rows = measure(locate(str(made)), RuntimeOptions())
+    assert tuned == ["openvino", "onnx"]
+    assert [(row.runtime, row.best) for row in rows] == [("onnx", (1024, 3000.0)), ("openvino", (1024, 3000.0))]
+    monkeypatch.setattr(selection, "_UNHURRIED", 0)
+    tuned.clear()
+    rows = measure(locate(str(made)), RuntimeOptions())
+    assert tuned == ["openvino"]
+    assert [row.best for row in rows] == [(512, 1000.0), (1024, 3000.0)]
+
+
 def test_the_faster_number_of_streams_is_taken_and_pinned(made, cache, monkeypatch):
     """ONNX Runtime runs one batch at a time in all threads, or one in each thread."""
     paces = {1: 1000.0, 2: 1500.0}
-    monkeypatch.setattr(selection, "speeds", lambda runtime, reference, budgets: {512: paces.get(runtime.streams, 1.0)})
+    monkeypatch.setattr(selection, "speeds", lambda runtime, *_: {512: paces.get(runtime.streams, 1.0)})
     monkeypatch.setattr(
         selection, "_candidates", lambda model, options: iter([("onnx", replace(options, precision="f32"))])
     )

@@ -31,7 +31,7 @@ def measured(monkeypatch, tmp_path):
             calls.append(runtime.precision)
             return {256: paces[runtime.precision] - 1.0, 512: float(paces[runtime.precision])}
 
-        monkeypatch.setattr(weights_selection, "speeds", speeds)
+        monkeypatch.setattr(weights_selection, "tuned_speeds", speeds)
         monkeypatch.setattr(
             measurements, "compare",
             lambda runtime, reference: agreement if runtime.precision == "bf16" else Agreement(1.0, 1.0, 0.0, 1.0),

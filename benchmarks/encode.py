@@ -195,7 +195,8 @@ def encoder_alone(texts: list[str], lengths: list[int], threads: int) -> dict[st
     documents = [Document(str(i), text) for i, text in enumerate(texts)]
     model, int8 = str(WORK / "model"), str(WORK / "int8")
     runtimes: dict[str, dict[str, Any]] = {
-        "torch f32": {"model": "minilm-l6"},
+        "torch f32": {"model": "minilm-l6", "precision": "f32"},
+        **({"torch bf16": {"model": "minilm-l6", "precision": "bf16"}} if HAS_BF16 else {}),
         "onnx f32": {"model": model, "runtime": "onnx"},
         "openvino f32": {"model": model, "runtime": "openvino", "precision": "f32"},
         **({"openvino bf16": {"model": model, "runtime": "openvino", "precision": "bf16"}} if HAS_BF16 else {}),

@@ -25,7 +25,7 @@ NEIGHBOURS = 10
 _COMPARED_AT_ONCE = 1024  # tokens
 # A speed is the best of this many passes, or of fewer once they have taken this many seconds.
 _PASSES, _SECONDS = 3, 0.4
-# Batches for each stream when a speed is measured: with one batch the other streams would wait.
+# Batches for each stream when a speed is measured: with one batch the other streams would wait, and much be padded.
 _BATCHES_A_STREAM = 2
 
 
@@ -299,7 +299,7 @@ def speed(runtime: Runtime, reference: Reference, batch_tokens: int) -> float:
     """Tokens per second, special tokens included, in batches like those of a job; the best of some passes."""
     wanted = _BATCHES_A_STREAM * runtime.streams * batch_tokens
     windows = np.arange(len(reference.lengths))
-    repeats = max(1, round(wanted / reference.tokens)) if runtime.streams > 1 else 1
+    repeats = max(1, round(wanted / reference.tokens))
     batch = reference.batch(np.tile(windows, repeats).tolist())
     best, until = np.inf, time.perf_counter() + _SECONDS
     for _ in range(_PASSES):

@@ -1,7 +1,7 @@
 """Measures the speed of encoding end to end, with results kept, beside other libraries on the same texts and model.
 
     pip install -e '.[bench]' optimum-intel
-    python benchmarks/encode.py [--texts 10000] [--threads 2] [--rounds 3]
+    python benchmarks/encode.py [--texts 10000] [--threads 2] [--rounds 3] [--keep NAME]
 
 sentence-transformers' own backends take part where they can be loaded: ONNX needs optimum-onnx, which excludes
 transformers 5 and with it sentence-transformers 6; OpenVINO needs optimum-intel. "Plain ONNX batches" is what fastembed
@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=10_000, help="number of texts")
     parser.add_argument("--threads", type=int, default=2, help="threads of every contender")
     parser.add_argument("--rounds", type=int, default=3, help="the median of these is reported")
+    parser.add_argument("--keep", default="encode", metavar="NAME", help="write the figures to benchmarks/results/NAME")
     arguments = parser.parse_args()
     texts = sample_texts(arguments.texts)
     model = locate("minilm-l6")
@@ -147,7 +148,7 @@ def make_contenders(texts: list[str], corpus: Path, directory: Path, threads: in
         )
     made["nuner-embed, torch f32"] = ours("minilm-l6", precision="f32")
     if HAS_BF16:
-        made["nuner-embed, torch bf16"] = ours("minilm-l6", precision="bf16")
+        made["nuner-embed, torch, all defaults"] = ours("minilm-l6")
     made["nuner-embed, exported, all defaults"] = ours(str(WORK / "model"))
     made["nuner-embed, onnx f32"] = ours(str(WORK / "model"), runtime="onnx")
     for precision in ("f32", "bf16") if HAS_BF16 else ("f32",):
@@ -304,7 +305,7 @@ def report(
         speeds = " | ".join(f"{cell['tokens_per_second']:,.0f}" for cell in cells.values())
         table += f"| {name} | {speeds} | {share} |\n"
     result = {"matmul_gflops": rates, "loads": loads, "tokens": tokens, "rows": rows, "encoder_alone": alone}
-    keep("encode", {"machine": machine(*packages), **result}, table)
+    keep(arguments.keep, {"machine": machine(*packages), **result}, table)
 
 
 if __name__ == "__main__":

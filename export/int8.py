@@ -50,7 +50,7 @@ def outputs(products: Products) -> list[str]:
 
 
 # What is tried, cheapest first: which products stay in fp32. The second of a feed-forward block always does: its input
-# is so uneven that models which pass without it pass narrowly, and it costs no time.
+# is so uneven that models which pass without it pass narrowly.
 RECIPES: dict[str, Callable[[Products], list[str]]] = {
     "second feed-forward product left out": narrowing,
     "second feed-forward product and attention's values left out": lambda products: [

@@ -121,7 +121,8 @@ def test_extras_keep_cpu_and_gpu_apart():
         assert not names[extra] & (names["cpu"] | names["gpu"]), extra
 
 
-@pytest.mark.parametrize("forgotten", [None, pytest.param("nuner_embed.corpora", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("forgotten", [None, "nuner_embed.corpora"])
 def test_the_wheel_holds_everything_and_nothing_else(tmp_path, forgotten):
     source = tmp_path / "source"
     source.mkdir()

@@ -29,7 +29,7 @@ class ModelSpec:
         precision: of the arithmetic, "f32", "bf16" or "fp16"; "auto" is what is fastest on a CPU and passes its gate,
             and f32 in torch on CUDA.
         threads: 0 for one for each core.
-        batch_tokens: tokens a batch may hold, padding included; None for the fastest, 1,024 in torch on a CPU.
+        batch_tokens: tokens a batch may hold, padding included; None for the fastest, or the runtime's own.
         recipe: `layers`, `pooling`, `normalize`, `max_length`, `stride` in place of the model's own; None keeps it.
         graph: see `RuntimeOptions`.
         streams: see `RuntimeOptions`; 0 for the fastest number.

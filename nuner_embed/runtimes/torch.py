@@ -29,6 +29,7 @@ from nuner_embed.runtimes.transfer import in_flight, to_device
 
 # Measured by benchmarks/encode.py: small batches stay in a CPU's cache.
 _BATCH_TOKENS = {"cpu": 1024, "cuda": CUDA_BATCH_TOKENS}
+_BF16_CPU_BATCH_TOKENS = 4096  # the fastest for all-MiniLM-L6-v2 with AMX; measured by benchmarks/encode.py
 _DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _ON_DEVICE = 2  # batches at a time
 _DeviceRows = Callable[[WindowBatch], torch.Tensor]
@@ -63,6 +64,8 @@ class TorchRuntime(PaddedRuntime):
         self.network = SelectedLayers(load_network(model).to(self.device), recipe.layers).eval()
         self.dim = model.config.hidden_size * len(recipe.layers)
         self.batch_tokens = _BATCH_TOKENS[self.device]
+        if self.device == "cpu" and self.precision == "bf16":
+            self.batch_tokens = _BF16_CPU_BATCH_TOKENS
         self.pad_id = model.config.pad_id
         versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
         kept = {"layers": recipe.layers, "versions": versions, "device": self.device}

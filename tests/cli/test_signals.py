@@ -147,7 +147,7 @@ def held():
         sender.join()
         return condition._is_owned()
 
-print(sum(held() for _ in range(100)))
+print(sum(held() for _ in range(24)))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.stdout == "0\n", done.stderr

@@ -51,39 +51,32 @@ def test_the_model_has_a_span_head_and_all_that_its_base_has(place):
     assert {s.label for s in document.spans} <= {"city", "person"}
 
 
-def test_tag_takes_the_span_head_unless_asked_otherwise(place):
+def found(place, *arguments):
+    """The mentions that `tag` finds in the text."""
     (place / "notes.txt").write_text(f"{TEXT}\n")
+    lines = run("tag", "notes.txt", "--types", "city,person", "--model", "m", *arguments, cwd=place, check=0).stdout
+    spans = [span for line in lines.splitlines() for span in json.loads(line)["spans"]]
+    return [(span["text"], span["label"], round(span["score"], 3)) for span in spans]
 
-    def found(*arguments):
-        command = ["tag", "notes.txt", "--types", "city,person", "--model", "m", *arguments]
-        lines = run(*command, cwd=place, check=0).stdout.splitlines()
-        return [(s["text"], s["label"], round(s["score"], 3)) for line in lines for s in json.loads(line)["spans"]]
 
-    ways = {way: found("--decode", way) for way in ("auto", "spans", "words")}
-    ways["detector"] = found("--detector", "m/detector")
+def test_tag_takes_the_span_head_unless_asked_otherwise(place):
+    ways = {way: found(place, "--decode", way) for way in ("auto", "spans", "words")}
+    ways["detector"] = found(place, "--detector", "m/detector")
     assert ways["auto"] == ways["spans"]
     assert len({str(way) for way in ways.values()}) == 3
     for way in ways.values():
         assert {(text, label) for text, label, _ in way} >= {("Lisbon", "city"), ("Oslo", "city")}
-    flat, nested = found("--threshold", "0.001"), found("--threshold", "0.001", "--nested")
+
+
+@pytest.mark.slow
+def test_nested_mentions_and_a_saved_head_of_named_types(place):
+    flat, nested = found(place, "--threshold", "0.001"), found(place, "--threshold", "0.001", "--nested")
     assert len(nested) > len(flat)
-    run(
-        "probe",
-        "train",
-        "--concepts",
-        "city,person",
-        "-o",
-        "p",
-        "--decode",
-        "spans",
-        "--model",
-        "m",
-        cwd=place,
-        check=0,
-    )
+    named = ["--concepts", "city,person", "--decode", "spans", "--model", "m"]
+    run("probe", "train", "-o", "p", *named, cwd=place, check=0)
     done = run("probe", "predict", "p", "notes.txt", "--json", cwd=place, check=0)
     spans = json.loads(done.stdout.splitlines()[0])["spans"]
-    assert [(s["text"], s["label"], round(s["score"], 3)) for s in spans] == ways["spans"]
+    assert [(s["text"], s["label"], round(s["score"], 3)) for s in spans] == found(place)
     assert all(set(s["scores"]) == {"city", "person"} for s in spans)
 
 

@@ -101,11 +101,11 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "f32", "bf16", "fp16"]),
+    type=click.Choice(["auto", "f32", "bf16", "fp16", "int8"]),
     default="auto",
     show_default=True,
     help="Precision of the arithmetic. auto: the fastest that passes its gate (bf16 where the processor has it); "
-    "f32 in torch on CUDA.",
+    "f32 in torch on CUDA. int8: with OpenVINO, an exported model in fp32 and a processor with VNNI.",
 )
 @device_option
 @click.option(

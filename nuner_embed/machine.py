@@ -5,7 +5,7 @@ import os
 import platform
 from pathlib import Path
 
-_INTERESTING = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")
+_INTERESTING = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")
 
 
 @functools.cache

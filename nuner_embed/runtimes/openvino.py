@@ -1,4 +1,4 @@
-"""OpenVINO: runs an ONNX file on a CPU, in several streams, in bf16 where the processor supports it."""
+"""OpenVINO: runs an ONNX file on a CPU, in several streams; in bf16 or int8 where the processor supports it."""
 
 import importlib
 import sys
@@ -22,6 +22,7 @@ from nuner_embed.runtimes.graph_ports import (
     require_width,
     values_of,
 )
+from nuner_embed.runtimes.openvino_int8 import GROUP, has_vnni, round_weights
 from nuner_embed.runtimes.padding import Ints, PaddedRuntime
 
 _TELEMETRY = "openvino_telemetry"
@@ -66,8 +67,9 @@ class OpenVinoRuntime(PaddedRuntime):
     device = "cpu"
 
     def __init__(self, model: GraphModel, recipe: Recipe, options: RuntimeOptions) -> None:
-        able = self.precisions(model)
+        able = (*self.precisions(model), *self.precisions_on_request(model))
         self.precision = precision = able[0] if options.precision == "auto" else options.precision
+        rounded = precision == "int8" and model.export.arithmetic != "int8"
         if precision not in able:
             raise RuntimeUnavailable(
                 f"on this processor OpenVINO runs {model.name} in {' or '.join(able)}, not in {precision}"
@@ -81,7 +83,12 @@ class OpenVinoRuntime(PaddedRuntime):
             properties.hint.enable_cpu_pinning: False,
         }
         try:
-            compiled = ov.Core().compile_model(str(model.graph), "CPU", settings)
+            core = ov.Core()
+            graph = core.read_model(str(model.graph))
+            if rounded:
+                round_weights(graph, ov.opset13)
+                settings[properties.hint.dynamic_quantization_group_size] = GROUP
+            compiled = core.compile_model(graph, "CPU", settings)
         except RuntimeError as error:
             reason = [line for line in str(error).splitlines() if line.strip()][-1]  # the first lines are a trace
             raise ModelError(f"OpenVINO cannot load {model.name}: {reason}") from None
@@ -115,6 +122,11 @@ class OpenVinoRuntime(PaddedRuntime):
         """The precisions in which OpenVINO runs a graph here: that of the file, and bf16 if the processor has it."""
         own = model.export.arithmetic
         return (own, "bf16") if own != "int8" and has_bf16() else (own,)
+
+    @staticmethod
+    def precisions_on_request(model: GraphModel) -> tuple[Precision, ...]:
+        """Further precisions, which lose more than rounding: int8 for a float32 graph, on a processor with VNNI."""
+        return ("int8",) if model.export.arithmetic == "f32" and has_vnni() else ()
 
     def states(self, input_ids: Ints, attention_mask: Ints) -> NDArray[np.float32]:
         """See `PaddedRuntime.states`."""

@@ -112,17 +112,24 @@ def measure(model: GraphModel, options: RuntimeOptions, reference: Reference | N
 
     Args:
         model: an exported directory.
-        options: of the runtimes; `precision` is ignored.
+        options: of the runtimes; `precision` is ignored, except for int8 of a graph that is not: then nothing else is
+            measured.
         reference: of the source; None for the reference in the directory, for which the figures are kept.
 
     Raises:
         ModelError: the directory has no reference.
+        RuntimeUnavailable: no runtime is installed, or none rounds the graph as asked.
     """
     own = reference is None
     reference = reference or Reference.load(model.reference, model.config.vocabulary)
     candidates = list(_candidates(model, options))
     if not candidates:
         require_fitting(model, "auto")
+        raise RuntimeUnavailable(
+            f"no runtime here rounds {model.name}, a graph in {model.export.precision}, to {options.precision}; that "
+            "takes OpenVINO, a graph in fp32 and a processor with VNNI. nuner-embed export --precision int8 makes a "
+            "graph for any processor"
+        )
     rows = []
     began = time.monotonic()
     for number, (runtime, chosen) in enumerate(candidates, start=1):
@@ -150,9 +157,21 @@ def _candidates(model: GraphModel, options: RuntimeOptions) -> Iterator[tuple[Ru
         able: tuple[Precision, ...] = (model.export.arithmetic,)
         with contextlib.suppress(Exception):  # a broken runtime is reported when it is measured
             able = entry.load().precisions(model)
+        if _rounded(model, options):
+            able = _on_request(name, model, options.precision)
         device = options.device if "cuda" in entry.devices else "cpu"
         for precision in able:
             yield name, replace(options, device=device, precision=precision)
+
+
+def _rounded(model: GraphModel, options: RuntimeOptions) -> bool:
+    """Whether a precision is asked for that loses more than the graph's own."""
+    return options.precision == "int8" and model.export.arithmetic != "int8"
+
+
+def _on_request(name: RuntimeName, model: GraphModel, precision: Precision) -> tuple[Precision, ...]:
+    able = getattr(entry_of(name).load(), "precisions_on_request", None)
+    return (precision,) if able and precision in able(model) else ()
 
 
 def _measure(model: GraphModel, name: RuntimeName, options: RuntimeOptions, reference: Reference) -> Measurement:
@@ -229,6 +248,8 @@ def _key(model: GraphModel, options: RuntimeOptions) -> dict[str, Any]:
         "threads": options.thread_count,
         "streams": options.streams,
     }
+    if _rounded(model, options):
+        key["precision"] = options.precision
     if model.export.source is None:  # its reference is made by verify, and may change
         key["reference"] = sha256_of(model.reference)
     return key

@@ -77,6 +77,7 @@ def test_calibrated_a_threshold_means_something(folder):
     assert (folder / "hits.parquet").stat().st_size
 
 
+@pytest.mark.slow
 def test_exported_and_saved_it_keeps_its_concept_encoder(folder):
     run("export", "m", "-o", "e", cwd=folder, check=0)
     run("models", "save", "m", "-o", "saved", cwd=folder, check=0)

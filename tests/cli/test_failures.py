@@ -69,6 +69,7 @@ def test_an_error_of_a_library_by_the_code_that_raised_it():
     assert line_for(raised.value).startswith("faiss: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["search", "index", "ferry"], ["store", "verify", "store"], ["doctor"]])
 def test_few_descriptors(workshop, arguments):
     def limit():

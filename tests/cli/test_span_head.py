@@ -134,6 +134,7 @@ def test_nested_mentions_take_a_span_head(place):
         assert (done.returncode, message in done.stderr) == (code, True), done.stderr
 
 
+@pytest.mark.slow
 def test_labels_that_are_no_names_are_left_out(place, tmp_path):
     lines = [json.loads(line) for line in (place / "c.jsonl").read_text().splitlines()]
     nameless = "\u200b", " ", "very " * 700 + "long"

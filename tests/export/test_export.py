@@ -53,9 +53,7 @@ def test_a_fused_copy_of_something_else_is_not_run(exported_bert, tmp_path):
     assert ", fused graph" in load_encoder(str(directory), runtime="onnx").runtime.description
 
 
-@pytest.mark.parametrize(
-    "family", [UNFUSED_FAMILIES[0], *(pytest.param(one, marks=pytest.mark.slow) for one in UNFUSED_FAMILIES[1:])]
-)
+@pytest.mark.parametrize("family", [pytest.param(one, marks=pytest.mark.slow) for one in UNFUSED_FAMILIES])
 def test_what_cannot_be_fused_is_exported_all_the_same(family, tmp_path):
     source = tiny_model(family, tmp_path / family)
     result = export_onnx(str(source), tmp_path / "out")
@@ -71,7 +69,8 @@ def test_what_cannot_be_fused_is_exported_all_the_same(family, tmp_path):
             np.testing.assert_allclose(a.vectors, b.vectors, atol=1e-5)
 
 
-@pytest.mark.parametrize("precision", ["fp32", pytest.param("int8", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_weights_beyond_the_format_lie_beside_the_graph(bert, tmp_path, monkeypatch, precision):
     monkeypatch.setattr("nuner_embed.export.onnx_file.EXTERNAL_ABOVE_BYTES", 5_000)
     export_onnx(str(bert), tmp_path / "out", precision=precision)
@@ -170,6 +169,7 @@ def test_the_default_model_has_an_int8_export(tmp_path):
     assert export_onnx("nuner-mini", tmp_path / "out", precision="int8").passed
 
 
+@pytest.mark.slow
 def test_eight_bits_that_lose_too_much_are_refused(tmp_path):
     """Random ModernBERT states lie so close together that eight bits cannot tell neighbours apart."""
     source = tiny_model("modernbert", tmp_path / "source")
@@ -253,6 +253,7 @@ def test_a_strangers_files_are_left_alone(bert, exported_bert, tmp_path, monkeyp
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_what_a_killed_export_left_is_taken_away(bert, exported_bert, tmp_path):
     hexadecimal = "0123456789abcdef"
     shutil.copytree(exported_bert, tmp_path / f".out.{hexadecimal}.new")

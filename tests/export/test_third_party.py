@@ -222,6 +222,7 @@ def test_verify_takes_the_weights_beside_the_graph(bert, graph, tmp_path):
     assert verify(directory).passed
 
 
+@pytest.mark.slow
 def test_another_exporters_graph_is_held_against_ours(bert, graph, folder, tmp_path):
     put(graph, folder, "model.onnx")
     export_onnx(str(bert), tmp_path / "ours")

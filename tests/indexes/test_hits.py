@@ -137,6 +137,7 @@ def tmp_path_store(tmp_path):
     return make_store(tmp_path / "s", 1, documents=1)
 
 
+@pytest.mark.slow
 def test_threads_search_while_another_process_might_change_it(indexes, tmp_path):
     """Every search sees one state whole: its hits' texts are there, though their segment is gone meanwhile."""
     folder = indexes["word"].path.parent

@@ -125,6 +125,7 @@ def test_auto_measures_and_says_what_it_saw(store, tmp_path, caplog):
     assert trial.expected_bytes == pytest.approx(segment.bytes_resident, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("samples")
 def test_auto_keeps_to_the_memory(store, tmp_path):
     flat = len(store) * 16 * 4

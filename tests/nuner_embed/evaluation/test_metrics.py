@@ -46,6 +46,7 @@ def scored(pairs):
     return Scores.of(TYPES, labels, codes, runs_of(codes, bounds), len(pairs)), gold_codes, codes, gold, found
 
 
+@pytest.mark.slow
 @given(sentences)
 @settings(max_examples=200)
 def test_words_against_scikit_learn(pairs):

@@ -35,6 +35,7 @@ from nuner_embed import Document, encode, load_encoder
 from nuner_embed.machine import cpu_features, has_bf16
 from nuner_embed.models.resolver import locate
 from nuner_embed.models.tokenizer import TextTokenizer
+from nuner_embed.runtimes.openvino_int8 import has_vnni
 
 WORK = ALL_WORK / "encode"
 LAYERS, HIDDEN, INNER = 6, 384, 1536
@@ -154,6 +155,8 @@ def make_contenders(texts: list[str], corpus: Path, directory: Path, threads: in
     for precision in ("f32", "bf16") if HAS_BF16 else ("f32",):
         name = f"nuner-embed, openvino {precision}"
         made[name] = ours(str(WORK / "model"), runtime="openvino", precision=precision)
+    if has_vnni():
+        made["nuner-embed, exported, int8 on request"] = ours(str(WORK / "model"), precision="int8")
     made["nuner-embed, exported in int8, all defaults"] = ours(str(WORK / "int8"))
     return made
 

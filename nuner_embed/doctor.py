@@ -158,8 +158,9 @@ def _openvino() -> list[str]:
         return []
     try:
         from nuner_embed.runtimes.openvino import has_bf16
+        from nuner_embed.runtimes.openvino_int8 import has_vnni
 
-        return ["f32", "bf16"] if has_bf16() else ["f32"]
+        return ["f32", *(["bf16"] if has_bf16() else []), *(["int8"] if has_vnni() else [])]
     except Exception:  # a broken wheel may raise anything
         return []
 

@@ -55,7 +55,10 @@ class TorchRuntime(PaddedRuntime):
         self.device = _choose_device(options.device)
         self.precision = "f32" if options.precision == "auto" else options.precision
         if self.precision not in _DTYPES:
-            raise RuntimeUnavailable(f"torch runs in {', '.join(_DTYPES)}, not in {self.precision}")
+            raise RuntimeUnavailable(
+                f"torch runs in {', '.join(_DTYPES)}, not in {self.precision}, which takes an exported model "
+                "(nuner-embed export)"
+            )
         if self.precision == "fp16" and self.device == "cpu":
             raise RuntimeUnavailable("fp16 runs on a GPU only; on a CPU use --precision bf16 or f32")
         if self.device == "cpu":

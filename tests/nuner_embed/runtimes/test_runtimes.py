@@ -232,6 +232,8 @@ def test_precisions(bert, tmp_path):
     assert 0 < np.abs(exact - rough).max() < 0.1
     with pytest.raises(RuntimeUnavailable, match="fp16 runs on a GPU only"):
         load_encoder(str(bert), precision="fp16", device="cpu")
+    with pytest.raises(RuntimeUnavailable, match="not in int8, which takes an exported model"):
+        load_encoder(str(bert), precision="int8")
     export_onnx(str(bert), tmp_path / "x")
     with pytest.raises(RuntimeUnavailable, match="no runtime here runs .* with these options; there is onnx in f32"):
         load_encoder(str(tmp_path / "x"), precision="fp16")

@@ -97,11 +97,8 @@ def _traced_lengths() -> Iterator[None]:
     A traced length is a tensor, and these versions take a tensor for the positions that a mask was made from in earlier
     versions, which they still accept: so they get positions.
     """
-    if (
-        not _MASKS_FROM_POSITIONS[0]
-        <= tuple(map(int, transformers.__version__.split(".")[:2]))
-        <= _MASKS_FROM_POSITIONS[1]
-    ):
+    first, last = _MASKS_FROM_POSITIONS
+    if not first <= tuple(map(int, transformers.__version__.split(".")[:2])) <= last:
         yield
         return
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS

@@ -4,6 +4,7 @@ A runtime is imported when it is first used. Besides the members of `Runtime`, t
 
 - is constructed with a model of the kind that it runs, a recipe and `RuntimeOptions`;
 - for graphs, has `precisions(model)`: the precisions in which it runs the graph on this machine, the file's own first;
+- may have `precisions_on_request(model)`: precisions that lose more, and run only where they are asked for;
 - may have `stream_counts(options)`: the numbers of streams to choose from, which are measured;
 - has `has_cuda()`, if its entry names that device: whether the installed package was built with CUDA.
 """

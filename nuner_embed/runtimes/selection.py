@@ -142,7 +142,8 @@ def measure(model: GraphModel, options: RuntimeOptions, reference: Reference | N
     passed = [place for place, row in enumerate(rows) if row.passed]
     for place in sorted(passed, key=lambda place: -rows[place].best[1]):
         name, chosen = candidates[place]
-        rows[place] = _tuned(model, name, chosen, rows[place], reference)
+        with contextlib.suppress(Exception):  # as above; then one budget must do
+            rows[place] = _tuned(model, name, chosen, rows[place], reference)
         if time.monotonic() - began > _UNHURRIED:
             break
     if own:
@@ -156,9 +157,7 @@ def _candidates(model: GraphModel, options: RuntimeOptions) -> Iterator[tuple[Ru
             continue
         able: tuple[Precision, ...] = (model.export.arithmetic,)
         with contextlib.suppress(Exception):  # a broken runtime is reported when it is measured
-            able = entry.load().precisions(model)
-        if _rounded(model, options):
-            able = _on_request(name, model, options.precision)
+            able = _on_request(entry.load(), model) if _rounded(model, options) else entry.load().precisions(model)
         device = options.device if "cuda" in entry.devices else "cpu"
         for precision in able:
             yield name, replace(options, device=device, precision=precision)
@@ -169,9 +168,10 @@ def _rounded(model: GraphModel, options: RuntimeOptions) -> bool:
     return options.precision == "int8" and model.export.arithmetic != "int8"
 
 
-def _on_request(name: RuntimeName, model: GraphModel, precision: Precision) -> tuple[Precision, ...]:
-    able = getattr(entry_of(name).load(), "precisions_on_request", None)
-    return (precision,) if able and precision in able(model) else ()
+def _on_request(runtime: Any, model: GraphModel) -> tuple[Precision, ...]:
+    """The precisions that a runtime's class offers besides `precisions`."""
+    able: tuple[Precision, ...] = getattr(runtime, "precisions_on_request", lambda model: ())(model)
+    return able
 
 
 def _measure(model: GraphModel, name: RuntimeName, options: RuntimeOptions, reference: Reference) -> Measurement:

@@ -48,6 +48,7 @@ def test_weights_are_rounded_for_each_output_and_embeddings_are_not(exported_ber
         scale = restored.input_value(1).get_node().data
         weights = exact[product.get_friendly_name()].input_value(1).get_node().data
         assert rounded.data.dtype == np.int8
+        assert (np.abs(rounded.data).max(axis=0) == 127).all()  # every output uses the whole range
         assert scale.shape == (1, weights.shape[1])  # a scale for each output
         assert np.abs(rounded.data.astype(np.float32) * scale - weights).max() <= scale.max() / 2 * 1.001
         seen += 1

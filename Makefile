@@ -19,13 +19,15 @@ TESTS ?=
 demo: $(STAMP)
 	$(VENV)/bin/nuner-embed demo -o demo
 
-# in the order of their names, in which the longest files, of the command line, come first
+# in the order of their names, in which the longest files, of the command line, come first; a test that hangs ends its
+# process and is tried once more
+PYTEST := $(RUN) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 1
 test: $(STAMP)
-	$(RUN) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(TESTS)
+	$(PYTEST) $(TESTS)
 
 # what make test leaves out
 test-slow: $(STAMP)
-	$(RUN) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m slow $(TESTS)
+	$(PYTEST) -m slow $(TESTS)
 
 # the tests that touch transformers, in an environment of its own that has transformers 5
 test-transformers5:

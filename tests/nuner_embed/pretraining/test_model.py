@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from fakes import FAMILIES, tiny_model, wordpiece
+from fakes import FAMILIES, UNFUSED_FAMILIES, tiny_model, wordpiece
 from torch.nn import functional as F
 
 from nuner_embed.errors import PretrainingError
@@ -22,7 +22,7 @@ def network(folder, family="bert", **options):
     return load_network(locate(str(tiny_model(family, folder / family))), **options)
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, "deberta-v2", "modernbert"])
+@pytest.mark.parametrize("family", [*FAMILIES, *UNFUSED_FAMILIES])
 def test_two_halves_are_the_whole(tmp_path, family):
     whole = network(tmp_path, family)
     expected = whole(input_ids=IDS, attention_mask=MASK).last_hidden_state
@@ -143,7 +143,7 @@ def test_states_go_on_where_they_were_interrupted(tmp_path, monkeypatch):
     assert np.array_equal(again._states, whole)
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, "modernbert"])
+@pytest.mark.parametrize("family", [*FAMILIES, "modernbert", "mpnet"])
 @pytest.mark.parametrize("pooling", ["mean", "first"])
 def test_without_padding_it_is_the_same(tmp_path, family, pooling):
     """Values and gradients of the flat layers, where there are such, and of the padded ones: token for token."""
@@ -154,7 +154,7 @@ def test_without_padding_it_is_the_same(tmp_path, family, pooling):
                 one.mul_(12)
     halves = Halves(sharp, 1, 0.0)
     made, ids, bounds, _ = states(tmp_path, halves)
-    assert halves.takes_flat == (family not in ("distilbert", "modernbert"))
+    assert halves.takes_flat == (family not in ("distilbert", "modernbert", "mpnet"))
     numbers = np.array([3, 17, 8, 30, 1])
     numbers = numbers[np.argsort(np.diff(bounds)[numbers], kind="stable")]
     found = {}

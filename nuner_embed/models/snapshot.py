@@ -8,8 +8,8 @@ from nuner_embed.files import copy_file, expand, write_json
 from nuner_embed.models.directories import CARD_FILE, COMPANIONS, SAVED_MODEL, TOKENIZER_FILES, mark
 from nuner_embed.models.onnx_export import RECIPE_FILE
 from nuner_embed.models.resolver import GraphModel, Model, TransformersModel, locate
-from nuner_embed.models.truncation import write_first_layers
-from nuner_embed.models.weights import weight_files
+from nuner_embed.models.truncation import read_first_layers, write_config
+from nuner_embed.models.weights import weight_files, write_tensors
 
 
 def copy_tokenizer(model: Model, directory: Path) -> None:
@@ -49,7 +49,7 @@ def save_model(name: str, directory: Path, *, layers_kept: int | None = None, fo
         with replacing(directory, SAVED_MODEL, force=force) as made:
             known = {}
             if layers_kept is not None:
-                _copy_first_layers(model, layers_kept, made)
+                _copy_first_layers(model, weights, layers_kept, made)
             else:
                 copy_model(model, weights, made)
                 known = {made / weights[0].name: model.weights_sha256} if len(weights) == 1 else {}
@@ -64,9 +64,11 @@ def save_model(name: str, directory: Path, *, layers_kept: int | None = None, fo
     return locate(str(directory))
 
 
-def _copy_first_layers(model: TransformersModel, kept: int, made: Path) -> None:
+def _copy_first_layers(model: TransformersModel, weights: list[Path], kept: int, made: Path) -> None:
     """Writes the first layers of a model, with tokenizer, recipe and card, into an empty folder."""
-    write_first_layers(model, kept, made)
+    tensors = read_first_layers(model.name, weights, model.config.layers, kept)
+    write_tensors(tensors, made / "model.safetensors", {"format": "pt"})
+    write_config(model.directory / "config.json", kept, made / "config.json")
     copy_tokenizer(model, made)
     write_json(made / RECIPE_FILE, model.recipe.replace(layers=(-1,)).to_dict())
     source = model.directory.name if expand(model.name).is_dir() else model.name  # no path of this machine

@@ -11,8 +11,7 @@ from typing import Any, Final
 from nuner_embed.errors import ModelError
 from nuner_embed.files import read_json, write_json
 from nuner_embed.limits import CONFIG_BYTES
-from nuner_embed.models.resolver import TransformersModel
-from nuner_embed.models.weights import Tensors, read_tensors, weight_files, write_tensors
+from nuner_embed.models.weights import Tensors, read_tensors
 
 _DEPTH_KEYS: Final = ("num_hidden_layers", "n_layers")  # DistilBERT's is the second
 _OF_EACH_LAYER: Final = ("layer_types",)  # keys of config.json whose list has an entry for each layer
@@ -20,46 +19,29 @@ _NUMBERED: Final = re.compile(r"(?P<list>(?:.*?\.)?)(?P<number>\d+)\.")  # the o
 _POOLER: Final = re.compile(r"(^|\.)pooler\.")  # it reads the last layer
 
 
-def write_first_layers(model: TransformersModel, kept: int, directory: Path) -> None:
-    """Writes configuration and weights of the first layers of a model into a folder without them.
+def read_first_layers(name: str, weights: list[Path], depth: int, kept: int) -> Tensors:
+    """The tensors of the first layers of a network, and those outside of the layers.
 
     The pooler is left out, since it was trained on the last layer. A final normalisation stays.
 
     Args:
-        model: a Hugging Face directory with weights in safetensors.
-        kept: number of layers.
-        directory: the folder.
-
-    Raises:
-        ModelError: the model has no more layers than that, or its layers cannot be told apart.
-        OSError: a file cannot be written.
-    """
-    depth = model.config.layers
-    if not 1 <= kept < depth:
-        raise ModelError(f"{model.name} has {depth} layers; keep 1 to {depth - 1} of them, not {kept}")
-    paths = weight_files(model.name, model.directory)
-    if any(path.suffix != ".safetensors" for path in paths):
-        raise ModelError(
-            f"{model.name} has weights in {paths[0].name}; only safetensors can be cut: load and save the model with "
-            "transformers first"
-        )
-    tensors = {name: tensor for path in paths for name, tensor in read_tensors(path).items()}
-    write_config(model.directory / "config.json", kept, directory / "config.json")
-    write_tensors(first_layers(model.name, tensors, depth, kept), directory / "model.safetensors", {"format": "pt"})
-
-
-def first_layers(name: str, tensors: Tensors, depth: int, kept: int) -> Tensors:
-    """The tensors without those of the upper layers and of the pooler.
-
-    Args:
         name: of the model, for messages.
-        tensors: of the whole network.
+        weights: its files.
         depth: number of its layers.
         kept: number of layers to keep.
 
     Raises:
-        ModelError: there is not exactly one list of so many numbered layers.
+        ModelError: the network has no more layers than that, its layers cannot be told apart, or its weights are not in
+            safetensors.
     """
+    if not 1 <= kept < depth:
+        raise ModelError(f"{name} has {depth} layers; keep 1 to {depth - 1} of them, not {kept}")
+    if any(path.suffix != ".safetensors" for path in weights):
+        raise ModelError(
+            f"{name} has weights in {weights[0].name}; only safetensors can be cut: load and save the model with "
+            "transformers first"
+        )
+    tensors = {tensor: value for path in weights for tensor, value in read_tensors(path).items()}
     numbers = defaultdict(set)
     for tensor in tensors:
         if found := _layer(tensor):

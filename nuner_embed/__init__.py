@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from nuner_embed.indexes import Index, embed_mentions, examples_of, find, find_concepts, marked_document
     from nuner_embed.jobs.encoding import encode
     from nuner_embed.models.recipe import Recipe
+    from nuner_embed.models.resolver import fetch_model
     from nuner_embed.models.snapshot import save_model
     from nuner_embed.pretraining.finetune_settings import FinetuneSettings
     from nuner_embed.pretraining.finetuning import finetune
@@ -80,6 +81,7 @@ _HOMES = {
     "examples_of": "nuner_embed.indexes",
     "export_onnx": "nuner_embed.export",
     "extract": "nuner_embed.heads.zero_shot",
+    "fetch_model": "nuner_embed.models.resolver",
     "find": "nuner_embed.indexes",
     "find_concepts": "nuner_embed.indexes",
     "finetune": "nuner_embed.pretraining.finetuning",
@@ -126,6 +128,7 @@ __all__ = [
     "examples_of",
     "export_onnx",
     "extract",
+    "fetch_model",
     "find",
     "find_concepts",
     "finetune",

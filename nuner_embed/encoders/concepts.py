@@ -17,7 +17,7 @@ from nuner_embed.models.concept_facts import Calibration, ConceptFacts
 from nuner_embed.models.directories import CONCEPT_FOLDER
 from nuner_embed.models.recipe import semantic_hash
 from nuner_embed.models.resolver import locate
-from nuner_embed.runtimes.base import WindowBatch
+from nuner_embed.runtimes.base import Precision, WindowBatch
 
 Floats = NDArray[np.floating[Any]]
 
@@ -71,7 +71,10 @@ class ConceptEncoder:
                 f"{directory} belongs to another text encoder ({facts.text_weights_sha256[:12]}) than {model} "
                 f"({found.weights_sha256[:12]}); pre-train or export the model again"
             )
-        return cls(model, directory, load_encoder(str(directory), device=device, threads=threads, layers=(-1,)), facts)
+        # names are few: to measure which precision is faster would take longer than all of them
+        precision: Precision = "f32" if found.files == "weights" else "auto"
+        encoder = load_encoder(str(directory), device=device, precision=precision, threads=threads, layers=(-1,))
+        return cls(model, directory, encoder, facts)
 
     @property
     def metric(self) -> Literal["cosine", "dot"]:

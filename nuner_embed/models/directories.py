@@ -35,7 +35,7 @@ TOKENIZER_FILES: Final = (
 
 MARKER_FILE: Final = "nuner-embed-model.json"
 SCHEMA_VERSION: Final = 1
-Purpose = Literal["saved", "composed"]
+Purpose = Literal["saved", "composed", "fetched"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,8 @@ class Marker:
     """The contents of `nuner-embed-model.json`, the marker of a model's directory.
 
     Attributes:
-        purpose: "saved" by `nuner-embed models save`, or "composed" in the cache folder.
+        purpose: "saved" by `nuner-embed models save`, or in the cache folder "fetched" by `nuner-embed models fetch`
+            or "composed" of a base and trained layers.
         files: the SHA-256 of every other file, by its path within the directory.
     """
 
@@ -101,5 +102,6 @@ def _sha256_of(path: Path, *_version: int) -> str:
 _FILES: Final = ("*", *(f"{folder}/*" for folder in COMPANIONS))
 # A saved model is replaced only if no file was changed: an edited card or recipe is the user's work.
 SAVED_MODEL: Final = Kind("a saved model", MARKER_FILE, _require_unchanged, _FILES, ModelError, ModelError)
-# A composed model is replaced when it is damaged.
+# Models in the cache folder are replaced when they are damaged.
 COMPOSED_MODEL: Final = Kind("a composed model", MARKER_FILE, _read_marker, _FILES, ModelError, ModelError)
+FETCHED_MODEL: Final = Kind("a fetched model", MARKER_FILE, _read_marker, ("*",), ModelError, ModelError)

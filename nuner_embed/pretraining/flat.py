@@ -1,4 +1,4 @@
-"""Layers of the BERT family over concatenated tokens, without padding.
+"""Layers of the BERT family, and of MPNet, over concatenated tokens, without padding.
 
 A batch consists of runs of pieces of one length each. Operations on single tokens, nine tenths of the arithmetic, run
 on all tokens at once. Attention runs on groups of runs of similar length, whose pieces are padded for it alone: one
@@ -7,12 +7,17 @@ tokens that are asked for: half of the tokens of a concept's name are special on
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from nuner_embed.runtimes.packed import has_bert_layers
+
+# What relative positions, key minus query, (...), add to the logits of each head: (..., heads).
+Relative = Callable[[torch.Tensor], torch.Tensor]
+_MPNET = "MPNetLayer"
 # The longest piece of a group is at most this many times as long as the shortest.
 _ALIKE = 1.5
 
@@ -38,13 +43,59 @@ class Run:
         return self.last - self.first
 
 
-def run_layers(layers: Sequence[Any], states: torch.Tensor, runs: Sequence[Run]) -> torch.Tensor:
+def can_run(layers: Sequence[Any]) -> bool:
+    """Whether `run_layers` knows these layers."""
+    return has_bert_layers(layers) or all(type(layer).__name__ == _MPNET for layer in layers)
+
+
+def relative_of(network: Any) -> Relative | None:
+    """The relative positions of a text encoder that `can_run`; None where it has absolute positions alone."""
+    encoder = network.encoder
+    if type(encoder.layer[0]).__name__ != _MPNET:
+        return None
+    return lambda positions: encoder.relative_attention_bias(encoder.relative_position_bucket(positions))
+
+
+def run_layers(
+    layers: Sequence[Any], states: torch.Tensor, runs: Sequence[Run], relative: Relative | None = None
+) -> torch.Tensor:
     """The last layer's states of the tokens that are asked for, (m, dim), from the first one's input, (n, dim)."""
     whole = _Rectangles(runs, [run.length for run in runs], states.device)
     asked = _Rectangles(runs, [run.asked for run in runs], states.device)
+    added = whole.masks
+    if relative is not None and len(layers) > 1:
+        added = _with_positions(whole, [0] * len(runs), whole, relative, runs)
     for layer in layers[:-1]:
-        states = _layer(layer, states, states, whole, whole)
-    return _layer(layers[-1], states, states.index_select(0, _asked(runs, states.device)), whole, asked)
+        states = _layer(layer, states, states, whole, whole, added)
+    if relative is not None:
+        added = _with_positions(asked, [run.first for run in runs], whole, relative, runs)
+    return _layer(layers[-1], states, states.index_select(0, _asked(runs, states.device)), whole, asked, added)
+
+
+def _with_positions(
+    wanted: "_Rectangles", first: Sequence[int], there: "_Rectangles", relative: Relative, runs: Sequence[Run]
+) -> list[torch.Tensor]:
+    """The masks of all groups with the part of the relative positions, (pieces, heads, queries, keys) for each.
+
+    Args:
+        wanted: the layout of the queries.
+        first: the place in its piece of the first query, for each run.
+        there: the layout of the keys.
+        relative: see `Relative`.
+        runs: of pieces.
+    """
+    added = []
+    for group, (_, queries), (_, keys), mask in zip(
+        _groups(runs), wanted.shapes, there.shapes, there.masks, strict=True
+    ):
+        starts = torch.tensor([first[i] for i in group])
+        rows = starts.repeat_interleave(torch.tensor([runs[i].rows for i in group]))
+        if len(starts.unique()) == 1:  # as nearly always: one table serves all pieces
+            rows = starts[:1]
+        places = rows[:, None] + torch.arange(queries)
+        positions = torch.arange(keys) - places[:, :, None]
+        added.append(mask + relative(positions.to(mask.device)).permute(0, 3, 1, 2))
+    return added
 
 
 def _asked(runs: Sequence[Run], device: torch.device) -> torch.Tensor:
@@ -147,16 +198,29 @@ class _Collect(torch.autograd.Function):  # type: ignore[misc]
 
 
 def _layer(
-    layer: Any, states: torch.Tensor, asked: torch.Tensor, there: _Rectangles, wanted: _Rectangles
+    layer: Any,
+    states: torch.Tensor,
+    asked: torch.Tensor,
+    there: _Rectangles,
+    wanted: _Rectangles,
+    added: Sequence[torch.Tensor],
 ) -> torch.Tensor:
-    attention = layer.attention.self
+    """One layer; `added` is what the logits of each group get: the mask, perhaps with relative positions."""
+    mpnet = type(layer).__name__ == _MPNET
+    attention = layer.attention.attn if mpnet else layer.attention.self
+    projections = ("q", "k", "v") if mpnet else ("query", "key", "value")
+    to_query, to_key, to_value = (getattr(attention, name) for name in projections)
     heads, scale = attention.num_attention_heads, 1 / math.sqrt(attention.attention_head_size)
-    queries = wanted.spread(attention.query(asked) * scale, heads)
-    keys, values = (there.spread(one(states), heads) for one in (attention.key, attention.value))
+    queries = wanted.spread(to_query(asked) * scale, heads)
+    keys, values = (there.spread(one(states), heads) for one in (to_key, to_value))
     contexts = []
-    for query, key, value, mask in zip(queries, keys, values, there.masks, strict=True):
-        weights = torch.softmax(query @ key.transpose(2, 3) + mask, dim=-1)
+    for query, key, value, more in zip(queries, keys, values, added, strict=True):
+        weights = torch.softmax(query @ key.transpose(2, 3) + more, dim=-1)
         contexts.append(attention.dropout(weights) @ value)
-    attended = layer.attention.output(wanted.collect(contexts), asked)
+    collected = wanted.collect(contexts)
+    if mpnet:
+        attended = layer.attention.LayerNorm(layer.attention.dropout(attention.o(collected)) + asked)
+    else:
+        attended = layer.attention.output(collected, asked)
     done: torch.Tensor = layer.output(layer.intermediate(attended), attended)
     return done

@@ -1,6 +1,7 @@
 """A network cut in two: a frozen bottom half, whose output is computed once, and a top half that is trained."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,7 @@ from torch import nn
 
 from nuner_embed.errors import PretrainingError
 from nuner_embed.models.concept_facts import ConceptPooling
-from nuner_embed.pretraining.flat import Run, run_layers
-from nuner_embed.runtimes.packed import has_bert_layers
+from nuner_embed.pretraining.flat import Run, can_run, relative_of, run_layers
 
 _TOLERANCE = 1e-3
 
@@ -120,20 +120,23 @@ class Halves(nn.Module):  # type: ignore[misc]
     def takes_flat(self) -> bool:
         """Whether the top takes pieces without padding: much faster on a CPU, but many small kernels on a GPU."""
         on_cpu = next(self.network.parameters()).device.type == "cpu"
-        return bool(self.cut) and on_cpu and has_bert_layers(list(self.trained))
+        return bool(self.cut) and on_cpu and can_run(list(self.trained))
 
     def tokens(self, pieces: Padded | Flat) -> torch.Tensor:
         """Last hidden states (t, dim) of all tokens that are not special, in order."""
         if isinstance(pieces, Flat):
-            return run_layers(list(self.trained), pieces.given, pieces.runs)
+            return self._flat(pieces.given, pieces.runs)
         states = self(pieces.given, pieces.mask)
         return states.reshape(-1, states.shape[-1]).index_select(0, pieces.inner)
+
+    def _flat(self, given: torch.Tensor, runs: Sequence[Run]) -> torch.Tensor:
+        return run_layers(list(self.trained), given, runs, relative_of(self.network))
 
     def pooled(self, pieces: Padded | Flat, pooling: ConceptPooling) -> torch.Tensor:
         """A vector for each piece, (b, dim): the mean of its tokens that are not special, or its first token."""
         if isinstance(pieces, Flat):
             runs = [_pooled_run(run, pooling) for run in pieces.runs]
-            states = run_layers(list(self.trained), pieces.given, runs)
+            states = self._flat(pieces.given, runs)
             parts = states.split([run.rows * (run.last - run.first) for run in runs])
             return torch.cat(
                 [part.view(run.rows, -1, part.shape[1]).mean(1) for part, run in zip(parts, runs, strict=True)]

@@ -117,7 +117,7 @@ def test_unit_vectors_and_classes_that_are_missing(bert, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["roberta", "xlm-roberta", "deberta-v2"])
+@pytest.mark.parametrize("family", ["roberta", "xlm-roberta", "deberta-v2", "mpnet"])
 def test_tokenizers_of_other_kinds(family, tmp_path):
     source = tiny_model(family, tmp_path / family)
     encoder = load_encoder(str(source))

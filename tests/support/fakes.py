@@ -216,6 +216,9 @@ def tiny_model(family: str, directory: Path, *, safe: bool = True, seed: int = 0
             vocab_size=320, max_position_embeddings=40, pad_token_id=1, relative_attention=True,
             pos_att_type=["p2c", "c2p"], position_buckets=16, **shape,
         )  # fmt: skip
+    elif family == "mpnet":
+        tokenizer = wordpiece()
+        config = transformers.MPNetConfig(vocab_size=320, max_position_embeddings=42, pad_token_id=1, **shape)
     elif family == "modernbert":
         tokenizer = byte_level_bpe()
         config = transformers.ModernBertConfig(
@@ -237,7 +240,7 @@ def tiny_model(family: str, directory: Path, *, safe: bool = True, seed: int = 0
 
 
 FAMILIES = ("bert", "distilbert", "roberta", "roberta_prefix", "xlm-roberta")
-UNFUSED_FAMILIES = ("deberta-v2", "modernbert")
+UNFUSED_FAMILIES = ("deberta-v2", "modernbert", "mpnet")
 
 # Two labelled sentences in CoNLL's format.
 TRAIN = "the O\nferry B-boat\nleft O\nKiel B-city\n\nan O\nold O\nraft B-boat\nin O\nOslo B-city\n\n"

@@ -9,7 +9,9 @@ from safetensors.numpy import load_file, save_file
 
 from nuner_embed.errors import ModelError
 from nuner_embed.models.concept_facts import ConceptFacts
-from nuner_embed.models.delta import compose, ship
+from nuner_embed.models.delta import compose, seal, ship
+from nuner_embed.models.resolver import locate
+from nuner_embed.models.snapshot import save_model
 
 
 def tensors(seed, changed=()):
@@ -101,3 +103,28 @@ def test_the_base_is_not_asked_for_twice(place):
 def test_what_cannot_be_shipped(place):
     with pytest.raises(ModelError, match="is not a checkpoint of this base"):
         ship(place / "base", place / "base", place / "again")
+
+
+def test_a_model_of_the_first_layers_of_its_base(bert, tmp_path, monkeypatch):
+    """What was trained from the first layers is laid over the whole base, and composed it is the same network."""
+    monkeypatch.setenv("NUNER_EMBED_CACHE", str(tmp_path / "cache"))
+    save_model(str(bert), tmp_path / "cut", layers_kept=1)
+    made = tmp_path / "made"
+    for number, folder in enumerate((made, made / "concept_encoder"), start=1):
+        folder.mkdir()
+        trained = load_file(tmp_path / "cut" / "model.safetensors")
+        trained["encoder.layer.0.output.dense.bias"] += number
+        save_file(trained, folder / "model.safetensors")
+    (made / "recipe.json").write_text("{}")
+    (made / "README.md").write_text("a card")
+    ConceptFacts("0" * 64, "mean", {"scale": 2.0}).write(made / "concept_encoder")
+    ship(made, bert, tmp_path / "shipped", layers_kept=1)
+    seal(tmp_path / "shipped")  # as after a file was added
+    assert set(load_file(tmp_path / "shipped" / "text.safetensors")) == {"encoder.layer.0.output.dense.bias"}
+    directory = compose("m", tmp_path / "shipped", lambda: bert)
+    assert (directory / "config.json").read_bytes() == (tmp_path / "cut" / "config.json").read_bytes()
+    assert locate(str(directory)).config == locate(str(tmp_path / "cut")).config
+    for folder in ("", "concept_encoder"):
+        found, trained = (load_file(place / folder / "model.safetensors") for place in (directory, made))
+        assert found.keys() == trained.keys()
+        assert all(np.allclose(found[name], trained[name], rtol=1e-3) for name in found)

@@ -200,7 +200,7 @@ def test_a_directory_without_any_tokenizer(copy):
         TextTokenizer.from_directory(copy)
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "deberta-v2", "modernbert"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "deberta-v2", "modernbert", "mpnet"])
 def test_no_tokenizer_is_made_up(tmp_path, family):
     """transformers 5 gives one of nothing but special tokens, for which every word is [UNK]."""
     directory = tiny_model(family, tmp_path / family)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from fakes import FAMILIES, tiny_model, wordpiece
+from fakes import FAMILIES, UNFUSED_FAMILIES, tiny_model, wordpiece
 from torch.nn import functional as F
 
 from nuner_embed.errors import PretrainingError
@@ -22,7 +22,7 @@ def network(folder, family="bert", **options):
     return load_network(locate(str(tiny_model(family, folder / family))), **options)
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, "deberta-v2", "modernbert"])
+@pytest.mark.parametrize("family", [*FAMILIES, *UNFUSED_FAMILIES])
 def test_two_halves_are_the_whole(tmp_path, family):
     whole = network(tmp_path, family)
     expected = whole(input_ids=IDS, attention_mask=MASK).last_hidden_state
@@ -143,15 +143,18 @@ def test_states_go_on_where_they_were_interrupted(tmp_path, monkeypatch):
     assert np.array_equal(again._states, whole)
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, "modernbert"])
+@pytest.mark.parametrize("family", [*FAMILIES, "modernbert", "mpnet"])
 @pytest.mark.parametrize("pooling", ["mean", "first"])
 def test_without_padding_it_is_the_same(tmp_path, family, pooling):
     """Values and gradients of the flat layers, where there are such, and of the padded ones: token for token."""
     sharp = network(tmp_path, family, attention="eager")
     with torch.no_grad():  # as initialised, attention is all but even, and what it attends to would not matter
         for name, one in sharp.named_parameters():
-            if name.endswith("weight") and any(part in name for part in ("query", "key", "q_lin", "k_lin", "Wqkv")):
+            sharpened = ("query", "key", "q_lin", "k_lin", "Wqkv", "attn.q", "attn.k")
+            if name.endswith("weight") and any(part in name for part in sharpened):
                 one.mul_(12)
+            if "relative_attention_bias" in name:  # MPNet's
+                one.mul_(100)
     halves = Halves(sharp, 1, 0.0)
     made, ids, bounds, _ = states(tmp_path, halves)
     assert halves.takes_flat == (family not in ("distilbert", "modernbert"))
@@ -186,6 +189,27 @@ def test_texts_without_tokens_take_part(tmp_path):
     assert isinstance(pieces, Flat)
     assert found[0].shape == (7, 16)
     assert torch.allclose(*found, atol=2e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize("family", ["bert", "mpnet"])
+def test_pieces_of_one_group_may_begin_at_different_places(tmp_path, family):
+    """The vector of an empty name is its first special token, of any other name the tokens after that."""
+    sharp = network(tmp_path, family, attention="eager")
+    with torch.no_grad():
+        for name, one in sharp.named_parameters():
+            if "relative_attention_bias" in name:
+                one.mul_(100)
+    halves = Halves(sharp, 1, 0.0)
+    ids, bounds = np.arange(5, 10, dtype=np.int32), np.array([0, 2, 5])
+    kept = FrozenStates(tmp_path / "states.npy", ids, bounds)
+    kept.fill(halves, "w", 0, torch.device("cpu"), lambda *so_far: None)
+    pieces = Source(halves, ids, bounds, (1, 1), kept, 0, torch.device("cpu")).pieces(np.arange(2))
+    assert isinstance(pieces, Flat)
+    found = halves.pooled(pieces, "mean")
+    for number, token in enumerate((0, 1)):
+        alone = torch.from_numpy(ids[bounds[number] : bounds[number + 1]].astype(np.int64))[None]
+        expected = halves(halves.bottom(alone, torch.ones_like(alone)), torch.ones_like(alone))[0, token]
+        assert torch.allclose(found[number], expected, atol=2e-3, rtol=1e-3)
 
 
 def test_groups_keep_their_places(tmp_path):

@@ -178,7 +178,7 @@ def test_where_flash_attention_runs(device, dtype, head_size, capability, expect
     assert attention_for(torch.device(device), dtype, head_size) == "grouped"
 
 
-@pytest.mark.parametrize("family", ["distilbert", "deberta-v2", "modernbert"])
+@pytest.mark.parametrize("family", ["distilbert", "deberta-v2", "modernbert", "mpnet"])
 def test_other_networks_run_padded_and_make_their_rows_on_the_device(family, tmp_path):
     plain, other = runtimes_of(tiny_model(family, tmp_path / family))
     assert not other.packed

@@ -29,9 +29,14 @@ def measured(monkeypatch, tmp_path):
 
         def speeds(runtime, reference):
             calls.append(runtime.precision)
+            return {256: paces[runtime.precision] - 1.0}
+
+        def tuned_speeds(runtime, reference):
+            calls.append(f"{runtime.precision} tuned")
             return {256: paces[runtime.precision] - 1.0, 512: float(paces[runtime.precision])}
 
-        monkeypatch.setattr(weights_selection, "tuned_speeds", speeds)
+        monkeypatch.setattr(weights_selection, "speeds", speeds)
+        monkeypatch.setattr(weights_selection, "tuned_speeds", tuned_speeds)
         monkeypatch.setattr(
             measurements, "compare",
             lambda runtime, reference: agreement if runtime.precision == "bf16" else Agreement(1.0, 1.0, 0.0, 1.0),
@@ -45,10 +50,10 @@ def test_bf16_runs_where_the_processor_has_it_and_the_gate_passes(directory, mea
     calls = measured()
     with caplog.at_level(logging.INFO, "nuner_embed"):
         encoder = load_encoder(directory, device="cpu")
-    assert (encoder.runtime.precision, encoder.batch_tokens, calls) == ("bf16", 512, ["f32", "bf16"])
-    assert caplog.messages[-1] == "fastest here: torch bf16, 2000 tokens/s in batches of 512 (torch f32 1,000)"
+    assert (encoder.runtime.precision, encoder.batch_tokens, calls) == ("bf16", 512, ["f32", "bf16", "bf16 tuned"])
+    assert caplog.messages[-1] == "fastest here: torch bf16, 2000 tokens/s in batches of 512 (torch f32 999)"
     assert load_encoder(directory, device="cpu").runtime.precision == "bf16"
-    assert len(calls) == 2  # the figures were kept
+    assert len(calls) == 3  # the figures were kept
     assert load_encoder(directory, device="cpu", batch_tokens=99).batch_tokens == 99
 
 

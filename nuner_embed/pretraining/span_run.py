@@ -56,7 +56,8 @@ class SpanJob:
         self._base, self._corpus, self._settings = base, corpus, settings
         self._concepts = ConceptEncoder.open(base, device=device, threads=threads)
         self._concepts.calibration  # noqa: B018  # raises where there is none
-        self._encoder = load_encoder(base, device=device, threads=threads)
+        # not bf16 where that is faster: the same data give the same weights on every run, whatever was measured
+        self._encoder = load_encoder(base, device=device, threads=threads, precision="f32")
         if self._encoder.recipe.layers != (-1,):
             raise PretrainingError(
                 f"concepts agree with the last layer alone; {base} reads {list(self._encoder.recipe.layers)}"

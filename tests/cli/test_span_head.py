@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from command import run
@@ -19,6 +20,10 @@ from nuner_embed.heads.spans import SpanHead, load_span_head
 from nuner_embed.heads.zero_shot import named_tagger
 from nuner_embed.models.resolver import locate
 from nuner_embed.pretraining.facts import read_model
+from nuner_embed.pretraining.settings import PretrainSettings
+from nuner_embed.pretraining.span_data import AnnotatedCorpus
+from nuner_embed.pretraining.span_run import SpanJob
+from nuner_embed.runtimes import weights_selection
 
 TRAIN = ("--objective", "spans", "--epochs", "2", "--batch-size", "16", "--threads", "1")
 COMMAND = ("pretrain", "c.jsonl", *TRAIN)
@@ -94,6 +99,14 @@ def test_killed_it_goes_on_and_ends_alike(place, tmp_path):
     assert done.returncode == 0 or "holds a finished model" in done.stderr
     heads = [next((folder / "span_head").glob("weights-*")) for folder in (place / "made", tmp_path / "again")]
     assert heads[0].read_bytes() == heads[1].read_bytes()
+
+
+def test_words_are_embedded_in_one_precision_on_every_processor(monkeypatch):
+    monkeypatch.setattr(weights_selection, "has_bf16", lambda: True)
+    monkeypatch.setattr(weights_selection, "_measure", lambda *given: pytest.fail("a precision is chosen by its speed"))
+    settings = PretrainSettings.preset("spans")
+    job = SpanJob("nuner-mini", AnnotatedCorpus([], {}, None, Path()), settings, "cpu", 1)
+    assert job._encoder.runtime.precision == "f32"
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,8 @@ def _open_for_ever(path, vectors, stop, opened, errors):
         except BaseException as error:
             errors.put(repr(error))
         opened.value += 1
+        if not errors.empty():
+            return  # a queue that nobody empties fills up, and whoever writes then waits for ever
 
 
 class _EachStep:
@@ -114,7 +116,7 @@ def test_who_opens_it_meanwhile_sees_the_old_or_the_new(stores, tmp_path, apart)
         reader.start()
     try:
         rounds = 0
-        while rounds < 5 or opened.value < 10:
+        while (rounds < 5 or opened.value < 10) and any(reader.is_alive() for reader in readers):
             rounds += 1
             Index.build(stores[rounds % 2], tmp_path / "index", force=True)
     finally:

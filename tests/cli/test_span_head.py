@@ -106,7 +106,7 @@ def test_killed_it_goes_on_and_ends_alike(place, tmp_path):
         (["--thesaurus", "nothing.tsv"], "nothing.tsv: the thesaurus holds no concept"),
         (["--thesaurus", "unnamed.tsv"], "unnamed.tsv, line 2: the concept is empty"),
         (["--probe-set", "sea", "c.jsonl", "c.jsonl"], "a probe set measures a text encoder"),
-        (["--objective", "contrastive", "--thesaurus", "t.tsv"], "a thesaurus goes with"),
+        (["--objective", "token-classification", "--thesaurus", "t.tsv"], "a thesaurus goes with"),
     ],
 )
 def test_what_cannot_be_is_one_line(place, arguments, message):

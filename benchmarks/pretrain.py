@@ -217,7 +217,7 @@ def run_plain(settings: PretrainSettings, kind: str, pause: Callable[[], float])
     transformers.set_seed(settings.seed)
     lengths, seed = prepared.examples.lengths, [settings.seed, 1, 0]
     first = plan_epoch(lengths, prepared.train, settings.batch_size, seed, by_length=False)
-    prior = positive_share(prepared.examples, first[:20])
+    prior = positive_share(make_batch(prepared.examples, pieces) for pieces in first[:20])
     model = PlainBiEncoder(settings, prior, frozen_dropout=kind != "without")
     loading = time.perf_counter() - begun
     curve: list[float] = []

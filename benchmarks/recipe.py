@@ -1,32 +1,47 @@
 """Compares recipes for training nuner-mini, on development parts only.
 
     python benchmarks/recipe.py [TRIAL ...]
+    python benchmarks/recipe.py --sample 300 --epochs 1 "best, thesaurus 1, broader 0.3"    # whether it runs at all
 
 Each trial is a pre-training on a sample of llm-annotated with one value changed, first of the defaults and later of the
-best trial so far. A trial is measured on a fifth of the training parts of three typed sets, selected by a hash of the
-sentence, at most 1,000 sentences each: probes from support sets of the remaining sentences, how well a mention finds
-others of its type, and how well the name of a type finds them. Test parts are not used. Measurements are kept, and an
-interrupted run continues.
+best trial so far. A trial is measured on development parts: a fifth of the training parts of three typed sets, selected
+by a hash of the sentence, at most 1,000 sentences each, and the `dev` parts of CrossNER politics and science. Test
+parts are not used. What is measured:
+
+- k = ...: probes from support sets of the remaining training sentences; a set with too few mentions of a type for a
+  size has no score there
+- mention P@10, concept P@10: how well a mention, and the name of a type, finds mentions of the type
+- typing: names alone, bounds given: the share of mentions to which the name of their own type is the most similar
+- zero-shot F1: names alone. Each word gets the type with the most similar name, or none if the cosine is below a
+  threshold, and adjacent words of a type are a mention. The models have no calibration: each trial has the single
+  threshold that is best for it on the mean over the sets, which flatters all trials alike.
+
+Trained models and measurements are kept, and an interrupted run continues. Measurements of an earlier version of this
+file are made again from the trained model, without another training; a trial whose model is gone is left out.
 """
 
 import argparse
 import gzip
 import json
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from common import WORK, data_file, keep, machine
 from concepts import CONCEPTS
-from strength import SETS, is_held_out
+from offset import HALVED, WITH_DEV, parts
 
 from nuner_embed import load_encoder
 from nuner_embed.cli.progress import RowProgress, note
-from nuner_embed.corpora.corpus import read_annotated
 from nuner_embed.encoders.concepts import ConceptEncoder
+from nuner_embed.encoders.mentions import WordFeatures
+from nuner_embed.encoders.text import TextEncoder, unit
 from nuner_embed.evaluation.fewshot import FewShotProtocol, TypedSet, measure, needed, plan
 from nuner_embed.heads.features import embed_words
+from nuner_embed.heads.labelled_words import Runs, WordLabels, count_mentions, runs_of
 from nuner_embed.indexes.vectors import Floats, prepared
 from nuner_embed.machine import cores
 from nuner_embed.pretraining.facts import FACTS_FILE
@@ -35,7 +50,11 @@ from nuner_embed.pretraining.settings import PretrainSettings
 
 DATA = "llm-annotated/annotated.jsonl.gz"
 NEAREST = {"snips", "sgd", "plot", "craft", "anem", "scier", "politics"}  # kinds of text that resemble the test parts
-DEVELOPMENT, FEWEST = 1000, 11
+THESAURUS = "llm-annotated/thesaurus.tsv.gz"
+SETS = (*HALVED, *WITH_DEV)
+FEWEST = 11
+THRESHOLDS = tuple(round(0.02 * i, 2) for i in range(50))  # cosines
+MEASURES = 2  # of the measurements; a change makes them again
 PROTOCOL = FewShotProtocol(k=(1, 4, 16), draws=6)
 FOLDER = WORK / "recipe"
 
@@ -49,6 +68,7 @@ class Trial:
         layers: of the recipe with which the result is measured.
         of: the trial whose training is measured again, if only the layers differ.
         without: kinds of text that are left out and replaced by as many other sentences.
+        thesaurus: train with the synonyms and broader types of the concepts.
         base: measure the base model itself.
     """
 
@@ -56,6 +76,7 @@ class Trial:
     layers: tuple[int, ...] = (-1,)
     of: str | None = None
     without: frozenset[str] = frozenset()
+    thesaurus: bool = False
     base: bool = False
 
 
@@ -73,83 +94,164 @@ TRIALS = {
     "8e-4, 2 text layers frozen": Trial({**FASTER, "frozen_layers": 2}),
     "8e-4, 1 text layer frozen": Trial({**FASTER, "frozen_layers": 1}),
     "8e-4, 2 frozen, without the nearest texts": Trial(DEEPER, without=frozenset(NEAREST)),
+    "best, learning rate 1.6e-3": Trial({**DEEPER, "learning_rate": 1.6e-3}),
+    "best, 5 epochs": Trial({**DEEPER, "epochs": 5, "validate_every": 5}),
+    "best, 8 epochs": Trial({**DEEPER, "epochs": 8, "validate_every": 8}),
+    "best, batch 32": Trial({**DEEPER, "batch_size": 32}),
+    "best, batch 128": Trial({**DEEPER, "batch_size": 128}),
+    "best, scale 20": Trial({**DEEPER, "scale": 20.0}),
+    **{
+        f"best, thesaurus {draws:g}, broader {weight:g}": Trial(
+            {**DEEPER, "related_draws": draws, "broader_weight": weight}, thesaurus=True
+        )
+        for draws in (0.5, 1.0, 2.0)
+        for weight in (0.0, 0.3, 1.0)
+    },
+    # how much is chance: a seed decides the sample, the held-out texts, the order and dropout
+    **{f"best, seed {seed}": Trial({**DEEPER, "seed": seed}) for seed in (1, 2)},
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trials", nargs="*", metavar="TRIAL", help=f"trials to run, of {', '.join(TRIALS)}")
+    parser.add_argument("--sample", type=int, help="texts of each trial; the results are printed and not kept")
+    parser.add_argument("--epochs", type=int, help="of each trial; the results are printed and not kept")
     options = parser.parse_args()
+    unknown = sorted(set(options.trials) - set(TRIALS))
+    if unknown:
+        parser.error(f"no trial is called {', '.join(unknown)}")
+    sets = [development(name) for name in SETS]
+    trials = {name: TRIALS[name] for name in options.trials or TRIALS}
+    smaller = {name: value for name in ("sample", "epochs") if (value := getattr(options, name)) is not None}
+    if smaller:
+        tried = {}
+        with tempfile.TemporaryDirectory() as folder:
+            for name, trial in trials.items():
+                changed = replace(trial, changes={**trial.changes, **smaller}, of=None)
+                tried[name] = run(name, changed, sets, Path(folder))
+        print(report(tried))
+        return
     FOLDER.mkdir(parents=True, exist_ok=True)
-    sets = [development(name, data_file(path)) for name, path in SETS.items()]
-    for name in options.trials or TRIALS:
-        kept = FOLDER / f"{name}.json"
-        if not kept.exists():
-            kept.write_text(json.dumps(run(name, TRIALS[name], sets)))
-            print(name, json.loads(kept.read_text()), flush=True)
-    found = {
-        name: json.loads((FOLDER / f"{name}.json").read_text()) for name in TRIALS if (FOLDER / f"{name}.json").exists()
-    }
+    for name, trial in trials.items():
+        if kept(name) and not is_current(name) and not is_trained(name, trial):
+            print(f"{name}: measured by an earlier version, and the model is gone; remove {name}.json to train again")
+        elif not is_current(name):
+            (FOLDER / f"{name}.json").write_text(json.dumps(run(name, trial, sets, FOLDER)))
+            print(name, "measured", flush=True)
+    found = {name: kept(name) for name in TRIALS if is_current(name)}
     keep("recipe", {"machine": machine("torch", "numpy", "scikit-learn"), "trials": found}, report(found))
 
 
-def development(name: str, path: Any) -> TypedSet:
-    documents = read_annotated([path], "conll")[0]
-    held = [document for document in documents if is_held_out(document.text)][:DEVELOPMENT]
-    rest = [document for document in documents if not is_held_out(document.text)]
-    return TypedSet(name, tuple(rest), tuple(held), name)
+def kept(name: str) -> dict[str, Any]:
+    """The measurements of a trial; empty if there are none."""
+    path = FOLDER / f"{name}.json"
+    return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
-def run(name: str, trial: Trial, sets: Sequence[TypedSet]) -> dict[str, Any]:
+def is_current(name: str) -> bool:
+    return kept(name).get("measures") == MEASURES
+
+
+def is_trained(name: str, trial: Trial) -> bool:
+    return trial.base or (FOLDER / (trial.of or name) / FACTS_FILE).exists()
+
+
+def development(name: str) -> TypedSet:
+    learnt, held = parts(name)
+    return TypedSet(name, tuple(learnt), tuple(held), name)
+
+
+def run(name: str, trial: Trial, sets: Sequence[TypedSet], folder: Path) -> dict[str, Any]:
     """Trains, unless this was already done, and measures."""
-    if trial.base:
-        return {"cells": [one for typed in sets for one in measured(trial.layers, "minilm-l6", typed)]}
-    directory = FOLDER / (trial.of or name)
-    if not (directory / FACTS_FILE).exists():
+    directory = folder / (trial.of or name)
+    if not trial.base and not (directory / FACTS_FILE).exists():
         with RowProgress("") as progress:
             pretrain(
-                [filtered(trial.without)], directory, PretrainSettings(**trial.changes), progress=progress, note=note
+                [filtered(trial.without, folder)],
+                directory,
+                PretrainSettings(**trial.changes),
+                thesaurus=data_file(THESAURUS) if trial.thesaurus else None,
+                progress=progress,
+                note=note,
             )
-    facts = json.loads((directory / FACTS_FILE).read_text())
-    cells = [one for typed in sets for one in measured(trial.layers, str(directory), typed)]
-    return {"held_out_loss": facts["validation_loss"], "similarity": facts["similarity"], "cells": cells}
+    model = "minilm-l6" if trial.base else str(directory)
+    found: dict[str, Any] = {"measures": MEASURES, "cells": [], "zero_shot": {}}
+    if not trial.base:
+        facts = json.loads((directory / FACTS_FILE).read_text())
+        found |= {"held_out_loss": facts["validation_loss"], "similarity": facts["similarity"]}
+    for typed in sets:
+        encoder = load_encoder(model, layers=trial.layers)
+        words = embed_words(encoder, typed.test)
+        found["cells"] += few_shot(encoder, typed, words)
+        x, labels, document = mentions_of(encoder, typed)
+        found["cells"].append(cell(typed, "mention P@10", by_mention(x, labels, document)))
+        if not trial.base and trial.layers == (-1,):
+            concepts = ConceptEncoder.open(model)
+            found["cells"].append(cell(typed, "concept P@10", by_concept(x, labels, typed.name, concepts)))
+            found["cells"].append(cell(typed, "typing", [typing_accuracy(x, labels, typed, concepts)]))
+            found["zero_shot"][typed.name] = zero_shot(words, typed, concepts)
+    return found
 
 
-def filtered(without: frozenset[str]) -> Any:
+def cell(typed: TypedSet, what: str, scores: list[float]) -> dict[str, Any]:
+    return {"set": typed.name, "what": what, "scores": scores}
+
+
+def filtered(without: frozenset[str], folder: Path) -> Path:
     """The corpus, or a copy without some kinds of text."""
     source = data_file(DATA)
     if not without:
         return source
-    target = FOLDER / "filtered.jsonl.gz"
+    target = folder / "filtered.jsonl.gz"
     with gzip.open(source, "rt", encoding="utf-8") as lines, gzip.open(target, "wt", encoding="utf-8") as kept:
         kept.writelines(line for line in lines if json.loads(line)["source"] not in without)
     return target
 
 
-def measured(layers: tuple[int, ...], model: str, typed: TypedSet) -> list[dict[str, Any]]:
-    """Few-shot scores and precisions at 10 of a model on a set."""
-    encoder = load_encoder(model, layers=layers)
+def few_shot(encoder: TextEncoder, typed: TypedSet, words: WordFeatures) -> list[dict[str, Any]]:
+    """The scores of probes; none for a size of which the set has no support set."""
     draws = plan(typed, PROTOCOL)
     train = embed_words(encoder, [typed.train[i] for i in needed(draws)])
-    test = embed_words(encoder, typed.test)
-    cells = measure("", typed, draws, PROTOCOL, train, test, threads=cores())
-    found = [{"set": typed.name, "what": f"k = {cell.k}", "scores": cell.scores} for cell in cells]
+    cells = measure("", typed, draws, PROTOCOL, train, words, threads=cores())
+    return [cell(typed, f"k = {one.k}", one.scores) for one in cells if one.scores]
+
+
+def mentions_of(encoder: TextEncoder, typed: TypedSet) -> tuple[Floats, Any, Any]:
+    """Of all mentions of the development part: vectors of unit length (m, dim), types (m,) and documents (m,)."""
     table = encoder.tokenize(typed.test, "mention")
     embedded = encoder.encode_rows(table, "mention")
     labels = [
         typed.test[d].spans[i].label or "" for d, i in zip(embedded.rows.document, embedded.rows.index, strict=True)
     ]
-    x, document = prepared(embedded.vectors, "cosine"), embedded.rows.document
-    found.append({"set": typed.name, "what": "mention P@10", "scores": by_mention(x, np.array(labels), document)})
-    if model != "minilm-l6" and layers == (-1,):
-        found.append(
-            {
-                "set": typed.name,
-                "what": "concept P@10",
-                "scores": by_concept(x, np.array(labels), typed.name, ConceptEncoder.open(model)),
-            }
-        )
+    return prepared(embedded.vectors, "cosine"), np.array(labels), embedded.rows.document
+
+
+def typing_accuracy(x: Floats, labels: Any, typed: TypedSet, concepts: ConceptEncoder) -> float:
+    """The share of mentions to which the name of their own type is the most similar."""
+    types = np.array(sorted(count_mentions(typed.test)))
+    return float((types[(x @ names_of(typed, concepts).T).argmax(axis=1)] == labels).mean())
+
+
+def names_of(typed: TypedSet, concepts: ConceptEncoder) -> Floats:
+    """The vectors of the names of the types of a development part, sorted by type, (types, dim)."""
+    return concepts.encode([CONCEPTS[typed.name][label] for label in sorted(count_mentions(typed.test))])
+
+
+def zero_shot(words: WordFeatures, typed: TypedSet, concepts: ConceptEncoder) -> list[float]:
+    """Span micro-F1 of words typed by the names of the types alone, for each of `THRESHOLDS`."""
+    gold = keys(WordLabels.of(typed.test, words, sorted(count_mentions(typed.test))).mentions)
+    cosines = unit(np.array(words.vectors, np.float32)) @ names_of(typed, concepts).T
+    best, highest = cosines.argmax(axis=1) + 1, cosines.max(axis=1)
+    found = []
+    for threshold in THRESHOLDS:
+        mentions = keys(runs_of(np.where(highest >= threshold, best, 0), words.bounds))
+        found.append(2 * len(mentions & gold) / max(1, len(mentions) + len(gold)))
     return found
+
+
+def keys(runs: Runs) -> set[tuple[int, int, int]]:
+    return set(zip(runs.first.tolist(), runs.last.tolist(), runs.code.tolist(), strict=True))
 
 
 def by_mention(x: Floats, labels: Any, document: Any) -> list[float]:
@@ -175,18 +277,25 @@ def frequent(labels: Any) -> list[str]:
 
 
 def report(found: dict[str, dict[str, Any]]) -> str:
-    what = [f"k = {k}" for k in PROTOCOL.k] + ["mention P@10", "concept P@10"]
+    what = [f"k = {k}" for k in PROTOCOL.k] + ["mention P@10", "concept P@10", "typing"]
     lines = [
-        f"Development parts of {', '.join(SETS)}, percent, mean over sets. k = ...: token macro-F1 with None left out, "
-        f"{PROTOCOL.draws} draws; P@10: mean over types of at least {FEWEST} mentions.\n",
-        f"| trial | {' | '.join(what)} | held-out loss |",
-        "|---" * (len(what) + 2) + "|",
+        f"Development parts of {', '.join(SETS)}, percent, mean over the sets that have a score. k = ...: token",
+        f"macro-F1 with None left out, {PROTOCOL.draws} draws; P@10: mean over types of at least {FEWEST} mentions;",
+        "typing: names alone, bounds given, accuracy; zero-shot F1: names alone, word by word, span micro-F1 at the",
+        "cosine (in brackets) that is best for the trial. Held-out losses with a thesaurus have another scale.\n",
+        f"| trial | {' | '.join(what)} | zero-shot F1 | held-out loss |",
+        "|---" * (len(what) + 3) + "|",
     ]
     for name, one in found.items():
         shown = []
         for column in what:
             means = [np.mean(cell["scores"]) for cell in one["cells"] if cell["what"] == column]
             shown.append(f"{100 * np.mean(means):.1f}" if means else "")
+        if one["zero_shot"]:
+            means = np.mean(list(one["zero_shot"].values()), axis=0)
+            shown.append(f"{100 * means.max():.1f} ({THRESHOLDS[means.argmax()]:.2f})")
+        else:
+            shown.append("")
         loss = f"{one['held_out_loss']:.3f}" if "held_out_loss" in one else ""
         lines.append(f"| {name} | {' | '.join(shown)} | {loss} |")
     return "\n".join(lines) + "\n"

@@ -58,8 +58,8 @@ from nuner_embed.pretraining.settings import EARLIER_NAMES, PRESETS, PretrainSet
 @click.option(
     "--thesaurus",
     metavar="FILE",
-    help="With --objective spans: further names of the concepts, a line each: concept, synonyms and broader types, "
-    "separated by tabs; several are separated by bars (|).",
+    help="Further names of the concepts, which hold for the same mentions, a line each: concept, synonyms and broader "
+    "types, separated by tabs; several are separated by bars (|). For the objectives contrastive and spans.",
 )
 @device_option
 @threads_option

@@ -200,6 +200,8 @@ class Batch:
         labels: labels of the batch, each once, (c,).
         token: of each (token, label) pair that holds, the token, counted through all pieces without special ones, (p,).
         column: its label as an index into `labels`, (p,).
+        weight: how much each pair counts as a positive; the rest of 1 counts neither as a positive nor as a negative.
+            None if all pairs count fully, (p,).
     """
 
     pieces: Ints
@@ -207,6 +209,7 @@ class Batch:
     labels: Ints
     token: Ints
     column: Ints
+    weight: NDArray[np.float32] | None = None
 
 
 def plan_epoch(
@@ -241,7 +244,7 @@ def make_batch(examples: Examples, pieces: Ints) -> Batch:
     begin = np.cumsum(np.concatenate([[0], examples.lengths[pieces] - before - after]))
     row, first, last, label = _ranges(examples, pieces)
     count = last - first
-    token = np.repeat(begin[row] + first - before, count) + _within(count)
+    token = np.repeat(begin[row] + first - before, count) + within(count)
     labels, column = np.unique(label, return_inverse=True)
     pairs = np.unique(np.stack([token, np.repeat(column, count)]), axis=1)  # overlapping mentions of a concept
     return Batch(pieces, int(begin[-1]), labels, pairs[0], pairs[1])
@@ -251,23 +254,22 @@ def _ranges(examples: Examples, pieces: Ints) -> tuple[Ints, Ints, Ints, Ints]:
     """Row in the batch, first token, one past the last, and label of every range in the pieces."""
     begin = np.searchsorted(examples.piece, pieces)
     count = np.searchsorted(examples.piece, pieces + 1) - begin
-    at = np.repeat(begin, count) + _within(count)
+    at = np.repeat(begin, count) + within(count)
     row = np.repeat(np.arange(len(pieces)), count)
     return row, examples.first[at], examples.last[at], examples.label[at]
 
 
-def _within(count: Ints) -> Ints:
+def within(count: Ints) -> Ints:
     """The numbers from 0 to count - 1 for each count, concatenated."""
     ends = np.cumsum(count)
     total = int(ends[-1]) if len(ends) else 0
     return np.arange(total) - np.repeat(ends - count, count)
 
 
-def positive_share(examples: Examples, batches: Sequence[Ints]) -> float:
+def positive_share(batches: Iterable[Batch]) -> float:
     """The share of positive (token, label) pairs in some batches, the prior of a positive."""
-    positive = pairs = 0
-    for pieces in batches:
-        batch = make_batch(examples, pieces)
-        positive += len(batch.token)
+    positive, pairs = 0.0, 0
+    for batch in batches:
+        positive += len(batch.token) if batch.weight is None else float(batch.weight.sum())
         pairs += batch.tokens * len(batch.labels)
     return positive / pairs if pairs else 0.0

@@ -213,6 +213,7 @@ def text_card(facts: dict[str, Any]) -> str:
         if settings["objective"] == "contrastive"
         else "It was trained under a linear layer that tags words (NER-BERT's way, section 4.1 of arXiv 2402.15343)."
     )
+    thesaurus = ", with a thesaurus of synonyms and broader types" if facts.get("thesaurus") else ""
     return f"""---
 base_model: {json.dumps(facts["base"])}
 tags: [named-entity-recognition, token-embeddings, nuner-embed]
@@ -222,7 +223,7 @@ tags: [named-entity-recognition, token-embeddings, nuner-embed]
 
 Made by `nuner-embed pretrain` from `{facts["base"]}`. {how}
 
-- data: {data["texts"]:,} texts, {data["mentions"]:,} annotations, {data["labels"]:,} {data["kind"]}; files:
+- data: {data["texts"]:,} texts, {data["mentions"]:,} annotations, {data["labels"]:,} {data["kind"]}{thesaurus}; files:
   {", ".join(f"`{name}`" for name in data["files"])}; {data["held_out"]:,} pieces held out
 - {settings["epochs"]} epochs in batches of {settings["batch_size"] * settings["accumulate"]}, learning rate
   {settings["learning_rate"]:g}, the bottom {facts["frozen_layers"]} of {facts["layers"]} layers frozen

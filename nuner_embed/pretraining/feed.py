@@ -247,7 +247,8 @@ def contrastive_feed(texts: Source, concepts: Source) -> Feed:
     def feed(batch: Batch) -> tuple[object, ...]:
         groups, place = concepts.groups(batch.labels)
         token, column = (torch.from_numpy(one).to(texts.device) for one in (batch.token, place[batch.column]))
-        return texts.pieces(batch.pieces), groups, token, column
+        weight = None if batch.weight is None else torch.from_numpy(batch.weight).to(texts.device)
+        return texts.pieces(batch.pieces), groups, token, column, weight
 
     return feed
 

@@ -248,9 +248,9 @@ def same_run(work: Path, made: dict[str, Any], *, write: bool) -> str:
         begun = read_begun(work.parent)
     if begun is not None and begun != made:
         there, here = {**begun, **begun["settings"]}, {**made, **made["settings"]}
-        names = [name for name in here if name != "settings" and here[name] != there.get(name)]
+        names = [name for name in {**here, **there} if name != "settings" and here.get(name) != there.get(name)]
         shown = ", ".join(
-            name if isinstance(here[name], dict) else f"{name} ({there.get(name)} there, {here[name]} here)"
+            name if isinstance(here.get(name), dict) else f"{name} ({there.get(name)} there, {here.get(name)} here)"
             for name in names
         )
         raise PretrainingError(f"the run in {work.parent} was begun with another {shown}; --force starts over")

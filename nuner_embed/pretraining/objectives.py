@@ -68,27 +68,43 @@ class BiEncoder(nn.Module):  # type: ignore[misc]
         self.concept.set_training(training)
 
     def forward(
-        self, texts: Padded | Flat, groups: list[Padded | Flat], token: torch.Tensor, column: torch.Tensor
+        self,
+        texts: Padded | Flat,
+        groups: list[Padded | Flat],
+        token: torch.Tensor,
+        column: torch.Tensor,
+        weight: torch.Tensor | None = None,
     ) -> Compared:
         """Compares the tokens of a batch with its concepts.
 
         Args:
             texts: of the batch, t tokens that are not special.
             groups: the batch's concepts, c in all.
-            token, column: the positive pairs, (p,) each: rows and columns of the (t, c) logits.
+            token, column: the positive pairs, (p,) each, no pair twice: rows and columns of the (t, c) logits.
+            weight: see `Batch`, (p,); a token is right if its best concept is one of weight 1.
         """
         tokens = self.text.tokens(texts)
         concepts = torch.cat([self.concept.pooled(group, self._pooling) for group in groups])
         with torch.autocast(tokens.device.type, enabled=False):  # the encoders may run in bf16, the loss does not
-            return self._compare(tokens.float(), concepts.float(), token, column)
+            return self._compare(tokens.float(), concepts.float(), token, column, weight)
 
     def _compare(
-        self, tokens: torch.Tensor, concepts: torch.Tensor, token: torch.Tensor, column: torch.Tensor
+        self,
+        tokens: torch.Tensor,
+        concepts: torch.Tensor,
+        token: torch.Tensor,
+        column: torch.Tensor,
+        weight: torch.Tensor | None,
     ) -> Compared:
         logits = self.logits(tokens, concepts)
         positive = logits[token, column]
         # binary cross-entropy with logits x: softplus(x) - x where the pair holds, softplus(x) where it does not
-        loss = F.softplus(logits).sum() - positive.sum()
+        loss = F.softplus(logits).sum()
+        if weight is None:
+            loss = loss - positive.sum()
+        else:  # weight w: w times what a pair that holds has, and nothing else
+            loss = loss - (weight * positive + (1 - weight) * F.softplus(positive)).sum()
+            positive = positive.masked_fill(weight < 1, -math.inf)
         # over the concepts of the batch: summed, as in SigLIP; or the mean, as the paper's formula reads
         loss = loss / max(1, logits.shape[0] if self._loss == "sigmoid" else logits.numel())
         return Compared(loss, *top_1(logits, token, positive))

@@ -26,7 +26,7 @@ from nuner_embed.models.snapshot import copy_tokenizer
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.models.weights import hash_weights, weight_files
 from nuner_embed.pretraining.data import Prepared, tokenized_names
-from nuner_embed.pretraining.examples import plan_epoch, positive_share
+from nuner_embed.pretraining.examples import make_batch, plan_epoch, positive_share
 from nuner_embed.pretraining.facts import CARD, FACTS_FILE, SCHEMA_VERSION, concept_card, hashes_of_cards, text_card
 from nuner_embed.pretraining.feed import Feed, FrozenStates, Source, classifier_feed, contrastive_feed
 from nuner_embed.pretraining.folder import (
@@ -39,8 +39,10 @@ from nuner_embed.pretraining.folder import (
 from nuner_embed.pretraining.halves import Halves, use_fast_dropout
 from nuner_embed.pretraining.objectives import BiEncoder, TokenClassifier
 from nuner_embed.pretraining.processes import Processes
+from nuner_embed.pretraining.related import Related
 from nuner_embed.pretraining.run_state import Row, curve, to_csv
 from nuner_embed.pretraining.settings import PretrainSettings
+from nuner_embed.pretraining.thesaurus import Thesaurus
 from nuner_embed.pretraining.trainer import Curriculum, Reporter, StateFile, Trainer
 from nuner_embed.runtimes.base import Precision
 from nuner_embed.runtimes.network_config import network_config
@@ -222,10 +224,17 @@ class Parts:
         settings: all values.
         workplace: folder and processes of the run.
         reporter: is told how the run goes.
+        thesaurus: further names of the concepts, for the objective contrastive; the settings then have no None for it.
     """
 
     def __init__(
-        self, base: Base, prepared: Prepared, settings: PretrainSettings, workplace: Workplace, reporter: Reporter
+        self,
+        base: Base,
+        prepared: Prepared,
+        settings: PretrainSettings,
+        workplace: Workplace,
+        reporter: Reporter,
+        thesaurus: Thesaurus | None = None,
     ) -> None:
         self.workplace, self.reporter = workplace, reporter
         self._model, self._tokenizer, self._prepared, self._settings = base.model, base.tokenizer, prepared, settings
@@ -235,6 +244,7 @@ class Parts:
         if examples.lost:
             what = "mentions" if self._is_contrastive else "words"
             reporter.note(f"not learnt from: {examples.lost:,} {what} without a token or across the cut of a long text")
+        self._related = self._relate(thesaurus) if thesaurus else None
         torch.manual_seed(settings.seed)
         self._text = self._halves(settings.frozen_layers)
         texts = self._source(self._text, examples.ids, examples.bounds, "texts")
@@ -273,16 +283,30 @@ class Parts:
         specials = self._prepared.examples.specials
         return Source(halves, ids, bounds, specials, states, self._model.config.pad_id, self._device)
 
+    def _relate(self, thesaurus: Thesaurus) -> Related:
+        labels, settings = self._prepared.examples.labels, self._settings
+        assert settings.related_draws is not None
+        assert settings.broader_weight is not None
+        related = Related.of(labels, thesaurus, self._tokenizer, settings.related_draws, settings.broader_weight)
+        added = len(related.names) - len(labels)
+        self.reporter.note(f"{thesaurus.coverage(labels)} and adds {added:,} names")
+        return related
+
     def _contrastive(self, texts: Source) -> tuple[nn.Module, Feed]:
-        prepared, settings = self._prepared, self._settings
-        ids, bounds, cut = tokenized_names(prepared.examples.labels, self._tokenizer)
+        prepared, settings, related = self._prepared, self._settings, self._related
+        names = related.names if related else prepared.examples.labels
+        ids, bounds, cut = tokenized_names(names, self._tokenizer)
         if cut:
             self.reporter.note(f"{len(cut):,} concept names are too long and were cut, first {cut[0][:60]!r}...")
         self._concept = self._halves(settings.frozen_concept_layers)
         concepts = self._source(self._concept, ids, bounds, "concepts")
         lengths, seed = prepared.examples.lengths, [settings.seed, 1, 0]
         first = plan_epoch(lengths, prepared.train, settings.batch_size, seed, by_length=False)
-        prior = positive_share(prepared.examples, first[:_PRIOR_BATCHES])
+        batches = [make_batch(prepared.examples, pieces) for pieces in first[:_PRIOR_BATCHES]]
+        if related:
+            random = np.random.default_rng([settings.seed, 3])
+            batches = [related.extended(batch, random) for batch in batches]
+        prior = positive_share(batches)
         return BiEncoder(self._text, self._concept, settings, prior), contrastive_feed(texts, concepts)
 
     def _classifier(self, texts: Source) -> tuple[nn.Module, Feed]:
@@ -305,7 +329,14 @@ class Parts:
         prepared = self._prepared
         return Trainer(
             self._network,
-            Curriculum(prepared.examples, prepared.train, prepared.held_out, self._feed, probe),
+            Curriculum(
+                prepared.examples,
+                prepared.train,
+                prepared.held_out,
+                self._feed,
+                probe,
+                self._related.extended if self._related else None,
+            ),
             self._settings,
             self.workplace.processes,
             StateFile(self.workplace.folder / STATE_FILE, fingerprint),

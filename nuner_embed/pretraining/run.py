@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +23,8 @@ from nuner_embed.pretraining.facts import FACTS_FILE, TRAINING_FOLDER
 from nuner_embed.pretraining.folder import RESULT, held, is_placed, place, same_run
 from nuner_embed.pretraining.parts import Base, Parts, PlannedProbe, Workplace, plan_quick_probe
 from nuner_embed.pretraining.processes import joined
-from nuner_embed.pretraining.settings import PretrainSettings
+from nuner_embed.pretraining.related import BROADER_WEIGHT, RELATED_DRAWS
+from nuner_embed.pretraining.settings import OF_THESAURUS, PretrainSettings
 from nuner_embed.pretraining.span_data import AnnotatedCorpus
 from nuner_embed.pretraining.span_run import SpanJob
 from nuner_embed.pretraining.thesaurus import Thesaurus
@@ -59,7 +60,8 @@ def pretrain(
         base: the model from which both encoders start, or that gets a span head; None for minilm-l6, or nuner-mini for
             the objective spans.
         probe_set: a typed set for a quick probe at every validation.
-        thesaurus: file of further names of the concepts, for the objective spans; see `Thesaurus`.
+        thesaurus: file of synonyms and broader types of the concepts, for the objectives contrastive and spans; see
+            `Thesaurus`.
         device: "auto", "cpu" or "cuda".
         threads: of torch on a CPU; 0 for one a core.
         cache: keep the output of the frozen layers for every text in a file instead of computing it in every epoch.
@@ -72,7 +74,8 @@ def pretrain(
         The contents of `pretrain.json`: base, data, settings and final measurements.
 
     Raises:
-        PretrainingError: nothing to learn from, `output` belongs to another run, or the loss is not finite.
+        PretrainingError: nothing to learn from, a bad thesaurus, settings that need one where there is none, `output`
+            belongs to another run, or the loss is not finite.
         ModelError: the base cannot be loaded.
         CorpusError: the corpus cannot be read.
     """
@@ -82,18 +85,41 @@ def pretrain(
     directory, model = expand(output), trainable(name)
     if spans and probe_set is not None:
         raise PretrainingError("a probe set measures a text encoder, which the objective spans does not change")
-    if thesaurus is not None and not spans:
-        raise PretrainingError("a thesaurus goes with the objective spans")
+    settings = _with_thesaurus(settings) if thesaurus is not None else _without_thesaurus(settings)
+    further = Thesaurus.read(thesaurus) if thesaurus is not None else None
     if spans:
-        further = Thesaurus.read(thesaurus) if thesaurus is not None else None
         corpus = AnnotatedCorpus(data, reading, further, directory / TRAINING_FOLDER)
         source = SpanJob(name, corpus, settings, device, threads)
         job = Job(name, model, source.prepare, source.put_together)
     else:
-        job = _encoder_job(name, model, data, reading, settings, probe_set)
+        job = _encoder_job(name, model, data, reading, settings, probe_set, further)
     return run_job(
         job, directory, device=device, threads=threads, cache=cache, force=force, reporter=Reporter(note, progress)
     )
+
+
+def _with_thesaurus(settings: PretrainSettings) -> PretrainSettings:
+    """The settings with the defaults of those that go with a thesaurus."""
+    if settings.objective == "token-classification":
+        raise PretrainingError(
+            "a thesaurus goes with the objectives contrastive and spans; token-classification learns tags, not concepts"
+        )
+    if settings.objective == "spans":
+        return settings
+    draws, weight = settings.related_draws, settings.broader_weight
+    return replace(
+        settings,
+        related_draws=RELATED_DRAWS if draws is None else draws,
+        broader_weight=BROADER_WEIGHT if weight is None else weight,
+    )
+
+
+def _without_thesaurus(settings: PretrainSettings) -> PretrainSettings:
+    """The same settings, which must name nothing that goes with a thesaurus."""
+    for name in OF_THESAURUS:
+        if getattr(settings, name) is not None:
+            raise PretrainingError(f"{name} goes with a thesaurus; give one with --thesaurus FILE, or leave {name} out")
+    return settings
 
 
 def _encoder_job(
@@ -103,6 +129,7 @@ def _encoder_job(
     reading: dict[str, Any],
     settings: PretrainSettings,
     probe_set: TypedSet | None,
+    thesaurus: Thesaurus | None,
 ) -> "Job":
     """The job of a text encoder."""
     max_length = largest_length(base, model, settings.max_length)
@@ -114,10 +141,12 @@ def _encoder_job(
             "data": made.facts("concepts" if settings.objective == "contrastive" else "tags"),
             "settings": settings.to_dict(),
             "probe_set": probe_set.sha256 if probe_set else None,
+            # no key without one: a run of an earlier version has the same fingerprint
+            **({"thesaurus": thesaurus.sha256} if thesaurus else {}),
         }
 
     def put_together(base: Base, prepared: Prepared, workplace: Workplace, reporter: Reporter) -> Parts:
-        return Parts(base, prepared, settings, workplace, reporter)
+        return Parts(base, prepared, settings, workplace, reporter, thesaurus)
 
     return Job(base, model, prepared, put_together, probe)
 

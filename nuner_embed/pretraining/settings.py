@@ -78,6 +78,16 @@ class PretrainSettings:
         None,
         "Maximum length of a text in tokens; longer texts are split.  [default: 256, or the base model's limit]",
     )
+    related_draws: float | None = value(
+        None,
+        "With a thesaurus: number of synonyms and broader types to draw into a batch for each of its concepts, on "
+        "average; 0: count only those that are in the batch.  [default: 1]",
+    )
+    broader_weight: float | None = value(
+        None,
+        "With a thesaurus: weight of a broader type of a mention's concept as a positive; 0: broader types are neither "
+        "positive nor negative.  [default: 0.5]",
+    )
     top_concepts: int | None = value(
         None, "Keep only the annotations of this many most frequent concepts.  [default: all]"
     )
@@ -89,6 +99,9 @@ class PretrainSettings:
         check_values(self, _BOUNDS)
         if self.objective == "token-classification" and self.top_concepts is not None:
             raise ValueError("top_concepts goes with the objective contrastive")
+        for name in OF_THESAURUS:
+            if self.objective != "contrastive" and getattr(self, name) is not None:
+                raise ValueError(f"{name} goes with the objective contrastive")
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
@@ -98,9 +111,19 @@ class PretrainSettings:
         return cls(**{**PRESETS[name], **changes})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values under the names that files use: see `EARLIER_NAMES`."""
-        return {EARLIER_NAMES.get(name, name): value for name, value in asdict(self).items()}
+        """Plain JSON values under the names that files use: see `EARLIER_NAMES`.
 
+        Without a thesaurus, its settings are left out: a run of an earlier version has the same fingerprint.
+        """
+        return {
+            EARLIER_NAMES.get(name, name): value
+            for name, value in asdict(self).items()
+            if value is not None or name not in OF_THESAURUS
+        }
+
+
+# The settings that go with a thesaurus; None without one.
+OF_THESAURUS: Final = ("related_draws", "broader_weight")
 
 # Two settings with the earlier names that files and flags used for them. Files keep the earlier names, so that a run of
 # an earlier version has the same fingerprint and can be continued.
@@ -118,7 +141,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "warmup_ratio": (0, 1), "beta1": (0, 0.999999), "beta2": (0, 0.999999999), "epsilon": (1e-16, 1),
     "dropout": (0, 0.99),
     "temperature": (1e-6, 1e6), "scale": (1e-3, 1e4), "validation": (0, 0.9), "validate_every": (0.001, 10_000),
-    "max_length": (3, 1_000_000), "top_concepts": (1, 2**63 - 1), "sample": (1, 2**63 - 1),
+    "max_length": (3, 1_000_000), "related_draws": (0, 100), "broader_weight": (0, 1),
+    "top_concepts": (1, 2**63 - 1), "sample": (1, 2**63 - 1),
 }  # fmt: skip
 
 PRESETS: dict[str, dict[str, Any]] = {

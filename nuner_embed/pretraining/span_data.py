@@ -52,14 +52,14 @@ class Concepts:
         cls, labels: Sequence[str], thesaurus: Thesaurus | None, encoder: ConceptEncoder, progress: Progress
     ) -> "Concepts":
         """Encodes the labels of a corpus and what the thesaurus has for them; names that are none are left out."""
-        others: Mapping[str, tuple[str, ...]] = thesaurus.others if thesaurus else {}
+        others = [thesaurus.others(label) if thesaurus else () for label in labels]
         place = {label: number for number, label in enumerate(labels)}
-        further = dict.fromkeys(name for label in labels for name in others.get(label, ()) if encoder.takes(name))
+        further = dict.fromkeys(name for names in others for name in names if encoder.takes(name))
         for name in further:
             place.setdefault(name, len(place))
         related = [
-            np.array(sorted({number, *(place[name] for name in others.get(label, ()) if name in place)}), np.int64)
-            for number, label in enumerate(labels)
+            np.array(sorted({number, *(place[name] for name in those if name in place)}), np.int64)
+            for number, those in enumerate(others)
         ]
         names, parts = list(place), []
         for first in range(0, len(names), _NAMES_AT_ONCE):

@@ -80,8 +80,7 @@ class SpanJob:
         assert self._words is not None
         labels, thesaurus = prepared.examples.labels, self._corpus.thesaurus
         if thesaurus:
-            known = sum(label in thesaurus.others for label in labels)
-            reporter.note(f"the thesaurus has {known:,} of the {len(labels):,} concepts")
+            reporter.note(thesaurus.coverage(labels))
         concepts = Concepts.of(labels, thesaurus, self._concepts, reporter.progress)
         source = SpanSource(prepared.examples, self._words, concepts, workplace.processes.device)
         bases = SpanBase(self._base, base.model, self._encoder, self._concepts)

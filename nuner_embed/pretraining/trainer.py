@@ -16,11 +16,12 @@ from torch import nn
 from nuner_embed.arguments import Progress
 from nuner_embed.errors import PretrainingError
 from nuner_embed.files import atomic_write
-from nuner_embed.pretraining.examples import Examples, make_batch, plan_epoch
+from nuner_embed.pretraining.examples import Batch, Examples, make_batch, plan_epoch
 from nuner_embed.pretraining.feed import Feed
 from nuner_embed.pretraining.folder import METRICS_FILE
 from nuner_embed.pretraining.objectives import Compared
 from nuner_embed.pretraining.processes import Processes
+from nuner_embed.pretraining.related import Extend
 from nuner_embed.pretraining.run_state import (
     Progressed,
     Row,
@@ -74,6 +75,7 @@ class Curriculum:
         train, held_out: numbers of the pieces of each part.
         feed: makes the model's arguments from a batch.
         probe: measures the text encoder in its present state; None for no probe.
+        extend: adds to a batch what a thesaurus has for it; None without a thesaurus.
     """
 
     examples: Examples
@@ -81,6 +83,7 @@ class Curriculum:
     held_out: Ints
     feed: Feed
     probe: Callable[[], float] | None = None
+    extend: Extend | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,8 @@ class Trainer:
     ) -> None:
         self.model, self._settings, self._processes = model, settings, processes
         self._examples, self._train, self._feed = curriculum.examples, curriculum.train, curriculum.feed
-        self._state, self._reporter, self._probe = state, reporter, curriculum.probe
+        self._state, self._reporter = state, reporter
+        self._probe, self._extend = curriculum.probe, curriculum.extend
         self._wrapped = processes.wrapped(model)
         self._optimizer = make_optimizer(model, settings)
         lengths = self._examples.lengths
@@ -272,6 +276,14 @@ class Trainer:
     def _is_labelled(self, pieces: Ints) -> bool:
         return bool(np.isin(pieces, self._examples.piece).any())
 
+    def _batch(self, pieces: Ints, drawn_by: tuple[int, int, int] | None = None) -> Batch:
+        """The batch of some pieces; step, process and place in the step decide the draw of further names."""
+        batch = make_batch(self._examples, pieces)
+        if self._extend is None:
+            return batch
+        random = np.random.default_rng([self._settings.seed, 3, *drawn_by]) if drawn_by is not None else None
+        return self._extend(batch, random)
+
     def _train_step(self, within: int) -> None:
         settings = self._settings
         # Every step seeds its own random numbers, so that a resumed run needs no generator state.
@@ -280,7 +292,7 @@ class Trainer:
         set_rate(self._optimizer, rate_at(self.step, self.steps, settings))
         batches = self._batches(within)
         for number, pieces in enumerate(batches):
-            batch = make_batch(self._examples, pieces)
+            batch = self._batch(pieces, (self.step, self._processes.rank, number))
             self._seen += len(pieces)
             if not len(batch.token):
                 continue  # a batch without labels has nothing to compare
@@ -342,11 +354,16 @@ class Trainer:
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def validate(self) -> Sums:
-        """The loss and the top-1 accuracy over the held-out part, in the same batches every time."""
+        """The loss and the top-1 accuracy over the held-out part, in the same batches every time.
+
+        A thesaurus draws no names into these batches, so that a token is compared with the same concepts as without
+        one. But the related names among them count as in training: the loss is not that of a run without a thesaurus,
+        and a token is also right if its best concept is a synonym of one of its own.
+        """
         self.model.set_training(False)
         sums = RunningSums()
         for number, pieces in enumerate(self._held_out):
-            batch = make_batch(self._examples, pieces)
+            batch = self._batch(pieces)
             if len(batch.token):
                 with self._autocast():
                     sums.add(self.model(*self._feed(batch)))

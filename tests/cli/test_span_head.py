@@ -119,7 +119,7 @@ def test_words_are_embedded_in_one_precision_on_every_processor(monkeypatch):
         (["--thesaurus", "nothing.tsv"], "nothing.tsv: the thesaurus holds no concept"),
         (["--thesaurus", "unnamed.tsv"], "unnamed.tsv, line 2: the concept is empty"),
         (["--probe-set", "sea", "c.jsonl", "c.jsonl"], "a probe set measures a text encoder"),
-        (["--objective", "contrastive", "--thesaurus", "t.tsv"], "a thesaurus goes with"),
+        (["--objective", "token-classification", "--thesaurus", "t.tsv"], "a thesaurus goes with"),
     ],
 )
 def test_what_cannot_be_is_one_line(place, arguments, message):

@@ -97,7 +97,7 @@ def test_a_batch_is_the_array_of_section_3_2(documents, random):
     assert (found == dense.reshape(len(pieces) * longest, len(names))[counts.ravel()]).all()
     assert found.sum() == len(batch.token)  # each pair once
     if found.size:
-        assert positive_share(examples, [np.array(pieces)]) == pytest.approx(found.mean())
+        assert positive_share([make_batch(examples, np.array(pieces))]) == pytest.approx(found.mean())
 
 
 def test_words_with_tags():

@@ -68,7 +68,7 @@ def test_spans_become_words(corpus):
 def test_a_batch_holds_the_mentions_with_their_concepts_and_what_the_thesaurus_adds(corpus):
     found, words = prepared(corpus)
     examples = found.examples
-    thesaurus = Thesaurus({"ferry": ("the", "seven")}, "0" * 64)
+    thesaurus = Thesaurus({"ferry": ("the",)}, {"ferry": ("seven",)}, "0" * 64)
     known = Concepts.of(examples.labels, thesaurus, concepts(), silent)
     assert len(known.vectors) == len(examples.labels) + 1  # "seven" is a label already
     source = SpanSource(examples, words, known, torch.device("cpu"))

@@ -83,6 +83,7 @@ class Trial:
 SAMPLE = {"sample": 6000, "epochs": 3, "validate_every": 3}
 FASTER = {**SAMPLE, "learning_rate": 8e-4}  # the best of the first trials
 DEEPER = {**FASTER, "frozen_layers": 2}  # the best of the later trials
+BEST = {**DEEPER, "precision": "bf16"}  # the trials that follow it; the same held-out loss as in f32, in less time
 TRIALS = {
     "base, last layer": Trial(base=True),
     "base, middle layer": Trial(base=True, layers=(-4,)),
@@ -94,21 +95,21 @@ TRIALS = {
     "8e-4, 2 text layers frozen": Trial({**FASTER, "frozen_layers": 2}),
     "8e-4, 1 text layer frozen": Trial({**FASTER, "frozen_layers": 1}),
     "8e-4, 2 frozen, without the nearest texts": Trial(DEEPER, without=frozenset(NEAREST)),
-    "best, learning rate 1.6e-3": Trial({**DEEPER, "learning_rate": 1.6e-3}),
-    "best, 5 epochs": Trial({**DEEPER, "epochs": 5, "validate_every": 5}),
-    "best, 8 epochs": Trial({**DEEPER, "epochs": 8, "validate_every": 8}),
-    "best, batch 32": Trial({**DEEPER, "batch_size": 32}),
-    "best, batch 128": Trial({**DEEPER, "batch_size": 128}),
-    "best, scale 20": Trial({**DEEPER, "scale": 20.0}),
+    "best": Trial(BEST),
+    "best, learning rate 1.6e-3": Trial({**BEST, "learning_rate": 1.6e-3}),
+    "best, 5 epochs": Trial({**BEST, "epochs": 5, "validate_every": 5}),
+    "best, 8 epochs": Trial({**BEST, "epochs": 8, "validate_every": 8}),
+    "best, batch 32": Trial({**BEST, "batch_size": 32}),
+    "best, batch 128": Trial({**BEST, "batch_size": 128}),
+    "best, scale 20": Trial({**BEST, "scale": 20.0}),
     **{
         f"best, thesaurus {draws:g}, broader {weight:g}": Trial(
-            {**DEEPER, "related_draws": draws, "broader_weight": weight}, thesaurus=True
+            {**BEST, "related_draws": draws, "broader_weight": weight}, thesaurus=True
         )
-        for draws in (0.5, 1.0, 2.0)
-        for weight in (0.0, 0.3, 1.0)
+        for draws, weight in ((0.0, 0.5), (0.5, 0.3), (1.0, 0.0), (1.0, 0.5), (1.0, 1.0), (2.0, 0.5))
     },
     # how much is chance: a seed decides the sample, the held-out texts, the order and dropout
-    **{f"best, seed {seed}": Trial({**DEEPER, "seed": seed}) for seed in (1, 2)},
+    **{f"best, seed {seed}": Trial({**BEST, "seed": seed}) for seed in (1, 2)},
 }
 
 

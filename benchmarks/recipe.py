@@ -32,6 +32,8 @@ from typing import Any
 import numpy as np
 from common import WORK, data_file, keep, machine
 from concepts import CONCEPTS
+from nuner_mini import json_line
+from nuner_mini import typed as read_typed
 from offset import HALVED, WITH_DEV, parts
 
 from nuner_embed import load_encoder
@@ -51,6 +53,11 @@ from nuner_embed.pretraining.settings import PretrainSettings
 DATA = "llm-annotated/annotated.jsonl.gz"
 NEAREST = {"snips", "sgd", "plot", "craft", "anem", "scier", "politics"}  # kinds of text that resemble the test parts
 THESAURUS = "llm-annotated/thesaurus.tsv.gz"
+SENSES = (
+    "typed/wordnet-senses/semcor.jsonl.gz",
+    "typed/wordnet-senses/masc.jsonl.gz",
+    "typed/text2kg/text2kg.jsonl.gz",
+)
 SETS = (*HALVED, *WITH_DEV)
 FEWEST = 11
 THRESHOLDS = tuple(round(0.02 * i, 2) for i in range(50))  # cosines
@@ -68,6 +75,8 @@ class Trial:
         layers: of the recipe with which the result is measured.
         of: the trial whose training is measured again, if only the layers differ.
         without: kinds of text that are left out and replaced by as many other sentences.
+        senses: further sentences, as a share of the sample, which people annotated with the WordNet ancestors of nouns
+            or with classes of Wikidata.
         thesaurus: train with the synonyms and broader types of the concepts.
         base: measure the base model itself.
     """
@@ -76,6 +85,7 @@ class Trial:
     layers: tuple[int, ...] = (-1,)
     of: str | None = None
     without: frozenset[str] = frozenset()
+    senses: float = 0.0
     thesaurus: bool = False
     base: bool = False
 
@@ -108,6 +118,7 @@ TRIALS = {
         )
         for draws, weight in ((0.0, 0.5), (0.5, 0.3), (1.0, 0.0), (1.0, 0.5), (1.0, 1.0), (2.0, 0.5))
     },
+    **{f"best, senses {share:g}": Trial(BEST, senses=share) for share in (0.25, 1.0)},
     # how much is chance: a seed decides the sample, the held-out texts, the order and dropout
     **{f"best, seed {seed}": Trial({**BEST, "seed": seed}) for seed in (1, 2)},
 }
@@ -167,11 +178,13 @@ def run(name: str, trial: Trial, sets: Sequence[TypedSet], folder: Path) -> dict
     """Trains, unless this was already done, and measures."""
     directory = folder / (trial.of or name)
     if not trial.base and not (directory / FACTS_FILE).exists():
+        changes = dict(trial.changes)
+        corpus = mixed(trial.senses, changes.pop("sample"), folder) if trial.senses else filtered(trial.without, folder)
         with RowProgress("") as progress:
             pretrain(
-                [filtered(trial.without, folder)],
+                [corpus],
                 directory,
-                PretrainSettings(**trial.changes),
+                PretrainSettings(**changes),
                 thesaurus=data_file(THESAURUS) if trial.thesaurus else None,
                 progress=progress,
                 note=note,
@@ -207,6 +220,22 @@ def filtered(without: frozenset[str], folder: Path) -> Path:
     target = folder / "filtered.jsonl.gz"
     with gzip.open(source, "rt", encoding="utf-8") as lines, gzip.open(target, "wt", encoding="utf-8") as kept:
         kept.writelines(line for line in lines if json.loads(line)["source"] not in without)
+    return target
+
+
+def mixed(share: float, sample: int, folder: Path) -> Path:
+    """A sample of the corpus, and as many further sentences of each of `SENSES` as give that share in all."""
+    draw = np.random.default_rng(0)
+    with gzip.open(data_file(DATA), "rt", encoding="utf-8") as stream:
+        lines = stream.readlines()
+    chosen = [lines[i] for i in draw.choice(len(lines), sample, replace=False)]
+    for name in SENSES:
+        documents = read_typed(name)
+        further = draw.choice(len(documents), round(share * sample / len(SENSES)), replace=False)
+        chosen += [json_line(replace(documents[i], id=f"{name}:{i}")) for i in further]
+    target = folder / f"mixed-{share:g}.jsonl.gz"
+    with gzip.open(target, "wt", encoding="utf-8") as kept:
+        kept.writelines(chosen)
     return target
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from common import WORK, data_file, keep, machine
+from common import WORK, keep, machine
 from recipe import by_mention, development
 from strength import SETS
 
@@ -38,10 +38,10 @@ def main() -> None:
     found: dict[str, dict[str, list[list[float]]]] = {}
     for model in parser.parse_args().models:
         weights = locate(model).weights_sha256[:16]
-        for set_name, path in SETS.items():
+        for set_name in SETS:
             kept = FOLDER / f"{weights}, {set_name}.json"
             if not kept.exists():
-                typed = development(set_name, data_file(path))
+                typed = development(set_name)
                 kept.write_text(json.dumps(measured(model, replace(typed, test=typed.test[:DEVELOPMENT]))))
                 print(model, set_name, "measured", flush=True)
             for layer, scores in json.loads(kept.read_text()).items():

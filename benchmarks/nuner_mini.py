@@ -46,7 +46,7 @@ from nuner_embed.pretraining.settings import PretrainSettings
 BASE, NAME = "minilm-l6", "nuner-mini"
 DATA, CALIBRATION = "llm-annotated/annotated.jsonl.gz", "typed/text2kg/text2kg.jsonl.gz"
 THESAURUS = "llm-annotated/thesaurus.tsv.gz"
-SETTINGS = PretrainSettings(learning_rate=8e-4, frozen_layers=2, validation=0.05, validate_every=1)  # results/recipe.md
+SETTINGS = PretrainSettings(learning_rate=8e-4, frozen_layers=2, validation=0.05, validate_every=1)  # recipe-mini1.md
 SHIPPED = ROOT / "nuner_embed" / "bundled" / "nuner_mini"
 CHECKPOINT = WORK / NAME / "checkpoint"
 RESULT_TITLES = {

@@ -46,6 +46,7 @@ from nuner_embed.heads.features import embed_words
 from nuner_embed.heads.labelled_words import Runs, WordLabels, count_mentions, runs_of
 from nuner_embed.indexes.vectors import Floats, prepared
 from nuner_embed.machine import cores
+from nuner_embed.models.snapshot import save_model
 from nuner_embed.pretraining.facts import FACTS_FILE
 from nuner_embed.pretraining.run import pretrain
 from nuner_embed.pretraining.settings import PretrainSettings
@@ -79,6 +80,8 @@ class Trial:
             or with classes of Wikidata.
         thesaurus: train with the synonyms and broader types of the concepts.
         base: measure the base model itself.
+        first_layers: start from the first layers of another known model: its name, and their number.
+        trained_at: commit of the project whose training it was, which the present one replaced.
     """
 
     changes: dict[str, Any] = field(default_factory=dict)
@@ -88,6 +91,8 @@ class Trial:
     senses: float = 0.0
     thesaurus: bool = False
     base: bool = False
+    first_layers: tuple[str, int] | None = None
+    trained_at: str | None = None
 
 
 SAMPLE = {"sample": 6000, "epochs": 3, "validate_every": 3}
@@ -116,9 +121,19 @@ TRIALS = {
         f"best, thesaurus {draws:g}, broader {weight:g}": Trial(
             {**BEST, "related_draws": draws, "broader_weight": weight}, thesaurus=True
         )
+        for draws, weight in ((1.0, 0.5), (2.0, 1.0))
+    },
+    # as above, but what follows from two lines of the thesaurus, such as a synonym of a broader type, was a negative
+    **{
+        f"best, single lines {draws:g}, broader {weight:g}": Trial(
+            {**BEST, "related_draws": draws, "broader_weight": weight}, thesaurus=True, trained_at="27925e7"
+        )
         for draws, weight in ((0.0, 0.5), (0.5, 0.3), (1.0, 0.0), (1.0, 0.5), (1.0, 1.0), (2.0, 0.5))
     },
     **{f"best, senses {share:g}": Trial(BEST, senses=share) for share in (0.25, 1.0)},
+    "mpnet-base, 7 layers, 4 frozen, 4e-4": Trial(
+        {**BEST, "learning_rate": 4e-4, "frozen_layers": 4, "frozen_concept_layers": 4}, first_layers=("mpnet-base", 7)
+    ),
     # how much is chance: a seed decides the sample, the held-out texts, the order and dropout
     **{f"best, seed {seed}": Trial({**BEST, "seed": seed}) for seed in (1, 2)},
 }
@@ -146,7 +161,9 @@ def main() -> None:
         return
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, trial in trials.items():
-        if kept(name) and not is_current(name) and not is_trained(name, trial):
+        if trial.trained_at and not is_current(name) and not is_trained(name, trial):
+            print(f"{name}: commit {trial.trained_at} trained it")
+        elif kept(name) and not is_current(name) and not is_trained(name, trial):
             print(f"{name}: measured by an earlier version, and the model is gone; remove {name}.json to train again")
         elif not is_current(name):
             (FOLDER / f"{name}.json").write_text(json.dumps(run(name, trial, sets, FOLDER)))
@@ -185,6 +202,7 @@ def run(name: str, trial: Trial, sets: Sequence[TypedSet], folder: Path) -> dict
                 [corpus],
                 directory,
                 PretrainSettings(**changes),
+                base=start_of(trial, folder),
                 thesaurus=data_file(THESAURUS) if trial.thesaurus else None,
                 progress=progress,
                 note=note,
@@ -206,6 +224,17 @@ def run(name: str, trial: Trial, sets: Sequence[TypedSet], folder: Path) -> dict
             found["cells"].append(cell(typed, "typing", [typing_accuracy(x, labels, typed, concepts)]))
             found["zero_shot"][typed.name] = zero_shot(words, typed, concepts)
     return found
+
+
+def start_of(trial: Trial, folder: Path) -> str | None:
+    """What both encoders start from; None for the usual base."""
+    if trial.first_layers is None:
+        return None
+    name, layers = trial.first_layers
+    directory = folder / f"{name}-{layers}"
+    if not directory.exists():
+        save_model(name, directory, layers_kept=layers)
+    return str(directory)
 
 
 def cell(typed: TypedSet, what: str, scores: list[float]) -> dict[str, Any]:

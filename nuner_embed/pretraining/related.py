@@ -1,10 +1,11 @@
 """What a thesaurus adds to the objective contrastive: related names that hold too, in batches and beyond them.
 
 A synonym of a concept holds for the mentions of the concept, a broader type holds with a weight, and a narrower type is
-left out of the loss: a politician may be a mayor, or not. All other names of a batch are negatives, as without a
-thesaurus. Only what stands in the file counts: a synonym of a broader type is as any other name.
+left out of the loss: a politician may be a mayor, or not. So is what follows from two lines of the file, such as a
+synonym of a broader type. All other names of a batch are negatives, as without a thesaurus.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -132,13 +133,23 @@ class Related:
 
 def _relations(thesaurus: Thesaurus, broader_weight: float) -> Iterator[tuple[str, str, float, bool]]:
     """Of all relations: two names, the weight of the second for mentions of the first, and whether it may be drawn."""
+    alike, above = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
     for concept in thesaurus.synonyms:
+        above[concept].update(thesaurus.broader[concept])
         for synonym in thesaurus.synonyms[concept]:
-            yield concept, synonym, 1.0, True
-            yield synonym, concept, 1.0, True
-        for broader in thesaurus.broader[concept]:
-            yield concept, broader, broader_weight, True
-            yield broader, concept, 0.0, False
+            alike[concept].add(synonym)
+            alike[synonym].add(concept)
+    for one in [*above, *(name for name in alike if name not in above)]:
+        synonyms, broader = alike.get(one, set()), above.get(one, set())
+        for other in sorted(synonyms):
+            yield one, other, 1.0, True
+        for other in sorted(broader):
+            yield one, other, broader_weight, True
+            yield other, one, 0.0, False
+        for step in sorted(synonyms | broader):
+            for other in sorted(alike.get(step, set()) | above.get(step, set())):
+                yield one, other, 0.0, False
+                yield other, one, 0.0, False
 
 
 def _tokens(labels: Sequence[str], thesaurus: Thesaurus, tokenizer: TextTokenizer) -> Mapping[str, _Tokens]:

@@ -38,14 +38,26 @@ def related(draws=1.0, broader_weight=BROADER):
     return Related.of(LABELS, THESAURUS, wordpiece(), draws, broader_weight)
 
 
-def expected_weight(one, other):
-    """How much one name holds for the mentions of another, from the lines; None: a negative."""
+NAMES = {*LINES, *(name for lists in LINES.values() for names in lists for name in names)}
+
+
+def listed_weight(one, other):
+    """How much one name holds for the mentions of another by a line of its own, or the other's; None: no line says."""
     synonyms, broader = LINES.get(one, ((), ()))
-    if one == other or other in synonyms or one in LINES.get(other, ((), ()))[0]:
+    if other in synonyms or one in LINES.get(other, ((), ()))[0]:
         return 1.0
-    if other in broader:
-        return BROADER
-    return 0.0 if one in LINES.get(other, ((), ()))[1] else None
+    return BROADER if other in broader else None
+
+
+def expected_weight(one, other):
+    """The same from all lines; None: a negative."""
+    if one == other:
+        return 1.0
+    if (weight := listed_weight(one, other)) is not None:
+        return weight
+    ways = [(one, other), (other, one)]  # a narrower type, and what follows from two lines, in either direction
+    apart = any(listed_weight(a, name) and listed_weight(name, b) for a, b in ways for name in NAMES)
+    return 0.0 if apart or listed_weight(other, one) else None
 
 
 def test_the_names_that_a_thesaurus_adds():

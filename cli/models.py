@@ -81,40 +81,27 @@ def list_(as_json: bool) -> None:
     from nuner_embed.models.known import FETCHED, HUB_RECIPES, PACKAGED, SHIPPED
     from nuner_embed.models.onnx_export import RECIPE_FILE
 
-    known: list[dict[str, Any]] = [
-        {
-            "name": name,
-            "about": model.about,
-            "comes_from": f"nuner-embed, laid over {model.base}",
-            "recipe": read_json(model.folder / RECIPE_FILE),
-        }
-        for name, model in SHIPPED.items()
-    ]
-    known += [
-        {
-            "name": name,
-            "about": model.about,
-            "comes_from": f"the extra {model.extra}",
-            "recipe": model.recipe.to_dict(),
-        }
-        for name, model in PACKAGED.items()
-    ]
-    known += [
-        {
-            "name": name,
-            "about": model.about,
-            "comes_from": f"nuner-embed models fetch {name}",
-            "recipe": model.recipe.to_dict(),
-        }
-        for name, model in FETCHED.items()
-    ]
-    known += [
-        {"name": name, "about": "a NuNER checkpoint", "comes_from": "the hub", "recipe": recipe.to_dict()}
-        for name, recipe in HUB_RECIPES.items()
+    def entry(name: str, about: str, comes_from: str, recipe: dict[str, Any]) -> dict[str, Any]:
+        return {"name": name, "about": about, "comes_from": comes_from, "recipe": recipe}
+
+    known = [
+        *(
+            entry(name, model.about, f"nuner-embed, laid over {model.base}", read_json(model.folder / RECIPE_FILE))
+            for name, model in SHIPPED.items()
+        ),
+        *(
+            entry(name, model.about, f"the extra {model.extra}", model.recipe.to_dict())
+            for name, model in PACKAGED.items()
+        ),
+        *(
+            entry(name, model.about, f"nuner-embed models fetch {name}", model.recipe.to_dict())
+            for name, model in FETCHED.items()
+        ),
+        *(entry(name, "a NuNER checkpoint", "the hub", recipe.to_dict()) for name, recipe in HUB_RECIPES.items()),
     ]
     if as_json:
         print_json(known)
         return
-    for model in known:
-        recipe = ", ".join(f"{key} {value}" for key, value in model["recipe"].items())
-        show(f"{model['name']}  ({model['comes_from']})", f"    {model['about']}", f"    {recipe}")
+    for one in known:
+        recipe = ", ".join(f"{key} {value}" for key, value in one["recipe"].items())
+        show(f"{one['name']}  ({one['comes_from']})", f"    {one['about']}", f"    {recipe}")

@@ -131,9 +131,13 @@ TRIALS = {
         for draws, weight in ((0.0, 0.5), (0.5, 0.3), (1.0, 0.0), (1.0, 0.5), (1.0, 1.0), (2.0, 0.5))
     },
     **{f"best, senses {share:g}": Trial(BEST, senses=share) for share in (0.25, 1.0)},
-    "mpnet-base, 7 layers, 4 frozen, 4e-4": Trial(
-        {**BEST, "learning_rate": 4e-4, "frozen_layers": 4, "frozen_concept_layers": 4}, first_layers=("mpnet-base", 7)
-    ),
+    **{
+        f"mpnet-base, 7 layers, {frozen} frozen, 4e-4": Trial(
+            {**BEST, "learning_rate": 4e-4, "frozen_layers": frozen, "frozen_concept_layers": frozen},
+            first_layers=("mpnet-base", 7),
+        )
+        for frozen in (4, 5)
+    },
     # how much is chance: a seed decides the sample, the held-out texts, the order and dropout
     **{f"best, seed {seed}": Trial({**BEST, "seed": seed}) for seed in (1, 2)},
 }

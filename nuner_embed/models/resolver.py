@@ -287,9 +287,8 @@ def _fetched(name: str, known: FetchedModel) -> TransformersModel:
             f"{name} is not on this machine, or not whole; nuner-embed models fetch {name} brings it, or name a model "
             "directory with --model"
         )
-    return TransformersModel(
-        name, directory, read_config(name, directory), known.recipe, hash_weights(weight_files(name, directory))
-    )
+    (weights,) = weight_files(name, directory)
+    return TransformersModel(name, directory, read_config(name, directory), known.recipe, known.files[weights.name][0])
 
 
 def fetch_model(name: str, progress: Progress = silent) -> Model:

@@ -14,7 +14,7 @@ TRANSFORMERS_TESTS := tests/export tests/nuner_embed/models tests/nuner_embed/ru
 	tests/cli/test_probe.py
 TESTS ?=
 
-.PHONY: demo test test-slow test-transformers5 check types dist nuner-mini clean
+.PHONY: demo test test-slow test-transformers5 check types dist nuner-mini nuner-base clean
 
 demo: $(STAMP)
 	$(VENV)/bin/nuner-embed demo -o demo
@@ -56,8 +56,8 @@ $(RELEASE)/installed: pyproject.toml $(CONSTRAINTS)
 	touch $@
 
 # the data does not come with the repository: DATA names its folder
-nuner-mini: $(STAMP)
-	$(if $(DATA),NUNER_EMBED_DATA=$(DATA) )$(VENV)/bin/python benchmarks/nuner_mini.py
+nuner-mini nuner-base: $(STAMP)
+	$(if $(DATA),NUNER_EMBED_DATA=$(DATA) )$(VENV)/bin/python benchmarks/nuner_models.py $@
 
 $(STAMP): pyproject.toml $(CONSTRAINTS)
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12, 3.13 or 3.14 is needed; name one with make PYTHON=/path/to/python3"; exit 1; }

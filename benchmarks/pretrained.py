@@ -21,8 +21,8 @@ from dataclasses import replace
 from typing import Any
 
 from common import RESULTS, WORK, data_file, exported, keep, machine
+from corpora import DATA, json_line, typed
 from fewshot import PAPER, SETS, tell
-from nuner_mini import DATA, json_line, typed
 from recipe import DEEPER
 
 from nuner_embed import FewShotProtocol, evaluate_fewshot, read_set

@@ -32,8 +32,8 @@ from typing import Any
 import numpy as np
 from common import WORK, data_file, keep, machine
 from concepts import CONCEPTS
-from nuner_mini import json_line
-from nuner_mini import typed as read_typed
+from corpora import DATA, THESAURUS, json_line
+from corpora import typed as read_typed
 from offset import HALVED, WITH_DEV, parts
 
 from nuner_embed import load_encoder
@@ -45,15 +45,13 @@ from nuner_embed.evaluation.fewshot import FewShotProtocol, TypedSet, measure, n
 from nuner_embed.heads.features import embed_words
 from nuner_embed.heads.labelled_words import Runs, WordLabels, count_mentions, runs_of
 from nuner_embed.indexes.vectors import Floats, prepared
-from nuner_embed.machine import cores
+from nuner_embed.machine import cores, cpu_name
 from nuner_embed.models.snapshot import save_model
 from nuner_embed.pretraining.facts import FACTS_FILE
 from nuner_embed.pretraining.run import pretrain
 from nuner_embed.pretraining.settings import PretrainSettings
 
-DATA = "llm-annotated/annotated.jsonl.gz"
 NEAREST = {"snips", "sgd", "plot", "craft", "anem", "scier", "politics"}  # kinds of text that resemble the test parts
-THESAURUS = "llm-annotated/thesaurus.tsv.gz"
 SENSES = (
     "typed/wordnet-senses/semcor.jsonl.gz",
     "typed/wordnet-senses/masc.jsonl.gz",
@@ -79,6 +77,7 @@ class Trial:
         senses: further sentences, as a share of the sample, which people annotated with the WordNet ancestors of nouns
             or with classes of Wikidata.
         thesaurus: train with the synonyms and broader types of the concepts.
+        teacher: the trial whose model is the teacher.
         base: measure the base model itself.
         first_layers: start from the first layers of another known model: its name, and their number.
         trained_at: commit of the project whose training it was, which the present one replaced.
@@ -90,6 +89,7 @@ class Trial:
     without: frozenset[str] = frozenset()
     senses: float = 0.0
     thesaurus: bool = False
+    teacher: str | None = None
     base: bool = False
     first_layers: tuple[str, int] | None = None
     trained_at: str | None = None
@@ -99,6 +99,8 @@ SAMPLE = {"sample": 6000, "epochs": 3, "validate_every": 3}
 FASTER = {**SAMPLE, "learning_rate": 8e-4}  # the best of the first trials
 DEEPER = {**FASTER, "frozen_layers": 2}  # the best of the later trials
 BEST = {**DEEPER, "precision": "bf16"}  # the trials that follow it; the same held-out loss as in f32, in less time
+TEACHER = "mpnet-base, 7 layers, 4 frozen, 4e-4, 6 concept layers frozen"  # a trial before it
+LARGER = {**BEST, "learning_rate": 4e-4, "frozen_layers": 4, "frozen_concept_layers": 4}  # the best of mpnet-base
 TRIALS = {
     "base, last layer": Trial(base=True),
     "base, middle layer": Trial(base=True, layers=(-4,)),
@@ -131,12 +133,26 @@ TRIALS = {
         for draws, weight in ((0.0, 0.5), (0.5, 0.3), (1.0, 0.0), (1.0, 0.5), (1.0, 1.0), (2.0, 0.5))
     },
     **{f"best, senses {share:g}": Trial(BEST, senses=share) for share in (0.25, 1.0)},
+    "mpnet-base, 7 layers, 4 frozen, 4e-4": Trial(LARGER, first_layers=("mpnet-base", 7)),
+    "mpnet-base, 7 layers, 5 frozen, 4e-4": Trial(
+        {**LARGER, "frozen_layers": 5, "frozen_concept_layers": 5}, first_layers=("mpnet-base", 7)
+    ),
+    TEACHER: Trial({**LARGER, "frozen_concept_layers": 6}, first_layers=("mpnet-base", 7)),
+    "mpnet-base, 7 layers, 4 frozen, 2e-4": Trial({**LARGER, "learning_rate": 2e-4}, first_layers=("mpnet-base", 7)),
+    "mpnet-base, 7 layers, 4 frozen, 4e-4, 5 epochs": Trial(
+        {**LARGER, "epochs": 5, "validate_every": 5}, first_layers=("mpnet-base", 7)
+    ),
+    "mpnet-base, 6 layers, 3 frozen, 4e-4": Trial(
+        {**LARGER, "frozen_layers": 3, "frozen_concept_layers": 3}, first_layers=("mpnet-base", 6)
+    ),
+    "mpnet-base, 7 layers, 4 frozen, 4e-4, thesaurus 1, broader 0.5": Trial(
+        {**LARGER, "related_draws": 1.0, "broader_weight": 0.5}, thesaurus=True, first_layers=("mpnet-base", 7)
+    ),
     **{
-        f"mpnet-base, 7 layers, {frozen} frozen, 4e-4": Trial(
-            {**BEST, "learning_rate": 4e-4, "frozen_layers": frozen, "frozen_concept_layers": frozen},
-            first_layers=("mpnet-base", 7),
+        f"best, taught by mpnet-base, {epochs} epochs": Trial(
+            {**BEST, "teacher_weight": 5.0, "epochs": epochs, "validate_every": epochs}, teacher=TEACHER
         )
-        for frozen in (4, 5)
+        for epochs in (3, 5)
     },
     # how much is chance: a seed decides the sample, the held-out texts, the order and dropout
     **{f"best, seed {seed}": Trial({**BEST, "seed": seed}) for seed in (1, 2)},
@@ -208,11 +224,12 @@ def run(name: str, trial: Trial, sets: Sequence[TypedSet], folder: Path) -> dict
                 PretrainSettings(**changes),
                 base=start_of(trial, folder),
                 thesaurus=data_file(THESAURUS) if trial.thesaurus else None,
+                teacher=str(folder / trial.teacher) if trial.teacher else None,
                 progress=progress,
                 note=note,
             )
     model = "minilm-l6" if trial.base else str(directory)
-    found: dict[str, Any] = {"measures": MEASURES, "cells": [], "zero_shot": {}}
+    found: dict[str, Any] = {"measures": MEASURES, "cpu": cpu_name(), "cells": [], "zero_shot": {}}
     if not trial.base:
         facts = json.loads((directory / FACTS_FILE).read_text())
         found |= {"held_out_loss": facts["validation_loss"], "similarity": facts["similarity"]}

@@ -61,6 +61,11 @@ from nuner_embed.pretraining.settings import EARLIER_NAMES, PRESETS, PretrainSet
     help="Further names of the concepts, which hold for the same mentions, a line each: concept, synonyms and broader "
     "types, separated by tabs; several are separated by bars (|). For the objectives contrastive and spans.",
 )
+@click.option(
+    "--teacher",
+    metavar="MODEL",
+    help="A larger model of the base's vocabulary, whose vectors of tokens the text encoder learns too.",
+)
 @device_option
 @threads_option
 @click.option(
@@ -82,6 +87,7 @@ def pretrain(
     probe_set: tuple[str, str, str] | None,
     probe_format: str | None,
     thesaurus: str | None,
+    teacher: str | None,
     device: str,
     threads: int,
     cache: bool,
@@ -96,7 +102,7 @@ def pretrain(
 
     The command may be interrupted at any time; the same command continues the run.
     """
-    require_apart(output, [*data, base, config, thesaurus, *(probe_set or ())[1:]], folder=True)
+    require_apart(output, [*data, base, config, thesaurus, teacher, *(probe_set or ())[1:]], folder=True)
     require_training("pre-training")
     settings = _settings(preset, config, flags)
     from nuner_embed.files import expand
@@ -112,8 +118,8 @@ def pretrain(
 
     with RowProgress("") as progress:
         facts = run(
-            data, output, settings, base=base, probe_set=typed, thesaurus=thesaurus, **reading, device=device,
-            threads=threads, cache=cache, force=force, progress=progress, note=note,
+            data, output, settings, base=base, probe_set=typed, thesaurus=thesaurus, teacher=teacher, **reading,
+            device=device, threads=threads, cache=cache, force=force, progress=progress, note=note,
         )  # fmt: skip
     if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
         return

@@ -60,6 +60,7 @@ class BegunFacts:
 
     Attributes:
         thesaurus: SHA-256 of the thesaurus, if there is one.
+        teacher: semantic hash of the teacher, if there is one.
         support: only of a fine-tuned model.
     """
 
@@ -69,6 +70,7 @@ class BegunFacts:
     settings: dict[str, Any]
     probe_set: str | None
     thesaurus: Sha256 | None = None
+    teacher: Sha256 | None = None
     processes: Positive = 1
     support: SupportFacts | None = None
 
@@ -214,6 +216,7 @@ def text_card(facts: dict[str, Any]) -> str:
         else "It was trained under a linear layer that tags words (NER-BERT's way, section 4.1 of arXiv 2402.15343)."
     )
     thesaurus = ", with a thesaurus of synonyms and broader types" if facts.get("thesaurus") else ""
+    teacher = "; it also learnt the vectors of tokens of a teacher" if facts.get("teacher") else ""
     return f"""---
 base_model: {json.dumps(facts["base"])}
 tags: [named-entity-recognition, token-embeddings, nuner-embed]
@@ -226,7 +229,7 @@ Made by `nuner-embed pretrain` from `{facts["base"]}`. {how}
 - data: {data["texts"]:,} texts, {data["mentions"]:,} annotations, {data["labels"]:,} {data["kind"]}{thesaurus}; files:
   {", ".join(f"`{name}`" for name in data["files"])}; {data["held_out"]:,} pieces held out
 - {settings["epochs"]} epochs in batches of {settings["batch_size"] * settings["accumulate"]}, learning rate
-  {settings["learning_rate"]:g}, the bottom {facts["frozen_layers"]} of {facts["layers"]} layers frozen
+  {settings["learning_rate"]:g}, the bottom {facts["frozen_layers"]} of {facts["layers"]} layers frozen{teacher}
 - at the end, on what was held out: loss {_shown(facts["validation_loss"])}, top-1 {_shown(facts["validation_top1"])}
 
 A drop-in for its base: `AutoModel.from_pretrained` and `AutoTokenizer.from_pretrained` load it. It has no head:

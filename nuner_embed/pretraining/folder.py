@@ -60,7 +60,8 @@ _MADE = (
 )  # fmt: skip
 _KEPT = (
     RUN_FILE, LOCK_FILE, STATE_FILE, METRICS_FILE, "texts.npy", "texts.json", "concepts.npy", "concepts.json",
-    ".*.tmp", *(f"{folder}/{name}" for folder in (RESULT, FINISHED, PLACING, REPLACED) for name in _MADE),
+    "teacher.npy", "teacher.json", ".*.tmp",
+    *(f"{folder}/{name}" for folder in (RESULT, FINISHED, PLACING, REPLACED) for name in _MADE),
     f"{RESULT}/{_UNFINISHED_WEIGHTS}", f"{RESULT}/{CONCEPT_FOLDER}/{_UNFINISHED_WEIGHTS}",
     *(f"{RESULT}/.{folder}.lock" for folder in _HEADS), f"{FEATURES}/*",
     *(f"{RESULT}/.{folder}.*.new/{name}" for folder in _HEADS for name in (*_HEAD, _TEMPORARY)),

@@ -5,7 +5,7 @@ comparison (section 4.1).
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -39,11 +39,14 @@ class BiEncoder(nn.Module):  # type: ignore[misc]
         concept: the concept encoder.
         settings: loss, pooling, temperature, scale.
         prior: share of positive pairs; the bias starts at its log-odds, as in SigLIP.
+        taught: width of a teacher's vectors, if there is a teacher.
     """
 
     counts: ClassVar[str] = "top-1 concept"  # the share that `Compared` counts, for people
 
-    def __init__(self, text: Halves, concept: Halves, settings: PretrainSettings, prior: float) -> None:
+    def __init__(
+        self, text: Halves, concept: Halves, settings: PretrainSettings, prior: float, taught: int | None = None
+    ) -> None:
         super().__init__()
         self.text, self.concept = text, concept
         self._loss, self._temperature, self._pooling = settings.loss, settings.temperature, settings.concept_pooling
@@ -51,6 +54,8 @@ class BiEncoder(nn.Module):  # type: ignore[misc]
             prior = min(max(prior, 1e-6), 0.5)
             self.log_scale = nn.Parameter(torch.tensor(math.log(settings.scale)))
             self.bias = nn.Parameter(torch.tensor(math.log(prior / (1 - prior))))
+        self.to_teacher = None if taught is None else nn.Linear(text.network.config.hidden_size, taught)
+        self._teacher_weight, self._is_training = settings.teacher_weight or 0.0, False
 
     @property
     def outermost(self) -> list[nn.Parameter]:
@@ -66,6 +71,7 @@ class BiEncoder(nn.Module):  # type: ignore[misc]
         """Turns dropout on or off in the layers that are trained."""
         self.text.set_training(training)
         self.concept.set_training(training)
+        self._is_training = training
 
     def forward(
         self,
@@ -74,6 +80,7 @@ class BiEncoder(nn.Module):  # type: ignore[misc]
         token: torch.Tensor,
         column: torch.Tensor,
         weight: torch.Tensor | None = None,
+        taught: torch.Tensor | None = None,
     ) -> Compared:
         """Compares the tokens of a batch with its concepts.
 
@@ -82,11 +89,16 @@ class BiEncoder(nn.Module):  # type: ignore[misc]
             groups: the batch's concepts, c in all.
             token, column: the positive pairs, (p,) each, no pair twice: rows and columns of the (t, c) logits.
             weight: see `Batch`, (p,); a token is right if its best concept is one of weight 1.
+            taught: the teacher's vectors of the tokens, (t, dim of the teacher), which count while training.
         """
         tokens = self.text.tokens(texts)
         concepts = torch.cat([self.concept.pooled(group, self._pooling) for group in groups])
         with torch.autocast(tokens.device.type, enabled=False):  # the encoders may run in bf16, the loss does not
-            return self._compare(tokens.float(), concepts.float(), token, column, weight)
+            compared = self._compare(tokens.float(), concepts.float(), token, column, weight)
+            if self.to_teacher is None or taught is None or not self._is_training:
+                return compared
+            distance = 1 - F.cosine_similarity(self.to_teacher(tokens.float()), taught, dim=-1).mean()
+            return replace(compared, loss=compared.loss + self._teacher_weight * distance)
 
     def _compare(
         self,

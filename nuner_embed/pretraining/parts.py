@@ -28,7 +28,7 @@ from nuner_embed.models.weights import hash_weights, weight_files
 from nuner_embed.pretraining.data import Prepared, tokenized_names
 from nuner_embed.pretraining.examples import make_batch, plan_epoch, positive_share
 from nuner_embed.pretraining.facts import CARD, FACTS_FILE, SCHEMA_VERSION, concept_card, hashes_of_cards, text_card
-from nuner_embed.pretraining.feed import Feed, FrozenStates, Source, classifier_feed, contrastive_feed
+from nuner_embed.pretraining.feed import Feed, Source, classifier_feed, contrastive_feed
 from nuner_embed.pretraining.folder import (
     CURVE_FILE,
     METRICS_FILE,
@@ -42,6 +42,8 @@ from nuner_embed.pretraining.processes import Processes
 from nuner_embed.pretraining.related import Related
 from nuner_embed.pretraining.run_state import Row, curve, to_csv
 from nuner_embed.pretraining.settings import PretrainSettings
+from nuner_embed.pretraining.states import BottomStates, FrozenStates
+from nuner_embed.pretraining.teacher import TaughtStates, Teacher
 from nuner_embed.pretraining.thesaurus import Thesaurus
 from nuner_embed.pretraining.trainer import Curriculum, Reporter, StateFile, Trainer
 from nuner_embed.runtimes.base import Precision
@@ -225,6 +227,7 @@ class Parts:
         workplace: folder and processes of the run.
         reporter: is told how the run goes.
         thesaurus: further names of the concepts, for the objective contrastive; the settings then have no None for it.
+        teacher: whose vectors the text encoder learns too, for the objective contrastive.
     """
 
     def __init__(
@@ -235,6 +238,7 @@ class Parts:
         workplace: Workplace,
         reporter: Reporter,
         thesaurus: Thesaurus | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         self.workplace, self.reporter = workplace, reporter
         self._model, self._tokenizer, self._prepared, self._settings = base.model, base.tokenizer, prepared, settings
@@ -245,6 +249,7 @@ class Parts:
             what = "mentions" if self._is_contrastive else "words"
             reporter.note(f"not learnt from: {examples.lost:,} {what} without a token or across the cut of a long text")
         self._related = self._relate(thesaurus) if thesaurus else None
+        self._teacher = teacher
         torch.manual_seed(settings.seed)
         self._text = self._halves(settings.frozen_layers)
         texts = self._source(self._text, examples.ids, examples.bounds, "texts")
@@ -271,17 +276,16 @@ class Parts:
         if halves.cut and self.workplace.cache:
             states = FrozenStates(self.workplace.folder / f"{name}.npy", ids, bounds)
             if self.workplace.processes.is_main:
-                states.fill(
-                    halves,
-                    self._model.weights_sha256,
-                    self._model.config.pad_id,
-                    self._device,
-                    lambda done, total: self.reporter.progress(f"frozen layers, {name}", done, total),
-                )
+                bottom = BottomStates(halves, self._model.weights_sha256, self._model.config.pad_id, self._device)
+                states.fill(bottom, self._told(f"frozen layers, {name}"))
             self.workplace.processes.wait()
             states.open()
         specials = self._prepared.examples.specials
         return Source(halves, ids, bounds, specials, states, self._model.config.pad_id, self._device)
+
+    def _told(self, what: str) -> Callable[[int, int], None]:
+        """Reports the progress of something."""
+        return lambda done, total: self.reporter.progress(what, done, total)
 
     def _relate(self, thesaurus: Thesaurus) -> Related:
         labels, settings = self._prepared.examples.labels, self._settings
@@ -307,7 +311,17 @@ class Parts:
             random = np.random.default_rng([settings.seed, 3])
             batches = [related.extended(batch, random) for batch in batches]
         prior = positive_share(batches)
-        return BiEncoder(self._text, self._concept, settings, prior), contrastive_feed(texts, concepts)
+        teacher = self._teacher
+        network = BiEncoder(self._text, self._concept, settings, prior, teacher.dim if teacher else None)
+        return network, contrastive_feed(texts, concepts, self._learn(teacher) if teacher else None)
+
+    def _learn(self, teacher: Teacher) -> TaughtStates:
+        """The teacher's states, which one of the processes computes."""
+        processes, path = self.workplace.processes, self.workplace.folder / "teacher.npy"
+        taught = teacher.learnt_from(self._prepared.examples, path, self.reporter.progress, fill=processes.is_main)
+        processes.wait()
+        taught.states.open()
+        return taught
 
     def _classifier(self, texts: Source) -> tuple[nn.Module, Feed]:
         return TokenClassifier(self._text, len(self._prepared.examples.labels)), classifier_feed(texts)

@@ -24,9 +24,10 @@ from nuner_embed.pretraining.folder import RESULT, held, is_placed, place, same_
 from nuner_embed.pretraining.parts import Base, Parts, PlannedProbe, Workplace, plan_quick_probe
 from nuner_embed.pretraining.processes import joined
 from nuner_embed.pretraining.related import BROADER_WEIGHT, RELATED_DRAWS
-from nuner_embed.pretraining.settings import OF_THESAURUS, PretrainSettings
+from nuner_embed.pretraining.settings import GOES_WITH, PretrainSettings
 from nuner_embed.pretraining.span_data import AnnotatedCorpus
 from nuner_embed.pretraining.span_run import SpanJob
+from nuner_embed.pretraining.teacher import TEACHER_WEIGHT, Teacher
 from nuner_embed.pretraining.thesaurus import Thesaurus
 from nuner_embed.pretraining.trainer import Reporter, Trainer
 
@@ -41,6 +42,7 @@ def pretrain(
     base: str | None = None,
     probe_set: TypedSet | None = None,
     thesaurus: StrPath | None = None,
+    teacher: str | None = None,
     device: str = "auto",
     threads: int = 0,
     cache: bool = True,
@@ -62,6 +64,8 @@ def pretrain(
         probe_set: a typed set for a quick probe at every validation.
         thesaurus: file of synonyms and broader types of the concepts, for the objectives contrastive and spans; see
             `Thesaurus`.
+        teacher: a larger model of the same vocabulary, whose vectors of tokens the text encoder learns too, for the
+            objective contrastive; see `Teacher`.
         device: "auto", "cpu" or "cuda".
         threads: of torch on a CPU; 0 for one a core.
         cache: keep the output of the frozen layers for every text in a file instead of computing it in every epoch.
@@ -74,8 +78,8 @@ def pretrain(
         The contents of `pretrain.json`: base, data, settings and final measurements.
 
     Raises:
-        PretrainingError: nothing to learn from, a bad thesaurus, settings that need one where there is none, `output`
-            belongs to another run, or the loss is not finite.
+        PretrainingError: nothing to learn from, a bad thesaurus, an unfit teacher, settings that need one of these
+            where there is none, `output` belongs to another run, or the loss is not finite.
         ModelError: the base cannot be loaded.
         CorpusError: the corpus cannot be read.
     """
@@ -85,41 +89,37 @@ def pretrain(
     directory, model = expand(output), trainable(name)
     if spans and probe_set is not None:
         raise PretrainingError("a probe set measures a text encoder, which the objective spans does not change")
-    settings = _with_thesaurus(settings) if thesaurus is not None else _without_thesaurus(settings)
+    settings = _completed(settings, thesaurus=thesaurus is not None, teacher=teacher is not None)
     further = Thesaurus.read(thesaurus) if thesaurus is not None else None
     if spans:
         corpus = AnnotatedCorpus(data, reading, further, directory / TRAINING_FOLDER)
         source = SpanJob(name, corpus, settings, device, threads)
         job = Job(name, model, source.prepare, source.put_together)
     else:
-        job = _encoder_job(name, model, data, reading, settings, probe_set, further)
+        job = _encoder_job(name, model, data, reading, settings, probe_set, further, teacher, (device, threads))
     return run_job(
         job, directory, device=device, threads=threads, cache=cache, force=force, reporter=Reporter(note, progress)
     )
 
 
-def _with_thesaurus(settings: PretrainSettings) -> PretrainSettings:
-    """The settings with the defaults of those that go with a thesaurus."""
-    if settings.objective == "token-classification":
+def _completed(settings: PretrainSettings, *, thesaurus: bool, teacher: bool) -> PretrainSettings:
+    """The settings with the defaults of those that go with a thesaurus or a teacher, and with no others of these."""
+    if thesaurus and settings.objective == "token-classification":
         raise PretrainingError(
             "a thesaurus goes with the objectives contrastive and spans; token-classification learns tags, not concepts"
         )
-    if settings.objective == "spans":
-        return settings
-    draws, weight = settings.related_draws, settings.broader_weight
-    return replace(
-        settings,
-        related_draws=RELATED_DRAWS if draws is None else draws,
-        broader_weight=BROADER_WEIGHT if weight is None else weight,
-    )
-
-
-def _without_thesaurus(settings: PretrainSettings) -> PretrainSettings:
-    """The same settings, which must name nothing that goes with a thesaurus."""
-    for name in OF_THESAURUS:
-        if getattr(settings, name) is not None:
-            raise PretrainingError(f"{name} goes with a thesaurus; give one with --thesaurus FILE, or leave {name} out")
-    return settings
+    if teacher and settings.objective != "contrastive":
+        raise PretrainingError(f"a teacher goes with the objective contrastive, not with {settings.objective}")
+    given = {"thesaurus": thesaurus and settings.objective == "contrastive", "teacher": teacher}
+    defaults = {"related_draws": RELATED_DRAWS, "broader_weight": BROADER_WEIGHT, "teacher_weight": TEACHER_WEIGHT}
+    missing: dict[str, Any] = {}
+    for name, what in GOES_WITH.items():
+        if getattr(settings, name) is None:
+            missing |= {name: defaults[name]} if given[what] else {}
+        elif not given[what]:
+            kind = "MODEL" if what == "teacher" else "FILE"
+            raise PretrainingError(f"{name} goes with a {what}; give one with --{what} {kind}, or leave {name} out")
+    return replace(settings, **missing)
 
 
 def _encoder_job(
@@ -130,23 +130,31 @@ def _encoder_job(
     settings: PretrainSettings,
     probe_set: TypedSet | None,
     thesaurus: Thesaurus | None,
+    teacher: str | None,
+    machine: tuple[str, int],
 ) -> "Job":
-    """The job of a text encoder."""
+    """The job of a text encoder; `machine` is the device and the number of threads, for the teacher."""
     max_length = largest_length(base, model, settings.max_length)
     probe = plan_quick_probe(probe_set) if probe_set else None  # raises at once if no support set can be drawn
 
+    taught_by: list[Teacher] = []
+
     def prepared(tokenizer: TextTokenizer, reporter: Reporter) -> tuple[Prepared, dict[str, Any]]:
         made = prepare(data, reading, tokenizer, settings, max_length, reporter.progress)
+        if teacher is not None:
+            taught_by.append(Teacher.open(teacher, tokenizer, *machine, settings.precision))
+            taught_by[0].require_same_tokens(made.examples.labels, tokenizer, base)
         return made, {
             "data": made.facts("concepts" if settings.objective == "contrastive" else "tags"),
             "settings": settings.to_dict(),
             "probe_set": probe_set.sha256 if probe_set else None,
             # no key without one: a run of an earlier version has the same fingerprint
             **({"thesaurus": thesaurus.sha256} if thesaurus else {}),
+            **({"teacher": taught_by[0].encoder.semantic_hash} if taught_by else {}),
         }
 
     def put_together(base: Base, prepared: Prepared, workplace: Workplace, reporter: Reporter) -> Parts:
-        return Parts(base, prepared, settings, workplace, reporter, thesaurus)
+        return Parts(base, prepared, settings, workplace, reporter, thesaurus, *taught_by)
 
     return Job(base, model, prepared, put_together, probe)
 

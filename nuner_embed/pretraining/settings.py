@@ -88,6 +88,11 @@ class PretrainSettings:
         "With a thesaurus: weight of a broader type of a mention's concept as a positive; 0: broader types are neither "
         "positive nor negative.  [default: 0.5]",
     )
+    teacher_weight: float | None = value(
+        None,
+        "With a teacher: weight of the distance, 1 less the cosine, between its vectors of tokens and those of the "
+        "text encoder.  [default: 5]",
+    )
     top_concepts: int | None = value(
         None, "Keep only the annotations of this many most frequent concepts.  [default: all]"
     )
@@ -99,7 +104,7 @@ class PretrainSettings:
         check_values(self, _BOUNDS)
         if self.objective == "token-classification" and self.top_concepts is not None:
             raise ValueError("top_concepts goes with the objective contrastive")
-        for name in OF_THESAURUS:
+        for name in GOES_WITH:
             if self.objective != "contrastive" and getattr(self, name) is not None:
                 raise ValueError(f"{name} goes with the objective contrastive")
 
@@ -113,17 +118,18 @@ class PretrainSettings:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values under the names that files use: see `EARLIER_NAMES`.
 
-        Without a thesaurus, its settings are left out: a run of an earlier version has the same fingerprint.
+        Without a thesaurus or a teacher, their settings are left out: a run of an earlier version has the same
+        fingerprint.
         """
         return {
             EARLIER_NAMES.get(name, name): value
             for name, value in asdict(self).items()
-            if value is not None or name not in OF_THESAURUS
+            if value is not None or name not in GOES_WITH
         }
 
 
-# The settings that go with a thesaurus; None without one.
-OF_THESAURUS: Final = ("related_draws", "broader_weight")
+# The settings that go with another option of pretrain, by name, and that option; None without it.
+GOES_WITH: Final = {"related_draws": "thesaurus", "broader_weight": "thesaurus", "teacher_weight": "teacher"}
 
 # Two settings with the earlier names that files and flags used for them. Files keep the earlier names, so that a run of
 # an earlier version has the same fingerprint and can be continued.
@@ -141,7 +147,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "warmup_ratio": (0, 1), "beta1": (0, 0.999999), "beta2": (0, 0.999999999), "epsilon": (1e-16, 1),
     "dropout": (0, 0.99),
     "temperature": (1e-6, 1e6), "scale": (1e-3, 1e4), "validation": (0, 0.9), "validate_every": (0.001, 10_000),
-    "max_length": (3, 1_000_000), "related_draws": (0, 100), "broader_weight": (0, 1),
+    "max_length": (3, 1_000_000), "related_draws": (0, 100), "broader_weight": (0, 1), "teacher_weight": (0, 1e6),
     "top_concepts": (1, 2**63 - 1), "sample": (1, 2**63 - 1),
 }  # fmt: skip
 

@@ -13,16 +13,17 @@ MAPPING = {
     "indexes": "nuner_embed/indexes",
 }
 SUFFIXES = (".py", ".typed", ".jsonl", ".txt", ".html", ".svg", ".onnx")
-SHIPPED = "nuner_embed/bundled/nuner_mini"
+SHIPPED = "nuner_embed/bundled/nuner_*/**/*"
 
 
 def expected_files(root: Path = ROOT) -> set[str]:
-    """What an installation must hold: modules, the typing marker, templates, small graphs, a corpus, the model."""
+    """What an installation must hold: modules, the typing marker, templates, small graphs, a corpus, the models."""
+    shipped = set(root.glob(SHIPPED))
     return {
         f"{place}/{path.relative_to(root / folder).as_posix()}"
         for folder, place in MAPPING.items()
         for path in (root / folder).rglob("*")
-        if path.suffix in SUFFIXES or (path.is_file() and path.is_relative_to(root / SHIPPED))
+        if path.suffix in SUFFIXES or (path.is_file() and path in shipped)
     }
 
 

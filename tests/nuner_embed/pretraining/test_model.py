@@ -8,10 +8,11 @@ from torch.nn import functional as F
 
 from nuner_embed.errors import PretrainingError
 from nuner_embed.models.resolver import locate
-from nuner_embed.pretraining.feed import FrozenStates, Source
+from nuner_embed.pretraining.feed import Source
 from nuner_embed.pretraining.halves import FastDropout, Flat, Halves, Padded, use_fast_dropout
 from nuner_embed.pretraining.objectives import BiEncoder, top_1
 from nuner_embed.pretraining.settings import PretrainSettings
+from nuner_embed.pretraining.states import BottomStates, FrozenStates
 from nuner_embed.runtimes.torch import load_network
 
 IDS = torch.tensor([[2, 9, 30, 31, 12, 3], [2, 8, 11, 3, 1, 1]])
@@ -84,7 +85,7 @@ def states(folder, halves, weights="w", progress=None):
     bounds = np.concatenate([[0], np.cumsum(lengths)])
     made = FrozenStates(folder / "states.npy", ids, bounds)
     done = []
-    made.fill(halves, weights, 0, torch.device("cpu"), progress or (lambda *so_far: done.append(so_far)))
+    made.fill(BottomStates(halves, weights, 0, torch.device("cpu")), progress or (lambda *so_far: done.append(so_far)))
     return made, ids, bounds, done
 
 
@@ -98,7 +99,7 @@ def test_kept_states_are_the_bottoms(tmp_path):
 
 
 def test_states_are_computed_once_for_the_same_weights_and_texts(tmp_path, monkeypatch):
-    import nuner_embed.pretraining.feed as module
+    import nuner_embed.pretraining.states as module
 
     monkeypatch.setattr(module, "_PIECES_AT_ONCE", 16)
     halves = Halves(network(tmp_path), 1)
@@ -123,7 +124,7 @@ def test_a_mark_never_speaks_of_another_file(tmp_path, monkeypatch):
 
 
 def test_states_go_on_where_they_were_interrupted(tmp_path, monkeypatch):
-    import nuner_embed.pretraining.feed as module
+    import nuner_embed.pretraining.states as module
 
     monkeypatch.setattr(module, "_PIECES_AT_ONCE", 16)
     halves = Halves(network(tmp_path), 1)
@@ -179,7 +180,7 @@ def test_texts_without_tokens_take_part(tmp_path):
     halves = Halves(network(tmp_path, attention="eager"), 1, 0.0)
     ids, bounds = np.arange(5, 18, dtype=np.int32), np.array([0, 2, 4, 13])
     kept = FrozenStates(tmp_path / "states.npy", ids, bounds)
-    kept.fill(halves, "w", 0, torch.device("cpu"), lambda *so_far: None)
+    kept.fill(BottomStates(halves, "w", 0, torch.device("cpu")), lambda *so_far: None)
     found = []
     for states_ in (None, kept):
         pieces = Source(halves, ids, bounds, (1, 1), states_, 0, torch.device("cpu")).pieces(np.arange(3))
@@ -202,7 +203,7 @@ def test_pieces_of_one_group_may_begin_at_different_places(tmp_path, family):
     halves = Halves(sharp, 1, 0.0)
     ids, bounds = np.arange(5, 10, dtype=np.int32), np.array([0, 2, 5])
     kept = FrozenStates(tmp_path / "states.npy", ids, bounds)
-    kept.fill(halves, "w", 0, torch.device("cpu"), lambda *so_far: None)
+    kept.fill(BottomStates(halves, "w", 0, torch.device("cpu")), lambda *so_far: None)
     pieces = Source(halves, ids, bounds, (1, 1), kept, 0, torch.device("cpu")).pieces(np.arange(2))
     assert isinstance(pieces, Flat)
     found = halves.pooled(pieces, "mean")

@@ -22,6 +22,7 @@ from nuner_embed.runtimes.base import FLOAT32_ROWS, Pass, RowFormat, Runtime, Wi
 # less padding, since windows are sorted by length before they are cut into passes, but a longer wait for a short text.
 PASSES: Final = 4
 THREAD: Final = "nuner-embed compute"
+ABANDONED: Final = "nuner-embed abandoned"  # by this name the command line finds a thread, and does not wait for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,8 @@ class ComputeThread:
             self._closed = True
             self._changed.notify()
         self._thread.join(seconds)
+        if self._thread.is_alive():
+            self._thread.name = ABANDONED
 
     def _work(self) -> None:
         while True:

@@ -1,12 +1,12 @@
 """Requests that run together get the numbers that each would get alone."""
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from fakes import HashRuntime, hash_encoder
+from gated import Gated, wait_until
 
 import nuner_embed
 from nuner_embed.documents import Document, Span
@@ -14,20 +14,6 @@ from nuner_embed.errors import OutOfMemory
 from nuner_embed.serving.shared_runtime import PASSES, ComputeThread, SharedRuntime
 
 TEXTS = [f"the ferry left at seven {'in ' * (i % 50)}" for i in range(40)]
-
-
-class Gated(HashRuntime):
-    """Waits in every pass until the gate is open."""
-
-    def __init__(self, **options):
-        super().__init__(**options)
-        self.gate = threading.Event()
-        self.entered = threading.Event()
-
-    def states(self, input_ids, attention_mask):
-        self.entered.set()
-        assert self.gate.wait(30)
-        return super().states(input_ids, attention_mask)
 
 
 class Runs(list):
@@ -45,14 +31,6 @@ def compute(runs):
     thread = ComputeThread(runs)
     yield thread
     thread.close()
-
-
-def wait_until(true):
-    for _ in range(30_000):
-        if true():
-            return
-        threading.Event().wait(0.001)
-    raise AssertionError("it did not happen within half a minute")
 
 
 def shared(encoder, compute):

@@ -245,3 +245,22 @@ def test_loopback():
     assert [Address(host).is_loopback for host in (*loopback, "0.0.0.0", "::", "example.org")] == [True] * 4 + [
         False
     ] * 3
+
+
+@pytest.mark.slow
+def test_the_span_head_finds_what_the_command_finds():
+    text, types = "Ines Varga flew from Oslo to the University of Kiel.", ["city", "person", "university"]
+    with serving("nuner-mini") as client:
+        for nested in (False, True):
+            body = {"inputs": [text, ""], "types": types, "nested": nested}
+            found, nothing = client.post("/predict", json=body).json()
+            tagger = nuner_embed.named_tagger(types, model="nuner-mini", nested=nested)
+            (expected,) = tagger.tag([text])
+            assert [(s["start"], s["end"], s["label"]) for s in found["spans"]] == [
+                (s.start, s.end, s.label) for s in expected.spans
+            ]
+            assert len(expected.spans) >= 3
+            scores = [s["score"] for s in found["spans"]]
+            np.testing.assert_allclose(scores, [s.score for s in expected.spans], atol=1e-4)
+            assert nothing == {"spans": []}
+        assert client.get("/v1/models").json()["data"][0]["id"] == "nuner-mini"

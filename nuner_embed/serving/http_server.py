@@ -60,9 +60,10 @@ class Address:
         try:
             return socket.create_server((self.host, self.port), family=family, backlog=_BACKLOG)
         except OSError as error:
+            reason = str(error.strerror or error).partition(" (")[0]  # Python adds the address to the system's words
             raise RuntimeUnavailable(
-                f"cannot listen on {self.host}:{self.port}: {error.strerror}; name another address with --host and "
-                "--port (port 0 takes any free one)"
+                f"cannot listen on {self.host}:{self.port}: {reason}; name another address with --host and --port "
+                "(port 0 takes any free one)"
             ) from None
 
 

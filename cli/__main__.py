@@ -68,9 +68,13 @@ def _ready_streams() -> "ModuleType":
 
 
 def _leave_threads(code: int) -> None:
-    """Ends the process at once if the thread of a stopped filter still runs; Python would wait for it, or abort."""
+    """Ends the process at once if a thread that nobody needs still runs; Python would wait for the thread, or abort.
+
+    That is the thread of a stopped filter, or of a server that ended while loading its model or while computing.
+    """
     threading = sys.modules.get("threading")
-    if threading and any(thread.name == "nuner-embed filter" for thread in threading.enumerate()):
+    names = {"nuner-embed filter", "nuner-embed abandoned"}
+    if threading and any(thread.name in names for thread in threading.enumerate()):
         os._exit(code)
 
 

@@ -39,6 +39,7 @@ _COMMANDS = {
     "probe": ("nuner_embed.cli.probe", "Few-shot NER: train and use a linear layer on frozen features."),
     "evaluate": ("nuner_embed.cli.evaluate", "Compare models by few-shot NER with the protocol of the paper."),
     "concepts": ("nuner_embed.cli.concepts", "Calibrate the concept encoder of a model, and draw a map of concepts."),
+    "serve": ("nuner_embed.cli.serve", "Answer requests over HTTP: embeddings, search, and typed mentions."),
     "store": ("nuner_embed.cli.store", "Show what a store holds, and check its files."),
     "models": ("nuner_embed.cli.models", "List, fetch and save the models that are known by name."),
     "doctor": ("nuner_embed.cli.doctor", "Show what is installed and what runs, and report problems."),

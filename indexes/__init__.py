@@ -4,10 +4,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nuner_embed.corpora.marked import marked_document
     from nuner_embed.indexes.base import SearchParameters
     from nuner_embed.indexes.changes import NumericsDiffer
     from nuner_embed.indexes.index import Hits, Index
-    from nuner_embed.indexes.queries import Examples, embed_mentions, examples_of, marked_document
+    from nuner_embed.indexes.queries import Examples, embed_mentions, examples_of
     from nuner_embed.indexes.retrieval import at_least, find, find_concepts
 
 # Imported when asked for: the command line reads the choices in `base` without NumPy or FAISS.

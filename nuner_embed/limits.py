@@ -84,3 +84,17 @@ REFERENCE_BYTES: Final = 1024 * MIB
 
 # A file of pre-training settings: all of them take less than 1 kB.
 SETTINGS_BYTES: Final = MIB
+
+# What a request to nuner-embed serve may take; the first four have options. A body of 4 MiB holds 2,000 texts of 2 kB.
+SERVED_BODY_MIB: Final = 4
+SERVED_TEXTS: Final = 2048  # as OpenAI's embeddings API
+SERVED_TOKENS: Final = 65_536  # some seconds on two cores, for which the requests behind wait
+SERVED_REQUESTS: Final = 128  # at a time, those that wait included; each has a thread
+# Numbers of an answer, for which JSON takes some 20 bytes each: 10,000 tokens of 384 dimensions.
+SERVED_NUMBERS: Final = 1 << 22
+SERVED_TYPES: Final = 256
+SERVED_HITS: Final = 1000
+# How long a client may take to send a body, and how much of a refused body is read before the connection is closed: a
+# client that still writes would not see the answer.
+SERVED_BODY_SECONDS: Final = 30.0
+SERVED_REFUSED_MIB: Final = 64

@@ -63,7 +63,7 @@ def named_tagger(
         RuntimeUnavailable: what runs the model is not installed.
         ValueError: no type, a name that is none, a threshold that is no probability, or another way to decode.
     """
-    named = _named(types)
+    named = labelled_types(types)
     require_probability(threshold)
     if decode not in get_args(Decode):
         raise ValueError(f"decode is one of {', '.join(get_args(Decode))}, not {decode!r}")
@@ -179,8 +179,13 @@ def extract(
     ]
 
 
-def _named(types: Types) -> dict[str, str | Sequence[str]]:
-    """The labels of the types, with the name or the names of each."""
+def labelled_types(types: Types) -> dict[str, str | Sequence[str]]:
+    """The labels of the types, with the name or the names of each; see `named_tagger`.
+
+    Raises:
+        ProbeError: a type called "O".
+        ValueError: no type, a name that is none, or one that stands twice.
+    """
     types = types if isinstance(types, Mapping) else as_names(types)
     named: dict[str, str | Sequence[str]] = {}
     named.update(types if isinstance(types, Mapping) else {name: name for name in types})

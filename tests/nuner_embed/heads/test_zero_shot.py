@@ -11,7 +11,7 @@ from nuner_embed.encoders.concepts import ConceptEncoder
 from nuner_embed.errors import ModelError, ProbeError
 from nuner_embed.heads.classifier import LinearProbe
 from nuner_embed.heads.tagger import Tagger
-from nuner_embed.heads.zero_shot import _named, zero_shot_tagger
+from nuner_embed.heads.zero_shot import labelled_types, zero_shot_tagger
 from nuner_embed.models.concept_facts import Calibration, ConceptFacts
 
 CALIBRATION = Calibration(20.0, -10.0, "a guess")
@@ -87,8 +87,8 @@ def test_what_cannot_be_made():
 
 
 def test_types_and_names_are_told_apart():
-    assert _named("city") == {"city": "city"}
-    assert _named({"LOC": ["city"], "PER": ("person", "human")}) == {"LOC": "city", "PER": ("person", "human")}
+    assert labelled_types("city") == {"city": "city"}
+    assert labelled_types({"LOC": ["city"], "PER": ("person", "human")}) == {"LOC": "city", "PER": ("person", "human")}
     for types, message in (
         ([], "one or more"),
         (["city", "city"], "one or more"),
@@ -97,4 +97,4 @@ def test_types_and_names_are_told_apart():
         ({"LOC": "city", "GPE": "City"}, "LOC and GPE have one name, city"),
     ):
         with pytest.raises(ValueError, match=message):
-            _named(types)
+            labelled_types(types)

@@ -85,6 +85,7 @@ def test_stages_read_in_the_order_of_the_data():
         "heads",
         "evaluation",
         "pretraining",
+        "integrations",
     ]
     for path in SOURCES:
         parts = path.relative_to(ROOT).with_suffix("").parts

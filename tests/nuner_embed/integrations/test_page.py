@@ -12,7 +12,11 @@ from command import run
 PAGE = (Path(__file__).parents[3] / "docs" / "integrations.md").read_text()
 SNIPPETS = re.findall(r"^## (.*?)$(.*?)(?=^## |\Z)", PAGE, re.M | re.S)
 PYTHON = {title: "\n".join(re.findall(r"```python\n(.*?)```", text, re.S)) for title, text in SNIPPETS}
-LIBRARIES = {"spaCy": ["spacy"]}
+LIBRARIES = {
+    "spaCy": ["spacy"],
+    "Hugging Face datasets": ["datasets"],
+    "pandas, polars and DuckDB": ["pandas", "polars"],
+}
 NOTES = [
     "The ferry Astrid leaves Port Ellery for Halden at seven.",
     "Dr. Ines Varga counted puffins on Skerry Rock.",
@@ -32,6 +36,7 @@ def folder(default_model, tmp_path_factory):
     (place / "notes.txt").write_text("".join(f"{line}\n" for line in NOTES))
     (place / "train.txt").write_text(TRAIN)
     run("probe", "train", "train.txt", "-o", "probe", "--model", "model", cwd=place, check=0)
+    run("encode", "notes.txt", "-o", "store", "--model", "model", "--rows", "mention", cwd=place, check=0)
     return place
 
 
@@ -42,7 +47,7 @@ def test_python(folder, title):
         pytest.importorskip(library)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", PYTHON[title]],
-        cwd=folder, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=folder, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(folder)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout

@@ -14,6 +14,7 @@ SNIPPETS = re.findall(r"^## (.*?)$(.*?)(?=^## |\Z)", PAGE, re.M | re.S)
 PYTHON = {title: "\n".join(re.findall(r"```python\n(.*?)```", text, re.S)) for title, text in SNIPPETS}
 LIBRARIES = {
     "spaCy": ["spacy"],
+    "scikit-learn": [],
     "Hugging Face datasets": ["datasets"],
     "pandas, polars and DuckDB": ["pandas", "polars"],
 }

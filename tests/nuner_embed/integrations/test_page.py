@@ -17,6 +17,7 @@ LIBRARIES = {
     "scikit-learn": [],
     "Hugging Face datasets": ["datasets"],
     "pandas, polars and DuckDB": ["pandas", "polars"],
+    "Shells and logs": [],
 }
 NOTES = [
     "The ferry Astrid leaves Port Ellery for Halden at seven.",
@@ -51,7 +52,7 @@ def test_python(folder, title):
         cwd=folder, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(folder)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout
+    assert done.stdout or "print(" not in PYTHON[title]
 
 
 def test_links_lead_somewhere():

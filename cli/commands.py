@@ -41,9 +41,18 @@ _COMMANDS = {
     "concepts": ("nuner_embed.cli.concepts", "Calibrate the concept encoder of a model, and draw a map of concepts."),
     "serve": ("nuner_embed.cli.serve", "Answer requests over HTTP: embeddings, search, and typed mentions."),
     "store": ("nuner_embed.cli.store", "Show what a store holds, and check its files."),
-    "models": ("nuner_embed.cli.models", "List, fetch and save the models that are known by name."),
+    "models": ("nuner_embed.cli.models", "List, fetch, save and push models."),
     "doctor": ("nuner_embed.cli.doctor", "Show what is installed and what runs, and report problems."),
 }
+# whose versions --version shows; the wheels of a line ship one module
+_PACKAGES = (
+    ("numpy",),
+    ("torch",),
+    ("transformers",),
+    ("onnxruntime", "onnxruntime-gpu"),
+    ("openvino",),
+    ("faiss-cpu", "faiss-gpu"),
+)
 _LINE = 1000  # longest error in characters: a path may have 4,096, and what matters stands at the two ends
 # commands that can be interrupted and continued
 JOBS = frozenset({"annotate", "pretrain", "finetune", "encode", "evaluate"})
@@ -79,12 +88,39 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
 
 
+def _print_versions(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    """Prints the versions without importing a package: importing torch alone takes seconds."""
+    if not wanted or context.resilient_parsing:
+        return
+    import importlib.metadata
+    import platform
+
+    click.echo(f"nuner-embed, version {__version__}")
+    click.echo(f"python {platform.python_version()}")
+    for names in _PACKAGES:
+        found = []
+        for name in names:
+            try:
+                found.append(f"{name} {importlib.metadata.version(name)}")
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        click.echo(", ".join(found) or f"{names[0]} is not installed")
+    context.exit()
+
+
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Example: nuner-embed encode corpus.jsonl -o store",
 )
-@click.version_option(__version__, prog_name="nuner-embed")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_versions,
+    help="Show the versions of nuner-embed and of the packages that matter, and exit.",
+)
 @click.option("--debug", is_flag=True, help="Print the traceback of an error.")
 def cli(debug: bool) -> None:
     """Use a NuNER text encoder on your own corpora: export, encode, index, search, probe."""
@@ -105,8 +141,8 @@ def run() -> int:
         Exception: any error, where --debug is given.
     """
     debug = "--debug" in sys.argv[1:]
-    print_log()
     try:
+        print_log()
         code = _run()
         sys.stdout.flush()
         return code

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.group(epilog="Example: nuner-embed models list")
 def models() -> None:
-    """List, fetch and save the models that are known by name."""
+    """List, fetch, save and push models."""
 
 
 @models.command(epilog="Example: nuner-embed models fetch mpnet-base")
@@ -71,6 +71,30 @@ def save(name: str, output: Path, layers_kept: int | None, force: bool) -> None:
         made=f"{output}, {_shape(model.config)}",
         then=f"nuner-embed export {output} -o model",
     )
+
+
+@models.command(epilog="Example: nuner-embed models push my-encoder USER/my-encoder --dry-run")
+@click.argument("name")
+@click.argument("repo")
+@click.option("--dry-run", is_flag=True, help="Only print the files and the model card that would be uploaded.")
+@click.option("--public", is_flag=True, help="Make a new repository public; without this option it is private.")
+def push(name: str, repo: str, dry_run: bool, public: bool) -> None:
+    """Upload the model NAME to the repository REPO (USER/NAME) on the Hugging Face hub, as one commit.
+
+    The files are those that "models save" writes. Metadata that the model card lacks is added: library, task and tags.
+    The token comes from "hf auth login" or the environment variable HF_TOKEN.
+    """
+    from nuner_embed.cli.options import counted, size
+    from nuner_embed.cli.progress import conclude
+    from nuner_embed.models.hub import push_model
+
+    upload = push_model(name, repo, public=public, dry_run=dry_run)
+    total = f"{counted(len(upload.files), 'file')}, {size(sum(upload.files.values()))}"
+    if upload.address is None:
+        show(*(f"{path}  {size(of)}" for path, of in upload.files.items()), "", *upload.card.splitlines())
+        conclude(read=name, made=f"nothing; {total} would be uploaded to {repo}", then="leave out --dry-run to upload")
+    else:
+        conclude(read=name, made=f"{upload.address}, {total}", then=f"nuner-embed encode TEXTS -o store --model {repo}")
 
 
 @models.command("list", epilog="Example: nuner-embed models list --json")

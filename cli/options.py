@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from nuner_embed.cli import streams
-from nuner_embed.corpora.base import FORMATS
+from nuner_embed.corpora.base import FORMATS, WRITERS
 from nuner_embed.errors import NunerEmbedError
 from nuner_embed.files import expand, same_file
 from nuner_embed.heads import DEFAULT_C, DEFAULT_CLASS_WEIGHT
@@ -110,7 +110,8 @@ class FileToWrite(click.Path):
 
 def tagged_output_option(default: str) -> Callable[[Command], Command]:
     """The option -o of a command that finds mentions; `default` says what the command does without -o."""
-    written = [f"a {one.suffixes[0]} file {one.written}" for one in FORMATS.values() if one.written]
+    formats = dict.fromkeys(WRITERS.values())
+    written = [f"a {one.suffixes[0]} file {one.written}" for one in formats]
     *others, last = ["a .csv file with one row per mention", *written]
     text = f"File to write the mentions to: {', '.join(others)}, or {last}.  [default: {default}]"
     return click.option("-o", "--output", type=FileToWrite(), help=text)

@@ -10,7 +10,7 @@ import click
 
 from nuner_embed.cli import streams
 from nuner_embed.cli.hits import csv_line
-from nuner_embed.corpora.base import SUFFIXES, WriteOptions, Writer
+from nuner_embed.corpora.base import WRITERS, WriteOptions, Writer
 from nuner_embed.printable import json_text, printable, readable
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def conclude_tagging(read: Sequence[str], corpus: "Corpus", mentions: int, outpu
         then = "-o spans.jsonl, spans.csv or spans.conll saves the mentions to a file"
     elif output.suffix == _CSV:
         then = f"open {output} in a spreadsheet"
+    elif output.suffix == ".spacy":
+        then = f"train a pipeline of spaCy on {output}: spacy train config.cfg --paths.train {output}"
     elif output.suffix == ".json":
         then = f"import {output} into a project of Label Studio, and correct there what was found"
     else:
@@ -109,8 +111,8 @@ def writer(output: Path | None, model: str = "nuner-embed", *, as_json: bool) ->
     with atomic_write(output) as stream:
 
         def write_all(documents: Iterable["Document"]) -> None:
-            for text in write(documents, options):
-                stream.write(text.encode())
+            for piece in write(documents, options):
+                stream.write(piece.encode() if isinstance(piece, str) else piece)
 
         yield write_all
     if left_out:
@@ -120,10 +122,9 @@ def writer(output: Path | None, model: str = "nuner-embed", *, as_json: bool) ->
 def _format_writer(path: Path) -> Writer:
     if path.suffix == _CSV:
         return _write_csv
-    known = SUFFIXES.get(path.suffix)
-    if known is None or not known.written:
-        suffixes = [suffix for suffix, one in SUFFIXES.items() if one.written]
-        raise click.UsageError(f"-o {path}: the name must end in one of {', '.join([_CSV, *suffixes])}")
+    known = WRITERS.get(path.suffix)
+    if known is None:
+        raise click.UsageError(f"-o {path}: the name must end in one of {', '.join([_CSV, *WRITERS])}")
     return known.write
 
 

@@ -1,24 +1,37 @@
-"""How much a command prints: the options -q and -v of every command."""
+"""How much a command prints: the options -q and -v of every command, and the environment variable NUNER_EMBED_LOG."""
 
 import logging
+import os
 import warnings
 from typing import TextIO
 
 import click
 
 from nuner_embed.cli import streams
+from nuner_embed.errors import NunerEmbedError
 
+VARIABLE = "NUNER_EMBED_LOG"
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _LOG = logging.getLogger("nuner_embed")
 
 
 def print_log() -> None:
-    """Prints the package's log, which is written for people, on standard error, from the level INFO on."""
+    """Prints the package's log, which is written for people, on standard error.
+
+    The environment variable NUNER_EMBED_LOG names the least level, which is INFO otherwise; -q and -v override both.
+
+    Raises:
+        NunerEmbedError: the variable names no level.
+    """
     handler = _ForPeople()
     handler.setFormatter(logging.Formatter("%(message)s"))
     _LOG.addHandler(handler)
-    _LOG.setLevel(logging.INFO)
     warnings.showwarning = _show_warning
     _LOG.propagate = False  # onnxruntime.quantization sets up the root logger
+    wanted = os.environ.get(VARIABLE, "").strip().lower()
+    if wanted and wanted not in _LEVELS:
+        raise NunerEmbedError(f"{VARIABLE} is {wanted!r:.40}; expected one of {', '.join(_LEVELS)}")
+    _LOG.setLevel(_LEVELS.get(wanted, logging.INFO))
 
 
 class _ForPeople(logging.Handler):

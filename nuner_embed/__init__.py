@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from nuner_embed.heads.tagger import Tagger
     from nuner_embed.heads.zero_shot import extract, named_tagger
     from nuner_embed.indexes import Index, embed_mentions, examples_of, find, find_concepts, marked_document
+    from nuner_embed.integrations.scikit_learn import MentionVectorizer, TextVectorizer
     from nuner_embed.jobs.encoding import encode
     from nuner_embed.models.recipe import Recipe
     from nuner_embed.models.resolver import fetch_model
@@ -63,6 +64,7 @@ _HOMES = {
     "Instruction": "nuner_embed.annotation.instruction",
     "LLMServer": "nuner_embed.annotation.server",
     "LinearProbe": "nuner_embed.heads.classifier",
+    "MentionVectorizer": "nuner_embed.integrations.scikit_learn",
     "NamedTypes": "nuner_embed.heads.names",
     "NunerEmbedError": "nuner_embed.errors",
     "PretrainSettings": "nuner_embed.pretraining.settings",
@@ -71,6 +73,7 @@ _HOMES = {
     "Store": "nuner_embed.store.reader",
     "Tagger": "nuner_embed.heads.tagger",
     "TextEncoder": "nuner_embed.encoders.text",
+    "TextVectorizer": "nuner_embed.integrations.scikit_learn",
     "TokenEmbeddings": "nuner_embed.tables",
     "annotate": "nuner_embed.annotation.job",
     "convert_replies": "nuner_embed.annotation.replies",
@@ -110,6 +113,7 @@ __all__ = [
     "Instruction",
     "LLMServer",
     "LinearProbe",
+    "MentionVectorizer",
     "NamedTypes",
     "NunerEmbedError",
     "PretrainSettings",
@@ -118,6 +122,7 @@ __all__ = [
     "Store",
     "Tagger",
     "TextEncoder",
+    "TextVectorizer",
     "TokenEmbeddings",
     "annotate",
     "by_mentions",

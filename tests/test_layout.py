@@ -86,6 +86,7 @@ def test_stages_read_in_the_order_of_the_data():
         "evaluation",
         "pretraining",
         "serving",
+        "integrations",
     ]
     for path in SOURCES:
         parts = path.relative_to(ROOT).with_suffix("").parts

@@ -1,7 +1,8 @@
 """The contract of corpus formats, and their registry.
 
 A format is a module of this package with a function `read` (a `Reader`) and, where documents can be written in the
-format too, a function `write` (a `Writer`). A line in `FORMATS` makes the format known.
+format too, a function `write` (a `Writer`). A line in `FORMATS` makes the format known; a line in `WRITTEN_ONLY` one
+that is written and not read.
 """
 
 import importlib
@@ -99,8 +100,8 @@ class Reader(Protocol):
 class Writer(Protocol):
     """Writes one file."""
 
-    def __call__(self, documents: Iterable[Document], options: WriteOptions) -> Iterator[str]:
-        """The text of a file in pieces, made from one document after the other.
+    def __call__(self, documents: Iterable[Document], options: WriteOptions) -> Iterator[str] | Iterator[bytes]:
+        """The text or the bytes of a file in pieces; text is made from one document after the other.
 
         Raises:
             CorpusError: the format cannot hold a document.
@@ -117,12 +118,15 @@ class Format:
         suffixes: of its files, each perhaps followed by one of compression.
         written: what a written file holds or serves for, as a phrase after "a .suffix file"; "" if none is written.
         in_directories: whether files of these suffixes in a directory are read without `--format`.
+        beside: the suffix of a file of the same name that belongs to each file; "" if none does. In a directory such a
+            pair is read once, and of such a format no other files are read.
     """
 
     name: str
     suffixes: tuple[str, ...]
     written: str = ""
     in_directories: bool = True
+    beside: str = ""
 
     @property
     def read(self) -> Reader:
@@ -146,10 +150,14 @@ FORMATS = {
         Format("conll", (".conll", ".bio", ".iob", ".iob2", ".tsv"), "with BIO tags"),
         Format("conllu", (".conllu",), "with BIO tags in its last field"),
         Format("parquet", (".parquet",)),
+        Format("brat", (".ann",), beside=".txt"),
         # Many .json files in folders are no corpus, such as the report of an annotation.
         Format("label-studio", (".json",), "to correct in Label Studio", in_directories=False),
     )
 }
+# Formats of which nothing is read.
+WRITTEN_ONLY = (Format("docbin", (".spacy",), "to train spaCy on"),)
+WRITERS = {suffix: one for one in (*FORMATS.values(), *WRITTEN_ONLY) if one.written for suffix in one.suffixes}
 SUFFIXES = {suffix: one for one in FORMATS.values() for suffix in one.suffixes}
 KNOWN_SUFFIXES = ", ".join(SUFFIXES)
 

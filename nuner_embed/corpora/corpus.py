@@ -11,19 +11,23 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal, Self
+from typing import IO, TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
 from nuner_embed.arguments import Paths, as_names, as_paths
 from nuner_embed.corpora.base import FORMATS, ReadOptions, Source, known_format
+from nuner_embed.corpora.dataset import DatasetRows
 from nuner_embed.corpora.listing import list_files
 from nuner_embed.corpora.objects import ANNOTATION_KEYS
-from nuner_embed.corpora.records import Reject, shown
+from nuner_embed.corpora.records import Item, Reject, shown
 from nuner_embed.documents import ContentHash, Document
 from nuner_embed.errors import CorpusError
 from nuner_embed.limits import LINE_MIB
 from nuner_embed.printable import printable
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 OnError = Literal["fail", "skip"]
 STANDARD_INPUT = "-"
@@ -107,16 +111,16 @@ class DuplicateFinder:
 
 
 class Corpus:
-    """The documents of files, directories or standard input; may be iterated over several times.
+    """The documents of files, directories, standard input or a `datasets.Dataset`; may be iterated several times.
 
     With `on_error="fail"` a bad record ends the iteration with an error; with "skip" the iteration yields a `Reject`
     instead. Standard input is copied to a temporary file, which `close` removes.
 
     Args:
-        paths: files, directories, or "-"; one or several.
+        paths: files, directories, or "-", one or several; or one `datasets.Dataset`.
         format: a key of `FORMATS` for all files, whatever their suffixes; of a directory all files are then read
             except hidden ones.
-        text_column: of Parquet files, or of the `data` of Label Studio's tasks.
+        text_column: of Parquet files and datasets, or of the `data` of Label Studio's tasks.
         id_column: likewise; None for `id` if there is one.
         tag_names: the names of tags or labels that are numbers, in order; Parquet files may hold such names.
         word_column: which field of a line holds the word in column files (`conll`): its number from 1, or its name in
@@ -129,12 +133,13 @@ class Corpus:
 
     Raises:
         CorpusError: a path is missing, of no known suffix, named twice, or a directory without corpora.
-        ValueError: an unknown format or policy, or no path.
+        TypeError: a dataset of several splits, or a streamed one.
+        ValueError: an unknown format or policy, a format for a dataset, or no path.
     """
 
     def __init__(
         self,
-        paths: Paths,
+        paths: "Paths | Dataset",
         *,
         format: str | None = None,
         text_column: str = "text",
@@ -164,8 +169,12 @@ class Corpus:
         self._survey: Survey | None = None
         self._repeated: frozenset[int] = frozenset()
         self._spool: IO[bytes] | None = None
-        paths = as_paths(paths)
+        self._dataset = DatasetRows.of(paths)
+        if self._dataset is not None and format is not None:
+            raise ValueError(f"a format is of files, and this is a dataset; leave out format={format!r}")
+        paths = [] if self._dataset is not None else as_paths(paths)
         self.from_stdin = STANDARD_INPUT in map(str, paths)
+        self.files: tuple[Source, ...] = ()
         if self.from_stdin:
             if len(paths) > 1:
                 raise CorpusError(STANDARD_INPUT, None, "standard input cannot be combined with other files")
@@ -173,8 +182,8 @@ class Corpus:
             self._finalizer = weakref.finalize(self, self._spool.close)
             named = isinstance(self._spool.name, str)
             opened = Path(self._spool.name if named else f"{_DESCRIPTORS}/{self._spool.fileno()}")
-            self.files: tuple[Source, ...] = (Source(opened, STANDARD_INPUT, format or "txt"),)
-        else:
+            self.files = (Source(opened, STANDARD_INPUT, format or "txt"),)
+        elif self._dataset is None:
             self.files = list_files(paths, format, exclude)
 
     def __enter__(self) -> Self:
@@ -206,7 +215,7 @@ class Corpus:
             if self._repeated:
                 survey = self._pass(progress, IdCensus())
             if not survey.documents:
-                names = ", ".join(file.name for file in self.files[:3])
+                names = ", ".join(self._names[:3])
                 rejected = f", only {survey.rejects} records that were rejected" if survey.rejects else ""
                 raise CorpusError(names, None, f"the corpus holds no documents{rejected}")
             self._pass_on_remarks()
@@ -265,17 +274,28 @@ class Corpus:
             sample=tuple(sample.documents),
         )
 
+    @property
+    def _names(self) -> list[str]:
+        return [file.name for file in self.files] if self._dataset is None else [self._dataset.name]
+
+    def _parts(self) -> Iterator[Iterator[Item]]:
+        """The records of each file, or of the dataset."""
+        if self._dataset is not None:
+            yield self._dataset.read(self._options)
+        for file in self.files:
+            yield FORMATS[file.format].read(file, self._options)
+
     def _read(self) -> Iterator[Document | Reject]:
         finder = DuplicateFinder(self._repeated)
-        for file in self.files:
+        for name, items in zip(self._names, self._parts(), strict=True):
             try:
-                for line, item in FORMATS[file.format].read(file, self._options):
+                for line, item in items:
                     if isinstance(item, Document):
-                        reason = finder.reason(item.id, f"{file.name}:{line}")
+                        reason = finder.reason(item.id, f"{name}:{line}")
                         if reason is None:
                             yield item
                             continue
-                        item = Reject(file.name, line, reason, item.text[:2000])
+                        item = Reject(name, line, reason, item.text[:2000])
                     if self._on_error == "fail":
                         raise CorpusError(item.source, item.line, item.reason)
                     yield item
@@ -328,13 +348,15 @@ def _spool_standard_input() -> IO[bytes]:
     return spool
 
 
-def read_annotated(paths: Paths, format: str | None = None, **reading: Any) -> tuple[tuple[Document, ...], str]:
+def read_annotated(
+    paths: "Paths | Dataset", format: str | None = None, **reading: Any
+) -> tuple[tuple[Document, ...], str]:
     """Reads a corpus with spans or BIO tags; returns its documents and the hash of their contents.
 
     In a `.txt` file mentions are marked by double brackets, with a label after a bar: "A ferry to [[Oslo|city]]".
 
     Args:
-        paths: files, directories, or "-".
+        paths: files, directories, or "-"; or a `datasets.Dataset`.
         format: see `Corpus`.
         reading: further options of `Corpus`, such as `tag_names`.
 
@@ -351,6 +373,6 @@ def read_annotated(paths: Paths, format: str | None = None, **reading: Any) -> t
                 if plain
                 else ""
             )
-            name = ", ".join(map(str, as_paths(paths)))
+            name = ", ".join(corpus._names) if not corpus.files else ", ".join(map(str, as_paths(paths)))
             raise CorpusError(name, None, f"holds no annotated mention; spans or BIO tags are needed here{hint}")
         return tuple(item for item in corpus if isinstance(item, Document)), survey.sha256

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from nuner_embed.arguments import Paths, StrPath, as_paths
-from nuner_embed.corpora.base import KNOWN_SUFFIXES, SUFFIXES, Source
+from nuner_embed.corpora.base import FORMATS, KNOWN_SUFFIXES, SUFFIXES, Source
 from nuner_embed.corpora.streams import COMPRESSION_SUFFIXES
 from nuner_embed.errors import CorpusError
 
@@ -103,16 +103,33 @@ def _unreadable(error: OSError) -> None:
 def _in_directory(directory: Path, format: str | None, exclude: Sequence[Path]) -> Iterator[Source]:
     found: dict[Path, tuple[Path, str]] = {}
     for here, names in _folders(directory, exclude):
+        there = {_split(name) for name in names}
         for name in names:
             path = here / name
             known = format or _format_of(path, in_directory=True)
             if name.startswith(".") or known is None or not _can_be_read_twice(path):
+                continue
+            if _format_of(path) != known if FORMATS[known].beside else not format and _belongs_to_another(name, there):
                 continue
             real = path.resolve()
             if real not in found or found[real][0].is_symlink():
                 found[real] = path, known
     named = ((path.relative_to(directory).as_posix(), path, known) for path, known in found.values())
     yield from (Source(path, name, known) for name, path, known in sorted(named))
+
+
+def _belongs_to_another(name: str, there: set[tuple[str, str]]) -> bool:
+    """Whether another file of the folder is read in place of a file, as an .ann file in place of its .txt file."""
+    stem, suffix = _split(name)
+    return any(one.beside == suffix and (stem, of) in there for one in FORMATS.values() for of in one.suffixes)
+
+
+def _split(name: str) -> tuple[str, str]:
+    """The name of a file without its suffix, and the suffix, looking through compression."""
+    path = Path(name)
+    if path.suffix.lower() in COMPRESSION_SUFFIXES:
+        path = path.with_suffix("")
+    return path.stem, path.suffix.lower()
 
 
 def _folders(directory: Path, exclude: Sequence[Path]) -> Iterator[tuple[Path, list[str]]]:

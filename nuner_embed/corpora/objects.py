@@ -28,6 +28,8 @@ _TAG_KEYS = frozenset({"ner_tags", "ner", "label", "labels", "tags"})
 _MEAN_NOTHING_ELSE = frozenset({"spans", "entities", "ents", "ner_tags", "ner"})
 _LOOKED_AT = 100  # records of a file, until some hold tags
 _CHARACTERS_LOOKED_AT = 32_000_000
+_SET_ASIDE = ("reject", "ignore")  # Prodigy's answers besides "accept"
+_REMARK = "examples that were rejected or ignored in Prodigy are left out"
 _NO_NAMES: Final[Mapping[str, Sequence[str]]] = MappingProxyType({})
 Form = Literal["spans", "tags"]
 
@@ -64,6 +66,7 @@ def read_objects(
         CorpusError: the tags can be read in more than one way.
     """
     reader = _Reader(name, options, names)
+    records = _accepted(records, name, options)
     while not reader.schemes and (some := list(_some(records))):
         try:
             reader.look_at([record.value for record in some if isinstance(record, Record)])
@@ -71,6 +74,16 @@ def read_objects(
             raise CorpusError(name, None, str(error)) from None
         yield from map(reader.item, some)
     yield from map(reader.item, records)
+
+
+def _accepted(records: Iterator[Record | Item], name: str, options: ReadOptions) -> Iterator[Record | Item]:
+    """The records without those that an annotator set aside in Prodigy."""
+    for record in records:
+        value = record.value if isinstance(record, Record) else None
+        if isinstance(value, dict) and "_task_hash" in value and value.get("answer") in _SET_ASIDE:
+            options.remarks.setdefault(_REMARK, f"{name}:{record.number}" if isinstance(record, Record) else name)
+        else:
+            yield record
 
 
 def _some(records: Iterator[Record | Item]) -> Iterator[Record | Item]:

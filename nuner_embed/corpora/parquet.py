@@ -46,7 +46,7 @@ def read(source: Source, options: ReadOptions) -> Iterator[Item]:
     """
     with open_parquet(source.path, source.name) as opened:
         schema = opened.file.schema_arrow
-        columns = _columns(schema, source.name, options.text_column, options.id_column)
+        columns = columns_of(schema, source.name, options.text_column, options.id_column)
         records = _records(opened, source.name, columns)
         yield from read_objects(records, source.name, options, class_names(schema.metadata or {}))
 
@@ -91,7 +91,7 @@ def parquet_rows(opened: OpenParquet, name: str, columns: list[str]) -> Iterator
     groups = range(opened.file.metadata.num_row_groups)
     for rows, some in groupby(groups, key=lambda group: _rows_at_once(opened, name, columns, group)):
         for batch in opened.file.iter_batches(rows, row_groups=list(some), columns=columns):
-            yield from _rows(batch)
+            yield from rows_of(batch)
 
 
 def _rows_at_once(opened: OpenParquet, name: str, columns: list[str], group: int) -> int:
@@ -162,7 +162,7 @@ def _class_names(feature: Any) -> list[str]:
     return next(filter(None, map(_class_names, labels)), [])
 
 
-def _columns(schema: Any, name: str, text_column: str, id_column: str | None) -> dict[str, str]:
+def columns_of(schema: Any, name: str, text_column: str, id_column: str | None) -> dict[str, str]:
     """The keys of a record, and the column of each key."""
     there = schema.names
     tokens = [key for key in TOKEN_KEYS if key in there]
@@ -202,7 +202,7 @@ def _listed(columns: list[str]) -> str:
     return ", ".join(columns[:_COLUMNS_NAMED]) + (f" and {more} more" if more > 0 else "") or "none"
 
 
-def _rows(batch: Any) -> Iterator[dict[str, Any] | None]:
+def rows_of(batch: Any) -> Iterator[dict[str, Any] | None]:
     """The rows of a batch; None for a row whose strings are not UTF-8."""
     try:
         yield from batch.to_pylist()

@@ -138,12 +138,12 @@ def embed_detected(
     Returns:
         The mentions as rows; `found` holds a span for each.
     """
-    tokens = _EmbeddedTokens.of(encoder, table, overflow, on_batch)
+    tokens = EmbeddedTokens.of(encoder, table, overflow, on_batch)
     return tokens.mentions(tokens.find(detector, encoder.recipe.pooling), dtype)
 
 
 @dataclass(frozen=True, slots=True)
-class _EmbeddedTokens:
+class EmbeddedTokens:
     """The embedded tokens of a table, from which the vectors of words and mentions are pooled.
 
     Attributes:
@@ -174,6 +174,11 @@ class _EmbeddedTokens:
         vectors = pool(self.embedded.vectors[None], np.zeros_like(first), self.place[first], self.place[last - 1] + 1)
         return RowFormat(dtype, self.normalize).apply(vectors)
 
+    def words(self, pooling: Pooling) -> RowTable:
+        """The words that are wholly embedded; `means(words.first, words.last)` are their vectors."""
+        words = make_rows(self.table, "word", pooling)
+        return words.keep(words.last <= self.limit[words.document])
+
     def find(self, detector: SpanFinder, pooling: Pooling) -> Found:
         """What a detector finds in all documents, some documents after the others: few words' vectors stay in memory.
 
@@ -181,8 +186,7 @@ class _EmbeddedTokens:
             detector: see `embed_detected`.
             pooling: of the tokens of a word.
         """
-        words = make_rows(self.table, "word", pooling)
-        words = words.keep(words.last <= self.limit[words.document])  # those that are wholly embedded
+        words = self.words(pooling)
         bounds = np.searchsorted(words.document, np.arange(len(self.table.documents) + 1))
         found = []
         for begin, end in _groups(bounds):

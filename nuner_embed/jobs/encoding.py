@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nuner_embed.arguments import Paths, StrPath
 from nuner_embed.corpora.corpus import Corpus, OnError, Survey
@@ -28,12 +28,15 @@ from nuner_embed.store.manifest import Manifest, StoredManifest, read_manifest
 from nuner_embed.store.ownership import require_ours, writer_lock
 from nuner_embed.store.reader import Store
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 # Bytes to leave free on the disk besides the size of the store.
 _SPARE_BYTES = 64 << 20
 
 
 def encode(
-    corpus: Paths | Corpus,
+    corpus: "Paths | Corpus | Dataset",
     store: StrPath,
     options: JobOptions | None = None,
     *,
@@ -44,7 +47,7 @@ def encode(
     """Encodes a corpus into a store; called again after an interruption, it finishes the job.
 
     Args:
-        corpus: files and directories, or a `Corpus` made of them.
+        corpus: files and directories, or a `datasets.Dataset`; or a `Corpus` made of these.
         store: directory of the store.
         options: of the job; None for `JobOptions.of(**values)`.
         on_error: "skip" lists bad records in `rejects.jsonl` and goes on; a `Corpus` has its own policy.

@@ -15,10 +15,9 @@ from nuner_embed import artifacts
 from nuner_embed.errors import NunerEmbedError, StoreError, StoreLocked
 from nuner_embed.files import atomic_write, expand, temporary_name, temporary_names
 from nuner_embed.store.ownership import STORE, remove
-from nuner_embed.store.reader import Store
+from nuner_embed.store.reader import VECTOR_COLUMN, Store, with_vectors
 from nuner_embed.store.shard import GROUP_ROWS
 
-VECTOR_COLUMN = "vector"
 _FACTS = "nuner_embed"
 _STORE_SUFFIX = "store"
 
@@ -50,8 +49,7 @@ def write_parquet(store: Store, path: str | Path) -> Path:
 def _tables(store: Store) -> Iterator[pa.Table]:
     """The rows with their vectors, a group at a time; one empty table for an empty store."""
     for table, vectors in store.batches(GROUP_ROWS):
-        flat = pa.array(np.ascontiguousarray(vectors).ravel())
-        yield table.append_column(VECTOR_COLUMN, pa.FixedSizeListArray.from_arrays(flat, store.dim))
+        yield with_vectors(table, vectors, store.dtype)
     if len(store) == 0:
         kind = pa.list_(pa.from_numpy_dtype(np.dtype(store.dtype)), store.dim)
         yield store.table().append_column(VECTOR_COLUMN, pa.array([], kind))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from nuner_embed.arrays import map_array
-from nuner_embed.errors import StoreError
-from nuner_embed.files import expand
+from nuner_embed.errors import RuntimeUnavailable, StoreError
+from nuner_embed.files import expand, hash_of
+from nuner_embed.installation import install_command
 from nuner_embed.models.recipe import Recipe
 from nuner_embed.printable import printable
 from nuner_embed.store.journal import Journal
@@ -21,8 +22,12 @@ from nuner_embed.store.manifest import checked, read_values
 from nuner_embed.store.shard import Hashes, Sizes, document_schema, row_schema
 from nuner_embed.tables import Dtype, Granularity
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 # A `.npy` file begins with a header of 128 bytes; NumPy may write a longer one some day.
 _LONGEST_HEADER = 4096
+VECTOR_COLUMN = "vector"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +181,7 @@ class Store:
         self.recipe = Recipe.from_dict(facts.recipe)
         self.granularity: str = facts.granularity
         self.dim = facts.dim
-        self.dtype: str = facts.dtype
+        self.dtype: Dtype = facts.dtype
         self.semantic_hash: str = facts.semantic_hash
         self.numeric_hash: str = facts.numeric_hash
 
@@ -216,11 +221,24 @@ class Store:
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r}, {len(self)} {self.granularity} rows, {self.documents} documents)"
 
-    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """All rows as one Arrow table: document_id, start, end, text, label, score and the row's number."""
+    def table(self, columns: Sequence[str] | None = None, *, vectors: Dtype | None = None) -> pa.Table:
+        """All rows as one Arrow table: document_id, start, end, text, label, score and the row's number.
+
+        Args:
+            columns: names of columns; None for all.
+            vectors: add a column `vector`, lists of `dim` numbers of this dtype; the store's own dtype takes no memory,
+                since the numbers stay in the files.
+
+        Raises:
+            StoreError: no such column, no shard yet, or a file is missing or was changed.
+        """
         if not self.shards:
             raise StoreError(f"{self.path} holds no shard yet")
-        return pa.concat_tables(shard.table(columns) for shard in self.shards)
+        tables = (
+            shard.table(columns) if vectors is None else with_vectors(shard.table(columns), shard.vectors, vectors)
+            for shard in self.shards
+        )
+        return pa.concat_tables(tables)
 
     def vectors(self, rows: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.floating[Any]]:
         """The embeddings of some rows, (len(rows), dim), in the order given.
@@ -257,6 +275,29 @@ class Store:
         """The rows as a pandas DataFrame; needs pandas."""
         return self.table().to_pandas()
 
+    def to_dataset(self, *, vectors: Dtype | None = None) -> "Dataset":
+        """The rows with their vectors as a `datasets.Dataset`, whose column `vector` has a fixed length.
+
+        The vectors are not read before they are used. The dataset's fingerprint is made of the store's hashes, so that
+        `map` finds what it computed for the same store before.
+
+        Args:
+            vectors: dtype of the vectors; None for the store's own.
+
+        Raises:
+            RuntimeUnavailable: the datasets library is not installed.
+            StoreError: see `table`.
+        """
+        try:
+            from datasets import Dataset
+            from datasets.table import InMemoryTable
+        except ImportError:
+            raise RuntimeUnavailable(f"datasets is not installed; {install_command('datasets')}") from None
+        dtype = vectors or self.dtype
+        contents = [dict(shard.sha256) for shard in self.shards]
+        table = InMemoryTable(self.table(vectors=dtype))
+        return Dataset(table, fingerprint=hash_of({"shards": contents, "vectors": dtype})[:16])
+
     def verify(self) -> list[str]:
         """Reads and checks every byte; returns the problems, one line each.
 
@@ -271,3 +312,15 @@ class Store:
         from nuner_embed.store.integrity import missing_checksums
 
         return missing_checksums(self)
+
+
+def with_vectors(table: pa.Table, vectors: NDArray[np.floating[Any]], dtype: Dtype) -> pa.Table:
+    """Rows with a column `vector` of fixed-size lists.
+
+    Args:
+        table: of n rows.
+        vectors: (n, dim); not copied if they have the dtype.
+        dtype: of the column.
+    """
+    flat = pa.array(np.ascontiguousarray(vectors, dtype).ravel())
+    return table.append_column(VECTOR_COLUMN, pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]))

@@ -1,6 +1,10 @@
 """The command line as a user meets it."""
 
+import importlib.metadata
 import json
+import logging
+import os
+import platform
 import re
 import shutil
 import subprocess
@@ -38,7 +42,69 @@ def test_help_says_that_no_gpu_was_at_hand(command):
 
 
 def test_version():
-    assert run("--version", check=0).stdout.strip() == f"nuner-embed, version {__version__}"
+    """The versions of the packages that matter, none of which is imported."""
+    first, *others = run("--version", check=0).stdout.splitlines()
+    assert first == f"nuner-embed, version {__version__}"
+    assert others[0] == f"python {platform.python_version()}"
+    assert f"numpy {importlib.metadata.version('numpy')}" in others
+    assert [line.split()[0] for line in others[1:5]] == ["numpy", "torch", "transformers", "onnxruntime"]
+    code = "import sys; from nuner_embed.cli.commands import cli; cli(['--version'], standalone_mode=False)"
+    code += "; print(*sys.modules)"
+    *_, modules = subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()
+    assert not {"numpy", "torch", "transformers", "onnxruntime", "faiss", "openvino"} & set(modules.split())
+
+
+def test_version_of_what_is_missing(monkeypatch):
+    def version(name):
+        if name in ("onnxruntime-gpu", "faiss-gpu"):
+            return "1.2"
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    lines = run("--version", check=0).stdout.splitlines()[2:]
+    assert lines == [
+        "numpy is not installed", "torch is not installed", "transformers is not installed", "onnxruntime-gpu 1.2",
+        "openvino is not installed", "faiss-gpu 1.2",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("level", "options", "wanted"),
+    [
+        ("", [], "info"), ("DEBUG ", [], "debug"), ("error", [], "error"), ("error", ["-v"], "debug"),
+        ("debug", ["-q"], "warning"),
+    ],
+)  # fmt: skip
+def test_the_level_of_the_log(monkeypatch, level, options, wanted):
+    monkeypatch.setenv("NUNER_EMBED_LOG", level)
+    levels = []
+    monkeypatch.setattr(
+        "nuner_embed.cli.models.show", lambda *lines: levels.append(logging.getLogger("nuner_embed").level)
+    )
+    run("models", "list", *options, check=0)
+    assert set(levels) == {getattr(logging, wanted.upper())}
+
+
+def test_an_unknown_level(monkeypatch):
+    monkeypatch.setenv("NUNER_EMBED_LOG", "loud")
+    done = run("models", "list", check=1)
+    assert done.stderr == "Error: NUNER_EMBED_LOG is 'loud'; expected one of debug, info, warning, error\n"
+    assert done.stdout == ""
+
+
+def test_shell_completion(monkeypatch):
+    """What the shell asks for: the script, commands, subcommands and options."""
+    script = Path(sys.executable).with_name("nuner-embed")
+
+    def ask(kind, words="", place=0):
+        asked = {"_NUNER_EMBED_COMPLETE": kind, "COMP_WORDS": words, "COMP_CWORD": str(place)}
+        return subprocess.check_output([script], text=True, env={**os.environ, **asked}).splitlines()
+
+    assert any("complete -o nosort -F" in line for line in ask("bash_source"))
+    assert ask("zsh_source")[0] == "#compdef nuner-embed"
+    assert ask("bash_complete", "nuner-embed enc", 1) == ["plain,encode"]
+    assert "plain,--runtime" in ask("bash_complete", "nuner-embed encode --r", 2)
+    assert ask("bash_complete", "nuner-embed index v", 2) == ["plain,verify"]
 
 
 @pytest.mark.parametrize("arguments", [["encod"], ["encode", "x"], ["encode", "--rows", "sentence"], ["store"]])
@@ -265,4 +331,4 @@ def test_a_reader_that_goes_away(small_model):
 
 def test_the_installed_script_is_this():
     script = Path(sys.executable).with_name("nuner-embed")
-    assert subprocess.check_output([script, "--version"], text=True).strip().endswith(__version__)
+    assert subprocess.check_output([script, "--version"], text=True).splitlines()[0].endswith(__version__)

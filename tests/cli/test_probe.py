@@ -140,10 +140,10 @@ def test_what_every_format_gets_is_a_corpus_again(folder, tmp_path, suffix):
 
 def test_help_names_every_format(folder):
     said = " ".join(run("probe", "predict", "--help", check=0).stdout.split())
-    assert "[txt|jsonl|conll|conllu|parquet|label-studio]" in said
+    assert "[txt|jsonl|conll|conllu|parquet|brat|label-studio]" in said
     assert (
-        "a .conll file with BIO tags, a .conllu file with BIO tags in its last field, or a .json file to correct"
-        in said
+        "a .conll file with BIO tags, a .conllu file with BIO tags in its last field, a .json file to correct in Label "
+        "Studio, or a .spacy file to train spaCy on" in said
     )
 
 

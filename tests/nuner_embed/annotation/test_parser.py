@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import re
 
 import pytest
 from fakes import SHARED_DATA
@@ -16,6 +17,7 @@ from nuner_embed.annotation.replies import Reply, annotated, read_replies, write
 from nuner_embed.annotation.report import AnnotationReport, frequency_figure, sample_mentions, write_review
 from nuner_embed.documents import Document, Span
 from nuner_embed.errors import AnnotationError, CorpusError
+from nuner_embed.printable import cell
 
 LLM_ANNOTATED = SHARED_DATA / "llm-annotated"
 
@@ -317,3 +319,11 @@ def test_the_real_replies():
     }
     assert report.folded == 3
     assert (report.mentions, len(report.concepts), report.once) == (114_002 + 4, 34_470 + 1, 22_122 + 1)
+
+
+def test_the_csv_of_the_review_page_holds_no_formula(tmp_path):
+    """The page guards the same cells as the command line; its expression means the same in Python."""
+    write_review(tmp_path / "page.html", [], "x")
+    (guard,) = re.findall(r"\(/(.*?)/\.test\(t\)\?\"'\":''\)", (tmp_path / "page.html").read_text())
+    for text in ("=1+1", "  =1", "+1", "-1", "@x", "\t=1", "\r", "\n", "a=1", " a", "", "'=1", "1-2"):
+        assert bool(re.match(guard, text)) == (cell(text) != text), text

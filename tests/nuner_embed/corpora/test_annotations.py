@@ -296,3 +296,13 @@ def test_the_survey_counts_annotated_documents(tmp_path):
     )
     survey = Corpus(path).survey()
     assert (survey.documents, survey.annotated, survey.spans) == (3, 2, 3)
+
+
+def test_what_was_set_aside_in_prodigy_is_left_out(tmp_path, caplog):
+    made = {"_input_hash": 1, "_task_hash": 2, "_session_id": None, "_view_id": "ner_manual"}
+    answers = [("a", "accept"), ("b", "reject"), ("c", "ignore")]
+    lines = [{"text": text, "spans": [], "answer": answer, **made} for text, answer in answers]
+    lines.append({"text": "d", "answer": "reject"})  # not Prodigy's
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [document.text for document in Corpus(tmp_path / "c.jsonl")] == ["a", "d"]
+    assert "left out (first at c.jsonl:2)" in caplog.text

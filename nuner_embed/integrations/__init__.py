@@ -1,0 +1,1 @@
+"""Integrations: the parts by which other libraries use this package; each needs the library that its file names."""

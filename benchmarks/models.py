@@ -3,7 +3,7 @@
     nuner-embed models fetch nuner-base
     python benchmarks/models.py
 
-The models are nuner-mini, nuner-base, and the bases of both. What is measured, with 95% intervals of the differences
+The models are nuner-mini, its base, and nuner-base. What is measured, with 95% intervals of the differences
 from nuner-mini:
 
 - k = ...: few-shot NER by the paper's protocol, frozen encoders, names not used, ten support sets of k to 2k mentions
@@ -42,12 +42,11 @@ from nuner_embed.evaluation.fewshot import Cell, TypedSet
 from nuner_embed.heads.features import embed_words
 from nuner_embed.heads.labelled_words import count_mentions
 from nuner_embed.models.resolver import locate
-from nuner_embed.models.snapshot import save_model
 
 FOLDER = WORK / "models"
 MINI, BASE = "nuner-mini", "nuner-base"
 OURS = (MINI, BASE)
-MINILM, MPNET = "all-MiniLM-L6-v2", "all-mpnet-base-v2, 7 layers"
+MINILM = "all-MiniLM-L6-v2"
 K = (1, 4, 16)
 CROSSNER = ("CrossNER AI", "CrossNER politics", "CrossNER science")
 SENTENCES, ROUNDS = 1500, 3
@@ -58,7 +57,7 @@ Floats = np.ndarray
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
-    models = {MINI: MINI, BASE: BASE, MINILM: "minilm-l6", MPNET: first_layers()}
+    models = {MINI: MINI, BASE: BASE, MINILM: "minilm-l6"}
     graphs = {name: exported(model, FOLDER / f"{name}.onnx") for name, model in models.items()}
     sets = [read_set(name, *map(data_file, parts), format="conll") for name, parts in FEW_SHOT.items()]
     few_shot = evaluate_fewshot(
@@ -73,13 +72,6 @@ def main() -> None:
     result = {"machine": machine("numpy", "scikit-learn", "onnxruntime"), "targets": TARGETS, **found}
     keep("models", result, report(found))
     draw(found)
-
-
-def first_layers() -> str:
-    directory = FOLDER / "mpnet-base-7"
-    if not directory.exists():
-        save_model("mpnet-base", directory, layers_kept=7)
-    return str(directory)
 
 
 def kept(what: str, name: str, graphs: dict[str, str], measure: Callable[[str], Any]) -> Any:

@@ -50,7 +50,10 @@ def test_other_weights_under_a_pinned_name_are_refused(copy, monkeypatch):
     ("name", "message"),
     [
         ("minilm-16", "did you mean minilm-l6"),
-        ("nothing", "no directory and no known model is called 'nothing'; known names: nuner-mini, minilm-l6"),
+        (
+            "nothing",
+            "no directory and no known model is called 'nothing'; known names: nuner-mini, nuner-base, minilm-l6",
+        ),
         ("./no/such", "no directory and no known model"),
     ],
 )

@@ -1,19 +1,49 @@
 """The bodies of requests."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from nuner_embed.heads import NAMED_THRESHOLD
 from nuner_embed.limits import SERVED_HITS, SERVED_TYPES
 
+_Item = TypeVar("_Item")
 Probability = Annotated[float, Field(gt=0, lt=1)]
+# A list is read up to its first wrong item: a small body can hold millions of them, and each error takes a kilobyte.
+Items = Annotated[list[_Item], Field(fail_fast=True)]
+
+
+def _few(types: Any) -> Any:
+    """Refuses too many types before any of them is read."""
+    if isinstance(types, dict):
+        _require_few_names(types.values())
+    elif isinstance(types, list):
+        _require_few_names([types])
+    return types
+
+
+def _require_few_names(several: Any) -> None:
+    names = 0
+    for one in several:
+        names += len(one) if isinstance(one, list) else 1
+    if names > SERVED_TYPES:
+        raise ValueError(f"{names:,} names of types, and a request has at most {SERVED_TYPES}; send several requests")
 
 
 class _Body(BaseModel):
     """An unknown field is an error: a misspelt option is never left out silently."""
 
     model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_unknown(cls, body: Any) -> Any:
+        """Keeps one unknown field: the first is reported, and the errors of many would fill the memory."""
+        if not isinstance(body, dict):
+            return body
+        known = {name for field, facts in cls.model_fields.items() for name in (field, facts.alias)}
+        first = next((name for name in body if name not in known), None)
+        return {name: value for name, value in body.items() if name in known or name == first}
 
 
 class Mention(_Body):
@@ -36,14 +66,14 @@ class ExampleText(_Body):
     """A text with examples."""
 
     text: str
-    spans: list[ExampleSpan] = Field(min_length=1)
+    spans: Items[ExampleSpan] = Field(min_length=1)
 
 
 class EmbeddingsRequest(_Body):
     """Texts or mentions to embed, as OpenAI's embeddings API takes them; `rows` and `normalize` are additions."""
 
     model: str = Field(description="The name of the model, as GET /v1/models gives it.")
-    input: str | list[str | Mention] = Field(description="One text, or several.")
+    input: str | Items[str | Mention] = Field(description="One text, or several.")
     encoding_format: Literal["float", "base64"] = Field(
         default="float", description="base64: the bytes of 32-bit floating-point numbers, little-endian."
     )
@@ -63,7 +93,7 @@ class EmbeddingsRequest(_Body):
 class EmbedAllRequest(_Body):
     """Texts whose tokens or words are to be embedded; named as text-embeddings-inference names its fields."""
 
-    inputs: str | list[str] = Field(description="One text, or several.")
+    inputs: str | Items[str] = Field(description="One text, or several.")
     truncate: bool = Field(
         default=False, description="Embed only the first window of a long text; false: lay windows over the text."
     )
@@ -74,13 +104,13 @@ class EmbedAllRequest(_Body):
 class PredictRequest(_Body):
     """Texts in which mentions are to be found, by a head that the server loaded, or by the names of types."""
 
-    inputs: str | list[str] = Field(description="One text, or several.")
+    inputs: str | Items[str] = Field(description="One text, or several.")
     head: str | None = Field(default=None, description="The name of a head; not needed if the server has one head.")
-    types: list[str] | dict[str, str | list[str]] | None = Field(
+    types: Annotated[Items[str] | dict[str, str | Items[str]] | None, BeforeValidator(_few)] = Field(
         default=None,
-        description="Names of types in plain words, or an object that gives each label a name, or several names.",
+        description="Names of types in plain words, or an object that gives each label a name, or several names; "
+        f"at most {SERVED_TYPES} names.",
         min_length=1,
-        max_length=SERVED_TYPES,
     )
     threshold: Probability | None = Field(
         default=None,
@@ -106,16 +136,16 @@ class SearchRequest(_Body):
         description="A text whose one mention stands in [[double brackets]]; without brackets, the whole text is the "
         "mention. Or an object with text, start and end.",
     )
-    like: list[str | ExampleText] | None = Field(
+    like: Items[str | ExampleText] | None = Field(
         default=None,
         description="Examples: texts with mentions in [[double brackets]], [[a mention|-]] for a counter-example, or "
         "objects with text and spans.",
         min_length=1,
     )
-    concept: str | list[str] | None = Field(
+    concept: str | Items[str] | None = Field(
         default=None, description="The name of a type in plain words, or several; a hit is of all types."
     )
-    unwanted: str | list[str] = Field(
+    unwanted: str | Items[str] = Field(
         default=[], alias="not", description="With concept: names of types that a hit is not of."
     )
     k: int = Field(default=10, ge=1, le=SERVED_HITS, description="Number of hits.")
@@ -137,9 +167,5 @@ class SearchRequest(_Body):
             raise ValueError("not goes with concept")
         if self.concept is not None and self.exclude_document:
             raise ValueError("exclude_document goes with query and like")
+        _require_few_names([self.concept, self.unwanted])
         return self
-
-    @property
-    def asked(self) -> Any:
-        """What was asked for, to be repeated in the answer."""
-        return self.query if self.query is not None else self.like if self.like is not None else self.concept

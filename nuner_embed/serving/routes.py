@@ -13,7 +13,7 @@ from nuner_embed.serving.counters import CONTENT_TYPE
 from nuner_embed.serving.requests import EmbedAllRequest, EmbeddingsRequest, PredictRequest, SearchRequest
 
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": responses.ErrorAnswer} for status in (400, 401, 404, 408, 413, 422, 429, 500, 503)
+    status: {"model": responses.ErrorAnswer} for status in (400, 401, 404, 408, 409, 413, 422, 429, 500, 503)
 }
 router = APIRouter()
 

@@ -67,7 +67,11 @@ def searched_documents(asked: SearchRequest, bounds: Bounds) -> list[Document]:
         return []
     if len(asked.like) > bounds.texts:
         raise Refused(422, f"like: {len(asked.like):,} texts, and a request has at most {bounds.texts:,}")
-    return [_example(given, number) for number, given in enumerate(asked.like)]
+    documents = [_example(given, number) for number, given in enumerate(asked.like)]
+    examples = sum(len(document.spans) for document in documents)
+    if examples > bounds.texts:
+        raise Refused(422, f"like: {examples:,} examples, and a request has at most {bounds.texts:,}")
+    return documents
 
 
 def _example(given: str | ExampleText, number: int) -> Document:

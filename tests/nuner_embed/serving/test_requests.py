@@ -4,6 +4,9 @@ import pytest
 from pydantic import ValidationError
 
 from nuner_embed.limits import SERVED_TYPES
+from nuner_embed.serving.contracts import Bounds
+from nuner_embed.serving.failures import Refused
+from nuner_embed.serving.inputs import searched_documents
 from nuner_embed.serving.requests import EmbedAllRequest, EmbeddingsRequest, PredictRequest, SearchRequest
 
 MANY = 10_000
@@ -43,3 +46,16 @@ def test_names_of_types_are_bounded():
     for body in ({"concept": names}, {"concept": names[:-1], "not": "one"}, {"concept": "one", "not": names[:-1]}):
         with pytest.raises(ValidationError, match="257 names of types, and a request has at most 256"):
             SearchRequest.model_validate(body)
+
+
+def test_examples_of_a_search_are_bounded():
+    """In all texts together, however they are marked."""
+    spans = [{"start": 0, "end": 1}] * 3
+    bounds = Bounds(texts=4)
+
+    def documents(*texts):
+        return searched_documents(SearchRequest.model_validate({"like": list(texts)}), bounds)
+
+    assert [len(one.spans) for one in documents({"text": "a", "spans": spans}, "[[b]]")] == [3, 1]
+    with pytest.raises(Refused, match="like: 5 examples, and a request has at most 4"):
+        documents({"text": "a", "spans": spans}, "[[b]] or [[c]]")

@@ -50,6 +50,7 @@ MINILM = "all-MiniLM-L6-v2"
 K = (1, 4, 16)
 CROSSNER = ("CrossNER AI", "CrossNER politics", "CrossNER science")
 SENTENCES, ROUNDS = 1500, 3
+TICKS = (2000, 5000, 10_000, 20_000)  # of the picture
 TARGETS = {MINI: (32, 55, 63, 86, 79), BASE: (38, 60, 67, 88, 82)}
 Floats = np.ndarray
 
@@ -238,6 +239,8 @@ def draw(found: dict[str, Any]) -> None:
             axes.plot(rate, value, "o", markersize=9)
             axes.annotate(f"{name}\n{value:.1f}", (rate, value), xytext=(8, -4), textcoords="offset points", fontsize=9)
         axes.set(title=title, xscale="log")
+        axes.set_xticks(TICKS, [f"{one:,}" for one in TICKS])
+        axes.set_xticks([], minor=True)
         axes.margins(x=0.6, y=0.35)
     figure.supxlabel("tokens a second, encoder alone, float32")
     figure.savefig(RESULTS / "models.png", dpi=110)

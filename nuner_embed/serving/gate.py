@@ -8,9 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nuner_embed.limits import MIB, SERVED_BODY_SECONDS, SERVED_REFUSED_MIB
+from nuner_embed.printable import printable
 from nuner_embed.serving.contracts import Bounds
 from nuner_embed.serving.counters import Counters
 from nuner_embed.serving.failures import Refused, failure
@@ -60,12 +62,14 @@ class Gate:
             await self._pass(scope, receive, counted)
         except Refused as error:
             await failure(error)(scope, receive, counted)
+        except ClientDisconnect:  # nobody reads an answer; counted as 499
+            pass
         except asyncio.CancelledError:  # the server ends, and the time for requests under way is over
             if not status:
                 await failure(Refused(503, "the server ended before the answer was there"))(scope, receive, counted)
         except Exception as error:
             # one line, without what the client sent; the traceback with -v
-            _LOG.error("%s: this is a fault of nuner-embed itself: %s", scope["path"], type(error).__name__)
+            _LOG.error("%s: this is a fault of nuner-embed itself: %s", printable(scope["path"]), type(error).__name__)
             _LOG.debug("where it happened", exc_info=error)
             if not status:
                 fault = Refused(500, f"a fault of nuner-embed itself: {type(error).__name__}; see the server's log")
@@ -119,6 +123,7 @@ class Gate:
 
         Raises:
             Refused: the body is too large, or takes too long.
+            ClientDisconnect: the connection ended before the body did.
         """
         most = self.bounds.body_bytes
         large = Refused(413, f"the body has more than {most:,} bytes; send fewer or shorter texts in a request")
@@ -132,8 +137,8 @@ class Gate:
             async with asyncio.timeout(SERVED_BODY_SECONDS):
                 while more:
                     message = await receive()
-                    if message["type"] == "http.disconnect":
-                        break
+                    if message["type"] == "http.disconnect":  # what came may be a whole request by chance
+                        raise ClientDisconnect
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
                     more = message.get("more_body", False)

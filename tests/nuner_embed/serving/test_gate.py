@@ -4,8 +4,9 @@ import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import anyio
 import pytest
-from fakes import hash_encoder
+from fakes import HashRuntime, hash_encoder
 from gated import Gated, wait_until
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
@@ -101,6 +102,27 @@ def test_bodies(encoder, start, error_of):
     assert client.post("/embed_all", json={"inputs": "at"}).status_code == 200
 
 
+def test_a_body_that_breaks_off_is_not_computed(encoder, start):
+    client = start(encoder)
+    messages = [{"type": "http.request", "body": b'{"inputs": "at"}', "more_body": True}, {"type": "http.disconnect"}]
+    path, sent = "/embed_all", []
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"99")]
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
+    anyio.run(client.app, scope, receive, send)
+    assert sent == []
+    counted = metrics(client)
+    assert counted[("nuner_embed_requests_total", "none", "499")] == 1
+    assert counted[("nuner_embed_requests_in_flight",)] == 0
+    assert counted[("nuner_embed_tokens_total",)] == 0
+
+
 def test_more_requests_than_may_wait(start, error_of):
     runtime = Gated()
     client = start(hash_encoder(runtime=runtime), bounds=Bounds(requests=3))
@@ -134,7 +156,7 @@ def test_memory_that_runs_out(start, error_of):
 
 
 def test_a_fault_is_one_line_that_repeats_nothing(start, error_of, caplog):
-    class Broken(Gated):
+    class Broken(HashRuntime):
         def states(self, input_ids, attention_mask):
             raise KeyError("a secret of the client")
 
@@ -164,3 +186,17 @@ def test_a_closed_thread_answers_nothing(encoder):
     compute = ComputeThread()
     compute.close()
     assert not [one for one in threading.enumerate() if one.name.startswith("nuner-embed ")]
+
+
+def test_a_fault_of_our_own_is_one_line_for_the_client_and_in_the_log(start, error_of, caplog):
+    class Broken(HashRuntime):
+        def rows(self, *given):
+            raise AssertionError("the secret text of a client")
+
+    client = start(hash_encoder(runtime=Broken()))
+    with caplog.at_level(logging.ERROR, logger="nuner_embed.serving"):
+        answer = client.post("/embed_all%0a", content=b'{"inputs": "at"}', headers={"Content-Type": "application/json"})
+    assert "a fault of nuner-embed itself: AssertionError" in error_of(answer, 500)
+    (line,) = caplog.messages
+    assert line.isprintable()
+    assert "secret" not in line + answer.text

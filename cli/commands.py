@@ -95,8 +95,9 @@ def _print_versions(context: click.Context, parameter: click.Parameter, wanted: 
     import importlib.metadata
     import platform
 
-    click.echo(f"nuner-embed, version {__version__}")
-    click.echo(f"python {platform.python_version()}")
+    from nuner_embed.cli.streams import show
+
+    lines = [f"nuner-embed, version {__version__}", f"python {platform.python_version()}"]
     for names in _PACKAGES:
         found = []
         for name in names:
@@ -104,7 +105,8 @@ def _print_versions(context: click.Context, parameter: click.Parameter, wanted: 
                 found.append(f"{name} {importlib.metadata.version(name)}")
             except importlib.metadata.PackageNotFoundError:
                 continue
-        click.echo(", ".join(found) or f"{names[0]} is not installed")
+        lines.append(", ".join(found) or f"{names[0]} is not installed")
+    show(*lines)
     context.exit()
 
 

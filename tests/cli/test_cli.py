@@ -244,7 +244,7 @@ def test_errors_of_a_skipping_job_are_listed(small_model, tmp_path):
 
 def test_models_list():
     names = [model["name"] for model in json.loads(run("models", "list", "--json", check=0).stdout)]
-    assert names[:2] == ["nuner-mini", "minilm-l6"]
+    assert names[:4] == ["nuner-mini", "nuner-base", "minilm-l6", "mpnet-base"]
     assert "numind/NuNER-v2.0" in names
 
 

@@ -15,6 +15,7 @@ import httpx2
 import numpy as np
 import openai
 import pytest
+from gated import wait_until
 
 import nuner_embed
 
@@ -22,7 +23,9 @@ KEY = "sk-0123456789-of-a-test"
 TEXT = "The ferry left Zürich at seven."
 # every batch takes a second: a signal comes while one is computed
 SLOW = """
-import os, sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 from nuner_embed.serving import shared_runtime
 run = shared_runtime.ComputeThread._run
 def slow(self, together):
@@ -84,6 +87,21 @@ def running(*arguments, **options):
             server.process.communicate()
 
 
+def asked(connection, path):
+    """The answer to a request on an open connection."""
+    connection.request("GET", path)
+    return connection.getresponse().read().decode()
+
+
+def is_closed(connection):
+    """Whether the server has closed a connection."""
+    try:
+        asked(connection, "/health")
+    except (OSError, http.client.HTTPException):
+        return True
+    return False
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_requests_under_way_are_answered_and_new_ones_refused(workshop, number):
@@ -101,19 +119,10 @@ def test_requests_under_way_are_answered_and_new_ones_refused(workshop, number):
         for thread in threads[1:]:  # these wait for the next run
             thread.start()
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port)) as idle:
-            while True:
-                idle.request("GET", "/metrics")
-                if "nuner_embed_requests_in_flight 3.0" in idle.getresponse().read().decode():
-                    break
+            wait_until(lambda: "nuner_embed_requests_in_flight 3.0" in asked(idle, "/metrics"))
             server.process.send_signal(number)
             # the socket closes, and with it the connection on which nothing is under way
-            closed = False
-            while not closed:
-                try:
-                    idle.request("GET", "/health")
-                    idle.getresponse().read()
-                except (OSError, http.client.HTTPException):
-                    closed = True
+            wait_until(lambda: is_closed(idle))
         with pytest.raises(httpx2.ConnectError):
             httpx2.get(f"{server.url}/health")
         code, said = server.wait()

@@ -84,9 +84,7 @@ def test_a_model_is_pushed(copy, hub, tmp_path):
     assert "hf_secret" not in done.stderr + done.stdout
     (created,) = (json.loads(content) for path, _, content in hub.asked if path == "/api/repos/create")
     assert created["name"] == "m"
-    assert (
-        created.get("private") is True or created.get("visibility") == "private"
-    )  # of huggingface_hub 1, and 2
+    assert created.get("private") is True or created.get("visibility") == "private"  # of huggingface_hub 1, and 2
     (commit,) = (content for path, _, content in hub.asked if "/commit/" in path)
     lines = [json.loads(line) for line in commit.splitlines()]
     sent = {one["value"]["path"]: base64.b64decode(one["value"]["content"]) for one in lines if one["key"] == "file"}

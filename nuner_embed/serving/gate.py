@@ -21,8 +21,7 @@ _LOG = logging.getLogger("nuner_embed.serving")
 # answered without a key and while the model is loading: nothing in them depends on what is served
 OPEN: Final = frozenset({"/", "/health", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
 METRICS: Final = "/metrics"
-_RETRY_LOADING: Final = "5"  # seconds
-_RETRY_BUSY: Final = "1"
+_RETRY_BUSY: Final = "1"  # seconds
 
 
 @dataclass(slots=True)

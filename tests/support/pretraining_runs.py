@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from nuner_embed import pretrain
+from nuner_embed.pretraining import trainer
 from nuner_embed.pretraining.settings import PretrainSettings
 
 
@@ -31,3 +32,17 @@ def metrics(output):
 
 def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def stop_now_and_then(monkeypatch):
+    """Lets the second and the fifth step be interrupted by Ctrl-C; a state is written after every step."""
+    step, steps = trainer.Trainer._train_step, []
+
+    def interrupted(self, within):
+        steps.append(self.step)
+        if len(steps) in (2, 5):
+            raise KeyboardInterrupt
+        step(self, within)
+
+    monkeypatch.setattr(trainer, "_SECONDS_BETWEEN_STATES", -1)
+    monkeypatch.setattr(trainer.Trainer, "_train_step", interrupted)

@@ -9,12 +9,11 @@ import torch
 from fakes import wordpiece
 from hypothesis import given
 from hypothesis import strategies as st
-from pretraining_runs import metrics, run, same, weights
+from pretraining_runs import metrics, run, same, stop_now_and_then, weights
 from torch import nn
 from torch.nn import functional as F
 
 from nuner_embed.errors import PretrainingError
-from nuner_embed.pretraining import trainer as trainer_module
 from nuner_embed.pretraining.examples import Batch, positive_share
 from nuner_embed.pretraining.facts import read_model
 from nuner_embed.pretraining.objectives import BiEncoder
@@ -191,16 +190,7 @@ def test_a_run_with_a_thesaurus(with_thesaurus, trained):
 def test_interrupted_with_a_thesaurus_it_ends_in_the_same_weights(
     with_thesaurus, data, base, thesaurus, tmp_path, monkeypatch
 ):
-    step, steps = trainer_module.Trainer._train_step, []
-
-    def stop_now_and_then(self, within):
-        steps.append(self.step)
-        if len(steps) in (2, 5):
-            raise KeyboardInterrupt
-        step(self, within)
-
-    monkeypatch.setattr(trainer_module, "_SECONDS_BETWEEN_STATES", -1)
-    monkeypatch.setattr(trainer_module.Trainer, "_train_step", stop_now_and_then)
+    stop_now_and_then(monkeypatch)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             run(data, base, tmp_path / "m", accumulate=2, options={"thesaurus": thesaurus})

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from fakes import tiny_model, wordpiece
-from pretraining_runs import metrics, run, same, weights
+from pretraining_runs import metrics, run, same, stop_now_and_then, weights
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from nuner_embed import load_encoder
 from nuner_embed.corpora.corpus import read_annotated
 from nuner_embed.errors import ModelError, PretrainingError
-from nuner_embed.pretraining import trainer as trainer_module
 from nuner_embed.pretraining.examples import make_examples
 from nuner_embed.pretraining.facts import read_model
 from nuner_embed.pretraining.objectives import BiEncoder
@@ -142,16 +141,7 @@ def test_it_brings_the_encoder_nearer_to_the_teacher(base, teacher, data, tmp_pa
 
 
 def test_interrupted_with_a_teacher_it_ends_in_the_same_weights(learnt, data, base, teacher, tmp_path, monkeypatch):
-    step, steps = trainer_module.Trainer._train_step, []
-
-    def stop_now_and_then(self, within):
-        steps.append(self.step)
-        if len(steps) in (2, 5):
-            raise KeyboardInterrupt
-        step(self, within)
-
-    monkeypatch.setattr(trainer_module, "_SECONDS_BETWEEN_STATES", -1)
-    monkeypatch.setattr(trainer_module.Trainer, "_train_step", stop_now_and_then)
+    stop_now_and_then(monkeypatch)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             run(data, base, tmp_path / "m", options={"teacher": str(teacher)})
